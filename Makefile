@@ -1,0 +1,49 @@
+# Two commands are enough: `make serve` and `make test`. Everything lives in .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup serve check test test-slow bench docs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Indelible needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "making $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -U "pip>=25.1"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[server]"
+	@touch $@
+
+# What the tests and checks need besides the server.
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev
+	@touch $@
+
+serve: setup
+	@$(BIN)/indelible serve
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(PYTEST)
+
+test-slow: $(VENV)/.ready-dev
+	$(PYTEST) -m slow --timeout=3600
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python -m bench
+
+# Pages of docs/reference that are made from the code.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

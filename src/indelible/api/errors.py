@@ -1,0 +1,60 @@
+"""Whatever goes wrong in a route is answered with the one flat body."""
+
+import logging
+from typing import Any
+
+from litestar import Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+
+from indelible.edge.http import request_id_of
+from indelible.errors import (
+    IndelibleError,
+    InvalidJson,
+    InvalidParameter,
+    MethodNotAllowed,
+    NotFound,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
+    """The answer to any exception that left a route."""
+    ours = _ours(error)
+    if ours.http_status >= 500:
+        # Only the type: a message could quote what somebody sent.
+        logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
+    headers = dict(getattr(error, "headers", None) or {})
+    if ours.retry_after_s is not None:
+        headers["retry-after"] = str(ours.retry_after_s)
+    if ours.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        ours.body(request_id=request_id_of(request.headers.get)),
+        status_code=ours.http_status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def _ours(error: Exception) -> IndelibleError:
+    match error:
+        case IndelibleError():
+            return error
+        case ValidationException():
+            names = [str(e.get("key", "")) for e in error.extra or [] if isinstance(e, dict)]
+            wrong = ", ".join(sorted({name for name in names if name})) or "the body"
+            return InvalidParameter(f"Cannot be read: {wrong}")
+        case NotFoundException():
+            return NotFound()
+        case MethodNotAllowedException():
+            return MethodNotAllowed()
+        case HTTPException(status_code=400):
+            return InvalidJson()
+        case _:
+            return IndelibleError()

@@ -1,0 +1,23 @@
+"""Health and metrics."""
+
+from litestar import Response, get
+
+from indelible import __version__, metrics
+from indelible.api.guard import TheDatabase, TheDisk
+from indelible.query.health import Health, look
+
+
+@get("/healthz", sync_to_thread=False, tags=["health"], summary="Health")
+def healthz(database: TheDatabase, disk: TheDisk) -> Response[Health]:
+    """200 while events of some lane are stored, else 503; the body names the part that failed."""
+    health = look(database, disk, version=__version__)
+    return Response(health, status_code=503 if health.status == "failing" else 200)
+
+
+@get("/metrics", sync_to_thread=False, tags=["health"], summary="Metrics", media_type="text/plain")
+def prometheus() -> Response[bytes]:
+    """Every counter, in the Prometheus text format."""
+    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+
+ROUTES = [healthz, prometheus]

@@ -1,0 +1,230 @@
+"""Management, for admin keys: projects and keys. Each change is an event of the project's log."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import delete, get, patch, post
+
+from indelible.api.guard import TheRegistry
+from indelible.clock import rfc3339
+from indelible.errors import InvalidParameter
+from indelible.journal.registry import (
+    DEFAULT_GRACE_MS,
+    BotPolicy,
+    Key,
+    NewKey,
+    Project,
+    ProjectKind,
+    Registry,
+    Role,
+)
+from indelible.network import parse_networks
+
+Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+Limit = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+Label = Annotated[str, msgspec.Meta(max_length=200)]
+_MAX_GRACE_S = 366 * 24 * 60 * 60
+
+
+class ProjectView(msgspec.Struct):
+    """A project; `token` is the newest valid one."""
+
+    name: str
+    kind: ProjectKind
+    token: str | None
+    monthly_limit: int | None
+    events_this_month: int
+    events: int
+    bot_policy: BotPolicy | None
+    created_at: str
+
+
+class Projects(msgspec.Struct):
+    projects: list[ProjectView]
+
+
+class NewProject(msgspec.Struct, forbid_unknown_fields=True):
+    """A project to be made; it gets a token and an application key at once."""
+
+    name: Name
+    kind: ProjectKind = "live"
+    monthly_limit: Limit | None = None
+    bot_policy: BotPolicy | None = None
+
+
+class ProjectMade(msgspec.Struct):
+    """The new project; `api_key` is shown this once."""
+
+    project: ProjectView
+    token: str
+    api_key: str
+
+
+class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
+    """What to change; what is left out stays. null takes the limit or the policy away."""
+
+    monthly_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
+    bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class KeyView(msgspec.Struct):
+    """A key, without its secret; a project token is no secret and is shown."""
+
+    id: str
+    project: str | None
+    role: str
+    prefix: str
+    token: str | None
+    label: str
+    networks: list[str]
+    valid: bool
+    fixed: bool
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class Keys(msgspec.Struct):
+    keys: list[KeyView]
+
+
+class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A key to be made. `project` belongs to a token or application key, not to an admin key."""
+
+    role: Literal["token", "application", "admin"]
+    project: Name | None = None
+    label: Label = ""
+    networks: Annotated[
+        list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=64)
+    ] = []
+
+
+class Rotation(msgspec.Struct, forbid_unknown_fields=True):
+    """How long the old key stays valid beside the new one, in seconds."""
+
+    grace_s: Annotated[int, msgspec.Meta(ge=0, le=_MAX_GRACE_S)] = DEFAULT_GRACE_MS // 1000
+
+
+class KeyMade(msgspec.Struct):
+    """The new key; `secret` is shown this once."""
+
+    key: KeyView
+    secret: str
+
+
+@get("/v1/projects", sync_to_thread=True, tags=["manage"], summary="List projects")
+def list_projects(registry: TheRegistry) -> Projects:
+    """Every project, with its token and how much of its month is used."""
+    projects = sorted(registry.snapshot.projects.values(), key=lambda p: p.id)
+    return Projects([_project(p, registry) for p in projects])
+
+
+@post("/v1/projects", sync_to_thread=True, tags=["manage"], summary="Create a project")
+def create_project(registry: TheRegistry, data: NewProject) -> ProjectMade:
+    """Makes a project with an empty log, a token and an application key."""
+    project = registry.create_project(
+        data.name,
+        kind=data.kind,
+        monthly_limit=data.monthly_limit,
+        bot_policy=data.bot_policy,
+    )
+    token = registry.create_key(Role.TOKEN, project, label="first", log=False)
+    api_key = registry.create_key(Role.APPLICATION, project, label="first", log=False)
+    return ProjectMade(_project(project, registry), token.secret, api_key.secret)
+
+
+@patch("/v1/projects/{name:str}", sync_to_thread=True, tags=["manage"], summary="Change a project")
+def change_project(registry: TheRegistry, name: str, data: ProjectChange) -> ProjectView:
+    """Changes the monthly limit or the bot policy from the next event on."""
+    changes = {
+        field: value
+        for field in ("monthly_limit", "bot_policy")
+        if (value := getattr(data, field)) is not msgspec.UNSET
+    }
+    return _project(registry.change_project(name, changes), registry)
+
+
+@get("/v1/keys", sync_to_thread=True, tags=["manage"], summary="List keys")
+def list_keys(registry: TheRegistry, now_ms: int) -> Keys:
+    """Every key that was ever made, oldest first; no secrets."""
+    return Keys([_key(key, now_ms) for key in registry.all_keys()])
+
+
+@post("/v1/keys", sync_to_thread=True, tags=["manage"], summary="Create a key")
+def create_key(registry: TheRegistry, now_ms: int, data: KeyWanted) -> KeyMade:
+    """Makes a key and shows its secret, this once."""
+    try:
+        networks = parse_networks(",".join(data.networks))
+    except ValueError as error:
+        raise InvalidParameter(f"networks: {error}") from None
+    project = None if data.project is None else registry.project(data.project)
+    made = registry.create_key(Role(data.role), project, label=data.label, networks=networks)
+    return _made(made, now_ms)
+
+
+@post("/v1/keys/{key_id:str}/rotate", sync_to_thread=True, tags=["manage"], summary="Rotate a key")
+def rotate_key(registry: TheRegistry, now_ms: int, key_id: str, data: Rotation) -> KeyMade:
+    """Makes a successor with the same rights; both are valid until the grace time is over."""
+    return _made(registry.rotate_key(key_id, grace_ms=data.grace_s * 1000), now_ms)
+
+
+@delete(
+    "/v1/keys/{key_id:str}",
+    sync_to_thread=True,
+    status_code=200,
+    tags=["manage"],
+    summary="Revoke a key",
+)
+def revoke_key(registry: TheRegistry, now_ms: int, key_id: str) -> KeyView:
+    """Ends a key at once."""
+    return _key(registry.revoke_key(key_id), now_ms)
+
+
+ROUTES = [
+    list_projects,
+    create_project,
+    change_project,
+    list_keys,
+    create_key,
+    rotate_key,
+    revoke_key,
+]
+
+
+def _project(project: Project, registry: Registry) -> ProjectView:
+    tokens = [
+        key.token
+        for key in registry.all_keys()
+        if key.project == project and key.token and key.revoked_at_ms is None
+    ]
+    return ProjectView(
+        name=project.name,
+        kind=project.kind,
+        token=tokens[-1] if tokens else None,
+        monthly_limit=project.monthly_limit,
+        events_this_month=registry.events_this_month(project),
+        events=registry.events_stored(project),
+        bot_policy=project.bot_policy,
+        created_at=rfc3339(project.created_at_ms),
+    )
+
+
+def _key(key: Key, now_ms: int) -> KeyView:
+    return KeyView(
+        id=key.id,
+        project=key.project.name if key.project else None,
+        role=key.role,
+        prefix=key.prefix,
+        token=key.token,
+        label=key.label,
+        networks=[str(network) for network in key.networks],
+        valid=key.is_valid(now_ms),
+        fixed=key.fixed,
+        created_at=rfc3339(key.created_at_ms),
+        expires_at=None if key.expires_at_ms is None else rfc3339(key.expires_at_ms),
+        revoked_at=None if key.revoked_at_ms is None else rfc3339(key.revoked_at_ms),
+    )
+
+
+def _made(made: NewKey, now_ms: int) -> KeyMade:
+    return KeyMade(_key(made.key, now_ms), made.secret)

@@ -1,0 +1,284 @@
+"""The composition root: builds the parts, wires them, and runs them as one process.
+
+Its PID owns the socket, the lock on the data folder and the journal. When it dies, however it dies,
+nothing of ours listens or holds a lock any more.
+"""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server as Granian
+
+from indelible.api.application import make_api
+from indelible.clock import now_ms
+from indelible.edge.asgi import Edge, HotRoute
+from indelible.edge.gate import Gate
+from indelible.edge.immutablelog import AuditIngest
+from indelible.edge.intake import Intake, Limits
+from indelible.edge.product import ProductIngest, Route
+from indelible.errors import AddressInUse, DataFolderInUse
+from indelible.journal.commit import Committer
+from indelible.journal.database import Database
+from indelible.journal.disk import DiskGuard
+from indelible.journal.registry import Registry, Role
+from indelible.journal.sqlite import SqliteJournal
+from indelible.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PROJECT: Final = "default"
+CLI_FILE: Final = "cli.json"
+_BACKLOG: Final = 1024
+_DRAIN_S: Final = 10
+
+PRODUCT_ROUTES: Final = (
+    Route("/api/e", crawlers="discard", crawler_status=204),
+    # PostHog's clients take a 204 for a failure and send again.
+    Route("/batch/", crawlers="mark", crawler_status=200),
+    Route("/batch", crawlers="mark", crawler_status=200),
+)
+
+
+@dataclass(slots=True)
+class Welcome:
+    """What the banner says: where the server is, and the secrets that were made just now."""
+
+    url: str
+    data_dir: Path
+    token: str
+    made: dict[str, str] = field(default_factory=dict)
+
+
+class House:
+    """All parts of one server, over one data folder.
+
+    Raises on building:
+        DataFolderInUse: another server has the folder.
+        JournalNewer: a later version wrote the journal.
+    """
+
+    def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
+        self.settings = settings
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(settings.data_dir)
+        self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
+        self.journal = SqliteJournal(self.database)
+        self.registry = Registry(self.journal)
+        self.committer = Committer(self.journal, max_waiting_bytes=settings.max_waiting_bytes)
+        self.disk = DiskGuard(
+            settings.data_dir,
+            product_percent=settings.product_min_free_percent,
+            audit_percent=settings.audit_min_free_percent,
+        )
+        self.gate = Gate(self.registry, clock=now_ms, trusted_proxies=settings.trusted_proxies)
+        self.made = self._settle_keys()
+        self.edge = Edge(
+            self._hot_routes(),
+            make_api(
+                journal=self.journal,
+                registry=self.registry,
+                gate=self.gate,
+                disk=self.disk,
+                clock=now_ms,
+            ),
+        )
+
+    def token(self) -> str:
+        """The newest valid token of the project `default`."""
+        project = self.registry.project(DEFAULT_PROJECT)
+        tokens = [
+            key.token
+            for key in self.registry.all_keys()
+            if key.project == project and key.token and key.is_valid(now_ms())
+        ]
+        return tokens[-1] if tokens else ""
+
+    def close(self) -> None:
+        """Close the journal and let go of the folder."""
+        self.database.close()
+        self._lock.close()
+
+    def _hot_routes(self) -> dict[str, HotRoute]:
+        settings = self.settings
+        intake = Intake(
+            gate=self.gate,
+            disk=self.disk,
+            committer=self.committer,
+            limits=Limits(
+                max_body_bytes=settings.max_body_bytes,
+                max_event_bytes=settings.max_event_bytes,
+                max_batch=settings.max_batch,
+                max_payload_bytes=settings.max_payload_bytes,
+            ),
+            clock=now_ms,
+        )
+        audit = AuditIngest(intake)
+        routes = [
+            HotRoute("/v1/events", {"POST": audit.one}, cross_origin=False),
+            HotRoute("/v1/events/batch", {"POST": audit.batch}, cross_origin=False),
+        ]
+        for route in PRODUCT_ROUTES:
+            product = ProductIngest(route, intake)
+            handlers = {"POST": product, "GET": product}
+            routes.append(HotRoute(route.path, handlers, cross_origin=True))
+        return {route.path: route for route in routes}
+
+    def _settle_keys(self) -> dict[str, str]:
+        """Make the project `default` and its keys on first start; fix those that are given.
+
+        Returns the secrets that were made now, by what they are called.
+        """
+        settings, registry, made = self.settings, self.registry, {}
+        is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
+        if is_first_start:
+            registry.create_project(DEFAULT_PROJECT)
+        project = registry.project(DEFAULT_PROJECT)
+        wanted = (
+            ("token", Role.TOKEN, project, settings.token),
+            ("API key", Role.APPLICATION, project, settings.api_key),
+            ("admin key", Role.ADMIN, None, settings.admin_key),
+        )
+        for name, role, owner, given in wanted:
+            if given is not None:
+                registry.fix_key(role, owner, given, log=not is_first_start)
+            elif not any((k.role, k.project) == (role, owner) for k in registry.all_keys()):
+                made[name] = registry.create_key(role, owner, label="first", log=False).secret
+        return made
+
+    def write_cli_file(self, url: str) -> None:
+        """Leave the address and an admin key for commands that run on this machine."""
+        path = self.settings.data_dir / CLI_FILE
+        admin_key = self.settings.admin_key or self.made.get("admin key")
+        if admin_key is None:
+            with suppress(OSError, ValueError, KeyError):
+                admin_key = str(json.loads(path.read_text())["admin_key"])
+        if admin_key is None or not self._is_admin(admin_key):
+            admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
+        draft = path.with_suffix(".tmp")
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
+        draft.replace(path)
+
+    def _is_admin(self, secret: str) -> bool:
+        with suppress(Exception):
+            return self.gate.admin(f"Bearer {secret}", lambda: None).role is Role.ADMIN
+        return False
+
+
+def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
+    """Run a server until SIGINT or SIGTERM, then answer what is under way and close.
+
+    `announce` is called once, when the first request would be answered.
+
+    Raises:
+        AddressInUse, DataFolderInUse, JournalNewer.
+    """
+    house = House(settings)
+    try:
+        port = free_port(settings.listen, settings.port)
+        uvloop.run(_until_signalled(house, port, announce))
+    finally:
+        house.close()
+
+
+async def _until_signalled(house: House, port: int, announce: Callable[[Welcome], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run(house, port, announce=announce, stop=stop)
+
+
+async def run(
+    house: House, port: int, *, announce: Callable[[Welcome], None], stop: asyncio.Event
+) -> None:
+    """Serve on `port` until `stop` is set, then answer what is under way.
+
+    `announce` is called once, when the first request would be answered.
+    """
+    listen = house.settings.listen
+    server = Granian(
+        house.edge,
+        address=listen,
+        port=port,
+        interface=Interfaces.ASGI,
+        websockets=False,
+        log_enabled=False,
+        backlog=_BACKLOG,
+    )
+    loop = asyncio.get_running_loop()
+    house.committer.start()
+    serving = loop.create_task(server.serve())
+    try:
+        await _until_answering(listen, port, serving)
+        shown = "127.0.0.1" if listen in ("0.0.0.0", "::") else listen  # noqa: S104 — compared
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        house.write_cli_file(url)
+        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+        await asyncio.wait(
+            {serving, loop.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        server.stop()  # type: ignore[no-untyped-call]
+        await serving
+        await house.committer.stop()
+
+
+async def _until_answering(listen: str, port: int, serving: "asyncio.Task[None]") -> None:
+    while not serving.done():
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(listen, port)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
+    await serving
+
+
+def free_port(listen: str, port: int) -> int:
+    """`port`, or a free one for 0.
+
+    Granian shares ports between processes, so without this look two servers on one port would each
+    get a part of the requests.
+
+    Raises:
+        AddressInUse: something listens there, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen, port))
+        except OSError as error:
+            raise AddressInUse(f"{listen}:{port}: {os.strerror(error.errno or 0)}") from error
+        return int(probe.getsockname()[1])
+
+
+def _lock(data_dir: Path) -> IO[str]:
+    """Hold the folder for this process; the kernel lets go when the process ends.
+
+    Raises:
+        DataFolderInUse: another process holds it.
+    """
+    file = (data_dir / "serve.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise DataFolderInUse(f"Process {owner} is serving {data_dir.resolve()}") from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

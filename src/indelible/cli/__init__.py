@@ -1,0 +1,9 @@
+"""The ``indelible`` command: one fact a line, ``--json`` for machines.
+
+Exit codes: 0 fine, 1 the check failed, 2 called wrongly, 3 the world is broken, or
+it cannot be checked.
+"""
+
+from indelible.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,9 @@
+"""The edge: turns requests into drafts and outcomes into answers.
+
+asgi      the hot path: paths to handlers, CORS, errors to answers
+body      bytes as sent to JSON text, layer by layer, within a budget
+gate      token or key to project; who may do what
+admission the list of steps that may drop an event or put something on it
+product   what all product dialects share: admit, store, answer
+vtilt, posthog, immutablelog   one module for each dialect
+"""

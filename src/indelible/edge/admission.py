@@ -1,0 +1,142 @@
+"""Admission: the list of steps that every product event passes, in order.
+
+A step named ``drop_…`` may end the event's journey with a reason; one named ``put_…`` only adds to
+it. The monthly quota is not among them: it is decided in the transaction that stores the event, so
+that a repeated event is still recognised when the month is used up and the count is exact.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from indelible.clock import parse_time_ms
+from indelible.edge.arrival import Arrival, Sighting
+from indelible.event import DropReason, WarnReason
+
+MAX_NAME_CHARS: Final = 200
+MAX_DISTINCT_ID_CHARS: Final = 200
+MAX_CLIENT_ID_CHARS: Final = 255
+MAX_DEPTH: Final = 32
+MAX_PROPERTIES: Final = 1_000
+FUTURE_MS: Final = 23 * 60 * 60 * 1000
+
+# What broken or anonymous clients send in place of an id: such an event belongs to nobody.
+ILLEGAL_DISTINCT_IDS: Final = frozenset(
+    {
+        "",
+        "0",
+        "00000000-0000-0000-0000-000000000000",
+        "[object object]",
+        "[]",
+        "anonymous",
+        "anonymous-user",
+        "backend",
+        "distinct_id",
+        "distinctid",
+        "email",
+        "false",
+        "guest",
+        "id",
+        "nan",
+        "none",
+        "not_authenticated",
+        "null",
+        "system",
+        "true",
+        "undefined",
+        "user",
+    }
+)
+
+
+class Dropped(Struct, frozen=True, gc=False):
+    """The event is let go; its neighbours are not."""
+
+    reason: DropReason
+    client_id: str | None = None
+
+
+Step = Callable[[Sighting, Arrival], Sighting | DropReason]
+
+
+def drop_bot(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
+    return DropReason.BOT if arrival.is_bot and arrival.bot_policy == "discard" else event
+
+
+def drop_too_large(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
+    if event.size_bytes > arrival.max_event_bytes or event.property_count > MAX_PROPERTIES:
+        return DropReason.EVENT_TOO_LARGE
+    return event
+
+
+def drop_too_deep(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001 — a Step
+    return DropReason.TOO_DEEP if event.depth > MAX_DEPTH else event
+
+
+def drop_without_name(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+    if not event.name:
+        return DropReason.MISSING_EVENT
+    return DropReason.NAME_TOO_LONG if len(event.name) > MAX_NAME_CHARS else event
+
+
+def drop_without_distinct_id(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+    if event.distinct_id is None:
+        return DropReason.MISSING_DISTINCT_ID
+    return DropReason.ID_TOO_LONG if len(event.distinct_id) > MAX_DISTINCT_ID_CHARS else event
+
+
+def drop_over_long_id(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+    if event.client_id is not None and len(event.client_id) > MAX_CLIENT_ID_CHARS:
+        return DropReason.ID_TOO_LONG
+    return event
+
+
+def drop_invalid_timestamp(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
+    """Refuses a time that cannot be read, and notes one that is far ahead."""
+    if event.timestamp is None:
+        return event
+    at_ms = parse_time_ms(event.timestamp)
+    if at_ms is None:
+        return DropReason.INVALID_TIMESTAMP
+    ahead = at_ms - arrival.received_at_ms > FUTURE_MS
+    return _warn(event, WarnReason.FUTURE_TIMESTAMP) if ahead else event
+
+
+def put_illegal_id_warning(event: Sighting, arrival: Arrival) -> Sighting:  # noqa: ARG001
+    assert event.distinct_id is not None
+    illegal = event.distinct_id.strip().lower() in ILLEGAL_DISTINCT_IDS
+    return _warn(event, WarnReason.ILLEGAL_DISTINCT_ID) if illegal else event
+
+
+def put_bot_warning(event: Sighting, arrival: Arrival) -> Sighting:
+    marked = arrival.is_bot and arrival.bot_policy == "mark"
+    return _warn(event, WarnReason.BOT) if marked else event
+
+
+STEPS: tuple[Step, ...] = (
+    drop_bot,
+    drop_too_large,
+    drop_too_deep,
+    drop_without_name,
+    drop_without_distinct_id,
+    drop_over_long_id,
+    drop_invalid_timestamp,
+    put_illegal_id_warning,
+    put_bot_warning,
+)
+
+
+def admit(event: Sighting, arrival: Arrival) -> Sighting | Dropped:
+    """Run `event` through STEPS; the first step that drops it ends its journey."""
+    for step in STEPS:
+        result = step(event, arrival)
+        if isinstance(result, DropReason):
+            return Dropped(result, event.client_id)
+        event = result
+    return event
+
+
+def _warn(event: Sighting, reason: WarnReason) -> Sighting:
+    return replace(event, warnings=(*event.warnings, reason))

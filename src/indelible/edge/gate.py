@@ -1,0 +1,114 @@
+"""The gate: which project a request is for, and whether its key may do what it asks."""
+
+from collections.abc import Callable, Sequence
+
+from indelible.clock import Clock
+from indelible.errors import (
+    Forbidden,
+    InvalidApiKey,
+    IpNotAllowed,
+    MissingToken,
+    MixedTokens,
+    UnknownToken,
+)
+from indelible.journal.registry import Key, Project, Registry, Role, digest_of
+from indelible.network import Address, Network, client_address
+
+Caller = Callable[[], Address | None]
+"""Finds out who is calling. Called only for keys that are bound to addresses."""
+
+
+class Gate:
+    """Opens for a valid token or key. Nothing that it raises or logs repeats a secret."""
+
+    def __init__(
+        self, registry: Registry, *, clock: Clock, trusted_proxies: Sequence[Network]
+    ) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._trusted_proxies = trusted_proxies
+
+    def caller(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
+        """Who a request comes from, by the trusted proxies of this server."""
+        return client_address(peer, forwarded_for, self._trusted_proxies)
+
+    def project_of_tokens(self, tokens: Sequence[str], caller: Caller) -> Project:
+        """The project that every token of a request names.
+
+        Raises:
+            MissingToken, UnknownToken, MixedTokens, IpNotAllowed.
+        """
+        distinct = set(tokens)
+        if not distinct:
+            raise MissingToken
+        if len(distinct) > 1:
+            raise MixedTokens
+        (token,) = distinct
+        key = self._registry.snapshot.tokens.get(token)
+        if key is None or not key.is_valid(self._clock()):
+            if digest_of(token) in self._registry.snapshot.keys or _looks_secret(token):
+                raise UnknownToken(
+                    "An API key stands where the project token belongs",
+                    hint="Send the public project token, which begins with ind_pub_ unless it was "
+                    "fixed; and replace that key, since it may have been exposed.",
+                )
+            raise UnknownToken
+        if key.networks and not key.allows(caller()):
+            raise IpNotAllowed
+        assert key.project is not None
+        return key.project
+
+    def is_token(self, text: str) -> bool:
+        """Whether `text` is a valid project token."""
+        key = self._registry.snapshot.tokens.get(text)
+        return key is not None and key.is_valid(self._clock())
+
+    def key_of_bearer(self, authorization: str | None, caller: Caller) -> Key:
+        """The application or admin key of an Authorization header.
+
+        Raises:
+            InvalidApiKey: missing, unknown, ended, or a project token.
+            IpNotAllowed: the key is bound to other addresses.
+        """
+        scheme, _, secret = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise InvalidApiKey
+        key = self._registry.snapshot.keys.get(digest_of(secret.strip()))
+        if key is None or not key.is_valid(self._clock()):
+            raise InvalidApiKey
+        if key.role is Role.TOKEN:
+            raise InvalidApiKey(
+                "A project token is public and write-only: it does not open this route"
+            )
+        if key.networks and not key.allows(caller()):
+            raise IpNotAllowed
+        return key
+
+    def project_of_key(self, key: Key, name: str | None) -> Project:
+        """The project that a request with this key is about.
+
+        An application key has its own; an admin key names one, or means `default`.
+
+        Raises:
+            Forbidden: an application key asks for another project.
+            NotFound: there is no such project.
+        """
+        if key.project is None:
+            return self._registry.project(name or "default")
+        if name is not None and name != key.project.name:
+            raise Forbidden(f"This key belongs to another project than {name!r}")
+        return self._registry.snapshot.projects[key.project.name]
+
+    def admin(self, authorization: str | None, caller: Caller) -> Key:
+        """
+        Raises:
+            InvalidApiKey, IpNotAllowed; Forbidden: it is a key, but no admin key.
+        """
+        key = self.key_of_bearer(authorization, caller)
+        if key.role is not Role.ADMIN:
+            raise Forbidden("This route needs an admin key")
+        return key
+
+
+def _looks_secret(token: str) -> bool:
+    return token.startswith(("iml_live_", "iml_test_", "ind_adm_"))

@@ -1,0 +1,366 @@
+"""ImmutableLog's dialect: audit events at ``POST /v1/events`` and ``/v1/events/batch``.
+
+The payload is an opaque string: it is stored to the byte as its UTF-8 form, never reparsed. `meta`
+is a flat map of strings. The 202 is sent after the sync.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from indelible.edge.body import Packing, check_packing, replace_lone_surrogates, unpack
+from indelible.edge.http import Answer, Request
+from indelible.edge.intake import Intake
+from indelible.errors import (
+    BatchTooLarge,
+    EmptyBatch,
+    IdempotencyConflict,
+    IndelibleError,
+    InvalidEvent,
+    InvalidIdempotencyKey,
+    InvalidJson,
+    InvalidMeta,
+    InvalidPayload,
+    InvalidType,
+    MonthlyLimitExceeded,
+    PayloadTooLarge,
+)
+from indelible.event import Kind, Lane, WarnReason, tx_text
+from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
+from indelible.journal.registry import Project
+from indelible.metrics import (
+    EVENTS_DROPPED,
+    EVENTS_DUPLICATE,
+    EVENTS_RECEIVED,
+    EVENTS_STORED,
+    EVENTS_WARNED,
+)
+
+TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
+DEFAULT_TYPE: Final = "info"
+MAX_BATCH: Final = 100
+MAX_META_KEYS: Final = 64
+MAX_META_KEY_CHARS: Final = 64
+MAX_META_VALUE_CHARS: Final = 1_024
+MAX_TRAIL_CHARS: Final = 256
+
+CONTENT_TYPES: Final = frozenset({"application/json", "text/plain", "application/octet-stream"})
+
+_LANE: Final = Lane.AUDIT.value
+_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_BODY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_META: Final = msgspec.json.Decoder(dict[str, str])
+_TEXT: Final = msgspec.json.Decoder(str)
+_RECORD: Final = msgspec.json.Encoder(order="sorted")
+
+
+class AuditReceipt(msgspec.Struct):
+    """The answer for a stored event: the six documented members, and the index.
+
+    `result` and `reason` are there only with a warning.
+    """
+
+    ok: bool
+    tx_id: str
+    payload_hash: str | None
+    status: str
+    duplicate: bool
+    request_id: str
+    index: int
+    result: str | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One event of a request, read and checked."""
+
+    draft: Draft
+    payload_hash: str
+    request_id: str
+
+
+class AuditIngest:
+    """The handlers of the two audit routes."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def one(self, request: Request) -> Answer:
+        """``POST /v1/events``."""
+        project = self._open(request)
+        fields = await self._fields(request)
+        EVENTS_RECEIVED.add(_LANE)
+        key = _key_of_header(request)
+        try:
+            item = self._read(fields, project, request, key, inbound_id=_inbound_id(request))
+        except IndelibleError as error:
+            raise _counted(error) from None
+        (outcome,) = await self._store([item])
+        result = _result(item, outcome)
+        if isinstance(result, IndelibleError):
+            raise result
+        return Answer(202, msgspec.json.encode(result))
+
+    async def batch(self, request: Request) -> Answer:
+        """``POST /v1/events/batch``: up to 100 events, a result for each, in order.
+
+        An event's `idempotency_key` counts; where it has none, the request's Idempotency-Key with
+        the event's place behind it does, so that a batch sent again adds nothing.
+        """
+        project = self._open(request)
+        events = _events_of(await self._fields(request))
+        EVENTS_RECEIVED.add(_LANE, count=len(events))
+        shared_key = _key_of_header(request)
+        items: list[_Item | IndelibleError] = []
+        for place, raw in enumerate(events):
+            try:
+                fields = _object(raw)
+                key = _key_of_event(fields) or (shared_key and f"{shared_key}/{place}")
+                items.append(self._read(fields, project, request, key, inbound_id=None))
+            except IndelibleError as error:
+                items.append(_counted(error))
+        taken = [item for item in items if isinstance(item, _Item)]
+        outcomes = iter(await self._store(taken))
+        results = [
+            item if isinstance(item, IndelibleError) else _result(item, next(outcomes))
+            for item in items
+        ]
+        rejected = sum(isinstance(result, IndelibleError) for result in results)
+        body = {
+            "ok": rejected == 0,
+            "accepted": len(results) - rejected,
+            "rejected": rejected,
+            "results": [
+                result.body(request_id=request.request_id)
+                if isinstance(result, IndelibleError)
+                else result
+                for result in results
+            ],
+            "request_id": request.request_id,
+        }
+        return Answer(202, msgspec.json.encode(body))
+
+    def _open(self, request: Request) -> Project:
+        key = self._intake.gate.key_of_bearer(
+            request.header(b"authorization"), lambda: request.caller(self._intake.gate)
+        )
+        return self._intake.gate.project_of_key(key, request.query.get("project"))
+
+    async def _fields(self, request: Request) -> dict[str, msgspec.Raw]:
+        packing = Packing(request.header(b"content-type"), request.header(b"content-encoding"))
+        check_packing(packing, CONTENT_TYPES)
+        body = await request.body(self._intake.limits.max_body_bytes)
+        text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+        try:
+            str(text, "utf-8")
+            return _BODY.decode(text)
+        except UnicodeDecodeError as error:
+            raise InvalidJson(f"The body is not UTF-8 at byte {error.start}") from None
+        except RecursionError:
+            raise InvalidMeta("The body is nested too deep to be read") from None
+        except msgspec.ValidationError:
+            raise InvalidJson("The body must be a JSON object") from None
+        except msgspec.DecodeError as error:
+            if replace_lone_surrogates(text) != text:
+                # Replacing it would store, and later prove, something that was never sent.
+                raise InvalidPayload(
+                    "The body holds a lone surrogate, which has no UTF-8 form",
+                    hint="Cut text between characters, not inside one.",
+                ) from None
+            raise InvalidJson(str(error)) from None
+
+    def _read(
+        self,
+        fields: dict[str, msgspec.Raw],
+        project: Project,
+        request: Request,
+        key: str | None,
+        *,
+        inbound_id: str | None,
+    ) -> _Item:
+        payload = _payload(fields.pop("payload", None), self._intake.limits.max_payload_bytes)
+        meta = _meta(fields.pop("meta", None))
+        request_id = inbound_id or meta.get("request_id") or request.request_id
+        record: dict[str, object] = {"meta": meta, "request": {"request_id": request_id}}
+        if key is not None:
+            record["idempotency_key"] = key
+        if fields:
+            record["$extra"] = _readable(fields)
+        draft = Draft(
+            project_id=project.id,
+            kind=Kind.AUDIT,
+            received_at_ms=self._intake.clock(),
+            payload=payload,
+            record=_RECORD.encode(record),
+            lane=Lane.AUDIT,
+            client_id=key,
+            new_entry_on_conflict=_is_clock_reading(key, meta),
+            monthly_limit=project.monthly_limit,
+        )
+        return _Item(draft, hashlib.sha256(payload).hexdigest(), request_id)
+
+    async def _store(self, items: Sequence[_Item]) -> Sequence[Outcome]:
+        if not items:
+            return ()
+        self._intake.disk.check(Lane.AUDIT)
+        return await self._intake.committer.submit([item.draft for item in items])
+
+
+def _is_clock_reading(key: str | None, meta: dict[str, str]) -> bool:
+    """Whether the key is one that two events may share by accident.
+
+    The Go client printed in ImmutableLog's guide uses nanoseconds as request id and key at once;
+    two events of a parallel batch can draw the same, and that client never looks at a 409.
+    """
+    return key is not None and key.isdigit() and key == meta.get("request_id")
+
+
+def _result(item: _Item, outcome: Outcome) -> AuditReceipt | IndelibleError:
+    match outcome:
+        case OverLimit():
+            return _counted(MonthlyLimitExceeded())
+        case Duplicate(same_content=False):
+            return _counted(IdempotencyConflict())
+        case Duplicate(index, tx, same_content):
+            EVENTS_DUPLICATE.add(_LANE)
+            # After an erasure nobody can say any more what the first payload was.
+            known_hash = item.payload_hash if same_content else None
+            return _receipt(item, index, tx, payload_hash=known_hash, duplicate=True)
+        case Stored(index, tx, conflict):
+            EVENTS_STORED.add(_LANE)
+            receipt = _receipt(item, index, tx, payload_hash=item.payload_hash, duplicate=False)
+            if conflict:
+                EVENTS_WARNED.add(_LANE, WarnReason.IDEMPOTENCY_CONFLICT)
+                receipt.result = "warning"
+                receipt.reason = WarnReason.IDEMPOTENCY_CONFLICT
+            return receipt
+
+
+def _receipt(
+    item: _Item, index: int, tx: bytes, *, payload_hash: str | None, duplicate: bool
+) -> AuditReceipt:
+    return AuditReceipt(
+        ok=True,
+        tx_id=tx_text(tx),
+        payload_hash=payload_hash,
+        status="accepted",
+        duplicate=duplicate,
+        request_id=item.request_id,
+        index=index,
+    )
+
+
+def _counted(error: IndelibleError) -> IndelibleError:
+    EVENTS_DROPPED.add(_LANE, error.code)
+    return error
+
+
+def _inbound_id(request: Request) -> str | None:
+    return request.request_id if request.header(b"request-id") else None
+
+
+def _key_of_header(request: Request) -> str | None:
+    if not request.has(b"idempotency-key"):
+        return None
+    return _checked_key(request.header(b"idempotency-key"))
+
+
+def _key_of_event(fields: dict[str, msgspec.Raw]) -> str | None:
+    raw = fields.pop("idempotency_key", None)
+    if raw is None:
+        return None
+    try:
+        return _checked_key(_TEXT.decode(raw))
+    except msgspec.DecodeError:
+        raise InvalidIdempotencyKey from None
+
+
+def _checked_key(key: str) -> str:
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidIdempotencyKey
+    return key
+
+
+def _events_of(fields: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
+    try:
+        events = _LIST.decode(fields["events"])
+    except (KeyError, msgspec.DecodeError):
+        raise InvalidJson(
+            "The body must be an object with a list `events`",
+            hint='Send {"events": [{"payload": "…", "meta": {…}}, …]}.',
+        ) from None
+    if not events:
+        raise EmptyBatch
+    if len(events) > MAX_BATCH:
+        raise BatchTooLarge(size=len(events), limit=MAX_BATCH)
+    return events
+
+
+def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    try:
+        return _BODY.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidEvent from None
+
+
+def _payload(raw: msgspec.Raw | None, limit_bytes: int) -> bytes:
+    try:
+        payload = _TEXT.decode(raw).encode() if raw is not None else None
+    except msgspec.DecodeError:
+        payload = None
+    if payload is None:
+        raise InvalidPayload
+    if len(payload) > limit_bytes:
+        raise PayloadTooLarge(size_bytes=len(payload), limit_bytes=limit_bytes)
+    return payload
+
+
+def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
+    """The meta as it is stored: checked, with a type, and with a clean trail.
+
+    Raises:
+        InvalidMeta, InvalidType.
+    """
+    try:
+        meta = {} if raw is None else _META.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidMeta from None
+    trail = clean_trail(meta.pop("immutable_trail", ""))
+    if trail:
+        meta["immutable_trail"] = trail
+    if len(meta) > MAX_META_KEYS:
+        raise InvalidMeta(f"meta has {len(meta)} keys; {MAX_META_KEYS} are the most")
+    for name, value in meta.items():
+        if len(name) > MAX_META_KEY_CHARS or len(value) > MAX_META_VALUE_CHARS:
+            raise InvalidMeta(
+                f"A key of meta has at most {MAX_META_KEY_CHARS} characters, "
+                f"a value {MAX_META_VALUE_CHARS:,}"
+            )
+    kind = meta.setdefault("type", DEFAULT_TYPE)
+    if kind not in TYPES:
+        raise InvalidType
+    return meta
+
+
+def clean_trail(text: str) -> str:
+    """The business key that groups events, as every client cleans it: nothing is refused.
+
+    >>> clean_trail("  order:2026-00441 ")
+    'order-2026-00441'
+    """
+    return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS]
+
+
+def _readable(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
+    try:
+        for raw in fields.values():
+            msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        raise InvalidEvent from None
+    return fields

@@ -1,0 +1,245 @@
+"""Product events, whatever dialect they came in: gate, admit, store, answer.
+
+The answer is sent after the sync. Every event of a batch has a result of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from indelible.edge import vtilt
+from indelible.edge.admission import Dropped, admit
+from indelible.edge.arrival import Arrival, Sighting
+from indelible.edge.body import Packing, check_packing, parse, unpack
+from indelible.edge.bots import is_crawler
+from indelible.edge.http import Answer, Request, refuse
+from indelible.edge.intake import Intake
+from indelible.errors import EventRefused
+from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
+from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
+from indelible.journal.registry import BotPolicy
+from indelible.metrics import (
+    EVENTS_DROPPED,
+    EVENTS_DUPLICATE,
+    EVENTS_RECEIVED,
+    EVENTS_STORED,
+    EVENTS_WARNED,
+)
+
+CONTENT_TYPES: Final = frozenset(
+    {
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/octet-stream",
+    }
+)
+
+# A drop for these is the server's doing: the request was fine, so it is answered 200.
+_NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA})
+
+_RECORD: Final = msgspec.json.Encoder(order="sorted")
+_LANE: Final = Lane.PRODUCT.value
+
+# The smallest transparent GIF there is, for pages that ask with an <img>.
+_PIXEL: Final = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+
+
+class EventResult(msgspec.Struct, omit_defaults=True):
+    """What became of one event, in the order in which the events were sent."""
+
+    uuid: str | None
+    result: str
+    tx_id: str | None = None
+    index: int | None = None
+    duplicate: bool = False
+    reason: str | None = None
+
+
+class ProductAnswer(msgspec.Struct):
+    """The answer of every product route; `status`, `success` and `code` are for other clients."""
+
+    accepted: int
+    rejected: int
+    results: dict[str, dict[str, Any]]
+    events: list[EventResult]
+    status: int = 1
+    success: bool = True
+    code: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One ingest path.
+
+    `crawlers` is the bot policy of projects that chose none. Only where the clients know it does
+    a crawler get the documented 204; others would send the event again.
+    """
+
+    path: str
+    crawlers: BotPolicy
+    crawler_status: int
+
+
+class ProductIngest:
+    """The handler of one product route."""
+
+    def __init__(self, route: Route, intake: Intake) -> None:
+        self._route = route
+        self._intake = intake
+
+    async def __call__(self, request: Request) -> Answer:
+        reading = await self._read(request)
+        arrival = self._arrive(request, reading)
+        EVENTS_RECEIVED.add(_LANE, count=len(reading.events))
+        events = [
+            event if isinstance(event, Dropped) else admit(event, arrival)
+            for event in reading.events
+        ]
+        admitted = [event for event in events if isinstance(event, Sighting)]
+        outcomes: Sequence[Outcome] = ()
+        if admitted:
+            self._intake.disk.check(Lane.PRODUCT)
+            drafts = [_draft(event, arrival, reading.request) for event in admitted]
+            outcomes = await self._intake.committer.submit(drafts)
+        stored = iter(outcomes)
+        results = [
+            _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
+            for event in events
+        ]
+        return self._answer(request, results)
+
+    async def _read(self, request: Request) -> vtilt.Reading:
+        query = request.query
+        if request.method == "GET":
+            body = query.get("data", "").encode()
+            packing = Packing(compression=query.get("compression", ""))
+        else:
+            packing = Packing(
+                request.header(b"content-type"),
+                request.header(b"content-encoding"),
+                query.get("compression", ""),
+            )
+            body = await request.body(self._intake.limits.max_body_bytes)
+        check_packing(packing, CONTENT_TYPES)
+        text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+        document, text = parse(text)
+        return vtilt.read(document, text, max_batch=self._intake.limits.max_batch)
+
+    def _arrive(self, request: Request, reading: vtilt.Reading) -> Arrival:
+        """Find the project that the request is for.
+
+        Raises:
+            MissingToken, UnknownToken, MixedTokens, IpNotAllowed.
+        """
+        query = [request.query[name] for name in ("api_key", "token") if name in request.query]
+        tokens = vtilt.tokens_of(reading, query)
+        # A property named `token` may be anything; a valid token of another project is a mix-up.
+        tokens += [token for token in reading.inner_tokens if self._intake.gate.is_token(token)]
+        project = self._intake.gate.project_of_tokens(
+            tokens, lambda: request.caller(self._intake.gate)
+        )
+        user_agent = request.header(b"user-agent")
+        return Arrival(
+            project=project,
+            route=self._route.path,
+            received_at_ms=self._intake.clock(),
+            is_bot=bool(user_agent) and is_crawler(user_agent),
+            bot_policy=project.bot_policy or self._route.crawlers,
+            max_event_bytes=self._intake.limits.max_event_bytes,
+        )
+
+    def _answer(self, request: Request, results: list[EventResult]) -> Answer:
+        rejected = [r for r in results if r.result == "drop"]
+        reasons = dict.fromkeys(DropReason(r.reason) for r in rejected if r.reason)
+        if list(reasons) == [DropReason.BOT] and len(rejected) == len(results):
+            if self._route.crawler_status == 204:
+                return Answer(204)
+        elif len(rejected) == len(results) and not reasons.keys() <= _NOT_THE_SENDERS:
+            first = next(r for r in reasons if r not in _NOT_THE_SENDERS)
+            return refuse(EventRefused(first), request, events=results)
+        if request.method == "GET" and request.query.get("img") == "1":
+            return Answer(200, _PIXEL, "image/gif")
+        by_id: dict[str, dict[str, Any]] = {}
+        for result in results:
+            if result.uuid is not None:
+                by_id.setdefault(result.uuid, _short(result))
+        answer = ProductAnswer(len(results) - len(rejected), len(rejected), by_id, results)
+        return Answer(200, msgspec.json.encode(answer))
+
+
+def _draft(event: Sighting, arrival: Arrival, request: dict[str, msgspec.Raw]) -> Draft:
+    record: dict[str, object] = {
+        "event": event.name,
+        "distinct_id": event.distinct_id,
+        **event.rest,
+        "request": {
+            **request,
+            "route": arrival.route,
+            **({"warnings": event.warnings} if event.warnings else {}),
+        },
+    }
+    if event.client_id is not None:
+        record["uuid"] = event.client_id
+    if event.timestamp is not None:
+        record["timestamp"] = event.timestamp
+    return Draft(
+        project_id=arrival.project.id,
+        kind=Kind.PRODUCT,
+        received_at_ms=arrival.received_at_ms,
+        payload=event.properties,
+        record=_RECORD.encode(record),
+        lane=Lane.PRODUCT,
+        client_id=event.client_id,
+        monthly_limit=arrival.project.monthly_limit,
+    )
+
+
+def _dropped(event: Dropped) -> EventResult:
+    EVENTS_DROPPED.add(_LANE, event.reason)
+    return EventResult(event.client_id, "drop", reason=event.reason)
+
+
+def _result(event: Sighting, outcome: Outcome) -> EventResult:
+    match outcome:
+        case OverLimit():
+            return _dropped(Dropped(DropReason.QUOTA, event.client_id))
+        case Duplicate(index, tx, same_content):
+            EVENTS_DUPLICATE.add(_LANE)
+            conflict = same_content is False
+            warnings = (WarnReason.UUID_CONFLICT,) if conflict else ()
+            return _ok(event, index, tx, warnings, duplicate=True)
+        case Stored(index, tx):
+            EVENTS_STORED.add(_LANE)
+            return _ok(event, index, tx, event.warnings, duplicate=False)
+
+
+def _ok(
+    event: Sighting, index: int, tx: bytes, warnings: Sequence[WarnReason], *, duplicate: bool
+) -> EventResult:
+    for warning in warnings:
+        EVENTS_WARNED.add(_LANE, warning)
+    return EventResult(
+        uuid=tx_uuid(tx) if event.client_id is None else event.client_id,
+        result="warning" if warnings else "ok",
+        tx_id=tx_text(tx),
+        index=index,
+        duplicate=duplicate,
+        reason=warnings[0] if warnings else None,
+    )
+
+
+def _short(result: EventResult) -> dict[str, Any]:
+    """The result as it stands under its uuid."""
+    short: dict[str, Any] = {"result": result.result}
+    if result.index is not None:
+        short["index"] = result.index
+    if result.duplicate:
+        short["duplicate"] = True
+    if result.reason is not None:
+        short["reason"] = result.reason
+    return short

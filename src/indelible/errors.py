@@ -1,0 +1,321 @@
+"""Every error that leaves this package: one class and one permanent code each.
+
+On the wire an error is one flat object, a superset that every supported client can read:
+
+>>> body = UnknownToken().body(request_id="r1")
+>>> body["ok"], body["status"], body["code"] == body["reason"] == body["error"], body["request_id"]
+(False, 0, True, 'r1')
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from indelible.event import DropReason
+
+
+class IndelibleError(Exception):
+    """Base of every error that leaves this package.
+
+    `code` is public: clients switch on it, docs/reference/errors.md lists it, and its meaning never
+    changes. The message is for people and may be reworded in any release; `hint` says what to do.
+    """
+
+    code: str = "internal_error"
+    http_status: ClassVar[int] = 500
+    hint: ClassVar[str] = "Send it again later; the server's log names the cause."
+    summary: ClassVar[str] = "Something broke inside the server."
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        super().__init__(message or self.summary)
+        self.advice = hint or self.hint
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+    def body(self, *, request_id: str) -> dict[str, object]:
+        """The flat error object of the wire, ready to be encoded."""
+        return flat_body(self.code, self.message, hint=self.advice, request_id=request_id)
+
+
+def flat_body(code: str, message: str, *, hint: str, request_id: str) -> dict[str, object]:
+    """The one error shape; `code` also stands where other dialects look for it."""
+    return {
+        "ok": False,
+        "status": 0,
+        "success": False,
+        "code": code,
+        "reason": code,
+        "error": code,
+        "message": message,
+        "detail": message,
+        "error_description": message,
+        "hint": hint,
+        "request_id": request_id,
+    }
+
+
+def catalogue(base: type[IndelibleError] = IndelibleError) -> Iterator[type[IndelibleError]]:
+    """Every error class, base first, in the order of this module."""
+    yield base
+    for child in base.__subclasses__():
+        yield from catalogue(child)
+
+
+# What is wrong with a request as a whole.
+
+
+class InvalidJson(IndelibleError):
+    code, http_status = "invalid_json", 400
+    summary = "The body is not valid JSON."
+    hint = "Send UTF-8 JSON; NaN and Infinity are not JSON."
+
+
+class InvalidEncoding(IndelibleError):
+    code, http_status = "invalid_encoding", 400
+    summary = "The body could not be unpacked."
+    hint = "Check that Content-Encoding or compression= says what the bytes are."
+
+
+class UnsupportedMediaType(IndelibleError):
+    code, http_status = "unsupported_media_type", 415
+    summary = "This content type or encoding is not read here."
+    hint = "Send application/json, plain or compressed with gzip or deflate."
+
+
+class BodyTooLarge(IndelibleError):
+    code, http_status = "body_too_large", 413
+    summary = "The body is longer than this server accepts."
+    hint = "Split the batch and send the halves."
+
+    def __init__(self, *, limit_bytes: int, unpacked: bool) -> None:
+        state = "once unpacked, " if unpacked else ""
+        super().__init__(f"{state}the body is over {limit_bytes:,} bytes".capitalize())
+
+
+class EmptyBatch(IndelibleError):
+    code, http_status = "empty_batch", 400
+    summary = "The batch has no events."
+    hint = "Send at least one event."
+
+
+class BatchTooLarge(IndelibleError):
+    code, http_status = "batch_too_large", 413
+    summary = "The batch has more events than this route takes."
+    hint = "Split the batch and send the halves."
+
+    def __init__(self, *, size: int, limit: int) -> None:
+        super().__init__(f"The batch has {size:,} events; this route takes {limit:,}")
+
+
+class MissingToken(IndelibleError):
+    code, http_status = "missing_token", 401
+    summary = "The request carries no project token."
+    hint = "Put the project token into the body as api_key."
+
+
+class UnknownToken(IndelibleError):
+    code, http_status = "unknown_token", 401
+    summary = "No project has this token."
+    hint = "Compare it with `indelible keys list`; it may have been revoked."
+
+
+class MixedTokens(IndelibleError):
+    code, http_status = "mixed_tokens", 401
+    summary = "The request carries two different project tokens."
+    hint = "Send the events of each project in a request of their own."
+
+
+class EventRefused(IndelibleError):
+    """No event of the request could be taken.
+
+    On the wire the code is the reason of the first event (`indelible.event.DropReason`), and
+    `events` has the result of each.
+    """
+
+    code, http_status = "event_refused", 400
+    summary = "No event of the request could be taken."
+    hint = "Mend the events and send them again; docs/reference/errors.md explains each reason."
+
+    def __init__(self, reason: DropReason) -> None:
+        super().__init__(f"No event of the request could be taken. {reason.meaning}")
+        self.code = reason.value
+
+
+# What is wrong with an audit request.
+
+
+class InvalidPayload(IndelibleError):
+    code, http_status = "invalid_payload", 400
+    summary = "payload must be a string that holds the serialised document."
+    hint = 'Serialise it first: {"payload": json.dumps(document), "meta": {...}}.'
+
+
+class InvalidMeta(IndelibleError):
+    code, http_status = "invalid_meta", 400
+    summary = "meta must be a flat object of strings."
+    hint = 'Write numbers as strings: "http_status": "201".'
+
+
+class InvalidType(IndelibleError):
+    code, http_status = "invalid_type", 400
+    summary = "meta.type is not one of the known types."
+    hint = "Use success, info, warning, error, debug or audit."
+
+
+class InvalidIdempotencyKey(IndelibleError):
+    code, http_status = "invalid_idempotency_key", 400
+    summary = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+    hint = "Use a UUID, one for each event, and resend it unchanged."
+
+
+class InvalidEvent(IndelibleError):
+    code, http_status = "invalid_event", 400
+    summary = "The event is not an object, or one of its fields has the wrong type."
+    hint = "Compare it with the schema at /docs."
+
+
+class InvalidApiKey(IndelibleError):
+    code, http_status = "invalid_api_key", 401
+    summary = "The request carries no valid API key."
+    hint = "Send Authorization: Bearer iml_live_…; a project token does not open this route."
+
+
+class Forbidden(IndelibleError):
+    code, http_status = "forbidden", 403
+    summary = "This key may not do that."
+    hint = "Use a key with the scope that the route names at /docs."
+
+
+class IpNotAllowed(IndelibleError):
+    code, http_status = "ip_not_allowed", 403
+    summary = "This key is not valid from this address."
+    hint = "Add the address to the key's list, or set INDELIBLE_TRUSTED_PROXIES behind a proxy."
+
+
+class IdempotencyConflict(IndelibleError):
+    code, http_status = "idempotency_conflict", 409
+    summary = "This Idempotency-Key already stands for an event with other content."
+    hint = "Use a new key for a new event; the first event was kept."
+
+
+class PayloadTooLarge(IndelibleError):
+    code, http_status = "payload_too_large", 413
+    summary = "The payload is longer than this server accepts."
+    hint = "Shorten it, or store the document elsewhere and send its digest."
+
+    def __init__(self, *, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"The payload has {size_bytes:,} bytes; this server takes {limit_bytes:,}")
+
+
+class MonthlyLimitExceeded(IndelibleError):
+    code, http_status = "monthly_limit_exceeded", 429
+    summary = "The project's events for this calendar month (UTC) are used up."
+    hint = "Do not retry; raise the limit with `indelible project set NAME --monthly-limit N`."
+
+
+# What is wrong with a question or a management call.
+
+
+class InvalidParameter(IndelibleError):
+    code, http_status = "invalid_parameter", 400
+    summary = "A parameter is missing or cannot be read."
+    hint = "Compare it with the parameters at /docs."
+
+
+class InvalidCursor(IndelibleError):
+    code, http_status = "invalid_cursor", 400
+    summary = "The cursor is not one that this server gave out for this search."
+    hint = "Start again without a cursor."
+
+
+class NotFound(IndelibleError):
+    code, http_status = "not_found", 404
+    summary = "There is nothing here by that name."
+    hint = "See /docs for the routes; ids are looked up within one project."
+
+
+class MethodNotAllowed(IndelibleError):
+    code, http_status = "method_not_allowed", 405
+    summary = "This route does not take that method."
+    hint = "The Allow header names the methods it takes."
+
+
+class AlreadyExists(IndelibleError):
+    code, http_status = "already_exists", 409
+    summary = "That name is taken."
+    hint = "Choose another name."
+
+
+# What is wrong with the server or the machine under it.
+
+
+class Overloaded(IndelibleError):
+    code, http_status, retry_after_s = "overloaded", 503, 1
+    summary = "More events are waiting to be synced than the server will hold."
+    hint = "Send it again after Retry-After; nothing of this request was stored."
+
+
+class Unavailable(IndelibleError):
+    code, http_status, retry_after_s = "unavailable", 503, 30
+    summary = "The server cannot store events now."
+    hint = "Send it again after Retry-After; /healthz names the cause."
+
+
+class DiskLow(Unavailable):
+    """Too little of the disk is free for this lane; the other lane may still be taken."""
+
+    def __init__(self, *, free_percent: float, floor_percent: float) -> None:
+        super().__init__(
+            f"{free_percent:.1f} % of the disk is free; this lane stops at {floor_percent:g} %"
+        )
+
+
+class JournalUnwritable(Unavailable):
+    """A write or a sync failed.
+
+    After a failed sync nothing is acknowledged until the server is restarted: the kernel may have
+    dropped the unwritten pages and called them clean, so a second sync would prove nothing.
+    """
+
+    summary = "The journal could not be written."
+
+
+# What keeps the server or a command from starting.
+
+
+class SettingInvalid(IndelibleError):
+    code, http_status = "setting_invalid", 500
+    summary = "A setting cannot be read."
+    hint = "See `indelible serve --help` or docs/reference/settings.md."
+
+
+class DataFolderInUse(IndelibleError):
+    code, http_status = "data_folder_in_use", 500
+    summary = "Another server is using this data folder."
+    hint = "Stop that server first, or give this one another folder with --data."
+
+
+class AddressInUse(IndelibleError):
+    code, http_status = "address_in_use", 500
+    summary = "Something else listens on this address."
+    hint = "Choose another port with --port."
+
+
+class JournalNewer(IndelibleError):
+    code, http_status = "journal_newer", 500
+    summary = "The journal was written by a newer version of Indelible."
+    hint = "Install that version or a later one."
+
+
+class LeafMalformed(IndelibleError):
+    code, http_status = "leaf_malformed", 500
+    summary = "These bytes are not a leaf entry."
+    hint = "Run `indelible doctor` on the data folder."
+
+
+class ServerUnreachable(IndelibleError):
+    code, http_status = "server_unreachable", 500
+    summary = "No server answers at this address."
+    hint = "Start one with `indelible serve`, or set INDELIBLE_HOST."

@@ -1,0 +1,138 @@
+"""The vocabulary: what an event is called, on the client as on the server.
+
+The life of an event, in the only words used for it: *received*, then *admitted* or *dropped* (with
+a reason), *stored* (it has an index and survives power loss), answered, *sealed*, *witnessed*.
+
+Transaction ids are ``tx_`` followed by the 32 hex digits of a UUIDv7 (RFC 9562 section 5.7). The
+server makes them in log order, so that within one project a greater index always has a greater
+transaction id:
+
+>>> tx = bytes.fromhex("019a9f3c7e0a7000a1b2c3d4e5f60718")
+>>> tx_text(tx)
+'tx_019a9f3c7e0a7000a1b2c3d4e5f60718'
+>>> tx_bytes(tx_text(tx)) == tx
+True
+>>> tx_time_ms(tx)
+1763683597834
+>>> tx_uuid(tx)
+'019a9f3c-7e0a-7000-a1b2-c3d4e5f60718'
+"""
+
+import re
+import uuid
+from enum import IntEnum, StrEnum
+from typing import Final
+
+_TX_TEXT: Final = re.compile(r"tx_[0-9a-f]{32}")
+
+
+class Kind(IntEnum):
+    """What sort of fact an entry of the log is. The number is byte 1 of its leaf, for ever."""
+
+    PRODUCT = 1
+    AUDIT = 2
+    ERASURE = 3
+    ADMINISTRATION = 4
+    LOSS = 5
+
+    @property
+    def word(self) -> str:
+        """The kind as it is written in JSON and on screen: ``product``, ``audit``, …"""
+        return self.name.lower()
+
+
+class Lane(StrEnum):
+    """A name space of client ids.
+
+    An id in one lane never meets the same id in the other, so whoever holds the public project
+    token cannot pre-empt an audit event.
+    """
+
+    PRODUCT = "product"
+    AUDIT = "audit"
+
+
+class DropReason(StrEnum):
+    """Why an event of a product batch was let go. Public and closed: each is a counter."""
+
+    INVALID_EVENT = "invalid_event"
+    MISSING_EVENT = "missing_event"
+    MISSING_DISTINCT_ID = "missing_distinct_id"
+    NAME_TOO_LONG = "name_too_long"
+    ID_TOO_LONG = "id_too_long"
+    EVENT_TOO_LARGE = "event_too_large"
+    TOO_DEEP = "too_deep"
+    INVALID_TIMESTAMP = "invalid_timestamp"
+    BOT = "bot"
+    QUOTA = "quota"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a person who reads the reason in an answer or on a page."""
+        return _DROP_MEANINGS[self]
+
+
+_DROP_MEANINGS: Final = {
+    DropReason.INVALID_EVENT: "The event is not an object, or its properties, uuid, $set, "
+    "$set_once or $unset have the wrong type or hold a number out of range.",
+    DropReason.MISSING_EVENT: "`event` is missing, empty, or not a string.",
+    DropReason.MISSING_DISTINCT_ID: "`distinct_id` is missing, or neither a string nor a number.",
+    DropReason.NAME_TOO_LONG: "The event name has more than 200 characters.",
+    DropReason.ID_TOO_LONG: "`distinct_id` has more than 200 characters, or `uuid` more than 255.",
+    DropReason.EVENT_TOO_LARGE: "The event is longer than the server's limit (1 MiB unless set), "
+    "or has more than 1,000 property keys.",
+    DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
+    DropReason.INVALID_TIMESTAMP: "`timestamp` is neither RFC 3339 text nor a number.",
+    DropReason.BOT: "The User-Agent is a known crawler's and the project discards those.",
+    DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
+}
+
+
+class WarnReason(StrEnum):
+    """What was noticed about an event that was stored all the same. Public and closed."""
+
+    ILLEGAL_DISTINCT_ID = "illegal_distinct_id"
+    UUID_CONFLICT = "uuid_conflict"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    BOT = "bot"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a person who reads the reason in an answer or on a page."""
+        return _WARN_MEANINGS[self]
+
+
+_WARN_MEANINGS: Final = {
+    WarnReason.ILLEGAL_DISTINCT_ID: "`distinct_id` is a placeholder such as `null` or `guest`: the "
+    "event is kept, and never joined to a person.",
+    WarnReason.UUID_CONFLICT: "An event with this uuid and other content was stored before; the "
+    "first copy stays and this one was not stored.",
+    WarnReason.IDEMPOTENCY_CONFLICT: "The Idempotency-Key, a clock reading, was used before for "
+    "another event; this event was stored as an entry of its own.",
+    WarnReason.FUTURE_TIMESTAMP: "`timestamp` is more than 23 hours ahead of the server's clock.",
+    WarnReason.BOT: "The User-Agent is a known crawler's; the event is stored with `$bot`.",
+}
+
+
+def tx_text(tx: bytes) -> str:
+    """The transaction id as users see it; `tx` is 16 bytes."""
+    return "tx_" + tx.hex()
+
+
+def tx_bytes(text: str) -> bytes | None:
+    """The 16 bytes of a transaction id, or None when `text` is not one."""
+    return bytes.fromhex(text[3:]) if _TX_TEXT.fullmatch(text) else None
+
+
+def tx_time_ms(tx: bytes) -> int:
+    """When the event was stored: milliseconds since the epoch, from the UUIDv7's first 48 bits."""
+    return int.from_bytes(tx[:6], "big")
+
+
+def tx_uuid(tx: bytes) -> str:
+    """The transaction id written as a UUID.
+
+    It stands in for the event's own id where the client sent none.
+    """
+    return str(uuid.UUID(bytes=tx))

@@ -1,0 +1,141 @@
+"""What a journal promises. tests/journal/contract.py can be run against any implementation."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from indelible.event import Kind, Lane
+from indelible.leaf import Leaf
+
+LARGEST_INDEX = 2**40 - 1
+"""A project's log ends here; the millionth event a second would take twelve days to reach it."""
+
+
+class Draft(Struct, frozen=True, gc=False):
+    """An admitted event, not yet stored.
+
+    Attributes:
+        project_id: the project whose log it joins.
+        kind: byte 1 of its leaf.
+        received_at_ms: when the server had read it, ms since the epoch.
+        payload: what was sent, to the byte: the properties value or the payload string in UTF-8.
+        record: everything else, serialised once with sorted keys (JSON). Its member ``request``
+            describes the request and takes no part when two events are compared.
+        lane: the name space of `client_id`.
+        client_id: the client's own event id or Idempotency-Key; None is never a duplicate.
+        new_entry_on_conflict: when `client_id` is known with other content, store this event all
+            the same. Sending it again is then recognised by id and content together.
+        monthly_limit: most product and audit events of the project in a calendar month (UTC), or
+            None for no limit. Administration and its like are never counted.
+    """
+
+    project_id: int
+    kind: Kind
+    received_at_ms: int
+    payload: bytes
+    record: bytes
+    lane: Lane = Lane.PRODUCT
+    client_id: str | None = None
+    new_entry_on_conflict: bool = False
+    monthly_limit: int | None = None
+
+
+class Stored(Struct, frozen=True, gc=False):
+    """The event has an index, and survives power loss.
+
+    `conflict`: its client id was known with other content, and it was stored all the same.
+    """
+
+    index: int
+    tx: bytes
+    conflict: bool = False
+
+
+class Duplicate(Struct, frozen=True, gc=False):
+    """An event with this client id is stored already; nothing was added.
+
+    `same_content` is None when the first copy has been erased and cannot be compared any more.
+    """
+
+    index: int
+    tx: bytes
+    same_content: bool | None
+
+
+class OverLimit(Struct, frozen=True, gc=False):
+    """The project's month is used up; nothing was added."""
+
+
+Outcome = Stored | Duplicate | OverLimit
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """A stored event as the log holds it.
+
+    `payload`, `record` and the salts are None once the event has been erased.
+    """
+
+    project_id: int
+    index: int
+    leaf_entry: bytes
+    leaf: Leaf
+    payload: bytes | None
+    record: bytes | None
+    payload_salt: bytes | None
+    record_salt: bytes | None
+
+
+class Journal(Protocol):
+    """A durable log for each project, with exact and permanent de-duplication.
+
+    Implementations must be safe to call from any thread.
+    """
+
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Store `drafts`, in order, in one atomic and synced step; one outcome for each.
+
+        On return every `Stored` survives power loss, and every project's indexes are contiguous
+        from 0. A draft whose (project, lane, client id) is known, or stands earlier in `drafts`,
+        adds nothing.
+
+        Raises:
+            JournalUnwritable: none of them may be taken as stored. After a failed sync every
+                later append raises too, until the process is restarted.
+        """
+        ...
+
+    def next_index(self, project_id: int) -> int:
+        """How many entries the project's log has: the index that the next event will get."""
+        ...
+
+    def read(self, project_id: int, start: int, end: int) -> list[Entry]:
+        """The entries with start <= index < end, in order; fewer when the log ends before."""
+        ...
+
+    def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
+        """The entry that holds this client id, even if it has been erased since."""
+        ...
+
+    def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
+        """The entry with this transaction id (16 bytes)."""
+        ...
+
+    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
+        """The index of the first entry stored at `at_ms` or later; next_index when there is none.
+
+        Entries are stored in the order of their transaction ids, so this is a binary search.
+        """
+        ...
+
+    def cursor(self, name: str, project_id: int) -> int:
+        """The next index that the follower `name` has not handled; 0 when it never ran."""
+        ...
+
+    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
+        """Remember that `name` has handled everything below `next_index`.
+
+        Raises:
+            JournalUnwritable: the cursor is where it was.
+        """
+        ...

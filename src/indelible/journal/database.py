@@ -1,0 +1,133 @@
+"""The file behind the journal: one writing connection, a reading one for each thread.
+
+What a transaction leaves behind when something fails is decided here and nowhere else.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from indelible.errors import JournalNewer, JournalUnwritable
+
+SCHEMA_VERSION: Final = 1
+_BUSY_TIMEOUT_MS: Final = 5_000
+_CACHE_KIB: Final = 64 * 1024
+
+# After these SQLite has undone the transaction and nothing half-written was called durable, so a
+# later one may succeed: space may come back, the other process may let go.
+_PASSING: Final = (apsw.FullError, apsw.BusyError)
+
+
+class Database:
+    """`journal.db`, open for writing by this process.
+
+    `vfs` names the SQLite file layer to use; None is the operating system's own.
+    """
+
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+        self.path = path
+        self._vfs = vfs
+        self._lock = threading.Lock()
+        self._failure: str | None = None
+        self._changed = threading.Condition()
+        self._commits = 0
+        self._local = threading.local()
+        self._readers: list[apsw.Connection] = []
+        self._writer = self._open(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+        self._writer.execute("PRAGMA journal_mode = WAL")
+        # FULL syncs the WAL at every commit: an acknowledged event survives power loss.
+        self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._create_tables()
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is written any more, or None while all is well."""
+        return self._failure
+
+    @contextmanager
+    def transaction(self) -> Iterator[apsw.Connection]:
+        """Hold the writing connection for one atomic change; on leaving it is synced.
+
+        Raises:
+            JournalUnwritable: nothing of the change may be taken as stored. After a full disk or a
+                lock held elsewhere the next change may succeed; after anything else none will,
+                until the process is restarted.
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise JournalUnwritable(self._failure)
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except apsw.Error as error:
+                self._undo()
+                if not isinstance(error, _PASSING):
+                    # A failed sync may have dropped the unwritten pages and marked them clean: a
+                    # second one would succeed without the data. Never retry. Restart, and let
+                    # recovery read what the disk really holds.
+                    self._failure = f"an earlier write failed: {error}; restart the server"
+                raise JournalUnwritable(f"{type(error).__name__}: {error}") from error
+            except BaseException:
+                self._undo()
+                raise
+        with self._changed:
+            self._commits += 1
+            self._changed.notify_all()
+
+    def reader(self) -> apsw.Connection:
+        """This thread's connection for reading; each statement sees all that was committed."""
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._open(apsw.SQLITE_OPEN_READONLY)
+            self._local.connection = connection
+            self._readers.append(connection)
+        return connection
+
+    @property
+    def commits(self) -> int:
+        """How many changes were committed since the start."""
+        return self._commits
+
+    def wait_for_commit(self, seen: int, *, timeout_s: float) -> int:
+        """Return `commits` as soon as it is over `seen`, or after `timeout_s` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._commits > seen, timeout_s)
+            return self._commits
+
+    def close(self) -> None:
+        """Close every connection. The last one to close folds the WAL into the file."""
+        with self._lock:
+            for connection in (*self._readers, self._writer):
+                with suppress(apsw.Error):
+                    connection.close()
+            self._failure = "the journal is closed"
+
+    def _open(self, flags: int) -> apsw.Connection:
+        connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs)
+        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+        return connection
+
+    def _undo(self) -> None:
+        with suppress(apsw.Error):
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+
+    def _create_tables(self) -> None:
+        version = self._writer.pragma("user_version")
+        if version == SCHEMA_VERSION:
+            return
+        if version != 0:
+            raise JournalNewer(
+                f"{self.path} has schema {version}; this version reads {SCHEMA_VERSION}"
+            )
+        schema = resources.files("indelible.journal").joinpath("schema.sql").read_text("utf-8")
+        with self.transaction() as connection:
+            connection.execute(schema)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,0 +1,420 @@
+"""Projects and keys, kept beside the log in the journal's own file.
+
+Each change is one transaction that also adds an `administration` event to the project's own log.
+A secret exists in clear only in the return value of the call that made it; what is kept is its
+SHA-256 digest. The project token is public by nature and is kept readable.
+"""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Literal
+
+import apsw
+import msgspec
+
+from indelible.clock import Clock, month_of, now_ms
+from indelible.errors import AlreadyExists, InvalidParameter, NotFound
+from indelible.event import Kind
+from indelible.journal.contract import Draft
+from indelible.journal.sqlite import SqliteJournal, events_used
+from indelible.network import Address, Network, contains, parse_networks
+
+ProjectKind = Literal["live", "test"]
+BotPolicy = Literal["discard", "mark", "off"]
+
+_RANDOM_BYTES: Final = 24  # 192 bits: no digest of such a key can be turned back
+_PREFIX_LENGTH: Final = 14
+DEFAULT_GRACE_MS: Final = 24 * 60 * 60 * 1000
+
+
+class Role(StrEnum):
+    """What a key is for. A token writes product events; an application key writes and reads one
+    project; an admin key does everything."""
+
+    TOKEN = "token"  # noqa: S105 — a role, not a secret
+    APPLICATION = "application"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One project: a log of its own, and its rules.
+
+    `bot_policy` None leaves each route its own default; `monthly_limit` None is no limit.
+    """
+
+    id: int
+    name: str
+    kind: ProjectKind
+    monthly_limit: int | None
+    bot_policy: BotPolicy | None
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the server remembers it; `project` is None when it opens the whole server."""
+
+    id: str
+    project: Project | None
+    role: Role
+    digest: bytes
+    token: str | None
+    prefix: str
+    label: str
+    networks: tuple[Network, ...]
+    created_at_ms: int
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    fixed: bool
+
+    def is_valid(self, at_ms: int) -> bool:
+        """Neither revoked nor past the end of its rotation."""
+        return self.revoked_at_ms is None and (
+            self.expires_at_ms is None or at_ms < self.expires_at_ms
+        )
+
+    def allows(self, address: Address | None) -> bool:
+        """Whether the key may be used from `address`; an unknown one only without a list."""
+        if not self.networks:
+            return True
+        return address is not None and contains(self.networks, address)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made, with its secret: the only time that it is shown."""
+
+    key: Key
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All projects and keys at one moment: what the edge looks things up in, without a lock."""
+
+    projects: Mapping[str, Project]
+    keys: Mapping[bytes, Key]
+    tokens: Mapping[str, Key]
+
+    def project_by_id(self, project_id: int) -> Project:
+        return next(p for p in self.projects.values() if p.id == project_id)
+
+
+def digest_of(secret: str) -> bytes:
+    """What is kept of a key."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+class Registry:
+    """Projects and keys. Reads come from `snapshot`; changes go through the methods."""
+
+    def __init__(self, journal: SqliteJournal, *, clock: Clock = now_ms) -> None:
+        self._journal = journal
+        self._clock = clock
+        self.snapshot = Snapshot({}, {}, {})
+        self.refresh()
+
+    # Projects
+
+    def create_project(
+        self,
+        name: str,
+        *,
+        kind: ProjectKind = "live",
+        monthly_limit: int | None = None,
+        bot_policy: BotPolicy | None = None,
+    ) -> Project:
+        """Make a project with an empty log. Its keys are made by `create_key`.
+
+        Raises:
+            AlreadyExists: the name is taken.
+        """
+        if name in self.snapshot.projects:
+            raise AlreadyExists(f"There is a project {name!r} already")
+        now = self._clock()
+        with self._journal.database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO project (name, kind, secret, monthly_limit, bot_policy, created_at_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (name, kind, os.urandom(32), monthly_limit, bot_policy, now),
+            )
+        self.refresh()
+        return self.snapshot.projects[name]
+
+    def change_project(self, name: str, changes: Mapping[str, int | str | None]) -> Project:
+        """Set `monthly_limit` or `bot_policy`, as `changes` names them, and leave the rest.
+
+        Raises:
+            NotFound: there is no such project.
+        """
+        project = self.project(name)
+        with self._journal.database.transaction() as connection:
+            for column, value in changes.items():
+                assert column in ("monthly_limit", "bot_policy")
+                connection.execute(
+                    f"UPDATE project SET {column} = ? WHERE id = ?",  # noqa: S608 — one of two
+                    (value, project.id),
+                )
+            self._log(connection, project.id, "project.changed", dict(changes))
+        self.refresh()
+        return self.snapshot.projects[name]
+
+    def project(self, name: str) -> Project:
+        """
+        Raises:
+            NotFound: there is no such project.
+        """
+        try:
+            return self.snapshot.projects[name]
+        except KeyError:
+            raise NotFound(
+                f"There is no project {name!r}", hint="See `indelible project list`."
+            ) from None
+
+    def events_this_month(self, project: Project) -> int:
+        """Product and audit events stored in the running calendar month (UTC)."""
+        month = month_of(self._clock())
+        return events_used(self._journal.database.reader(), project.id, month)
+
+    def events_stored(self, project: Project) -> int:
+        """How many entries the project's log has, of every kind."""
+        return self._journal.next_index(project.id)
+
+    # Keys
+
+    def create_key(
+        self,
+        role: Role,
+        project: Project | None,
+        *,
+        label: str = "",
+        networks: Sequence[Network] = (),
+        secret: str | None = None,
+        log: bool = True,
+    ) -> NewKey:
+        """Make a key; `secret` fixes it (the server's environment does that), else it is random.
+
+        `log` is False for the keys that a project is born with.
+
+        Raises:
+            InvalidParameter: a token or application key without a project, or an admin key with
+                one.
+        """
+        if (role is Role.ADMIN) != (project is None):
+            raise InvalidParameter(
+                "A token or application key belongs to a project, an admin key to none"
+            )
+        made = self._new_key(role, project, label=label, networks=networks, secret=secret)
+        with self._journal.database.transaction() as connection:
+            self._insert_key(connection, made.key)
+            if log:
+                self._log(connection, self._log_of(made.key), "key.created", _public(made.key))
+        self.refresh()
+        return made
+
+    def rotate_key(self, key_id: str, *, grace_ms: int = DEFAULT_GRACE_MS) -> NewKey:
+        """Make a successor with the same rights; the old key stays valid for `grace_ms`.
+
+        Raises:
+            NotFound: there is no such key, or it is not valid any more.
+        """
+        old = self._valid_key(key_id)
+        if old.fixed:
+            raise InvalidParameter(
+                f"Key {key_id} is fixed by the server's environment",
+                hint="Change the variable and restart the server.",
+            )
+        made = self._new_key(old.role, old.project, label=old.label, networks=old.networks)
+        ends = self._clock() + grace_ms
+        expires = ends if old.expires_at_ms is None else min(ends, old.expires_at_ms)
+        with self._journal.database.transaction() as connection:
+            self._insert_key(connection, made.key)
+            connection.execute(
+                "UPDATE access_key SET expires_at_ms = ? WHERE id = ?", (expires, key_id)
+            )
+            facts = {**_public(made.key), "replaces": key_id, "old_expires_at_ms": expires}
+            self._log(connection, self._log_of(old), "key.rotated", facts)
+        self.refresh()
+        return made
+
+    def fix_key(self, role: Role, project: Project | None, secret: str, *, log: bool = True) -> Key:
+        """Make `secret`, given by the server's environment, the one fixed key of its role.
+
+        Fixed keys of the same role and project that stood there before are revoked.
+        """
+        now = self._clock()
+        wanted = digest_of(secret)
+        for key in self.all_keys():
+            if (key.role, key.project, key.fixed) != (role, project, True):
+                continue
+            if key.digest != wanted and key.is_valid(now):
+                self.revoke_key(key.id)
+        known = self.snapshot.keys.get(wanted)
+        if known is None:
+            made = self.create_key(role, project, secret=secret, label="environment", log=log)
+            return made.key
+        if not known.is_valid(now):
+            with self._journal.database.transaction() as connection:
+                connection.execute(
+                    "UPDATE access_key SET revoked_at_ms = NULL, expires_at_ms = NULL WHERE id = ?",
+                    (known.id,),
+                )
+                self._log(connection, self._log_of(known), "key.restored", _public(known))
+            self.refresh()
+        return self.snapshot.keys[wanted]
+
+    def revoke_key(self, key_id: str) -> Key:
+        """End a key at once.
+
+        Raises:
+            NotFound: there is no such key, or it is not valid any more.
+        """
+        key = self._valid_key(key_id)
+        now = self._clock()
+        with self._journal.database.transaction() as connection:
+            connection.execute(
+                "UPDATE access_key SET revoked_at_ms = ? WHERE id = ?", (now, key_id)
+            )
+            self._log(connection, self._log_of(key), "key.revoked", _public(key))
+        self.refresh()
+        return replace(key, revoked_at_ms=now)
+
+    def all_keys(self) -> list[Key]:
+        """Every key that was ever made, oldest first."""
+        return sorted(self.snapshot.keys.values(), key=lambda key: (key.created_at_ms, key.id))
+
+    # Behind the scenes
+
+    def refresh(self) -> None:
+        """Read projects and keys from the file."""
+        connection = self._journal.database.reader()
+        projects = {
+            int(row[0]): Project(*row)
+            for row in connection.execute(
+                "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms FROM project"
+            )
+        }
+        keys = [
+            Key(
+                id=row[0],
+                project=None if row[1] is None else projects[row[1]],
+                role=Role(row[2]),
+                digest=row[3],
+                token=row[4],
+                prefix=row[5],
+                label=row[6],
+                networks=parse_networks(row[7]),
+                created_at_ms=row[8],
+                expires_at_ms=row[9],
+                revoked_at_ms=row[10],
+                fixed=bool(row[11]),
+            )
+            for row in connection.execute(
+                "SELECT id, project_id, role, digest, token, prefix, label, networks,"
+                " created_at_ms, expires_at_ms, revoked_at_ms, fixed FROM access_key"
+            )
+        ]
+        self.snapshot = Snapshot(
+            projects={project.name: project for project in projects.values()},
+            keys={key.digest: key for key in keys},
+            tokens={key.token: key for key in keys if key.token is not None},
+        )
+
+    def _valid_key(self, key_id: str) -> Key:
+        for key in self.snapshot.keys.values():
+            if key.id == key_id and key.is_valid(self._clock()):
+                return key
+        raise NotFound(f"There is no valid key {key_id!r}", hint="See `indelible keys list`.")
+
+    def _new_key(
+        self,
+        role: Role,
+        project: Project | None,
+        *,
+        label: str,
+        networks: Sequence[Network],
+        secret: str | None = None,
+    ) -> NewKey:
+        text = secret or _prefix(role, project) + secrets.token_urlsafe(_RANDOM_BYTES)
+        digest = digest_of(text)
+        if digest in self.snapshot.keys:
+            raise AlreadyExists("This secret is in use, or was")
+        is_token = role is Role.TOKEN
+        key = Key(
+            id="key_" + secrets.token_hex(6),
+            project=project,
+            role=role,
+            digest=digest,
+            token=text if is_token else None,
+            # A fixed secret may be short: show too little of it to help a guess.
+            prefix=text if is_token else text[: 4 if secret else _PREFIX_LENGTH],
+            label=label,
+            networks=tuple(networks),
+            created_at_ms=self._clock(),
+            expires_at_ms=None,
+            revoked_at_ms=None,
+            fixed=secret is not None,
+        )
+        return NewKey(key, text)
+
+    def _insert_key(self, connection: apsw.Connection, key: Key) -> None:
+        connection.execute(
+            "INSERT INTO access_key (id, project_id, role, digest, token, prefix, label, networks,"
+            " created_at_ms, fixed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.id,
+                key.project.id if key.project else None,
+                key.role,
+                key.digest,
+                key.token,
+                key.prefix,
+                key.label,
+                ",".join(map(str, key.networks)),
+                key.created_at_ms,
+                int(key.fixed),
+            ),
+        )
+
+    def _log_of(self, key: Key) -> int:
+        """Changes of an admin key are facts of the server: the first project's log has them."""
+        if key.project is not None:
+            return key.project.id
+        return min(project.id for project in self.snapshot.projects.values())
+
+    def _log(
+        self, connection: apsw.Connection, project_id: int, event: str, facts: Mapping[str, object]
+    ) -> None:
+        draft = Draft(
+            project_id=project_id,
+            kind=Kind.ADMINISTRATION,
+            received_at_ms=self._clock(),
+            payload=msgspec.json.encode(facts, order="sorted"),
+            record=msgspec.json.encode({"event": event}),
+        )
+        self._journal.insert(connection, [draft])
+
+
+def _prefix(role: Role, project: Project | None) -> str:
+    match role:
+        case Role.TOKEN:
+            return "ind_pub_"
+        case Role.APPLICATION:
+            assert project is not None
+            return "iml_live_" if project.kind == "live" else "iml_test_"
+        case Role.ADMIN:
+            return "ind_adm_"
+
+
+def _public(key: Key) -> dict[str, object]:
+    """What the log may say of a key."""
+    return {
+        "key": key.id,
+        "role": key.role,
+        "label": key.label,
+        "networks": [str(network) for network in key.networks],
+    }

@@ -1,0 +1,53 @@
+-- The journal's tables. An event's id is (project id << 40) + its index, so a project's log is one
+-- contiguous run of keys and needs no second index; `unique_key` is the only secondary index.
+-- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
+-- so that a search by time or transaction id never touches a large row's overflow pages.
+CREATE TABLE event (
+    id         INTEGER PRIMARY KEY,
+    leaf       BLOB NOT NULL CHECK (length(leaf) = 96),
+    unique_key BLOB,   -- HMAC-SHA256(project secret, lane || 0x00 || client id); NULL: client sent none
+    salts      BLOB,   -- payload salt, then record salt; NULL once erased, as are the next two
+    record     BLOB,
+    payload    BLOB
+);
+CREATE UNIQUE INDEX event_by_unique_key ON event (unique_key) WHERE unique_key IS NOT NULL;
+
+CREATE TABLE project (
+    id            INTEGER PRIMARY KEY,
+    name          TEXT NOT NULL UNIQUE,
+    kind          TEXT NOT NULL CHECK (kind IN ('live', 'test')),
+    secret        BLOB NOT NULL,   -- keys the HMAC of client ids; part of the journal's backup
+    monthly_limit INTEGER,
+    bot_policy    TEXT CHECK (bot_policy IN ('discard', 'mark', 'off')),
+    created_at_ms INTEGER NOT NULL
+);
+
+-- `token` is the public project token, kept readable; of every other key only the digest is kept.
+CREATE TABLE access_key (
+    id            TEXT PRIMARY KEY,
+    project_id    INTEGER REFERENCES project (id),   -- NULL: the whole server
+    role          TEXT NOT NULL CHECK (role IN ('token', 'application', 'admin')),
+    digest        BLOB NOT NULL UNIQUE,
+    token         TEXT,
+    prefix        TEXT NOT NULL,
+    label         TEXT NOT NULL,
+    networks      TEXT NOT NULL,    -- comma-separated; empty: any address
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER,          -- set by rotation: the old key lives on until then
+    revoked_at_ms INTEGER,
+    fixed         INTEGER NOT NULL  -- 1: given by the server's environment
+);
+
+CREATE TABLE usage (
+    project_id INTEGER NOT NULL REFERENCES project (id),
+    month      TEXT NOT NULL,
+    events     INTEGER NOT NULL,
+    PRIMARY KEY (project_id, month)
+) WITHOUT ROWID;
+
+CREATE TABLE follower (
+    name       TEXT NOT NULL,
+    project_id INTEGER NOT NULL REFERENCES project (id),
+    next_index INTEGER NOT NULL,
+    PRIMARY KEY (name, project_id)
+) WITHOUT ROWID;

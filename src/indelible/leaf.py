@@ -1,0 +1,80 @@
+"""Leaf entries and commitments, to the byte. Pure: no files, no clock, no randomness.
+
+A leaf entry (version 1) is 96 bytes. It never holds anything that a user supplied, nor a plain
+hash of it, so a payload can be erased and the tree above it stays as it is.
+
+    offset  bytes  field
+         0      1  version = 1
+         1      1  kind: 1 product, 2 audit, 3 erasure, 4 administration, 5 loss
+         2      6  zero
+         8      8  received time, ms since the epoch, u64 big-endian
+        16     16  transaction id (UUIDv7)
+        32     32  payload commitment
+        64     32  record commitment
+
+A commitment is ``HMAC-SHA256(salt, domain || 0x00 || bytes)`` with 32 fresh random bytes of salt
+for each; once the salt is destroyed nothing can be learnt from it.
+
+>>> commit(bytes(range(32)), PAYLOAD, b'{"a":1}').hex()
+'22d6638a2e9bac93860e57aa4a681f82b19f658e6d9ecedf923badcafe3d789c'
+>>> entry = encode(Kind.AUDIT, received_at_ms=1, tx=bytes(16), payload=bytes(32), record=bytes(32))
+>>> len(entry), decode(entry).kind, decode(entry).received_at_ms
+(96, <Kind.AUDIT: 2>, 1)
+"""
+
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from indelible.errors import LeafMalformed
+from indelible.event import Kind
+
+SIZE: Final = 96
+SALT_SIZE: Final = 32
+PAYLOAD: Final = b"indelible/payload/v1\x00"
+RECORD: Final = b"indelible/record/v1\x00"
+
+_VERSION: Final = 1
+_LAYOUT: Final = struct.Struct(">BB6sQ16s32s32s")
+_ZEROS: Final = bytes(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf entry, read."""
+
+    kind: Kind
+    received_at_ms: int
+    tx: bytes
+    payload_commitment: bytes
+    record_commitment: bytes
+
+
+def commit(salt: bytes, domain: bytes, content: bytes) -> bytes:
+    """The 32-byte commitment to `content`; `domain` is PAYLOAD or RECORD, its zero included."""
+    return hmac.digest(salt, domain + content, "sha256")
+
+
+def encode(kind: Kind, *, received_at_ms: int, tx: bytes, payload: bytes, record: bytes) -> bytes:
+    """The 96 bytes of a leaf entry; `payload` and `record` are the two commitments."""
+    return _LAYOUT.pack(_VERSION, kind, _ZEROS, received_at_ms, tx, payload, record)
+
+
+def decode(entry: bytes) -> Leaf:
+    """Read a leaf entry.
+
+    Raises:
+        LeafMalformed: not 96 bytes, another version, an unknown kind, or non-zero padding.
+    """
+    if len(entry) != SIZE:
+        raise LeafMalformed(f"a leaf entry has {SIZE} bytes, this one {len(entry)}")
+    version, kind, zeros, received_at_ms, tx, payload, record = _LAYOUT.unpack(entry)
+    if version != _VERSION:
+        raise LeafMalformed(f"leaf version {version} is not known here")
+    if zeros != _ZEROS:
+        raise LeafMalformed("bytes 2 to 7 of a leaf entry must be zero")
+    try:
+        return Leaf(Kind(kind), received_at_ms, tx, payload, record)
+    except ValueError as error:
+        raise LeafMalformed(f"kind {kind} is not known here") from error

@@ -1,0 +1,81 @@
+"""The names of everything that is counted. Served at /metrics in the Prometheus text format."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as SharedCounter
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+REGISTRY: Final = CollectorRegistry()
+
+
+class Tally(Collector):
+    """A counter that one thread alone adds to: the event loop's.
+
+    prometheus_client's own takes a lock at each step, 5 microseconds a time and four times in each
+    request; this one is an addition, and is read without a lock when somebody asks.
+    """
+
+    def __init__(self, name: str, meaning: str, labels: tuple[str, ...]) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._labels = labels
+        self._counts: Counter[tuple[str, ...]] = Counter()
+        REGISTRY.register(self)
+
+    def add(self, *labels: str, count: int = 1) -> None:
+        """Count `count` more under these label values, given in the order of the labels."""
+        self._counts[labels] += count
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
+        for labels, count in list(self._counts.items()):
+            family.add_metric(labels, count)
+        yield family
+
+
+REQUESTS = Tally("indelible_requests", "Ingest requests by route and answer.", ("route", "status"))
+REQUESTS_REFUSED = Tally(
+    "indelible_requests_refused", "Ingest requests refused as a whole, by code.", ("route", "code")
+)
+EVENTS_RECEIVED = Tally("indelible_events_received", "Events read from requests.", ("lane",))
+EVENTS_STORED = Tally("indelible_events_stored", "Events written and synced.", ("lane",))
+EVENTS_DUPLICATE = Tally(
+    "indelible_events_duplicate", "Events recognised as stored before.", ("lane",)
+)
+EVENTS_DROPPED = Tally(
+    "indelible_events_dropped", "Events not stored, by reason.", ("lane", "reason")
+)
+EVENTS_WARNED = Tally(
+    "indelible_events_warned", "Events with a warning, by reason.", ("lane", "reason")
+)
+
+BYTES_WAITING = Gauge(
+    "indelible_bytes_waiting", "Events admitted and waiting for their sync.", registry=REGISTRY
+)
+GROUP_EVENTS = Histogram(
+    "indelible_group_events",
+    "Events that shared one sync.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000),
+    registry=REGISTRY,
+)
+COMMIT_SECONDS = Histogram(
+    "indelible_commit_seconds",
+    "Time to write and sync a group.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    registry=REGISTRY,
+)
+FOLLOWER_FAILURES = SharedCounter(
+    "indelible_follower_failures",
+    "Batches that a follower could not handle.",
+    ["follower"],
+    registry=REGISTRY,
+)
+
+
+def exposition() -> bytes:
+    """All of the above in the Prometheus text format, version 0.0.4."""
+    return generate_latest(REGISTRY)

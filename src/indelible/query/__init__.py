@@ -1,0 +1,1 @@
+"""Questions to the log. Reads only; knows nothing of HTTP."""

@@ -1,0 +1,294 @@
+"""Finding and reading events: by id, by search, and as a whole log.
+
+A search walks the journal, newest first or oldest first, a bounded number of entries a call: a page
+may therefore be short, or empty, and still have a `next`.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from indelible.clock import parse_time_ms, rfc3339
+from indelible.errors import InvalidCursor, InvalidParameter, NotFound
+from indelible.event import Kind, Lane, tx_bytes, tx_text, tx_time_ms, tx_uuid
+from indelible.journal.contract import Entry, Journal
+from indelible.journal.registry import Project
+
+Order = Literal["newest", "oldest"]
+View = dict[str, Any]
+"""An event as JSON members; see `view`."""
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+SCANNED_PER_PAGE: Final = 5_000
+_READ_AT_ONCE: Final = 500
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class Step(msgspec.Struct):
+    """One step in the life of an event: its word, and when it was reached (RFC 3339, UTC)."""
+
+    step: str
+    at: str
+
+
+class Page(msgspec.Struct):
+    """One page of a search.
+
+    `next` is the cursor of the following page, null at the end of the log. `position` is the first
+    index, in the direction of the search, that has not been looked at.
+    """
+
+    events: list[View]
+    next: str | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What to look for. Every condition that is not None must hold.
+
+    The conditions on `meta` apply to audit events; `event_name` also finds product events by name.
+    `stored_from` and `stored_to` bound the time of storing, half-open, RFC 3339 or a number.
+    """
+
+    kind: str | None = None
+    type: str | None = None
+    event_name: str | None = None
+    service: str | None = None
+    env: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    immutable_trail: str | None = None
+    distinct_id: str | None = None
+    stored_from: str | None = None
+    stored_to: str | None = None
+
+    def fingerprint(self) -> str:
+        """Tells searches apart, so that a cursor of one is not used for another."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
+
+class Events:
+    """The events of every project, for reading."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def one(self, project: Project, tx_id: str) -> View:
+        """The event with this transaction id, with its life.
+
+        Raises:
+            NotFound: this project has no such event.
+        """
+        tx = tx_bytes(tx_id)
+        entry = self._journal.find_tx(project.id, tx) if tx else None
+        if entry is None:
+            raise NotFound("This project has no event with that transaction id")
+        return _with_life(entry)
+
+    def where(self, project: Project, any_id: str) -> list[View]:
+        """The events that go by this id: a transaction id, a client event id or Idempotency-Key.
+
+        At most three, since the lanes never collide; none when the id is unknown.
+        """
+        found = [self._journal.find(project.id, lane, any_id) for lane in Lane]
+        if (tx := _as_tx(any_id)) is not None:
+            found.append(self._journal.find_tx(project.id, tx))
+        entries = {entry.index: entry for entry in found if entry is not None}
+        return [_with_life(entry) for entry in entries.values()]
+
+    def search(
+        self,
+        project: Project,
+        search: Search,
+        *,
+        order: Order = "newest",
+        limit: int = DEFAULT_LIMIT,
+        cursor: str | None = None,
+        after: int | None = None,
+    ) -> Page:
+        """One page of at most `limit` matching events.
+
+        `cursor` continues an earlier search of the same shape; `after` begins behind an index and
+        needs `order="oldest"`.
+
+        Raises:
+            InvalidCursor, InvalidParameter.
+        """
+        start, end = self._bounds(project.id, search)
+        if cursor is not None:
+            position = _read_cursor(cursor, search, order)
+        elif after is not None:
+            if order != "oldest":
+                raise InvalidParameter("`after` needs order=oldest")
+            position = after + 1
+        else:
+            position = start if order == "oldest" else end
+        matches = _matcher(search)
+        walk = self._forward if order == "oldest" else self._backward
+        events: list[View] = []
+        for scanned, entry in enumerate(walk(project.id, position, start, end), start=1):
+            position = entry.index + 1 if order == "oldest" else entry.index
+            shown = view(entry)
+            if matches(shown):
+                events.append(_with_status(entry, shown))
+            if len(events) == limit or scanned == SCANNED_PER_PAGE:
+                break
+        more = position < end if order == "oldest" else position > start
+        following = _write_cursor(position, search, order) if more else None
+        return Page(events, following, position)
+
+    def export(
+        self, project: Project, *, start: int = 0, end: int | None = None
+    ) -> Iterator[bytes]:
+        """The log from `start` to `end` as NDJSON, in pieces of some hundred lines.
+
+        Ends with the last entry that was there when it began.
+        """
+        last = self._journal.next_index(project.id)
+        end = last if end is None else min(end, last)
+        while start < end:
+            entries = self._journal.read(project.id, start, min(start + _READ_AT_ONCE, end))
+            yield b"".join(_line(entry) for entry in entries)
+            start += len(entries)
+
+    def _bounds(self, project_id: int, search: Search) -> tuple[int, int]:
+        """The index range that the search's times leave."""
+        start, end = 0, self._journal.next_index(project_id)
+        if search.stored_from is not None:
+            at_ms = _time(search.stored_from, "from")
+            start = self._journal.first_index_stored_at(project_id, at_ms)
+        if search.stored_to is not None:
+            at_ms = _time(search.stored_to, "to")
+            end = min(end, self._journal.first_index_stored_at(project_id, at_ms))
+        return start, end
+
+    def _forward(self, project_id: int, position: int, start: int, end: int) -> Iterator[Entry]:
+        position = max(position, start)
+        while position < end:
+            entries = self._journal.read(project_id, position, min(position + _READ_AT_ONCE, end))
+            yield from entries
+            position += _READ_AT_ONCE
+
+    def _backward(self, project_id: int, position: int, start: int, end: int) -> Iterator[Entry]:
+        position = min(position, end)
+        while position > start:
+            first = max(position - _READ_AT_ONCE, start)
+            yield from reversed(self._journal.read(project_id, first, position))
+            position = first
+
+
+def view(entry: Entry) -> View:
+    """An event as it was sent, with what the log knows of it.
+
+    Always: `index`, `tx_id`, `kind`, `received_at`. A product event has `event`, `distinct_id`,
+    `uuid` and `properties`; an audit event `payload`, `meta` and `idempotency_key`; an
+    administration event `event` and `facts`. An erased one has `erased` and nothing of its content.
+    """
+    leaf = entry.leaf
+    shown: View = {
+        "index": entry.index,
+        "tx_id": tx_text(leaf.tx),
+        "kind": leaf.kind.word,
+        "received_at": rfc3339(leaf.received_at_ms),
+    }
+    if entry.record is None or entry.payload is None:
+        return {**shown, "erased": True}
+    record = msgspec.json.decode(entry.record)
+    match leaf.kind:
+        case Kind.PRODUCT:
+            shown["uuid"] = record.pop("uuid", None) or tx_uuid(leaf.tx)
+            shown.update(record)
+            sent = entry.payload != b"null"
+            shown["properties"] = msgspec.Raw(entry.payload) if sent else {}
+        case Kind.AUDIT:
+            shown["idempotency_key"] = record.pop("idempotency_key", None)
+            shown.update(record)
+            shown["payload"] = entry.payload.decode()
+        case Kind.ADMINISTRATION | Kind.ERASURE | Kind.LOSS:
+            shown.update(record)
+            shown["facts"] = msgspec.Raw(entry.payload)
+    return shown
+
+
+def _line(entry: Entry) -> bytes:
+    # Payloads keep the white space they were sent with. A line break can stand only between tokens
+    # of JSON, never inside a string, so a space says the same.
+    return _ENCODE(view(entry)).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+
+
+def _with_status(entry: Entry, shown: View) -> View:
+    status = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
+    stored_at = rfc3339(tx_time_ms(entry.leaf.tx))
+    return {**shown, "status": status, "stored_at": stored_at}
+
+
+def _with_life(entry: Entry) -> View:
+    shown = _with_status(entry, view(entry))
+    shown["life"] = [
+        Step("received", rfc3339(entry.leaf.received_at_ms)),
+        Step("stored", shown["stored_at"]),
+    ]
+    return shown
+
+
+def _as_tx(text: str) -> bytes | None:
+    """A transaction id in either of its forms: `tx_…`, or as the UUID of an event that had none."""
+    plain = text.replace("-", "")
+    return tx_bytes(text) or (tx_bytes("tx_" + plain.lower()) if len(text) == 36 else None)
+
+
+def _matcher(search: Search) -> Callable[[View], bool]:
+    in_meta = {
+        name: wanted
+        for name in ("type", "service", "request_id", "trace_id", "immutable_trail")
+        if (wanted := getattr(search, name)) is not None
+    }
+
+    def matches(shown: View) -> bool:
+        if search.kind is not None and shown["kind"] != search.kind:
+            return False
+        if search.distinct_id is not None and shown.get("distinct_id") != search.distinct_id:
+            return False
+        meta: Mapping[str, str] = shown.get("meta", {})
+        if search.event_name is not None and search.event_name not in (
+            shown.get("event"),
+            meta.get("event_name"),
+        ):
+            return False
+        if search.env is not None and search.env not in (meta.get("env"), meta.get("environment")):
+            return False
+        return all(meta.get(name) == wanted for name, wanted in in_meta.items())
+
+    return matches
+
+
+def _time(text: str, name: str) -> int:
+    at_ms = parse_time_ms(float(text) if text.replace(".", "", 1).isdigit() else text)
+    if at_ms is None:
+        raise InvalidParameter(f"`{name}` is neither RFC 3339 text nor a number")
+    return at_ms
+
+
+def _write_cursor(position: int, search: Search, order: Order) -> str:
+    text = f"{order}.{position}.{search.fingerprint()}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str, search: Search, order: Order) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        its_order, position, fingerprint = text.split(".")
+        index = int(position)
+    except (ValueError, binascii.Error):
+        raise InvalidCursor from None
+    if (its_order, fingerprint) != (order, search.fingerprint()) or not 0 <= index < 2**40:
+        raise InvalidCursor
+    return index

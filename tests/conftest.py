@@ -1,0 +1,22 @@
+"""Servers for the stories: one shared by those that only add events, a fresh one for the rest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.world import ServerProcess, started
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that many tests send to: its log is never empty and never to be counted."""
+    with started(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A fresh server with an empty log."""
+    with started(tmp_path / "data") as server:
+        yield server

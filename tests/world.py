@@ -1,0 +1,229 @@
+"""The harness: a real server in a process of its own, or in this one where a fault is injected.
+
+Every story goes through the front door: HTTP on a loopback socket, into real SQLite files.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvloop
+
+from indelible.app import House, Welcome, free_port, run
+from indelible.settings import Settings
+
+TOKEN = "test-token"
+API_KEY = "iml_live_test-key-0123456789"
+ADMIN_KEY = "ind_adm_test-key-0123456789"
+
+AS_APPLICATION = {"Authorization": f"Bearer {API_KEY}"}
+AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
+
+START_S = 20.0
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """The headers of a caller who has this key."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def product(event: str = "purchase_completed", **more: Any) -> dict[str, Any]:
+    """A product event as vTilt's guides send it, with the test server's token."""
+    return {
+        "api_key": TOKEN,
+        "event": event,
+        "distinct_id": "user_42",
+        "properties": {"amount": 99.99, "currency": "USD"},
+        **more,
+    }
+
+
+def audit(payload: str = '{"order_id":"ord_1"}', **meta: str) -> dict[str, Any]:
+    """An audit event as ImmutableLog's guides send it."""
+    return {
+        "payload": payload,
+        "meta": {"type": "success", "event_name": "order.created", "service": "shop", **meta},
+    }
+
+
+def assert_canonical_error(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The one flat error body, whatever the route; returns it."""
+    assert (status, code) == (answer.status_code, answer.json().get("code")), answer.text
+    assert "application/json" == answer.headers["content-type"]
+    body: dict[str, Any] = answer.json()
+    assert body["ok"] is False
+    assert body["success"] is False
+    assert 0 == body["status"]
+    assert code == body["reason"] == body["error"]
+    for field in ("message", "detail", "error_description", "hint", "request_id"):
+        assert isinstance(body[field], str), field
+        assert body[field], field
+    if status == 503:
+        assert answer.headers["retry-after"].isdigit()
+    return body
+
+
+class World:
+    """One running server, and the ways in. Use `started` or `inside`."""
+
+    def __init__(self, url: str, data_dir: Path) -> None:
+        self.url = url
+        self.data_dir = data_dir
+        self.http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def send(self, body: Any, **more: Any) -> httpx.Response:
+        """POST a product body (JSON unless `content=` is given) to /api/e."""
+        if "content" not in more:
+            more["json"] = body
+        return self.http.post("/api/e", **more)
+
+    def send_audit(self, body: Any, key: str | None = None, **more: Any) -> httpx.Response:
+        """POST an audit body with the application key; `key` is the Idempotency-Key."""
+        headers = {**AS_APPLICATION, **({"Idempotency-Key": key} if key else {})}
+        headers.update(more.pop("headers", {}))
+        return self.http.post("/v1/events", json=body, headers=headers, **more)
+
+    def events(self, headers: dict[str, str] = AS_APPLICATION) -> list[dict[str, Any]]:
+        """The whole log, by its export, checked for contiguity."""
+        answer = self.http.get("/v1/export", headers=headers)
+        assert 200 == answer.status_code, answer.text
+        events = [json.loads(line) for line in answer.text.splitlines()]
+        assert list(range(len(events))) == [event["index"] for event in events]
+        return events
+
+    def count(self, metric: str, **labels: str) -> float:
+        """The value of one counter of /metrics; 0 when it has never counted."""
+        for line in self.http.get("/metrics").text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name.partition("{")[0] == metric and all(
+                f'{key}="{wanted}"' in name for key, wanted in labels.items()
+            ):
+                return float(value)
+        return 0.0
+
+
+class ServerProcess(World):
+    """`indelible serve` in a process of its own, with fixed keys."""
+
+    def __init__(self, url: str, data_dir: Path, process: "subprocess.Popen[str]") -> None:
+        super().__init__(url, data_dir)
+        self.process = process
+
+    def end(self) -> None:
+        """Stop it if it still runs, and let go of what belongs to it."""
+        if self.process.poll() is None:
+            self.stop()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.http.close()
+
+    def kill(self) -> None:
+        """kill -9 the serve PID."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, timeout_s: float = 20) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a test server: fixed keys, nothing inherited of Indelible's."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("INDELIBLE_")}
+    fixed = {
+        "INDELIBLE_TOKEN": TOKEN,
+        "INDELIBLE_API_KEY": API_KEY,
+        "INDELIBLE_ADMIN_KEY": ADMIN_KEY,
+    }
+    return {**mine, **fixed, **more}
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def spawn(data_dir: Path, port: int | None = None, /, **env: str) -> ServerProcess:
+    """Start `indelible serve` and return when it answers.
+
+    `env` adds variables, `INDELIBLE_…`. The caller ends the process.
+    """
+    port = port or a_free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "indelible", "serve", "--data", str(data_dir), "--port", str(port)],
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = ServerProcess(f"http://127.0.0.1:{port}", data_dir, process)
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            assert process.stdout is not None
+            raise AssertionError(f"the server ended: {process.stdout.read()}")
+        with contextlib.suppress(httpx.TransportError):
+            server.http.get("/healthz")
+            return server
+        time.sleep(0.02)
+    server.kill()
+    raise AssertionError(f"the server did not answer within {START_S} s")
+
+
+@contextlib.contextmanager
+def started(data_dir: Path, **env: str) -> Iterator[ServerProcess]:
+    """A server process for the time of a `with`."""
+    server = spawn(data_dir, **env)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+@contextlib.contextmanager
+def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterator[World]:
+    """The same server within this process, on a thread, so that a fault can be injected.
+
+    `vfs` names a SQLite file layer; `settings` are fields of `Settings`.
+    """
+    fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
+    house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs)
+    port = free_port("127.0.0.1", 0)
+    ready = threading.Event()
+    welcome: list[Welcome] = []
+    stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def announce(what: Welcome) -> None:
+        welcome.append(what)
+        ready.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stopping.append((asyncio.get_running_loop(), stop))
+        await run(house, port, announce=announce, stop=stop)
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
+    thread.start()
+    try:
+        assert ready.wait(START_S), "the server did not answer"
+        world = World(welcome[0].url, data_dir)
+        yield world
+        world.http.close()
+    finally:
+        loop, stop = stopping[0]
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        house.close()
