@@ -6,6 +6,7 @@ nothing of ours listens or holds a lock any more.
 
 import asyncio
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -219,6 +220,9 @@ async def run(
     )
     loop = asyncio.get_running_loop()
     house.committer.start()
+    # All that was made up to here lives as long as the process: the collector need not look at it.
+    gc.collect()
+    gc.freeze()
     serving = loop.create_task(server.serve())
     try:
         await _until_answering(listen, port, serving)

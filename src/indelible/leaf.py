@@ -22,7 +22,7 @@ for each; once the salt is destroyed nothing can be learnt from it.
 (96, <Kind.AUDIT: 2>, 1)
 """
 
-import hmac
+import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -39,6 +39,12 @@ _VERSION: Final = 1
 _LAYOUT: Final = struct.Struct(">BB6sQ16s32s32s")
 _ZEROS: Final = bytes(6)
 
+_sha256 = hashlib.sha256
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_INNER_REST: Final = b"\x36" * 32  # the block is 64 bytes, the key half of it
+_OUTER_REST: Final = b"\x5c" * 32
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
@@ -53,7 +59,20 @@ class Leaf:
 
 def commit(salt: bytes, domain: bytes, content: bytes) -> bytes:
     """The 32-byte commitment to `content`; `domain` is PAYLOAD or RECORD, its zero included."""
-    return hmac.digest(salt, domain + content, "sha256")
+    return hmac_sha256(salt, domain + content)
+
+
+def hmac_sha256(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104) under a key of exactly 32 bytes.
+
+    >>> import hmac
+    >>> hmac_sha256(bytes(32), b"x") == hmac.digest(bytes(32), b"x", "sha256")
+    True
+    """
+    # Three of these are made for every event. The standard module's one-shot form looks its
+    # algorithm up in OpenSSL each time, which costs more than the hashing: 3.9 us against 2.4.
+    inner = _sha256(key.translate(_INNER) + _INNER_REST + message).digest()
+    return _sha256(key.translate(_OUTER) + _OUTER_REST + inner).digest()
 
 
 def encode(kind: Kind, *, received_at_ms: int, tx: bytes, payload: bytes, record: bytes) -> bytes:

@@ -132,6 +132,8 @@ def admit(event: Sighting, arrival: Arrival) -> Sighting | Dropped:
     """Run `event` through STEPS; the first step that drops it ends its journey."""
     for step in STEPS:
         result = step(event, arrival)
+        if result is event:
+            continue
         if isinstance(result, DropReason):
             return Dropped(result, event.client_id)
         event = result

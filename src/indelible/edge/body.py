@@ -8,7 +8,8 @@ import base64
 import binascii
 import re
 import zlib
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs
 
 import msgspec
@@ -46,7 +47,7 @@ Document = dict[str, msgspec.Raw] | list[msgspec.Raw]
 """A JSON object or list whose members are still the bytes that were sent."""
 
 
-class Packing(msgspec.Struct, frozen=True, gc=False):
+class Packing(NamedTuple):
     """What the request says of its body."""
 
     content_type: str = ""
@@ -54,6 +55,7 @@ class Packing(msgspec.Struct, frozen=True, gc=False):
     compression: str = ""
 
 
+@lru_cache(maxsize=256)
 def check_packing(packing: Packing, content_types: frozenset[str]) -> None:
     """
     Raises:

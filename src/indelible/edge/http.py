@@ -121,7 +121,7 @@ class Answer:
         self.headers = list(headers)
         if status != 204:
             self.headers.append((b"content-type", content_type.encode()))
-            self.headers.append((b"content-length", str(len(body)).encode()))
+            self.headers.append((b"content-length", b"%d" % len(body)))
 
     async def send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})

@@ -5,7 +5,7 @@ The answer is sent after the sync. Every event of a batch has a result of its ow
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -49,7 +49,7 @@ _PIXEL: Final = bytes.fromhex(
 )
 
 
-class EventResult(msgspec.Struct, omit_defaults=True):
+class EventResult(msgspec.Struct, omit_defaults=True, gc=False):
     """What became of one event, in the order in which the events were sent."""
 
     uuid: str | None
@@ -60,12 +60,21 @@ class EventResult(msgspec.Struct, omit_defaults=True):
     reason: str | None = None
 
 
+class ShortResult(msgspec.Struct, omit_defaults=True, gc=False):
+    """The result as it stands under its uuid."""
+
+    result: str
+    index: int | None = None
+    duplicate: bool = False
+    reason: str | None = None
+
+
 class ProductAnswer(msgspec.Struct):
     """The answer of every product route; `status`, `success` and `code` are for other clients."""
 
     accepted: int
     rejected: int
-    results: dict[str, dict[str, Any]]
+    results: dict[str, ShortResult]
     events: list[EventResult]
     status: int = 1
     success: bool = True
@@ -154,20 +163,22 @@ class ProductIngest:
         )
 
     def _answer(self, request: Request, results: list[EventResult]) -> Answer:
-        rejected = [r for r in results if r.result == "drop"]
-        reasons = dict.fromkeys(DropReason(r.reason) for r in rejected if r.reason)
-        if list(reasons) == [DropReason.BOT] and len(rejected) == len(results):
-            if self._route.crawler_status == 204:
+        rejected = [result.reason for result in results if result.result == "drop"]
+        if len(rejected) == len(results):
+            reasons = [DropReason(reason) for reason in rejected if reason is not None]
+            theirs = [reason for reason in reasons if reason not in _NOT_THE_SENDERS]
+            if theirs:
+                return refuse(EventRefused(theirs[0]), request, events=results)
+            if set(reasons) == {DropReason.BOT} and self._route.crawler_status == 204:
                 return Answer(204)
-        elif len(rejected) == len(results) and not reasons.keys() <= _NOT_THE_SENDERS:
-            first = next(r for r in reasons if r not in _NOT_THE_SENDERS)
-            return refuse(EventRefused(first), request, events=results)
         if request.method == "GET" and request.query.get("img") == "1":
             return Answer(200, _PIXEL, "image/gif")
-        by_id: dict[str, dict[str, Any]] = {}
+        by_id: dict[str, ShortResult] = {}
         for result in results:
-            if result.uuid is not None:
-                by_id.setdefault(result.uuid, _short(result))
+            if result.uuid is not None and result.uuid not in by_id:
+                by_id[result.uuid] = ShortResult(
+                    result.result, result.index, result.duplicate, result.reason
+                )
         answer = ProductAnswer(len(results) - len(rejected), len(rejected), by_id, results)
         return Answer(200, msgspec.json.encode(answer))
 
@@ -231,15 +242,3 @@ def _ok(
         duplicate=duplicate,
         reason=warnings[0] if warnings else None,
     )
-
-
-def _short(result: EventResult) -> dict[str, Any]:
-    """The result as it stands under its uuid."""
-    short: dict[str, Any] = {"result": result.result}
-    if result.index is not None:
-        short["index"] = result.index
-    if result.duplicate:
-        short["duplicate"] = True
-    if result.reason is not None:
-        short["reason"] = result.reason
-    return short

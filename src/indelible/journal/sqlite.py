@@ -5,7 +5,6 @@ there is no moment at which one exists without the others.
 """
 
 import hashlib
-import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -124,7 +123,7 @@ class SqliteJournal:
         if secret is None:
             row = connection.execute("SELECT secret FROM project WHERE id = ?", (project_id,))
             secret = self._secrets[project_id] = row.get
-        return hmac.digest(secret, lane.encode() + b"\x00" + name, "sha256")
+        return leaf.hmac_sha256(secret, lane.encode() + b"\x00" + name)
 
     def _last_tx(self) -> bytes | None:
         connection = self.database.reader()
