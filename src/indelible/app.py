@@ -108,7 +108,7 @@ class House:
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
-        self.database.close()
+        self.journal.close()
         self._lock.close()
 
     def _hot_routes(self) -> dict[str, HotRoute]:

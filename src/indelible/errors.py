@@ -25,6 +25,7 @@ class IndelibleError(Exception):
     hint: ClassVar[str] = "Send it again later; the server's log names the cause."
     summary: ClassVar[str] = "Something broke inside the server."
     retry_after_s: ClassVar[int | None] = None
+    on_the_wire: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message or self.summary)
@@ -282,40 +283,49 @@ class JournalUnwritable(Unavailable):
     summary = "The journal could not be written."
 
 
-# What keeps the server or a command from starting.
-
-
-class SettingInvalid(IndelibleError):
-    code, http_status = "setting_invalid", 500
-    summary = "A setting cannot be read."
-    hint = "See `indelible serve --help` or docs/reference/settings.md."
-
-
-class DataFolderInUse(IndelibleError):
-    code, http_status = "data_folder_in_use", 500
-    summary = "Another server is using this data folder."
-    hint = "Stop that server first, or give this one another folder with --data."
-
-
-class AddressInUse(IndelibleError):
-    code, http_status = "address_in_use", 500
-    summary = "Something else listens on this address."
-    hint = "Choose another port with --port."
-
-
-class JournalNewer(IndelibleError):
-    code, http_status = "journal_newer", 500
-    summary = "The journal was written by a newer version of Indelible."
-    hint = "Install that version or a later one."
-
-
 class LeafMalformed(IndelibleError):
     code, http_status = "leaf_malformed", 500
     summary = "These bytes are not a leaf entry."
     hint = "Run `indelible doctor` on the data folder."
 
 
-class ServerUnreachable(IndelibleError):
-    code, http_status = "server_unreachable", 500
+# What keeps the server or a command from starting: never an answer to a request.
+
+
+class NotStarted(IndelibleError):
+    """Base of what stops the server or a command before its work begins."""
+
+    code = "not_started"
+    on_the_wire = False
+    summary = "The server or the command could not start."
+    hint = "Run `indelible doctor` on the data folder."
+
+
+class SettingInvalid(NotStarted):
+    code = "setting_invalid"
+    summary = "A setting cannot be read."
+    hint = "See `indelible serve --help` or docs/reference/settings.md."
+
+
+class DataFolderInUse(NotStarted):
+    code = "data_folder_in_use"
+    summary = "Another server is using this data folder."
+    hint = "Stop that server first, or give this one another folder with --data."
+
+
+class AddressInUse(NotStarted):
+    code = "address_in_use"
+    summary = "Something else listens on this address."
+    hint = "Choose another port with --port."
+
+
+class JournalNewer(NotStarted):
+    code = "journal_newer"
+    summary = "The journal was written by a newer version of Indelible."
+    hint = "Install that version or a later one."
+
+
+class ServerUnreachable(NotStarted):
+    code = "server_unreachable"
     summary = "No server answers at this address."
     hint = "Start one with `indelible serve`, or set INDELIBLE_HOST."

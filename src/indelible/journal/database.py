@@ -13,9 +13,9 @@ from typing import Final
 import apsw
 
 from indelible.errors import JournalNewer, JournalUnwritable
+from indelible.journal.connections import Readers, open_for_writing
 
 SCHEMA_VERSION: Final = 1
-_BUSY_TIMEOUT_MS: Final = 5_000
 _CACHE_KIB: Final = 64 * 1024
 
 # After these SQLite has undone the transaction and nothing half-written was called durable, so a
@@ -31,18 +31,15 @@ class Database:
 
     def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         self.path = path
-        self._vfs = vfs
+        self.vfs = vfs
         self._lock = threading.Lock()
         self._failure: str | None = None
         self._changed = threading.Condition()
         self._commits = 0
-        self._local = threading.local()
-        self._readers: list[apsw.Connection] = []
-        self._writer = self._open(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
-        self._writer.execute("PRAGMA journal_mode = WAL")
+        self._readers = Readers(path, vfs=vfs)
+        self._writer = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
         # FULL syncs the WAL at every commit: an acknowledged event survives power loss.
         self._writer.execute("PRAGMA synchronous = FULL")
-        self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._create_tables()
 
     @property
@@ -55,6 +52,7 @@ class Database:
         """Hold the writing connection for one atomic change; on leaving it is synced.
 
         Raises:
+            apsw.ConstraintError: the change contradicts what is stored; nothing of it was.
             JournalUnwritable: nothing of the change may be taken as stored. After a full disk or a
                 lock held elsewhere the next change may succeed; after anything else none will,
                 until the process is restarted.
@@ -66,6 +64,9 @@ class Database:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.execute("COMMIT")
+            except apsw.ConstraintError:
+                self._undo()
+                raise
             except apsw.Error as error:
                 self._undo()
                 if not isinstance(error, _PASSING):
@@ -83,12 +84,7 @@ class Database:
 
     def reader(self) -> apsw.Connection:
         """This thread's connection for reading; each statement sees all that was committed."""
-        connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._open(apsw.SQLITE_OPEN_READONLY)
-            self._local.connection = connection
-            self._readers.append(connection)
-        return connection
+        return self._readers.mine()
 
     @property
     def commits(self) -> int:
@@ -104,15 +100,10 @@ class Database:
     def close(self) -> None:
         """Close every connection. The last one to close folds the WAL into the file."""
         with self._lock:
-            for connection in (*self._readers, self._writer):
-                with suppress(apsw.Error):
-                    connection.close()
+            self._readers.close()
+            with suppress(apsw.Error):
+                self._writer.close()
             self._failure = "the journal is closed"
-
-    def _open(self, flags: int) -> apsw.Connection:
-        connection = apsw.Connection(str(self.path), flags=flags, vfs=self._vfs)
-        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-        return connection
 
     def _undo(self) -> None:
         with suppress(apsw.Error):

@@ -80,17 +80,28 @@ class Follower:
     def catch_up(self) -> None:
         """Handle everything that is stored now, and return.
 
-        Raises whatever the handler raises; the cursor then stands before the batch that failed.
+        Raises what the handler raised first; the cursor of that project stands before the batch
+        that failed, and the other projects were handled all the same.
         """
+        failures: list[Exception] = []
         for project_id in self._projects():
-            start = self._journal.cursor(self._handler.name, project_id)
-            while entries := self._journal.read(project_id, start, start + _BATCH):
-                self._handler.handle(project_id, entries)
-                # power lost here: the batch is handled again, which a handler must allow
-                start = entries[-1].index + 1
-                self._journal.move_cursor(self._handler.name, project_id, start)
-                if self._stopping.is_set():
-                    return
+            try:
+                self._catch_up_with(project_id)
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _catch_up_with(self, project_id: int) -> None:
+        start = self._journal.cursor(self._handler.name, project_id)
+        while not self._stopping.is_set():
+            entries = self._journal.read(project_id, start, start + _BATCH)
+            if not entries:
+                return
+            self._handler.handle(project_id, entries)
+            # power lost here: the batch is handled again, which a handler must allow
+            start = entries[-1].index + 1
+            self._journal.move_cursor(self._handler.name, project_id, start)
 
     def _run(self) -> None:
         seen, pause_s = 0, 0.0

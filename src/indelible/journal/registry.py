@@ -8,7 +8,8 @@ SHA-256 digest. The project token is public by nature and is kept readable.
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
@@ -137,7 +138,10 @@ class Registry:
         if name in self.snapshot.projects:
             raise AlreadyExists(f"There is a project {name!r} already")
         now = self._clock()
-        with self._journal.database.transaction() as connection:
+        with (
+            _taken_as(AlreadyExists(f"There is a project {name!r} already")),
+            self._journal.database.transaction() as connection,
+        ):
             connection.execute(
                 "INSERT INTO project (name, kind, secret, monthly_limit, bot_policy, created_at_ms)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
@@ -246,6 +250,9 @@ class Registry:
         """Make `secret`, given by the server's environment, the one fixed key of its role.
 
         Fixed keys of the same role and project that stood there before are revoked.
+
+        Raises:
+            AlreadyExists: the secret stands for another role or project.
         """
         now = self._clock()
         wanted = digest_of(secret)
@@ -255,13 +262,16 @@ class Registry:
             if key.digest != wanted and key.is_valid(now):
                 self.revoke_key(key.id)
         known = self.snapshot.keys.get(wanted)
+        if known is not None and (known.role, known.project) != (role, project):
+            raise AlreadyExists(f"The {role} given is in use as another key, {known.id}")
         if known is None:
             made = self.create_key(role, project, secret=secret, label="environment", log=log)
             return made.key
-        if not known.is_valid(now):
+        if not known.fixed or known.expires_at_ms is not None or known.revoked_at_ms is not None:
             with self._journal.database.transaction() as connection:
                 connection.execute(
-                    "UPDATE access_key SET revoked_at_ms = NULL, expires_at_ms = NULL WHERE id = ?",
+                    "UPDATE access_key SET revoked_at_ms = NULL, expires_at_ms = NULL, fixed = 1 "
+                    "WHERE id = ?",
                     (known.id,),
                 )
                 self._log(connection, self._log_of(known), "key.restored", _public(known))
@@ -396,7 +406,16 @@ class Registry:
             payload=msgspec.json.encode(facts, order="sorted"),
             record=msgspec.json.encode({"event": event}),
         )
-        self._journal.insert(connection, [draft])
+        self._journal.log(connection, draft)
+
+
+@contextmanager
+def _taken_as(error: AlreadyExists) -> Iterator[None]:
+    """Somebody else wrote the same name between our look and our write."""
+    try:
+        yield
+    except apsw.ConstraintError:
+        raise error from None
 
 
 def _prefix(role: Role, project: Project | None) -> str:

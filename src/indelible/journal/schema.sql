@@ -1,5 +1,6 @@
 -- The journal's tables. An event's id is (project id << 40) + its index, so a project's log is one
--- contiguous run of keys and needs no second index; `unique_key` is the only secondary index.
+-- contiguous run of keys and needs no index. The look-up by unique key is derived from these rows
+-- and lies in a file of its own (unique.py).
 -- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
 -- so that a search by time or transaction id never touches a large row's overflow pages.
 CREATE TABLE event (
@@ -10,7 +11,6 @@ CREATE TABLE event (
     record     BLOB,
     payload    BLOB
 );
-CREATE UNIQUE INDEX event_by_unique_key ON event (unique_key) WHERE unique_key IS NOT NULL;
 
 CREATE TABLE project (
     id            INTEGER PRIMARY KEY,

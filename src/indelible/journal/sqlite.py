@@ -1,14 +1,15 @@
 """The journal in SQLite.
 
-Unique key, index, payload, salts, record and leaf of an event are written in one transaction, so
-there is no moment at which one exists without the others.
+Unique key, index, payload, salts, record and leaf of an event are one row, written in one synced
+transaction, so there is no moment at which one exists without the others.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Final, TypeVar
+from typing import Final
 
 import apsw
 import msgspec
@@ -17,9 +18,13 @@ from msgspec.structs import replace
 from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
 from indelible.event import Kind, Lane
+from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Duplicate, Entry, Outcome, OverLimit, Stored
 from indelible.journal.database import Database
 from indelible.journal.txids import TxIds
+from indelible.journal.unique import Mark, UniqueKeys
+
+KEYS_FILE: Final = "unique.db"
 
 _INDEX_BITS: Final = 40
 _INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
@@ -27,14 +32,14 @@ _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
 _COLUMNS: Final = "id, leaf, salts, record, payload"
-_BY_KEY: Final = f"SELECT unique_key, {_COLUMNS} FROM event WHERE unique_key = ?"  # noqa: S608 — a constant
+_BY_ID: Final = f"SELECT {_COLUMNS} FROM event WHERE id = ?"  # noqa: S608 — a constant
 _LAST: Final = "SELECT id FROM event WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1"
-
-_LARGEST_RUN: Final = 256
-_T = TypeVar("_T")
 
 _Row = tuple[int, bytes, bytes | None, bytes | None, bytes | None]
 """One row of `event`, in the order of _COLUMNS."""
+
+_NewRow = tuple[int, bytes, bytes | None, bytes, bytes, bytes]
+"""A row to be written, in the order of `_insert`: with its unique key in third place."""
 
 
 class SqliteJournal:
@@ -45,28 +50,34 @@ class SqliteJournal:
         self._clock = clock
         self._secrets: dict[int, bytes] = {}
         self._tx_ids = TxIds(clock, last=self._last_tx())
+        self._appending = threading.Lock()
+        self._keys = UniqueKeys(
+            database.path.with_name(KEYS_FILE), _StoredRows(database), vfs=database.vfs
+        )
 
     # Writing
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        with self.database.transaction() as connection:
-            return self.insert(connection, drafts)
-
-    def insert(self, connection: apsw.Connection, drafts: Sequence[Draft]) -> list[Outcome]:
-        """`append` within a transaction that the caller holds and will commit."""
-        group = _Group(connection, self._unique_key, self._tx_ids, month=month_of(self._clock()))
-        keys = [
-            None
-            if draft.client_id is None
-            else self._unique_key(
-                connection, draft.project_id, draft.lane, draft.client_id.encode()
-            )
-            for draft in drafts
-        ]
-        group.look_up(key for key in keys if key is not None)
-        outcomes = [group.take(draft, key) for draft, key in zip(drafts, keys, strict=True)]
-        group.write()
+        # Held until the new keys can be found, or a second append could miss them.
+        with self._appending:
+            with self.database.transaction() as connection:
+                group = self._group(connection)
+                outcomes = group.take_all(drafts)
+                group.write()
+            self._keys.add(group.new_keys(), group.marks())
         return outcomes
+
+    def log(self, connection: apsw.Connection, draft: Draft) -> None:
+        """Add one event without a client id, in a transaction that the caller holds."""
+        assert draft.client_id is None
+        group = self._group(connection)
+        group.take_all([draft])
+        group.write()
+
+    def close(self) -> None:
+        """Close the journal and the database below it."""
+        self._keys.close()
+        self.database.close()
 
     def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
         with self.database.transaction() as connection:
@@ -82,8 +93,9 @@ class SqliteJournal:
         return _next_index(self.database.reader(), project_id)
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
-        first = _id(project_id, max(start, 0))
-        behind = _id(project_id, min(end, _INDEX_MASK))
+        first, behind = (
+            _id(project_id, 0) + min(max(index, 0), _INDEX_MASK + 1) for index in (start, end)
+        )
         rows = self.database.reader().execute(
             f"SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ?",  # noqa: S608 — a constant
             (first, behind),
@@ -93,9 +105,20 @@ class SqliteJournal:
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.database.reader()
         key = self._unique_key(connection, project_id, lane, client_id.encode("utf-8", "replace"))
-        for _, *row in connection.execute(_BY_KEY, (key,)):
-            return _entry(tuple(row))
-        return None
+        # The mark first: what is not behind it can be found by key, and what is, by looking there.
+        mark = self._keys.mark(project_id)
+        row_id = self._keys.find([key]).get(key)
+        if row_id is not None:
+            return _entry(_row(connection, row_id))
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM event WHERE id > ? AND id <= ? AND unique_key = ?",  # noqa: S608
+            (
+                _id(project_id, 0) - 1 if mark is None else mark.last_id,
+                _id(project_id, _INDEX_MASK),
+                key,
+            ),
+        )
+        return next((_entry(row) for row in rows), None)
 
     def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
         index = self._first_index_from(project_id, tx)
@@ -115,6 +138,10 @@ class SqliteJournal:
         return next((int(index) for (index,) in rows), 0)
 
     # Behind the scenes
+
+    def _group(self, connection: apsw.Connection) -> "_Group":
+        month = month_of(self._clock())
+        return _Group(connection, self._keys, self._unique_key, self._tx_ids, month=month)
 
     def _unique_key(
         self, connection: apsw.Connection, project_id: int, lane: Lane, name: bytes
@@ -150,6 +177,31 @@ class SqliteJournal:
         return low
 
 
+class _StoredRows:
+    """The rows of a journal, as `UniqueKeys` reads them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def tx_of(self, row_id: int) -> bytes | None:
+        rows = self._database.reader().execute("SELECT leaf FROM event WHERE id = ?", (row_id,))
+        return next((leaf.decode(entry).tx for (entry,) in rows), None)
+
+    def behind(self, marks: Mapping[int, Mark]) -> Iterator[tuple[int, int, bytes, bytes | None]]:
+        reader = self._database.reader()
+        for (project_id,) in reader.execute("SELECT id FROM project").fetchall():
+            assert isinstance(project_id, int)
+            mark = marks.get(project_id)
+            after = _id(project_id, 0) - 1 if mark is None else mark.last_id
+            rows = reader.execute(
+                "SELECT id, substr(leaf, 17, 16), unique_key FROM event WHERE id > ? AND id <= ?",
+                (after, _id(project_id, _INDEX_MASK)),
+            )
+            for row_id, tx, key in rows:
+                assert isinstance(row_id, int)
+                yield project_id, row_id, tx, key
+
+
 _UniqueKey = Callable[[apsw.Connection, int, Lane, bytes], bytes]
 
 
@@ -159,29 +211,56 @@ class _Group:
     def __init__(
         self,
         connection: apsw.Connection,
+        keys: UniqueKeys,
         unique_key: _UniqueKey,
         tx_ids: TxIds,
         *,
         month: str,
     ) -> None:
         self._connection = connection
+        self._keys = keys
         self._unique_key = unique_key
         self._tx_ids = tx_ids
         self._month = month
-        self._known: dict[bytes, _Row] = {}
-        self._rows: list[tuple[int, bytes, bytes | None, bytes, bytes, bytes]] = []
+        self._known: dict[bytes, int] = {}
+        self._rows: list[_NewRow] = []
+        self._by_key: dict[bytes, _NewRow] = {}
         self._next: dict[int, int] = {}
         self._used: dict[int, int] = {}
 
-    def look_up(self, keys: Iterable[bytes]) -> None:
-        """Find out which of `keys` are stored already."""
-        for part in _in_powers_of_two(list(keys)):
-            for key, *row in self._connection.execute(_by_keys(len(part)), part):
-                self._known[key] = tuple(row)
+    def take_all(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Decide what becomes of each draft, in order; nothing is written yet."""
+        keys = [
+            None
+            if draft.client_id is None
+            else self._unique_key(
+                self._connection, draft.project_id, draft.lane, draft.client_id.encode()
+            )
+            for draft in drafts
+        ]
+        self._known = self._keys.find([key for key in keys if key is not None])
+        return [self._take(draft, key) for draft, key in zip(drafts, keys, strict=True)]
 
-    def take(self, draft: Draft, key: bytes | None) -> Outcome:
-        """Decide what becomes of `draft`; nothing is written yet."""
-        first = None if key is None else self._known.get(key)
+    def write(self) -> None:
+        """Write what was decided."""
+        for rows in in_runs(self._rows):
+            self._connection.execute(_insert(len(rows)), [value for row in rows for value in row])
+        self._connection.executemany(
+            "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET events = excluded.events",
+            [(project_id, self._month, used) for project_id, used in self._used.items()],
+        )
+
+    def new_keys(self) -> list[tuple[bytes, int]]:
+        """The keys that were written, with their row ids."""
+        return [(key, row[0]) for key, row in self._by_key.items()]
+
+    def marks(self) -> Mapping[int, Mark]:
+        """The last row of every project that was written to."""
+        return {row[0] >> _INDEX_BITS: Mark(row[0], row[1][16:32]) for row in self._rows}
+
+    def _take(self, draft: Draft, key: bytes | None) -> Outcome:
+        first = None if key is None else self._first(key)
         if first is None:
             return self._admit(draft, key)
         same = _same_content(first[3], first[4], draft)
@@ -195,19 +274,18 @@ class _Group:
         assert draft.client_id is not None
         name = draft.client_id.encode() + b"\x00" + content
         key = self._unique_key(self._connection, draft.project_id, draft.lane, name)
-        self.look_up([key])
-        outcome = self.take(replace(draft, new_entry_on_conflict=False), key)
+        self._known.update(self._keys.find([key]))
+        outcome = self._take(replace(draft, new_entry_on_conflict=False), key)
         return replace(outcome, conflict=True) if isinstance(outcome, Stored) else outcome
 
-    def write(self) -> None:
-        """Write what was decided."""
-        for rows in _in_powers_of_two(self._rows):
-            self._connection.execute(_insert(len(rows)), [value for row in rows for value in row])
-        self._connection.executemany(
-            "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET events = excluded.events",
-            [(project_id, self._month, used) for project_id, used in self._used.items()],
-        )
+    def _first(self, key: bytes) -> _Row | None:
+        """The event that has this key: of this group, or stored before."""
+        new = self._by_key.get(key)
+        if new is not None:
+            row_id, entry, _, salts, record, payload = new
+            return row_id, entry, salts, record, payload
+        known_id = self._known.get(key)
+        return None if known_id is None else _row(self._connection, known_id)
 
     def _admit(self, draft: Draft, key: bytes | None) -> Outcome:
         if draft.kind in _COUNTED:
@@ -234,10 +312,10 @@ class _Group:
             payload=leaf.commit(salts[: leaf.SALT_SIZE], leaf.PAYLOAD, draft.payload),
             record=leaf.commit(salts[leaf.SALT_SIZE :], leaf.RECORD, draft.record),
         )
-        row_id = _id(project_id, index)
-        self._rows.append((row_id, entry, key, salts, draft.record, draft.payload))
+        row = (_id(project_id, index), entry, key, salts, draft.record, draft.payload)
+        self._rows.append(row)
         if key is not None:
-            self._known[key] = (row_id, entry, salts, draft.record, draft.payload)
+            self._by_key[key] = row
         return Stored(index, tx)
 
     def _events_used(self, project_id: int) -> int:
@@ -247,30 +325,10 @@ class _Group:
         return used
 
 
-def _in_powers_of_two(items: list[_T]) -> Iterator[list[_T]]:
-    """Cut `items` into runs of 256 at most, each a power of two long.
-
-    SQLite lets go of the interpreter's lock at each step, and getting it back beside a busy event
-    loop costs milliseconds: so many rows go into one statement, and there are few statements to
-    keep prepared.
-    """
-    start = 0
-    while start < len(items):
-        size = min(_LARGEST_RUN, 1 << ((len(items) - start).bit_length() - 1))
-        yield items[start : start + size]
-        start += size
-
-
 @cache
 def _insert(rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
     return f"INSERT INTO event (id, leaf, unique_key, salts, record, payload) VALUES {values}"  # noqa: S608
-
-
-@cache
-def _by_keys(keys: int) -> str:
-    marks = ", ".join("?" * keys)
-    return f"SELECT unique_key, {_COLUMNS} FROM event WHERE unique_key IN ({marks})"  # noqa: S608
 
 
 def events_used(connection: apsw.Connection, project_id: int, month: str) -> int:
@@ -279,6 +337,12 @@ def events_used(connection: apsw.Connection, project_id: int, month: str) -> int
         "SELECT events FROM usage WHERE project_id = ? AND month = ?", (project_id, month)
     )
     return next((int(events) for (events,) in rows), 0)
+
+
+def _row(connection: apsw.Connection, row_id: int) -> _Row:
+    row: _Row
+    (row,) = connection.execute(_BY_ID, (row_id,))
+    return row
 
 
 def _id(project_id: int, index: int) -> int:

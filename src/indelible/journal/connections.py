@@ -1,0 +1,69 @@
+"""SQLite connections: how they are opened, shared between threads, and fed with many rows."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+import apsw
+
+_BUSY_TIMEOUT_MS: Final = 5_000
+_LARGEST_RUN: Final = 256
+
+_T = TypeVar("_T")
+
+
+def open_for_writing(path: Path, *, vfs: str | None, cache_kib: int) -> apsw.Connection:
+    """The one writing connection of a file, made if need be, in WAL mode.
+
+    `vfs` names the SQLite file layer; None is the operating system's own.
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    return connection
+
+
+class Readers:
+    """A reading connection of one file for each thread that asks."""
+
+    def __init__(self, path: Path, *, vfs: str | None) -> None:
+        self._path = path
+        self._vfs = vfs
+        self._local = threading.local()
+        self._all: list[apsw.Connection] = []
+
+    def mine(self) -> apsw.Connection:
+        """This thread's connection; each statement sees all that was committed before it."""
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = apsw.Connection(
+                str(self._path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._vfs
+            )
+            connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+            self._local.connection = connection
+            self._all.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close them all."""
+        for connection in self._all:
+            with suppress(apsw.Error):
+                connection.close()
+
+
+def in_runs(items: list[_T]) -> Iterator[list[_T]]:
+    """Cut `items` into runs of 256 at most, each a power of two long.
+
+    SQLite lets go of the interpreter's lock at each step, and getting it back beside a busy event
+    loop costs milliseconds: so many rows go into one statement, and there are few statements to
+    keep prepared.
+    """
+    start = 0
+    while start < len(items):
+        size = min(_LARGEST_RUN, 1 << ((len(items) - start).bit_length() - 1))
+        yield items[start : start + size]
+        start += size

@@ -1,0 +1,238 @@
+"""Which unique keys are stored, and where: exact, permanent, and cheap to keep.
+
+A unique key is 32 bytes of an HMAC, so each new one falls on another page of a B-tree: an index
+kept in step costs more than the events. The key therefore stands in the event's own row, which is
+the truth and is synced with it, and the look-up is derived from the rows:
+
+    recent    a dict of the keys stored last, in memory
+    settling  the dict before it, while a thread of its own merges it
+    unique.db all older ones, in order, and a mark for how far into each project's log it reaches
+
+A merge brings thousands of sorted keys at once, so that many share a page. A key is looked up in
+all three. After a crash the rows behind the marks are read again; without unique.db, all of them.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import apsw
+
+from indelible.errors import JournalUnwritable
+from indelible.journal.connections import Readers, in_runs, open_for_writing
+
+logger = logging.getLogger(__name__)
+
+_MERGE_AT: Final = 32_768  # keys; sorting them holds the interpreter for some 10 ms
+_WAIT_AT: Final = 8 * _MERGE_AT  # how far merging may fall behind before storing waits for it
+_MARK_AT: Final = 4 * _MERGE_AT  # rows, with a key or without
+_RETRY_S: Final = 1.0
+_CACHE_KIB: Final = 32 * 1024
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS unique_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mark (
+    project_id INTEGER PRIMARY KEY,
+    last_id    INTEGER NOT NULL,  -- the keys of the project's rows up to this one are in unique_key
+    last_tx    BLOB NOT NULL      -- its transaction id: tells the keys of another journal apart
+);
+"""
+
+
+class Mark(NamedTuple):
+    """How far the keys of a project reach: the last row's id, and its transaction id."""
+
+    last_id: int
+    last_tx: bytes
+
+
+class Rows(Protocol):
+    """The rows that keys are derived from."""
+
+    def tx_of(self, row_id: int) -> bytes | None:
+        """The transaction id of a row; None when there is no such row."""
+        ...
+
+    def behind(self, marks: Mapping[int, Mark]) -> Iterator[tuple[int, int, bytes, bytes | None]]:
+        """(project id, row id, transaction id, key if any) of every row behind its project's mark,
+        in the order of ids."""
+        ...
+
+
+class UniqueKeys:
+    """The keys of one journal. `find` is for any thread, `add` for the one that writes."""
+
+    def __init__(self, path: Path, rows: Rows, *, vfs: str | None = None) -> None:
+        self._recent: dict[bytes, int] = {}
+        self._settling: dict[bytes, int] = {}
+        self._marks: dict[int, Mark] = {}
+        self._settling_marks: dict[int, Mark] = {}
+        self._rows_since = 0
+        self._merging = False
+        self._failure: str | None = None
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._writer = _open(path, vfs)
+        self._readers = Readers(path, vfs=vfs)
+        self._catch_up(rows)
+        self._thread = threading.Thread(target=self._run, name="journal-keys", daemon=True)
+        self._thread.start()
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
+        """The row ids of those `keys` that are stored."""
+        # A key moves from recent to settling to the file, and leaves each only once it is in the
+        # next; looking in that order, it cannot be missed.
+        recent, settling = self._recent, self._settling
+        found: dict[bytes, int] = {}
+        older: list[bytes] = []
+        for key in keys:
+            row_id = recent.get(key) or settling.get(key)
+            if row_id is None:
+                older.append(key)
+            else:
+                found[key] = row_id
+        reader = self._readers.mine()
+        for run in in_runs(older):
+            found.update(reader.execute(_select(len(run)), run))
+        return found
+
+    def mark(self, project_id: int) -> Mark | None:
+        """The last row of the project whose key, if it has one, can be found."""
+        return self._marks.get(project_id)
+
+    def add(self, keys: Iterable[tuple[bytes, int]], marks: Mapping[int, Mark]) -> None:
+        """Take in the keys of rows that were just committed, with the last row of each project.
+
+        Raises:
+            JournalUnwritable: two rows were found to share a key; nothing is trusted any more.
+        """
+        if self._failure is not None:
+            raise JournalUnwritable(self._failure)
+        self._recent.update(keys)  # before the marks: see `mark`
+        for project_id, mark in marks.items():
+            self._advance(project_id, mark)
+        if not self._is_due():
+            return
+        with self._changed:
+            if len(self._recent) >= _WAIT_AT:
+                self._changed.wait_for(lambda: not self._merging or self._stopping)
+            if not self._merging:
+                self._hand_over()
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the merging. What was not merged is read from the rows at the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._readers.close()
+        self._writer.close()
+
+    def _advance(self, project_id: int, mark: Mark) -> None:
+        before = self._marks.get(project_id)
+        self._rows_since += 1 if before is None else mark.last_id - before.last_id
+        self._marks[project_id] = mark
+
+    def _is_due(self) -> bool:
+        # Rows without a key count as well: a start reads every row behind the file's marks.
+        return len(self._recent) >= _MERGE_AT or self._rows_since >= _MARK_AT
+
+    def _hand_over(self) -> None:
+        # settling first: between the two lines a key is in both, never in neither
+        self._settling = self._recent
+        self._recent = {}
+        self._settling_marks = dict(self._marks)
+        self._rows_since = 0
+        self._merging = True
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._merging or self._stopping)
+                if self._stopping:
+                    return
+            try:
+                self._merge()
+            except apsw.ConstraintError as error:
+                self._failure = f"two events share a unique key: {error}"
+                logger.critical("%s", self._failure)
+                return
+            except apsw.Error as error:
+                # Nothing is forgotten, and the rows are safe: the same merge is tried again.
+                logger.warning("merging keys: %s; again in %g s", error, _RETRY_S)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping, _RETRY_S)
+
+    def _merge(self) -> None:
+        keys = self._settling
+        with self._writer:
+            for run in in_runs(sorted(keys)):
+                values = [value for key in run for value in (key, keys[key])]
+                self._writer.execute(_insert(len(run)), values)
+            self._writer.executemany(
+                "INSERT OR REPLACE INTO mark (project_id, last_id, last_tx) VALUES (?, ?, ?)",
+                [(project_id, *mark) for project_id, mark in self._settling_marks.items()],
+            )
+        with self._changed:
+            self._settling = {}
+            self._merging = False
+            self._changed.notify_all()
+
+    def _catch_up(self, rows: Rows) -> None:
+        """Read the keys of every row that the file does not know yet."""
+        marks = {
+            project_id: Mark(last_id, last_tx)
+            for project_id, last_id, last_tx in self._writer.execute(
+                "SELECT project_id, last_id, last_tx FROM mark"
+            )
+        }
+        if any(rows.tx_of(mark.last_id) != mark.last_tx for mark in marks.values()):
+            logger.warning("the keys are another journal's: making them anew")
+            with self._writer:
+                self._writer.execute("DELETE FROM unique_key; DELETE FROM mark")
+            marks = {}
+        self._marks = marks
+        for project_id, row_id, tx, key in rows.behind(dict(marks)):
+            if key is not None:
+                self._recent[key] = row_id
+            self._advance(project_id, Mark(row_id, tx))
+            if self._is_due():
+                self._hand_over()
+                self._merge()
+
+
+def _open(path: Path, vfs: str | None) -> apsw.Connection:
+    """The keys' file, made anew where it is damaged: all that it says stands in the rows."""
+    try:
+        return _prepared(path, vfs)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        logger.warning("%s: %s; making it anew", path.name, error)
+        for damaged in (
+            path,
+            path.with_name(path.name + "-wal"),
+            path.with_name(path.name + "-shm"),
+        ):
+            damaged.unlink(missing_ok=True)
+        return _prepared(path, vfs)
+
+
+def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
+    connection = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
+    # NORMAL may lose the last merges at a power failure, whole; the marks go back with them.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(_SCHEMA)
+    return connection
+
+
+@cache
+def _select(keys: int) -> str:
+    return f"SELECT key, id FROM unique_key WHERE key IN ({', '.join('?' * keys)})"  # noqa: S608
+
+
+@cache
+def _insert(keys: int) -> str:
+    return f"INSERT INTO unique_key (key, id) VALUES {', '.join(['(?, ?)'] * keys)}"  # noqa: S608
