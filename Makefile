@@ -43,7 +43,7 @@ bench: $(VENV)/.ready-dev
 
 # Pages of docs/reference that are made from the code.
 docs: $(VENV)/.ready-dev
-	$(BIN)/python -m docs.generate
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,116 @@
+"""Writes the pages of docs/reference that are made from the code. `make docs`; `--check` compares."""
+
+import dataclasses
+import inspect
+import sys
+from pathlib import Path
+
+from indelible.cli.main import make_app
+from indelible.cli.reference import reference
+from indelible.errors import IndelibleError, catalogue
+from indelible.event import DropReason, WarnReason
+from indelible.metrics import REGISTRY
+from indelible.settings import Settings
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def settings_page() -> str:
+    """One row a setting."""
+    rows = [
+        "# Settings",
+        "",
+        "Environment variables of `indelible serve`. An unknown `INDELIBLE_…` variable, or a value "
+        "that cannot be read, refuses to start.",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for field in dataclasses.fields(Settings):
+        default = field.default
+        shown = "" if default is None else default
+        if isinstance(default, tuple):
+            shown = ",".join(map(str, default))
+        variable, meaning = field.metadata["variable"], field.metadata["meaning"]
+        rows.append(f"| `{variable}` | {f'`{shown}`' if shown != '' else ''} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def errors_page() -> str:
+    """Every code that leaves the server, and the reasons of events."""
+    rows = [
+        "# Errors and reasons",
+        "",
+        "Every error is one flat JSON object: `ok: false`, `code` (also as `reason` and `error`), "
+        "`message`, `hint`, `request_id`. Codes are permanent; messages may be reworded.",
+        "",
+        "## Codes",
+        "",
+        "| code | status | meaning | what to do |",
+        "| --- | --- | --- | --- |",
+    ]
+    seen = set()
+    for error in catalogue():
+        if error.code in seen:
+            continue  # a special case of the one above, on the wire the same
+        seen.add(error.code)
+        rows.append(f"| `{error.code}` | {_status(error)} | {error.summary} | {error.hint} |")
+    rows += ["", "## Why an event was dropped", "", "| reason | meaning |", "| --- | --- |"]
+    rows += [f"| `{reason}` | {reason.meaning} |" for reason in DropReason]
+    rows += ["", "## Warnings on events", "", "| reason | meaning |", "| --- | --- |"]
+    rows += [f"| `{reason}` | {reason.meaning} |" for reason in WarnReason]
+    return "\n".join(rows) + "\n"
+
+
+def metrics_page() -> str:
+    """Every metric, by the name that it has at /metrics."""
+    rows = [
+        "# Metrics",
+        "",
+        inspect.cleandoc(
+            """
+            Served at `/metrics` in the Prometheus text format. In each lane, events received =
+            stored + duplicate + dropped + those of requests that were refused as a whole after
+            they were read (`unavailable`, `overloaded`) or are still under way.
+            """
+        ).replace("\n", " "),
+        "",
+        "| name | type | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for family in REGISTRY.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "metrics.md": metrics_page,
+    "commands.md": lambda: reference(make_app()),
+}
+
+
+def _status(error: type[IndelibleError]) -> str:
+    """Errors of the command line and of start-up never have a status."""
+    return str(error.http_status) if error.on_the_wire else "-"
+
+
+def main() -> int:
+    stale = []
+    for name, page in PAGES.items():
+        path = FOLDER / name
+        text = page()
+        if "--check" in sys.argv:
+            if not path.exists() or path.read_text() != text:
+                stale.append(name)
+        else:
+            path.write_text(text)
+    if stale:
+        print(f"not as the code says: {', '.join(stale)}; run `make docs`", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
