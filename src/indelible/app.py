@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_PROJECT: Final = "default"
 CLI_FILE: Final = "cli.json"
 _BACKLOG: Final = 1024
-_DRAIN_S: Final = 10
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),

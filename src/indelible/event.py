@@ -13,7 +13,7 @@ transaction id:
 >>> tx_bytes(tx_text(tx)) == tx
 True
 >>> tx_time_ms(tx)
-1763683597834
+1763608133130
 >>> tx_uuid(tx)
 '019a9f3c-7e0a-7000-a1b2-c3d4e5f60718'
 """

@@ -54,7 +54,9 @@ EVENTS_WARNED = Tally(
 )
 
 BYTES_WAITING = Gauge(
-    "indelible_bytes_waiting", "Events admitted and waiting for their sync.", registry=REGISTRY
+    "indelible_bytes_waiting",
+    "Bytes of events that are admitted and wait for their sync.",
+    registry=REGISTRY,
 )
 GROUP_EVENTS = Histogram(
     "indelible_group_events",

@@ -58,6 +58,7 @@ def _setting(
 ) -> Any:
     return dataclasses.field(
         default=default,
+        repr=not secret,
         metadata={"variable": variable, "parse": parse, "meaning": meaning, "secret": secret},
     )
 

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from indelible.clock import parse_time_ms
 from indelible.edge.arrival import Arrival, Sighting
+from indelible.edge.body import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
 
 MAX_NAME_CHARS: Final = 200
 MAX_DISTINCT_ID_CHARS: Final = 200
 MAX_CLIENT_ID_CHARS: Final = 255
-MAX_DEPTH: Final = 32
 MAX_PROPERTIES: Final = 1_000
 FUTURE_MS: Final = 23 * 60 * 60 * 1000
 

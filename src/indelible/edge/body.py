@@ -26,13 +26,20 @@ from indelible.event import DropReason
 UNPACKED_FACTOR: Final = 5
 """Unpacked, a body may be this many times the limit on the wire."""
 
+MAX_DEPTH: Final = 32
+"""How deep an event's objects and lists may be nested."""
+
 _LAYERS: Final = 3
 _BASE64_LAYERS: Final = 2
+_GZIP_MEMBERS: Final = 100
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\-\s]+=*\s*")
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/_\-\s]++=*+\s*+")
 _ENCODINGS: Final = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 _COMPRESSIONS: Final = frozenset({"", "gzip", "gzip-js", "base64"})
+
+# A whole string, or one bracket outside of any. Possessive, so that a long string costs no memory.
+_STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 # An escape sequence of a JSON string: a surrogate pair, a surrogate, or anything else.
 _ESCAPE: Final = re.compile(
@@ -146,6 +153,29 @@ def replace_lone_surrogates(text: bytes) -> bytes:
     return _ESCAPE.sub(lambda m: b"\\ufffd" if m[1] else m[0], text)
 
 
+def nesting(text: bytes) -> int:
+    r"""How deep objects and lists are nested in JSON text.
+
+    Where there are too few brackets to be deeper than the limit, their count is returned: it is
+    never below the true depth, and costs a hundredth of looking.
+
+    >>> nesting(b'[' * 40 + b']' * 40), nesting(b'["' + b'[' * 40 + b'"]')
+    (40, 1)
+    """
+    brackets = text.count(b"{") + text.count(b"[")
+    if brackets <= MAX_DEPTH:
+        return brackets
+    depth = deepest = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in (b"}", b"]"):
+            depth -= 1
+    return deepest
+
+
 def _json_error(error: msgspec.DecodeError) -> InvalidJson:
     if isinstance(error, msgspec.ValidationError):
         return InvalidJson("The body must be a JSON object or a list")
@@ -156,6 +186,8 @@ def _decompress(body: bytes, wbits: int, budget: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while body:
+        if len(parts) == _GZIP_MEMBERS:  # each costs a copy of what is behind it
+            raise InvalidEncoding(f"The gzip stream has more than {_GZIP_MEMBERS} members")
         stream = zlib.decompressobj(wbits)
         try:
             part = stream.decompress(body, budget - size + 1)
@@ -176,12 +208,12 @@ def _form_data(body: bytes, packing: Packing) -> bytes | None:
     if not body.startswith(b"data=") and not (is_form and b"data=" in body):
         return None
     try:
-        fields = parse_qs(body.decode("ascii"), max_num_fields=100)
+        fields = parse_qs(body.decode("ascii"), encoding="latin-1", max_num_fields=100)
     except (UnicodeDecodeError, ValueError):
         raise InvalidEncoding("The form cannot be read") from None
     data = fields.get("data")
     # A plus sign of unquoted base64 has become a space; in JSON text a space is as good.
-    return data[0].encode() if data else None
+    return data[0].encode("latin-1") if data else None
 
 
 def _looks_like_base64(body: bytes) -> bool:

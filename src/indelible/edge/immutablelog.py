@@ -8,11 +8,18 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from indelible.edge.body import Packing, check_packing, replace_lone_surrogates, unpack
+from indelible.edge.body import (
+    MAX_DEPTH,
+    Packing,
+    check_packing,
+    nesting,
+    replace_lone_surrogates,
+    unpack,
+)
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake
 from indelible.errors import (
@@ -191,7 +198,7 @@ class AuditIngest:
         if key is not None:
             record["idempotency_key"] = key
         if fields:
-            record["$extra"] = _readable(fields)
+            record["$extra"] = _readable(fields, limit_bytes=self._intake.limits.max_payload_bytes)
         draft = Draft(
             project_id=project.id,
             kind=Kind.AUDIT,
@@ -262,7 +269,8 @@ def _counted(error: IndelibleError) -> IndelibleError:
 
 
 def _inbound_id(request: Request) -> str | None:
-    return request.request_id if request.header(b"request-id") else None
+    given = request.header(b"request-id")
+    return given if given and given == request.request_id else None
 
 
 def _key_of_header(request: Request) -> str | None:
@@ -354,12 +362,23 @@ def clean_trail(text: str) -> str:
     >>> clean_trail("  order:2026-00441 ")
     'order-2026-00441'
     """
-    return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS]
+    return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS].rstrip()
 
 
-def _readable(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
+def _readable(fields: dict[str, msgspec.Raw], *, limit_bytes: int) -> dict[str, msgspec.Raw]:
+    """The members of the event that have no meaning here, kept as they were sent.
+
+    Raises:
+        InvalidEvent: one of them could not be read back.
+        PayloadTooLarge: together they are longer than a payload may be.
+    """
+    size = sum(len(bytes(raw)) for raw in fields.values())
+    if size > limit_bytes:
+        raise PayloadTooLarge(size_bytes=size, limit_bytes=limit_bytes)
     try:
         for raw in fields.values():
+            if nesting(bytes(raw)) >= MAX_DEPTH:
+                raise InvalidEvent(f"The event is nested more than {MAX_DEPTH} deep")
             msgspec.json.decode(raw)
     except msgspec.DecodeError:
         raise InvalidEvent from None

@@ -192,6 +192,7 @@ def _draft(event: Sighting, arrival: Arrival, request: dict[str, msgspec.Raw]) -
             **request,
             "route": arrival.route,
             **({"warnings": event.warnings} if event.warnings else {}),
+            **({"$bot": True} if WarnReason.BOT in event.warnings else {}),
         },
     }
     if event.client_id is not None:

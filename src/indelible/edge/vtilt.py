@@ -8,15 +8,14 @@ Optional in an event: `uuid`, `timestamp`, `$set`, `$set_once`, `$unset`. Unknow
 in the record under `$extra`. Reading never fails for one bad event: it becomes a `Dropped`.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from indelible.edge.admission import MAX_DEPTH, Dropped
+from indelible.edge.admission import Dropped
 from indelible.edge.arrival import Sighting
-from indelible.edge.body import Document
+from indelible.edge.body import Document, nesting
 from indelible.errors import BatchTooLarge, EmptyBatch, InvalidJson
 from indelible.event import DropReason
 
@@ -28,8 +27,6 @@ _TOKEN_FIELDS: Final = ("api_key", "token", "$token")
 _BATCH_FIELDS: Final = ("sent_at", "historical_migration")
 _OBJECTS: Final = ("$set", "$set_once")
 _NO_PROPERTIES: Final = b"{}"
-
-_STRING_OR_BRACKET: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 
 class Reading(msgspec.Struct):
@@ -94,7 +91,7 @@ def _read_event(
     _take_tokens(reading.tokens, fields)
     client_id: str | None = None
     try:
-        client_id = _id(fields.pop("uuid", None))
+        client_id = _id(fields.pop("uuid", None)) or None
         raw_properties = fields.pop("properties", None)
         properties = {} if raw_properties is None else _ANY.decode(raw_properties)
         name = _value(fields.pop("event", None))
@@ -127,35 +124,15 @@ def _read_event(
     )
 
 
-def nesting(text: bytes) -> int:
-    r"""How deep objects and lists are nested in JSON text.
-
-    Where there are too few brackets to be deeper than the limit, their count is returned: it is
-    never below the true depth, and costs a hundredth of looking.
-
-    >>> nesting(b'[' * 40 + b']' * 40), nesting(b'["' + b'[' * 40 + b'"]')
-    (40, 1)
-    """
-    brackets = text.count(b"{") + text.count(b"[")
-    if brackets <= MAX_DEPTH:
-        return brackets
-    depth = deepest = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
-        token = match[0]
-        if token in (b"{", b"["):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif token in (b"}", b"]"):
-            depth -= 1
-    return deepest
-
-
 def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw]) -> None:
     for name in _TOKEN_FIELDS:
         raw = fields.pop(name, None)
         if raw is not None:
             # Of another type or empty, it names no project; it is still a token that was sent.
-            value = _ANY.decode(raw)
+            try:
+                value = _ANY.decode(raw)
+            except msgspec.DecodeError:
+                value = raw
             if value is not None:
                 tokens.append(value if isinstance(value, str) else bytes(raw).decode())
 

@@ -15,6 +15,7 @@ all three. After a crash the rows behind the marks are read again; without uniqu
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -130,7 +131,8 @@ class UniqueKeys:
             self._changed.notify_all()
         self._thread.join()
         self._readers.close()
-        self._writer.close()
+        with suppress(apsw.Error):  # what is not folded in is read from the rows at the next start
+            self._writer.close()
 
     def _advance(self, project_id: int, mark: Mark) -> None:
         before = self._marks.get(project_id)
@@ -211,12 +213,8 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
         return _prepared(path, vfs)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         logger.warning("%s: %s; making it anew", path.name, error)
-        for damaged in (
-            path,
-            path.with_name(path.name + "-wal"),
-            path.with_name(path.name + "-shm"),
-        ):
-            damaged.unlink(missing_ok=True)
+        for part in ("", "-wal", "-shm"):
+            path.with_name(path.name + part).unlink(missing_ok=True)
         return _prepared(path, vfs)
 
 
