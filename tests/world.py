@@ -173,13 +173,15 @@ def spawn(data_dir: Path, port: int | None = None, /, **env: str) -> ServerProce
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            assert process.stdout is not None
-            raise AssertionError(f"the server ended: {process.stdout.read()}")
+            said = process.stdout.read() if process.stdout else ""
+            server.end()
+            raise AssertionError(f"the server ended: {said}")
         with contextlib.suppress(httpx.TransportError):
             server.http.get("/healthz")
             return server
         time.sleep(0.02)
     server.kill()
+    server.end()
     raise AssertionError(f"the server did not answer within {START_S} s")
 
 

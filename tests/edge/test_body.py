@@ -1,0 +1,212 @@
+"""From the bytes on the wire to JSON text: pure, so every nesting can be tried."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from indelible.edge.body import (
+    MAX_DEPTH,
+    Packing,
+    check_packing,
+    nesting,
+    parse,
+    replace_lone_surrogates,
+    unpack,
+)
+from indelible.edge.product import CONTENT_TYPES
+from indelible.errors import (
+    BodyTooLarge,
+    EventRefused,
+    IndelibleError,
+    InvalidEncoding,
+    InvalidJson,
+    UnsupportedMediaType,
+)
+from tests.edge.wire import b64, form, gz
+
+LIMIT = 1024 * 1024
+
+Layer = Callable[[bytes], bytes]
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | any_text,
+    lambda children: (
+        st.lists(children, max_size=5) | st.dictionaries(any_text, children, max_size=5)
+    ),
+    max_leaves=20,
+)
+documents = st.dictionaries(any_text, values) | st.lists(values)
+
+
+def url_safe(data: bytes) -> bytes:
+    return b64(data).replace(b"+", b"-").replace(b"/", b"_")
+
+
+def unpadded(data: bytes) -> bytes:
+    """Without padding, unless too little would be left to be told from a word."""
+    text = b64(data).rstrip(b"=")
+    return text if len(text) >= 4 else b64(data)
+
+
+def in_lines(data: bytes) -> bytes:
+    text = b64(data)
+    return b"\r\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+
+
+BASE64 = (b64, url_safe, unpadded, in_lines)
+layers = st.lists(st.sampled_from([gz, form, *BASE64]), max_size=3).filter(
+    lambda chosen: sum(layer in BASE64 for layer in chosen) <= 2
+)
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+@settings(deadline=None)
+@example(document={"a": 1}, packing=[gz, form])
+@example(document={"a": 1}, packing=[gz, b64, form])
+@example(document=[], packing=[form, gz, form])
+@given(document=documents, packing=layers)
+def test_any_nesting_of_up_to_three_layers_gives_the_text_back(
+    document: Any, packing: list[Layer]
+) -> None:
+    text = as_json(document)
+    packed = text
+    for layer in packing:
+        packed = layer(packed)
+    assert text == unpack(packed, Packing(), limit_bytes=LIMIT)
+
+
+@given(document=documents, packing=st.lists(st.sampled_from([gz, form]), min_size=4, max_size=6))
+def test_a_fourth_layer_is_refused(document: Any, packing: list[Layer]) -> None:
+    packed = as_json(document)
+    for layer in packing:
+        packed = layer(packed)
+    with pytest.raises(InvalidEncoding):
+        unpack(packed, Packing(), limit_bytes=LIMIT)
+
+
+@given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode), packing=layers)
+def test_any_bytes_are_read_or_refused_with_an_error_of_ours(
+    body: bytes, packing: list[Layer]
+) -> None:
+    for layer in packing:
+        body = layer(body)
+    try:
+        document, _ = parse(unpack(body, Packing(), limit_bytes=LIMIT))
+    except IndelibleError as error:
+        assert error.http_status == 400  # noqa: PT017 — both ways out are fine
+    else:
+        assert isinstance(document, dict | list)
+
+
+@given(document=documents, size=st.integers(1, 400))
+def test_what_is_over_the_budget_is_refused_and_what_is_not_is_read(
+    document: Any, size: int
+) -> None:
+    text = as_json(document)
+    if len(text) <= 5 * size:
+        assert text == unpack(gz(text), Packing(), limit_bytes=size)
+    else:
+        with pytest.raises(BodyTooLarge):
+            unpack(gz(text), Packing(), limit_bytes=size)
+
+
+@given(document=documents)
+def test_valid_text_is_kept_to_the_byte(document: Any) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps(document, ensure_ascii=ascii_only).encode()
+        assert text == replace_lone_surrogates(text)
+        assert text == parse(text)[1]
+
+
+@given(st.text(st.characters(categories=["Cs", "Lu"]) | st.sampled_from('"\\u/n'), max_size=30))
+def test_a_text_with_half_characters_is_repaired_and_keeps_its_length(text: str) -> None:
+    """`text` may hold surrogates of both kinds, paired or alone."""
+    sent = json.dumps([text]).encode()
+
+    repaired = replace_lone_surrogates(sent)
+
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert joined == json.loads(repaired)[0]
+    assert len(sent) == len(repaired)
+    assert repaired == parse(sent)[1]
+
+
+def depth_of(value: Any) -> int:
+    match value:
+        case dict():
+            return 1 + max(map(depth_of, value.values()), default=0)
+        case list():
+            return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+def wrapped(value: Any, ways: list[str]) -> Any:
+    for way in ways:
+        value = [value] if way == "list" else {'a"[{\\': value}
+    return value
+
+
+@given(
+    value=values,
+    ways=st.lists(st.sampled_from(["list", "object"]), max_size=40),
+    beside=st.lists(values, max_size=40),
+)
+def test_nesting_says_who_is_too_deep_like_a_plain_recursion(
+    value: Any, ways: list[str], beside: list[Any]
+) -> None:
+    document = [wrapped(value, ways), *beside]
+    text = json.dumps(document).encode()
+    depth = depth_of(document)
+
+    counted = nesting(text)
+
+    assert (depth > MAX_DEPTH) == (counted > MAX_DEPTH)
+    assert depth <= counted
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        assert depth == counted
+
+
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_what_no_recursion_can_read_is_refused(depth: int) -> None:
+    with pytest.raises(EventRefused):
+        parse(b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize("text", [b"", b"1", b'"a"', b"null", b"{", b"[1 2]", b"{}{}", b"\xff"])
+def test_what_is_no_object_and_no_list_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        parse(text)
+
+
+def test_an_error_about_json_quotes_nothing_of_the_body() -> None:
+    for text in (b'{"secret', b'{"a": secret}', b'"secret"', b'{"a":"secret\x01"}'):
+        with pytest.raises(InvalidJson) as caught:
+            parse(text)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["", *CONTENT_TYPES, "application/vnd.x+json"])
+@pytest.mark.parametrize("coding", ["", "identity", "gzip", "x-gzip", "deflate", "GZIP", " gzip "])
+def test_known_types_and_encodings_pass(kind: str, coding: str) -> None:
+    check_packing(Packing(kind and f"{kind.upper()} ; charset=utf-8", coding), CONTENT_TYPES)
+
+
+@given(kind=st.text(min_size=1), coding=st.text(min_size=1))
+def test_any_other_type_or_encoding_is_unsupported(kind: str, coding: str) -> None:
+    assume_unknown = "other/" + kind.partition("+")[0]
+    with pytest.raises(UnsupportedMediaType):
+        check_packing(Packing(assume_unknown), CONTENT_TYPES)
+    with pytest.raises(UnsupportedMediaType):
+        check_packing(Packing("", "x" + coding), CONTENT_TYPES)

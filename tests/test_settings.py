@@ -1,0 +1,150 @@
+"""Settings: each is explained, none is guessed, and no secret is ever repeated."""
+
+import dataclasses
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indelible.errors import SettingInvalid
+from indelible.settings import Settings
+from tests.world import environment
+
+FIELDS = dataclasses.fields(Settings)
+SECRETS = [field for field in FIELDS if field.metadata["secret"]]
+
+UNREADABLE = [
+    ("INDELIBLE_PORT", "http"),
+    ("INDELIBLE_PORT", "-1"),
+    ("INDELIBLE_PORT", "65536"),
+    ("INDELIBLE_PORT", "80.5"),
+    ("INDELIBLE_TOKEN", "two words"),
+    ("INDELIBLE_TOKEN", "schlüssel"),
+    ("INDELIBLE_TOKEN", "x" * 201),
+    ("INDELIBLE_API_KEY", "too-short"),
+    ("INDELIBLE_API_KEY", "has a space inside it"),
+    ("INDELIBLE_API_KEY", "schlüssel-0123456789"),
+    ("INDELIBLE_ADMIN_KEY", "fifteen-letters"),
+    ("INDELIBLE_ADMIN_KEY", "control\x07control\x07control"),
+    ("INDELIBLE_TRUSTED_PROXIES", "nowhere"),
+    ("INDELIBLE_TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("INDELIBLE_MAX_BODY_BYTES", "0"),
+    ("INDELIBLE_MAX_BODY_BYTES", "20 MiB"),
+    ("INDELIBLE_MAX_EVENT_BYTES", "-1"),
+    ("INDELIBLE_MAX_BATCH", "many"),
+    ("INDELIBLE_MAX_PAYLOAD_BYTES", "1e3"),
+    ("INDELIBLE_MAX_WAITING_BYTES", "0"),
+    ("INDELIBLE_PRODUCT_MIN_FREE_PERCENT", "-0.1"),
+    ("INDELIBLE_PRODUCT_MIN_FREE_PERCENT", "100.1"),
+    ("INDELIBLE_AUDIT_MIN_FREE_PERCENT", "nan"),
+    ("INDELIBLE_AUDIT_MIN_FREE_PERCENT", "1 %"),
+]
+
+READABLE: list[tuple[str, str, str, Any]] = [
+    ("INDELIBLE_DATA_DIR", "/srv/events", "data_dir", Path("/srv/events")),
+    ("INDELIBLE_LISTEN", "::1", "listen", "::1"),
+    ("INDELIBLE_PORT", "0", "port", 0),
+    ("INDELIBLE_PORT", "65535", "port", 65535),
+    ("INDELIBLE_TOKEN", "t", "token", "t"),
+    ("INDELIBLE_API_KEY", "sixteen-letters!", "api_key", "sixteen-letters!"),
+    ("INDELIBLE_TRUSTED_PROXIES", " ", "trusted_proxies", ()),
+    ("INDELIBLE_MAX_BATCH", "1", "max_batch", 1),
+    ("INDELIBLE_PRODUCT_MIN_FREE_PERCENT", "100", "product_min_free_percent", 100.0),
+    ("INDELIBLE_AUDIT_MIN_FREE_PERCENT", "0.5", "audit_min_free_percent", 0.5),
+]
+
+
+def test_the_list_of_unreadable_values_covers_every_setting_that_can_refuse() -> None:
+    anything_goes = {"INDELIBLE_DATA_DIR", "INDELIBLE_LISTEN"}
+    variables = {field.metadata["variable"] for field in FIELDS}
+    assert variables == {variable for variable, _ in UNREADABLE} | anything_goes
+
+
+@pytest.mark.parametrize(("variable", "text"), UNREADABLE)
+def test_an_unreadable_value_refuses_to_start_and_names_its_variable(
+    variable: str, text: str
+) -> None:
+    with pytest.raises(SettingInvalid, match=variable):
+        Settings.from_environ({variable: text})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [pair for pair in UNREADABLE if pair[0] in {f.metadata["variable"] for f in SECRETS}],
+)
+def test_a_secret_is_not_repeated_in_the_error_nor_in_what_caused_it(
+    variable: str, text: str
+) -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.from_environ({variable: text})
+    assert text not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(("variable", "text"), UNREADABLE)
+def test_any_other_unreadable_value_is_shown(variable: str, text: str) -> None:
+    if variable in {field.metadata["variable"] for field in SECRETS}:
+        return
+    with pytest.raises(SettingInvalid) as caught:
+        Settings.from_environ({variable: text})
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(("variable", "text", "name", "value"), READABLE)
+def test_a_readable_value_is_read(variable: str, text: str, name: str, value: Any) -> None:
+    assert value == getattr(Settings.from_environ({variable: text}), name)
+
+
+@pytest.mark.parametrize("variable", ["INDELIBLE_PROT", "INDELIBLE_", "INDELIBLE_port"])
+def test_an_unknown_variable_of_ours_refuses_to_start(variable: str) -> None:
+    with pytest.raises(SettingInvalid, match=variable) as caught:
+        Settings.from_environ({variable: "a value that may be secret"})
+    assert "may be secret" not in str(caught.value)
+
+
+def test_variables_of_others_and_of_clients_are_left_alone() -> None:
+    others = {"PATH": "/bin", "PORT": "x", "INDELIBLE_HOST": "http://h", "INDELIBLE_ENV": "test"}
+    assert Settings() == Settings.from_environ(others)
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_an_empty_variable_means_the_default(field: "dataclasses.Field[Any]") -> None:
+    settings = Settings.from_environ({field.metadata["variable"]: ""})
+    assert field.default == getattr(settings, field.name)
+
+
+def test_what_the_command_line_gives_wins_and_what_it_leaves_out_does_not() -> None:
+    settings = Settings.from_environ(
+        {"INDELIBLE_PORT": "1", "INDELIBLE_LISTEN": "::1"}, {"port": 2, "listen": None}
+    )
+    assert (2, "::1") == (settings.port, settings.listen)
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_every_setting_is_named_after_its_variable_and_explained(
+    field: "dataclasses.Field[Any]",
+) -> None:
+    assert f"INDELIBLE_{field.name.upper()}" == field.metadata["variable"]
+    assert field.metadata["meaning"].endswith(".")
+    assert len(field.metadata["meaning"].split()) >= 4
+
+
+def test_every_key_is_marked_as_a_secret() -> None:
+    assert {"api_key", "admin_key"} == {field.name for field in SECRETS}
+
+
+def test_settings_can_be_printed_without_giving_a_secret_away() -> None:
+    settings = Settings.from_environ(environment())
+    for field in SECRETS:
+        assert getattr(settings, field.name) not in repr(settings)
+        assert getattr(settings, field.name) not in str(settings)
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    settings = Settings()
+    assert 20 * 1024**2 == settings.max_body_bytes
+    assert 1024**2 == settings.max_event_bytes
+    assert 10_000 == settings.max_batch
+    assert 64 * 1024 == settings.max_payload_bytes
+    assert (5.0, 1.0) == (settings.product_min_free_percent, settings.audit_min_free_percent)
+    assert "127.0.0.1" == settings.listen
