@@ -34,7 +34,7 @@ from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry, Role
-from indelible.journal.sqlite import SqliteJournal
+from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class House:
         self.settings = settings
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(settings.data_dir)
+        for name in ("journal.db", KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
+            _private(settings.data_dir / name)
         self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
         self.journal = SqliteJournal(self.database)
         self.registry = Registry(self.journal)
@@ -263,8 +265,14 @@ def free_port(listen: str, port: int) -> int:
         try:
             probe.bind((listen, port))
         except OSError as error:
-            raise AddressInUse(f"{listen}:{port}: {os.strerror(error.errno or 0)}") from error
+            raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
         return int(probe.getsockname()[1])
+
+
+def _private(path: Path) -> Path:
+    """The file, made if need be, for nobody else to read."""
+    path.touch(mode=0o600)
+    return path
 
 
 def _lock(data_dir: Path) -> IO[str]:
@@ -273,7 +281,7 @@ def _lock(data_dir: Path) -> IO[str]:
     Raises:
         DataFolderInUse: another process holds it.
     """
-    file = (data_dir / "serve.lock").open("a+")
+    file = _private(data_dir / "serve.lock").open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

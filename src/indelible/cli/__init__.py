@@ -1,9 +1,28 @@
 """The ``indelible`` command: one fact a line, ``--json`` for machines.
 
-Exit codes: 0 fine, 1 the check failed, 2 called wrongly, 3 the world is broken, or
+Exit codes: 0 fine, 1 a check failed, 2 called wrongly, 3 the world is broken, or
 it cannot be checked.
 """
 
-from indelible.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; ends the process."""
+    try:
+        from indelible.cli.main import run
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] == "indelible":
+            raise
+        sys.exit(
+            f"server_not_installed: the command needs {missing.name}, which is not here\n"
+            'try: pip install "indelible[server]"'
+        )
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
 
 __all__ = ["main"]

@@ -1,13 +1,25 @@
 """What ``indelible serve`` says once it would answer."""
 
 import json
+import shlex
+from typing import TYPE_CHECKING, Final
 
-from indelible.app import Welcome
+from indelible.cli.invocation import as_typed
+
+if TYPE_CHECKING:
+    from indelible.app import Welcome
+
+FIRST_EVENT: Final = "hello-1"
 
 
-def banner(welcome: Welcome) -> str:
-    """The address, the token, secrets made just now, and a line to try."""
-    event = {"api_key": welcome.token, "event": "hello", "distinct_id": "me"}
+def banner(welcome: "Welcome") -> str:
+    """The address, the token, secrets made just now, a line to try, and how to see its event."""
+    event = {
+        "api_key": welcome.token,
+        "event": "hello",
+        "distinct_id": "me",
+        "uuid": FIRST_EVENT,
+    }
     lines = [
         f"Indelible answers at {welcome.url}   (API: {welcome.url}/docs)",
         f"data folder    {welcome.data_dir.resolve()}",
@@ -22,8 +34,10 @@ def banner(welcome: Welcome) -> str:
         "",
         "Send an event:",
         f"  curl {welcome.url}/api/e -H 'content-type: application/json' \\",
-        f"    -d '{json.dumps(event)}'",
+        f"    -d {shlex.quote(json.dumps(event))}",
         "",
-        "Then look at it:  indelible tail",
+        "Then look at it:",
+        f"  {as_typed('where', FIRST_EVENT, data=welcome.data_dir)}",
+        f"  {as_typed('tail', data=welcome.data_dir)}",
     ]
     return "\n".join(lines)

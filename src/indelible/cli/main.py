@@ -1,41 +1,138 @@
-"""The ``indelible`` command."""
+"""The ``indelible`` command: its list of commands, and the one door that they leave by."""
 
 import os
-from pathlib import Path
+import sys
+import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from indelible.cli.banner import banner
-from indelible.settings import Settings
-
-app = typer.Typer(
-    name="indelible",
-    help="Product events and audit events in one append-only log.",
-    no_args_is_help=True,
-    add_completion=False,
+from indelible import __version__
+from indelible.cli import (
+    backup,
+    doctor,
+    export,
+    keys,
+    project,
+    send,
+    serve,
+    tail,
+    where,
 )
+from indelible.cli.failure import (
+    ExitCode,
+    Failure,
+    called_wrongly,
+    io_failed,
+    of_error,
+    report,
+)
+from indelible.errors import IndelibleError
+
+_INTERRUPTED = 130  # what a shell says of a process that Ctrl-C ended
 
 
-@app.callback()
-def root() -> None:
-    """Product events and audit events in one append-only log."""
+def make_app() -> typer.Typer:
+    """Every command, in the order of `indelible --help`."""
+    app = typer.Typer(
+        name="indelible",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for module in (serve, send, tail, where, export, project, keys, backup, doctor):
+        module.register(app)
+    return app
 
 
-@app.command()
-def serve(
-    data: Annotated[Path | None, typer.Option(help="Folder of the journal and the keys.")] = None,
-    listen: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"indelible {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
 ) -> None:
-    """Run the server until it is told to stop."""
-    from indelible.app import serve as serve_forever
+    """Product events and audit events in one append-only log.
 
-    overrides = {"data_dir": data, "listen": listen, "port": port}
-    settings = Settings.from_environ(os.environ, overrides)
-    serve_forever(settings, announce=lambda welcome: print(banner(welcome), flush=True))
+    Commands that need a server find it by INDELIBLE_HOST with INDELIBLE_ADMIN_KEY or
+    INDELIBLE_API_KEY, else by the cli.json that it leaves in its data folder.
+
+    Exit codes: 0 fine, 1 a check failed, 2 called wrongly, 3 the world is broken or it cannot be
+    checked. Errors go to stderr as `code: message` and `try: hint`.
+    """
 
 
-def main() -> None:
-    """Run the command line."""
-    app()
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    as_json = "--json" in arguments
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FINE
+    except (Failure, IndelibleError, OSError) as error:
+        failure = _as_failure(error)
+        report(failure, as_json=as_json)
+        return failure.exit_code
+    except Exception:  # the one door: a fault of ours must not look like a check that failed
+        traceback.print_exc()
+        return ExitCode.BROKEN
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    for argument in arguments:
+        if any("\ud800" <= char <= "\udfff" for char in argument):  # bytes that are not UTF-8
+            raise called_wrongly(f"Not UTF-8: {argument!r}", hint="Write arguments in UTF-8.")
+    try:
+        result = make_app()(
+            list(arguments) or ["--help"], prog_name="indelible", standalone_mode=False
+        )
+    except typer.Abort:
+        return _INTERRUPTED
+    except SystemExit as end:
+        # typer's own answer to a pipe that nobody reads is to end with 1.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
+    except Exception as error:
+        usage = _usage(error)
+        if usage is None:
+            raise
+        raise usage from None
+    return result if isinstance(result, int) else ExitCode.FINE
+
+
+def _as_failure(error: Failure | IndelibleError | OSError) -> Failure:
+    match error:
+        case Failure():
+            return error
+        case IndelibleError():
+            return of_error(error)
+        case OSError():
+            return io_failed(error)
+
+
+def _usage(error: Exception) -> Failure | None:
+    """What typer has to say of the arguments, if that is what this error is.
+
+    Its classes have moved between versions; their methods have not.
+    """
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "indelible"
+    return called_wrongly(format_message(), hint=f"{command} --help")

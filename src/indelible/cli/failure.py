@@ -1,0 +1,97 @@
+"""How a command fails: a permanent code, a sentence, a way out, and an exit code."""
+
+import json
+import re
+import sys
+from enum import IntEnum
+from typing import Final
+
+from indelible.errors import IndelibleError, MonthlyLimitExceeded, SettingInvalid
+
+
+class ExitCode(IntEnum):
+    """What the shell learns."""
+
+    FINE = 0
+    CHECK_FAILED = 1
+    CALLED_WRONGLY = 2
+    BROKEN = 3
+
+
+# Codes that only commands have; every other one is a server's (docs/reference/errors.md).
+CODES: Final = {
+    "called_wrongly": "An argument is missing, unknown, or cannot be read.",
+    "no_journal": "The data folder has no journal.",
+    "journal_damaged": "The journal's file is not what the server wrote; nothing was copied.",
+    "bad_answer": "What answers at the address is no Indelible server, or broke off.",
+    "io_failed": "The operating system refused to read or write a file.",
+    "server_not_installed": "Only the client is installed.",
+}
+
+
+class Failure(Exception):
+    """Ends the command. `code` is public and permanent, the message may be reworded."""
+
+    def __init__(self, code: str, message: str, *, hint: str, exit_code: ExitCode) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+    def body(self) -> dict[str, str]:
+        """The failure for machines."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+def called_wrongly(message: str, *, hint: str) -> Failure:
+    """The caller can mend it."""
+    return Failure("called_wrongly", message, hint=hint, exit_code=ExitCode.CALLED_WRONGLY)
+
+
+def io_failed(error: OSError) -> Failure:
+    """The operating system said no."""
+    place = f"{error.filename}: " if error.filename else ""
+    return Failure(
+        "io_failed",
+        f"{place}{error.strerror or error}",
+        hint="Check the path, its owner and the free space; `indelible doctor` looks at them.",
+        exit_code=ExitCode.BROKEN,
+    )
+
+
+def of_error(error: IndelibleError) -> Failure:
+    """One of the package's own errors, raised in this process."""
+    exit_code = exit_code_of_status(error.http_status)
+    if isinstance(error, SettingInvalid):
+        exit_code = ExitCode.CALLED_WRONGLY
+    return Failure(error.code, error.message, hint=error.advice, exit_code=exit_code)
+
+
+def exit_code_of_status(status: int, code: str = "") -> ExitCode:
+    """What an error answered over HTTP means for the shell.
+
+    >>> exit_code_of_status(404), exit_code_of_status(503)
+    (<ExitCode.CALLED_WRONGLY: 2>, <ExitCode.BROKEN: 3>)
+    """
+    if code == MonthlyLimitExceeded.code:  # nothing is wrong with the call, nor with the world
+        return ExitCode.CHECK_FAILED
+    return ExitCode.BROKEN if status >= 500 else ExitCode.CALLED_WRONGLY
+
+
+def report(failure: Failure, *, as_json: bool) -> None:
+    """Say it on stderr."""
+    if as_json:
+        print(json.dumps(failure.body()), file=sys.stderr)
+        return
+    from indelible.cli.screen import plain
+
+    print(f"{failure.code}: {plain(failure.message)}", file=sys.stderr)
+    print(f"try: {plain(_as_typed_here(failure.hint))}", file=sys.stderr)
+
+
+def _as_typed_here(hint: str) -> str:
+    """A hint whose commands work in this folder, where `indelible` alone may not be found."""
+    from indelible.cli.invocation import as_typed
+
+    return re.sub(r"(^|`)indelible(?= )", lambda match: match[1] + as_typed(), hint)

@@ -1,0 +1,201 @@
+"""The journal's file, looked at from outside: by another process than the one that writes it.
+
+Everything here reads. A connection sees one moment of the journal for as long as a transaction is
+open, and never holds up the writer.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from indelible import leaf
+from indelible.errors import LeafMalformed
+
+_INDEX_BITS: Final = 40
+_INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
+_BUSY_TIMEOUT_MS: Final = 5_000
+_READ_AT_ONCE: Final = 500
+_INTEGRITY_COMPLAINTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the file holds of one project's log; the indexes are None when it is empty."""
+
+    project_id: int
+    name: str
+    entries: int
+    first_index: int | None
+    last_index: int | None
+
+    @property
+    def fault(self) -> str | None:
+        """Why its indexes are not contiguous from 0; None when they are."""
+        if self.entries == 0:
+            return None
+        if self.first_index != 0:
+            return f"project {self.name} begins at index {self.first_index}"
+        assert self.last_index is not None
+        missing = self.last_index + 1 - self.entries
+        return f"project {self.name} misses {missing} of its indexes" if missing else None
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """An entry that is not what its leaf says."""
+
+    index: int
+    what: str
+
+
+def open_to_read(path: Path) -> apsw.Connection:
+    """
+    Raises:
+        apsw.Error: it cannot be opened, or is no database.
+    """
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    return connection
+
+
+def schema_version(connection: apsw.Connection) -> int:
+    """The version of its tables; 0 when it has none."""
+    return int(connection.pragma("user_version"))
+
+
+def integrity(connection: apsw.Connection, *, full: bool) -> list[str]:
+    """What SQLite has to complain about; `full` compares indexes with rows as well."""
+    check = "integrity_check" if full else "quick_check"
+    rows = connection.execute(f"PRAGMA {check}({_INTEGRITY_COMPLAINTS})")
+    found = [str(text) for (text,) in rows]
+    return [] if found == ["ok"] else found
+
+
+def repeated_keys(connection: apsw.Connection) -> int:
+    """How many unique keys stand in more than one row: one event, stored twice. Sorts them all."""
+    return int(
+        connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM event WHERE unique_key IS NOT NULL"
+            " GROUP BY unique_key HAVING count(*) > 1)"
+        ).get
+    )
+
+
+def logs(connection: apsw.Connection) -> list[Log]:
+    """The log of every project; also of one that the file does not know. Reads every row's key."""
+    names = {int(i): str(name) for i, name in connection.execute("SELECT id, name FROM project")}
+    runs = {
+        int(project_id): (int(entries), int(first), int(last))
+        for project_id, entries, first, last in connection.execute(
+            "SELECT id >> ?, count(*), min(id & ?), max(id & ?) FROM event GROUP BY 1",
+            (_INDEX_BITS, _INDEX_MASK, _INDEX_MASK),
+        )
+    }
+    found = []
+    for project_id in sorted(names | runs):
+        entries, first, last = runs.get(project_id, (0, None, None))
+        name = names.get(project_id, f"#{project_id} (unknown)")
+        found.append(Log(project_id, name, entries, first, last))
+    return found
+
+
+def newest_stored_ms(connection: apsw.Connection) -> int | None:
+    """When the newest entry of any project was stored; None in an empty journal."""
+    from indelible.event import tx_time_ms
+
+    newest: list[int] = []
+    for (project_id,) in connection.execute("SELECT id FROM project").fetchall():
+        assert isinstance(project_id, int)
+        rows = connection.execute(
+            "SELECT leaf FROM event WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
+            (project_id << _INDEX_BITS, project_id << _INDEX_BITS | _INDEX_MASK),
+        )
+        newest += [tx_time_ms(leaf.decode(entry).tx) for (entry,) in rows]
+    return max(newest, default=None)
+
+
+def sample(log: Log, count: int) -> list[int]:
+    """At most `count` indexes of the log in order: the newest of them and others at random."""
+    if log.entries <= count or log.last_index is None:
+        return list(range(log.entries))
+    newest = range(log.last_index + 1 - count // 2, log.last_index + 1)
+    rest = range(newest.start)
+    return sorted([*secrets.SystemRandom().sample(rest, count - len(newest)), *newest])
+
+
+def damages(
+    connection: apsw.Connection, log: Log, indexes: Iterable[int]
+) -> Iterator[Damage | None]:
+    """For each index: what is wrong with its entry, or None. `indexes` must ascend."""
+    last_tx = bytes(16)
+    for row_index, row in _rows(connection, log.project_id, indexes):
+        if row is None:
+            yield Damage(row_index, "is not there")
+            continue
+        what, tx = _compare(*row)
+        if what is None and tx <= last_tx:
+            what = "its transaction id is not above those before it"
+        last_tx = max(tx, last_tx)
+        yield None if what is None else Damage(row_index, what)
+
+
+_Row = tuple[bytes, bytes | None, bytes | None, bytes | None]
+
+
+def _rows(
+    connection: apsw.Connection, project_id: int, indexes: Iterable[int]
+) -> Iterator[tuple[int, _Row | None]]:
+    for run in _runs(indexes):
+        first = project_id << _INDEX_BITS | run.start
+        rows = {
+            int(row_id) & _INDEX_MASK: (entry, salts, record, payload)
+            for row_id, entry, salts, record, payload in connection.execute(
+                "SELECT id, leaf, salts, record, payload FROM event WHERE id >= ? AND id < ?",
+                (first, first + len(run)),
+            )
+        }
+        for index in run:
+            yield index, rows.get(index)
+
+
+def _runs(indexes: Iterable[int]) -> Iterator[range]:
+    """Neighbouring indexes together, a bounded number at once."""
+    run: range | None = None
+    for index in indexes:
+        if run is not None and index == run.stop and len(run) < _READ_AT_ONCE:
+            run = range(run.start, index + 1)
+            continue
+        if run is not None:
+            yield run
+        run = range(index, index + 1)
+    if run is not None:
+        yield run
+
+
+def _compare(
+    entry: bytes, salts: bytes | None, record: bytes | None, payload: bytes | None
+) -> tuple[str | None, bytes]:
+    """What is wrong with one entry, if anything, and its transaction id."""
+    try:
+        read = leaf.decode(entry)
+    except LeafMalformed as error:
+        return error.message, bytes(16)
+    gone = [part is None for part in (salts, record, payload)]
+    if all(gone):
+        return None, read.tx  # erased: nothing is left to compare
+    if salts is None or record is None or payload is None or len(salts) != 2 * leaf.SALT_SIZE:
+        return "a part of it is missing", read.tx
+    payload_salt, record_salt = salts[: leaf.SALT_SIZE], salts[leaf.SALT_SIZE :]
+    wrong = []
+    if leaf.commit(payload_salt, leaf.PAYLOAD, payload) != read.payload_commitment:
+        wrong.append("payload")
+    if leaf.commit(record_salt, leaf.RECORD, record) != read.record_commitment:
+        wrong.append("record")
+    if wrong:
+        return f"its {' and '.join(wrong)} differs from what its leaf commits to", read.tx
+    return None, read.tx

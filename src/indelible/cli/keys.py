@@ -1,0 +1,199 @@
+"""``indelible keys``: list, create, rotate and revoke."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.server import reach
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
+
+
+class KeyRole(StrEnum):
+    """What a key is for."""
+
+    TOKEN = "token"  # noqa: S105 — a role, not a secret
+    APPLICATION = "application"
+    ADMIN = "admin"
+
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="From `indelible keys list`.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="Keys and project tokens; needs an admin key.")
+    group.command("list", epilog=options.examples("indelible keys list"))(list_keys)
+    group.command(
+        "create",
+        epilog=options.examples(
+            "indelible keys create application --label shop",
+            "indelible keys create application --network 10.0.0.0/8 --network 192.0.2.7",
+            "indelible keys create admin --label ops",
+        ),
+    )(create_key)
+    group.command(
+        "rotate",
+        epilog=options.examples(
+            "indelible keys rotate key_1f2e3d4c5b6a",
+            "indelible keys rotate key_1f2e3d4c5b6a --grace 7d",
+        ),
+    )(rotate_key)
+    group.command("revoke", epilog=options.examples("indelible keys revoke key_1f2e3d4c5b6a"))(
+        revoke_key
+    )
+    app.add_typer(group, name="keys")
+
+
+def list_keys(
+    every: Annotated[
+        bool, typer.Option("--all", help="Those that are not valid any more, too.")
+    ] = False,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """List keys, oldest first, without their secrets.
+
+    A project token is no secret and is shown whole.
+    """
+    with reach(data) as server:
+        keys = server.get("/v1/keys")["keys"]
+    shown = [key for key in keys if every or key["valid"]]
+    if as_json:
+        screen.emit({"keys": shown})
+        return ExitCode.FINE
+    screen.table(
+        ("ID", "ROLE", "PROJECT", "KEY", "STATE", "FROM", "LABEL"),
+        [
+            (
+                key["id"],
+                key["role"],
+                key["project"] or "(all)",
+                key["token"] or f"{key['prefix']}…",
+                _state(key),
+                ",".join(key["networks"]) or "anywhere",
+                key["label"],
+            )
+            for key in shown
+        ],
+    )
+    if ended := len(keys) - len(shown):
+        screen.note((f"{ended} more not valid any more; --all shows them", screen.DIM))
+    return ExitCode.FINE
+
+
+def create_key(
+    role: Annotated[
+        KeyRole,
+        typer.Argument(
+            metavar="ROLE",
+            help="token (public, writes product events), application (writes and reads one "
+            "project) or admin (everything).",
+        ),
+    ],
+    label: Annotated[str, typer.Option("--label", metavar="TEXT", help="What it is for.")] = "",
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network", metavar="CIDR", help="Valid only from this address or network. Repeatable."
+        ),
+    ] = None,
+    project: options.Project = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Make a key and show its secret, this once."""
+    wanted: dict[str, Any] = {"role": role.value, "label": label, "networks": networks or []}
+    if role is not KeyRole.ADMIN:
+        wanted["project"] = project or "default"
+    elif project is not None:
+        raise called_wrongly(
+            "An admin key opens every project", hint="indelible keys create admin --label ops"
+        )
+    with reach(data) as server:
+        made = server.send("POST", "/v1/keys", wanted)
+    _show_made(made, as_json=as_json)
+    return ExitCode.FINE
+
+
+def rotate_key(
+    key_id: KeyId,
+    grace: Annotated[
+        str,
+        typer.Option(
+            "--grace",
+            metavar="TIME",
+            help="How long the old key stays valid beside the new one: 30s, 15m, 24h, 7d.",
+        ),
+    ] = "24h",
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Make a successor with the same rights.
+
+    Its secret is shown this once; the old key stays valid for a while.
+    """
+    path = f"/v1/keys/{quote(key_id, safe='')}/rotate"
+    grace_s = _seconds(grace)
+    with reach(data) as server:
+        made = server.send("POST", path, {"grace_s": grace_s})
+    _show_made(made, as_json=as_json, replaced=f"{key_id}, valid for {grace} more")
+    return ExitCode.FINE
+
+
+def revoke_key(key_id: KeyId, data: options.Data = None, as_json: options.Json = False) -> int:
+    """End a key at once."""
+    with reach(data) as server:
+        key = server.send("DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+    if as_json:
+        screen.emit(key)
+    else:
+        screen.facts(
+            [("key", key["id"]), ("state", [(_state(key), screen.UNSURE)]), ("label", key["label"])]
+        )
+    return ExitCode.FINE
+
+
+def _show_made(made: dict[str, Any], *, as_json: bool, replaced: str | None = None) -> None:
+    if as_json:
+        screen.emit(made)
+        return
+    key = made["key"]
+    rows: list[tuple[str, str | list[screen.Part]]] = [
+        ("key", key["id"]),
+        ("role", key["role"]),
+        ("project", key["project"] or "(all)"),
+        ("secret", [(made["secret"], screen.STRONG)]),
+    ]
+    if key["networks"]:
+        rows.append(("valid from", ", ".join(key["networks"])))
+    if replaced:
+        rows.append(("replaces", replaced))
+    screen.facts(rows)
+    if key["token"] is None:
+        screen.note("Keep the secret now: it is stored hashed and never shown again.")
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked_at"]:
+        return f"revoked {_short(key['revoked_at'])}"
+    if key["expires_at"]:
+        word = "until" if key["valid"] else "ended"
+        return f"{word} {_short(key['expires_at'])}"
+    return "valid, fixed" if key["fixed"] else "valid"
+
+
+def _short(at: str) -> str:
+    return f"{at[:10]} {at[11:16]}Z"
+
+
+def _seconds(text: str) -> int:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise called_wrongly(f"--grace {text}: no such time", hint="--grace 24h")
+    return int(match[1]) * _SECONDS[match[2]]

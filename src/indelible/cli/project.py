@@ -1,0 +1,186 @@
+"""``indelible project``: create, list and set."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.server import reach
+
+_LARGEST_DIGITS: Final = 16
+_NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class ProjectKind(StrEnum):
+    """Keys of a test project begin with iml_test_."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+class Policy(StrEnum):
+    """What becomes of crawlers' events; `none` leaves each route its own default."""
+
+    DISCARD = "discard"
+    MARK = "mark"
+    OFF = "off"
+    NONE = "none"
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The project's name.")]
+Limit = Annotated[
+    str | None,
+    typer.Option(
+        "--monthly-limit",
+        metavar="N|none",
+        help="Most product and audit events in a calendar month (UTC).",
+    ),
+]
+Bots = Annotated[
+    Policy | None,
+    typer.Option(
+        "--bot-policy",
+        metavar="discard|mark|off|none",
+        help="What becomes of crawlers' events; none leaves it to the route.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="Projects, each a log; needs an admin key.")
+    group.command(
+        "create",
+        epilog=options.examples(
+            "indelible project create shop", "indelible project create trial --kind test"
+        ),
+    )(create_project)
+    group.command("list", epilog=options.examples("indelible project list"))(list_projects)
+    group.command(
+        "set",
+        epilog=options.examples(
+            "indelible project set shop --monthly-limit 1000000",
+            "indelible project set shop --monthly-limit none --bot-policy mark",
+        ),
+    )(set_project)
+    app.add_typer(group, name="project")
+
+
+def create_project(
+    name: Name,
+    kind: Annotated[
+        ProjectKind, typer.Option("--kind", metavar="live|test", help="What it is for.")
+    ] = ProjectKind.LIVE,
+    monthly_limit: Limit = None,
+    bot_policy: Bots = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Make a project with a log, a token and an application key of its own.
+
+    The key is shown this once.
+    """
+    if not _NAME.fullmatch(name):
+        raise called_wrongly(
+            f"{name!r} is no project name: it has 1 to 64 of a-z, 0-9, _ and -, a letter or digit "
+            "first",
+            hint="indelible project create shop",
+        )
+    wanted = {"name": name, "kind": kind.value, **_changes(monthly_limit, bot_policy)}
+    with reach(data) as server:
+        made = server.send("POST", "/v1/projects", wanted)
+    if as_json:
+        screen.emit(made)
+        return ExitCode.FINE
+    screen.facts(
+        [
+            ("project", [(made["project"]["name"], screen.STRONG)]),
+            ("kind", made["project"]["kind"]),
+            ("token", f"{made['token']}   (public: belongs in pages and apps)"),
+            ("API key", [(made["api_key"], screen.STRONG)]),
+        ]
+    )
+    screen.note("Keep the API key now: it is stored hashed and never shown again.")
+    return ExitCode.FINE
+
+
+def list_projects(data: options.Data = None, as_json: options.Json = False) -> int:
+    """List projects, with their tokens and how much of the month is used."""
+    with reach(data) as server:
+        found = server.get("/v1/projects")
+    if as_json:
+        screen.emit(found)
+        return ExitCode.FINE
+    screen.table(
+        ("PROJECT", "KIND", "EVENTS", "THIS MONTH", "LIMIT", "BOTS", "TOKEN"),
+        [
+            (
+                project["name"],
+                project["kind"],
+                f"{project['events']:,}",
+                f"{project['events_this_month']:,}",
+                _limit(project),
+                project["bot_policy"] or "by route",
+                project["token"] or "(none)",
+            )
+            for project in found["projects"]
+        ],
+    )
+    return ExitCode.FINE
+
+
+def set_project(
+    name: Name,
+    monthly_limit: Limit = None,
+    bot_policy: Bots = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Change the monthly limit or the bot policy, from the next event on."""
+    changes = _changes(monthly_limit, bot_policy)
+    if not changes:
+        raise called_wrongly(
+            "Nothing to change was named", hint=f"indelible project set {name} --monthly-limit none"
+        )
+    with reach(data) as server:
+        project = server.send("PATCH", f"/v1/projects/{quote(name, safe='')}", changes)
+    if as_json:
+        screen.emit(project)
+        return ExitCode.FINE
+    screen.facts(
+        [
+            ("project", project["name"]),
+            ("monthly limit", _limit(project)),
+            ("this month", f"{project['events_this_month']:,}"),
+            ("bot policy", project["bot_policy"] or "by route"),
+        ]
+    )
+    return ExitCode.FINE
+
+
+def _changes(monthly_limit: str | None, bot_policy: Policy | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if monthly_limit is not None:
+        changes["monthly_limit"] = _number(monthly_limit)
+    if bot_policy is not None:
+        changes["bot_policy"] = None if bot_policy is Policy.NONE else bot_policy.value
+    return changes
+
+
+def _number(text: str) -> int | None:
+    if text == "none":
+        return None
+    plain = text.replace(",", "").replace("_", "")
+    if not plain.isascii() or not plain.isdigit() or len(plain) > _LARGEST_DIGITS:
+        raise called_wrongly(
+            f"--monthly-limit {text}: neither a number nor none", hint="--monthly-limit 1000000"
+        )
+    return int(plain)
+
+
+def _limit(project: dict[str, Any]) -> str:
+    limit = project["monthly_limit"]
+    return "none" if limit is None else f"{limit:,}"

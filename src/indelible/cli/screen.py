@@ -1,0 +1,126 @@
+"""What a command shows: aligned facts for people, JSON for machines.
+
+Colours go to a terminal only, and never when NO_COLOR is set. Lines are never cut or wrapped here:
+an id must be there whole to be copied. What users sent is shown with its control characters made
+visible, so that an event cannot write on the terminal of whoever looks at it.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Part = str | tuple[str, str]
+"""A piece of a line: text, or (text, style)."""
+
+DIM: Final = "dim"
+GOOD: Final = "green"
+BAD: Final = "red"
+UNSURE: Final = "yellow"
+STRONG: Final = "bold"
+
+
+def plain(text: str) -> str:
+    r"""`text` on one line, with whatever is not printable written as an escape.
+
+    >>> plain("a\x1b[31mb\nc\u202ed")
+    'a\\x1b[31mb\\nc\\u202ed'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def line(*parts: Part) -> None:
+    """One line on stdout."""
+    _console().print(_text(parts))
+
+
+def note(*parts: Part) -> None:
+    """One line on stderr: for whoever watches, not part of the result."""
+    _console(stderr=True).print(_text(parts))
+
+
+def facts(pairs: Iterable[tuple[str, str | list[Part]]]) -> None:
+    """One fact a line: its name, aligned, and its value."""
+    rows = list(pairs)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        line((f"{name:<{width}}  ", DIM), *([value] if isinstance(value, str) else value))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under a header, in columns as wide as they need to be."""
+    from rich.cells import cell_len
+
+    widths = [max(cell_len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for number, row in enumerate((header, *rows)):
+        cells = [
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ]
+        text = "  ".join(cells).rstrip()
+        line((text, DIM) if number == 0 else text)
+
+
+def emit(value: Any) -> None:
+    """One JSON document on a line of its own."""
+    import msgspec
+
+    raw(msgspec.json.encode(value))
+
+
+def raw(document: bytes) -> None:
+    """JSON bytes as they are, on a line of their own.
+
+    A line break can stand only between tokens of JSON, never inside a string.
+    """
+    sys.stdout.buffer.write(document.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def size(count: int) -> str:
+    """A number of bytes for people.
+
+    >>> size(999), size(123_456_789)
+    ('999 B', '117.7 MiB')
+    """
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; plenty where there is none."""
+    return _console().width if on_terminal() else 200
+
+
+def _text(parts: Iterable[Part]) -> "Text":
+    from rich.text import Text
+
+    return Text.assemble(
+        *(plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts)
+    )
+
+
+@cache
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            # The default ends the process with 1; that nobody reads any more is no failure.
+            raise BrokenPipeError
+
+    return Screen(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)

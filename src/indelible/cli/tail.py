@@ -1,0 +1,222 @@
+"""``indelible tail``: the last events, and those that follow."""
+
+import select
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, Failure, called_wrongly
+from indelible.cli.invocation import how_to_send
+from indelible.cli.server import Server, reach
+from indelible.cli.shape import Event, name_of, short_content
+from indelible.event import Kind
+
+_EVERY_S: Final = 0.4
+_PAGE: Final = 200
+_MOST_PAGES_BACK: Final = 20  # 100,000 entries: a filter that matches nothing must end some time
+
+_KINDS: Final = tuple(kind.word for kind in Kind)
+_KIND_STYLES: Final = {"product": "cyan", "audit": "magenta"}
+
+Filters = dict[str, str | None]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=options.examples(
+            "indelible tail",
+            "indelible tail -n 100 --no-follow --event purchase_completed",
+            "indelible tail --kind audit --json | jq .meta",
+        )
+    )(tail)
+
+
+def tail(
+    lines: Annotated[
+        int,
+        typer.Option(
+            "-n", "--lines", metavar="N", min=0, max=10_000, help="How many to begin with."
+        ),
+    ] = 10,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", help="Go on with events as they are stored.")
+    ] = True,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", metavar="KIND", help="product, audit, erasure, administration or loss."
+        ),
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="NAME", help="Events of this name.")
+    ] = None,
+    distinct_id: Annotated[
+        str | None, typer.Option("--distinct-id", metavar="ID", help="Events of this person.")
+    ] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="By meta.type, as of audit events.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="NAME", help="By meta.service.")
+    ] = None,
+    env: Annotated[str | None, typer.Option("--env", metavar="NAME", help="By meta.env.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", metavar="ID", help="By meta.request_id.")
+    ] = None,
+    trace_id: Annotated[
+        str | None, typer.Option("--trace-id", metavar="ID", help="By meta.trace_id.")
+    ] = None,
+    trail: Annotated[
+        str | None, typer.Option("--trail", metavar="KEY", help="By meta.immutable_trail.")
+    ] = None,
+    project: options.Project = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Show the last events, then new ones as they are stored.
+
+    Oldest first. A line has the index, the time of receipt (UTC), the kind, the name, the
+    transaction id and the beginning of the content. Ctrl-C ends it.
+    """
+    if kind is not None and kind not in _KINDS:
+        raise called_wrongly(f"--kind {kind}: no such kind", hint=f"one of {', '.join(_KINDS)}")
+    filters: Filters = {
+        "kind": kind,
+        "event_name": event,
+        "distinct_id": distinct_id,
+        "type": type_,
+        "service": service,
+        "env": env,
+        "request_id": request_id,
+        "trace_id": trace_id,
+        "immutable_trail": trail,
+        "project": project,
+    }
+    show = _Json() if as_json else _Lines()
+    try:
+        with reach(data) as server:
+            newest = server.newest_index(project)
+            last = _last(server, filters, newest, lines)
+            for each in last:
+                show(each)
+            if not last and lines:
+                _say_nothing_there(newest, project, data)
+            if follow:
+                _follow(server, filters, newest, show)
+    except KeyboardInterrupt:
+        return ExitCode.FINE
+    return ExitCode.FINE
+
+
+def _last(server: Server, filters: Filters, newest: int, count: int) -> list[Event]:
+    """The last `count` matching events up to the index `newest`, oldest first."""
+    found: list[Event] = []
+    cursor: str | None = None
+    for _ in range(_MOST_PAGES_BACK):
+        if len(found) >= count or newest < 0:
+            break
+        page = server.get("/v1/events", limit=min(count, _PAGE), cursor=cursor, **filters)
+        # What was stored since is left to `_follow`.
+        found += [event for event in page["events"] if event["index"] <= newest]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    return found[:count][::-1]
+
+
+def _follow(server: Server, filters: Filters, after: int, show: "_Json | _Lines") -> None:
+    """Show what comes behind the index `after`, until nobody reads any more."""
+    for page in _pages(server, filters, after):
+        for event in page["events"]:
+            show(event)
+        if _reader_is_gone():
+            raise BrokenPipeError
+
+
+def _pages(server: Server, filters: Filters, after: int) -> Iterator[dict[str, Any]]:
+    is_away = False
+    while True:
+        try:
+            page = server.get("/v1/events", order="oldest", after=after, limit=_PAGE, **filters)
+        except Failure as failure:
+            if failure.exit_code is not ExitCode.BROKEN:
+                raise
+            # A restart is no reason to end: the log goes on where it was.
+            if not is_away:
+                screen.note((f"{failure.code}: {failure.message}; waiting for it", screen.UNSURE))
+            is_away = True
+            time.sleep(1.0)
+            continue
+        if is_away:
+            screen.note((f"{server.access.url} answers again", screen.GOOD))
+        is_away = False
+        yield page
+        after = max(after, page["position"] - 1)
+        if page["next"] is None:
+            time.sleep(_EVERY_S)
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads: else only the next event would tell."""
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    return any(what & select.POLLERR for _, what in watch.poll(0))
+
+
+def _say_nothing_there(newest: int, project: str | None, data: Path | None) -> None:
+    if newest < 0:
+        screen.note(how_to_send(project=project, data=data))
+    else:
+        screen.note("none of the last entries matches")
+
+
+class _Json:
+    """An event as it was answered, a line each."""
+
+    def __call__(self, event: Event) -> None:
+        screen.emit(event)
+
+
+class _Lines:
+    """An event a line.
+
+    On a terminal the time is short and the day stands above its events; into a pipe every line has
+    the whole of it, so that lines can be taken apart.
+    """
+
+    def __init__(self) -> None:
+        self._on_terminal = screen.on_terminal()
+        self._day = ""
+
+    def __call__(self, event: Event) -> None:
+        at = event["received_at"]
+        if self._on_terminal:
+            if at[:10] != self._day:
+                self._day = at[:10]
+                screen.line((f"{self._day} UTC", screen.DIM))
+            at = at[11:19]
+        kind = event["kind"]
+        head = f"{event['index']:>6}  {at}  "
+        # A long kind takes its room from the name, so that the ids stay below each other.
+        name = f"{screen.plain(name_of(event)):<{18 - max(len(kind) - 7, 0)}}"
+        width = len(head) + max(len(kind), 7) + 2 + len(name) + 2 + len(event["tx_id"]) + 2
+        room = max(screen.terminal_width() - width, 0)
+        content = screen.plain(short_content(event))
+        if len(content) > room:
+            content = content[: max(room - 1, 0)] + "…" if room > 8 else ""
+        screen.line(
+            (head, screen.DIM),
+            (f"{kind:<7}", _KIND_STYLES.get(kind, screen.UNSURE)),
+            "  ",
+            (name, screen.STRONG),
+            "  ",
+            event["tx_id"],
+            "  " if content else "",
+            (content, screen.DIM),
+        )
+        sys.stdout.flush()

@@ -1,0 +1,85 @@
+"""``indelible where``: the life of one event."""
+
+from typing import Annotated, Any
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, Failure
+from indelible.cli.server import reach
+from indelible.cli.shape import Event, client_id_of, name_of, short_content
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=options.examples(
+            "indelible where tx_019a9f3c7e0a7000a1b2c3d4e5f60718", "indelible where order-2026-441"
+        )
+    )(where)
+
+
+def where(
+    any_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="A transaction id, the client's event id, or an Idempotency-Key."
+        ),
+    ],
+    project: options.Project = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Where is my event? Shows each step of its life, with its time.
+
+    Exit code 1 when no event goes by this id.
+    """
+    with reach(data) as server:
+        found = server.get("/v1/where", id=any_id, project=project)
+    if as_json:
+        screen.emit(found)
+    elif found["events"]:
+        for number, event in enumerate(found["events"]):
+            if number:
+                screen.line()
+            _show(event)
+    if found["events"]:
+        return ExitCode.FINE
+    if as_json:
+        return ExitCode.CHECK_FAILED
+    raise unknown(any_id, project)
+
+
+def unknown(any_id: str, project: str | None) -> Failure:
+    """Nothing goes by this id: what was looked at, and what it may mean."""
+    which = f"project {project!r}" if project else "the key's project"
+    return Failure(
+        "not_found",
+        f"No event goes by {any_id!r} in {which}. Looked at: transaction ids, event ids of product "
+        "events, Idempotency-Keys of audit events",
+        hint="An event that was answered is stored, so this one was not answered, was sent to "
+        "another project or server, or has another id; see `indelible tail`.",
+        exit_code=ExitCode.CHECK_FAILED,
+    )
+
+
+def _show(event: Event) -> None:
+    rows: list[tuple[str, str | list[screen.Part]]] = [
+        ("event", [(name_of(event), screen.STRONG)]),
+        ("kind", event["kind"]),
+        ("index", str(event["index"])),
+        ("transaction", event["tx_id"]),
+    ]
+    own = client_id_of(event)
+    if own is not None:
+        rows.append(("idempotency key" if event["kind"] == "audit" else "event id", own))
+    if event.get("distinct_id") is not None:
+        rows.append(("distinct id", event["distinct_id"]))
+    if content := short_content(event):
+        rows.append(("content", content))
+    rows += [(step["step"], [(step["at"], screen.GOOD)]) for step in _life(event)]
+    screen.facts(rows)
+
+
+def _life(event: Event) -> list[dict[str, Any]]:
+    life: list[dict[str, Any]] = event["life"]
+    return life

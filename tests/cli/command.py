@@ -1,0 +1,117 @@
+"""The command as a shell runs it: a process of its own, with a clean environment."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indelible.cli.main import run as run_here
+from tests.world import World
+
+PROGRAM = [sys.executable, "-m", "indelible"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """The documents on stdout, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def fact(self, name: str) -> str:
+        """The value of the one line that begins with `name`."""
+        pairs = [line.partition("  ") for line in self.out.splitlines()]
+        (value,) = [value.strip() for fact, _, value in pairs if fact == name]
+        return value
+
+
+def surroundings(**env: str) -> dict[str, str]:
+    """An environment with nothing of Indelible's but `env`."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("INDELIBLE_")}
+    return {**mine, **env}
+
+
+def run(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:
+    """Run `indelible` with these arguments to its end."""
+    done = subprocess.run(
+        [*PROGRAM, *arguments],
+        env=surroundings(**env),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def call(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:
+    """The same through the same door, without a process: for cases that differ in arguments."""
+    before, streams = dict(os.environ), (sys.stdout, sys.stderr)
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    os.environ.clear()
+    os.environ.update(surroundings(**env))
+    sys.stdout, sys.stderr = out, err
+    try:
+        with contextlib.chdir(cwd or Path.cwd()):
+            code = run_here(arguments)
+    finally:
+        sys.stdout, sys.stderr = streams
+        os.environ.clear()
+        os.environ.update(before)
+    written = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    assert "Traceback" not in written[1], written[1]
+    return Ran(code, *written)
+
+
+def fine(*arguments: str) -> Ran:
+    """`run`, which must end well."""
+    ran = run(*arguments)
+    assert 0 == ran.code, ran.err
+    return ran
+
+
+def at(server: World) -> tuple[str, str]:
+    """The arguments that name the server's data folder."""
+    return "--data", str(server.data_dir)
+
+
+def begin(*arguments: str, cwd: Path | None = None) -> "subprocess.Popen[str]":
+    """Start `indelible`; the caller ends it."""
+    return subprocess.Popen(
+        [*PROGRAM, *arguments],
+        env=surroundings(),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def assert_refused(ran: Ran, exit_code: int, code: str) -> None:
+    """One `code: message` line and one `try: hint` line on stderr, nothing on stdout."""
+    first, second = ran.err.splitlines()
+    assert (exit_code, code, "") == (ran.code, first.partition(":")[0], ran.out)
+    assert first.partition(": ")[2]
+    assert second.startswith("try: ")
+    assert second.removeprefix("try: ").strip()

@@ -1,0 +1,171 @@
+"""`indelible send`, `where` and `tail`."""
+
+import json
+import signal
+import time
+from subprocess import Popen
+from typing import Any
+
+from tests.cli.command import assert_refused, begin, call, fine, run
+from tests.cli.conftest import Shop
+
+
+def test_a_product_event_is_sent_and_found(shop: Shop) -> None:
+    sent = fine(
+        *("send", "purchase_completed", "--distinct-id", "user_42", "--uuid", "order-1"),
+        *("--properties", '{"amount": 1, "nested": {"a": [1]}}'),
+        *("--property", "amount=99.99", "--property", "coupon=A=B", "--property", "zip=01234"),
+        *shop.here,
+    )
+    again = call(
+        *("send", "purchase_completed", "--distinct-id", "user_42", "--uuid", "order-1"),
+        *("--json", *shop.here),
+    ).json
+
+    assert ("index 0", "order-1") == (sent.fact("stored"), sent.fact("event id"))
+    assert (True, 0, "uuid_conflict") == (again["duplicate"], again["index"], again["reason"])
+    shown = fine("where", "order-1", *shop.here)
+    by_tx = call("where", sent.fact("transaction"), "--json", *shop.here).json
+    (event,) = by_tx["events"]
+    assert {
+        "amount": 99.99,
+        "nested": {"a": [1]},
+        "coupon": "A=B",
+        "zip": "01234",
+    } == event["properties"]
+    assert ("purchase_completed", "user_42") == (shown.fact("event"), shown.fact("distinct id"))
+    assert [step["at"] for step in event["life"]] == [shown.fact("received"), shown.fact("stored")]
+
+
+def test_an_audit_event_is_sent_and_found(shop: Shop) -> None:
+    event = ("send", "user.deleted", "--audit", "--idempotency-key", "k-1", *shop.here)
+    deleted = (*event, "--payload", '{"n": 1.0}', "--meta", "service=crm")
+
+    sent = fine(*deleted, "--json").json
+    again = call(*deleted)
+
+    assert {"ok", "tx_id", "payload_hash", "status", "duplicate", "request_id"} <= sent.keys()
+    assert sent["tx_id"] == again.fact("transaction")
+    assert again.fact("duplicate")
+    (found,) = call("where", "k-1", "--json", *shop.here).json["events"]
+    assert '{"n": 1.0}' == found["payload"]
+    assert ("user.deleted", "crm") == (found["meta"]["event_name"], found["meta"]["service"])
+    assert "k-1" == call("where", "k-1", *shop.here).fact("idempotency key")
+    assert_refused(call(*event, "--payload", "other"), 2, "idempotency_conflict")
+
+
+def test_an_event_that_is_let_go_ends_with_1(shop: Shop) -> None:
+    call("project", "set", shop.name, "--monthly-limit", "0", *shop.here[2:])
+    product = ("--distinct-id", "d", *shop.here)
+
+    assert_refused(call("send", "e", *product), 1, "quota")
+    assert_refused(
+        call("send", "e", "--audit", "--payload", "p", *shop.here), 1, "monthly_limit_exceeded"
+    )
+    assert_refused(call("send", "e" * 201, *product), 2, "name_too_long")
+
+
+def test_an_unknown_id_ends_with_1_and_says_what_was_looked_at(shop: Shop) -> None:
+    ran = run("where", "never-sent", *shop.here)
+    machine = call("where", "never-sent", "--json", *shop.here)
+
+    assert_refused(ran, 1, "not_found")
+    for looked_at in ("transaction ids", "event ids", "Idempotency-Keys", shop.name):
+        assert looked_at in ran.err
+    assert (1, {"id": "never-sent", "events": []}) == (machine.code, machine.json)
+
+
+def test_an_empty_log_says_how_to_send_the_first_event(shop: Shop) -> None:
+    for command in ("tail", "--no-follow"), ("tail", "--no-follow", "--json"), ("export",):
+        ran = call(*command, *shop.here)
+        assert (0, "") == (ran.code, ran.out)
+        assert "no events yet" in ran.err
+        assert f"send hello --distinct-id me --project {shop.name}" in ran.err
+
+
+def test_tail_shows_the_last_events_oldest_first(shop: Shop) -> None:
+    ids = shop.send("e0", "e1", "e2", properties={"n": 1, "text": "a b"})
+
+    shown = fine("tail", "--no-follow", "-n", "2", *shop.here).out.splitlines()
+    documents = call("tail", "--no-follow", "--json", *shop.here).lines
+
+    assert [
+        ["1", "product", "e1", ids[1], "n=1", 'text="a', 'b"'],
+        ["2", "product", "e2", ids[2], "n=1", 'text="a', 'b"'],
+    ] == [[word for place, word in enumerate(line.split()) if place != 1] for line in shown]
+    assert documents[1]["received_at"] == shown[0].split()[1]
+    assert ids == [event["tx_id"] for event in documents]
+    assert "" == call("tail", "--no-follow", "-n", "0", *shop.here).out
+
+
+def test_tail_takes_as_many_pages_as_it_needs(shop: Shop) -> None:
+    shop.send(*(f"e{n}" for n in range(500)))
+
+    shown = call("tail", "--no-follow", "--json", "-n", "450", *shop.here)
+
+    assert list(range(50, 500)) == [event["index"] for event in shown.lines]
+
+
+def test_tail_filters(shop: Shop) -> None:
+    shop.send("a", distinct_id="d1")
+    shop.send("b", distinct_id="d2")
+    call("send", "c", "--audit", "--payload", "p", "--meta", "service=s", *shop.here)
+
+    def found(*filters: str) -> list[int]:
+        shown = call("tail", "--no-follow", "--json", *filters, *shop.here)
+        return [event["index"] for event in shown.lines]
+
+    assert [2] == found("--kind", "audit")
+    assert [0] == found("--event", "a")
+    assert [1] == found("--distinct-id", "d2")
+    assert [2] == found("--service", "s")
+    assert [0, 1, 2] == found()
+    nothing = call("tail", "--no-follow", "--event", "z", *shop.here)
+    assert ("", "none of the last entries matches\n") == (nothing.out, nothing.err)
+
+
+def test_what_users_sent_is_shown_without_control_characters_and_colours(shop: Shop) -> None:
+    (tx_id,) = shop.send("e\x1b]0;x\x07", properties={"p": "a\nb\x9b31m"})
+
+    (line,) = call("tail", "--no-follow", *shop.here).out.splitlines()
+
+    assert line.isprintable()
+    assert "e\\x1b]0;x\\x07" in line
+    assert all(line.isprintable() for line in call("where", tx_id, *shop.here).out.splitlines())
+
+
+def _next(process: "Popen[str]") -> Any:
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def test_tail_follows_and_ctrl_c_ends_it_quietly(shop: Shop) -> None:
+    shop.send("before")
+    with begin("tail", "--json", *shop.here) as process:
+        try:
+            assert "before" == _next(process)["event"]
+            shop.send("after1")
+            shop.send("after2", "after3")
+            assert [1, 2, 3] == [_next(process)["index"] for _ in range(3)]
+
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10)
+            assert (0, "", "") == (process.returncode, out, err)
+        finally:
+            process.kill()
+
+
+def test_a_pipe_that_nobody_reads_ends_tail_quietly(shop: Shop) -> None:
+    shop.send("e")
+    with begin("tail", *shop.here) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            assert "product" in process.stdout.readline()
+            process.stdout.close()  # no event comes any more: only a look at the pipe can tell
+            started = time.monotonic()
+            assert 0 == process.wait(10)
+            assert time.monotonic() - started < 5
+            assert "" == process.stderr.read()
+        finally:
+            process.kill()
