@@ -5,11 +5,13 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.routes import HTTPRoute
+from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible import __version__
-from indelible.api import describe, events, health, manage
-from indelible.api.errors import answer_error
-from indelible.api.guard import admins_only, project_of
+from indelible.api import docs, events, health, ingest, manage
+from indelible.api.describe import Description
+from indelible.api.errors import MAX_BODY_BYTES, answer_error
+from indelible.api.guard import admins_only, json_only, keys_only, project_of
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.journal.disk import DiskGuard
@@ -26,27 +28,71 @@ def make_api(
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
-    return Litestar(
-        route_handlers=[
-            Router("/", route_handlers=manage.ROUTES, guards=[admins_only(gate)]),
-            *events.ROUTES,
-            *health.ROUTES,
-            *describe.ROUTES,
-        ],
-        dependencies={
-            "gate": given(gate),
-            "registry": given(registry),
-            "database": given(journal.database),
-            "disk": given(disk),
-            "events": given(Events(journal)),
-            "now_ms": Provide(clock, sync_to_thread=False),
-            "project_of": Provide(project_of, sync_to_thread=False),
-        },
-        exception_handlers={Exception: answer_error},
-        # Served by `describe`, which adds the hot routes.
-        openapi_config=OpenAPIConfig(
-            title="Indelible", version=__version__, path="/_litestar", render_plugins=[]
+    def build(openapi_config: OpenAPIConfig | None) -> Litestar:
+        return Litestar(
+            route_handlers=_routes(gate),
+            dependencies={
+                "gate": given(gate),
+                "registry": given(registry),
+                "database": given(journal.database),
+                "disk": given(disk),
+                "events": given(Events(journal)),
+                "description": given(description),
+                "now_ms": Provide(clock, sync_to_thread=False),
+                "project_of": Provide(project_of, sync_to_thread=False),
+            },
+            exception_handlers={Exception: answer_error},
+            before_send=[_put_allow],
+            request_max_body_size=MAX_BODY_BYTES,
+            openapi_config=openapi_config,
+            debug=False,
+            logging_config=None,
+        )
+
+    # The framework describes an application only if it may add pages of its own to it, so the one
+    # that is described is another than the one that is served.
+    description = Description(build)
+    return build(None)
+
+
+def _routes(gate: Gate) -> list[ControllerRouterHandler]:
+    both = {"keys": ["applicationKey", "adminKey"]}
+    return [
+        Router(
+            "/", route_handlers=events.ROUTES, guards=[keys_only(gate)], tags=["read"], opt=both
         ),
-        debug=False,
-        logging_config=None,
-    )
+        Router(
+            "/",
+            route_handlers=manage.ROUTES,
+            guards=[admins_only(gate), json_only],
+            tags=["manage"],
+            opt={"keys": ["adminKey"]},
+        ),
+        Router("/", route_handlers=[*health.ROUTES, *docs.ROUTES], tags=["server"]),
+    ]
+
+
+async def _put_allow(message: Message, scope: Scope) -> None:
+    """Where Allow is sent, let it name every method of the path.
+
+    The framework's own answer to OPTIONS leaves out those of a path's second handler, and it knows
+    nothing of hot routes.
+    """
+    if message["type"] != "http.response.start":
+        return
+    message["headers"] = [
+        (name, _allow(value, scope) if name == b"allow" else value)
+        for name, value in message["headers"]
+    ]
+
+
+def _allow(known: bytes, scope: Scope) -> bytes:
+    hot = ingest.METHODS.get(scope["path"])
+    if hot is None:
+        path, methods = scope.get("path_template"), {m.strip() for m in known.decode().split(",")}
+    else:  # the route of one event matches the path of a batch too, and has no such event
+        path, methods = scope["path"], {"OPTIONS", *hot}
+    for route in scope["litestar_app"].routes:
+        if isinstance(route, HTTPRoute) and route.path_format == path:
+            methods.update(map(str, route.methods))
+    return ", ".join(sorted(methods)).encode()

@@ -1,14 +1,264 @@
-"""The description of the whole surface: ``/openapi.json`` and the page at ``/docs``."""
+"""The description of the whole surface, as OpenAPI 3.1.
 
-from typing import Any
+Litestar describes its own routes from their signatures; here its description is put straight and
+joined by that of the hot routes. `/docs` and `/openapi.json` show the same document.
+"""
 
-from litestar import Request, get
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from litestar.routes import HTTPRoute
+
+from indelible import __version__
+from indelible.api import ingest, manage
+from indelible.api.events import NDJSON, Found
+from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.errors import IndelibleError
+from indelible.event import Kind
+from indelible.journal.contract import LARGEST_INDEX
+from indelible.query.events import Page
+from indelible.query.health import Health
+
+JSON: Final = "application/json"
+
+TAGS: Final = {
+    "ingest": "Send product events with the public project token, audit events with an API key.",
+    "read": "Find events, with an application key of their project or an admin key.",
+    "manage": "Projects and keys, with an admin key. Each change of them is an `administration` "
+    "event in the log of its project.",
+    "server": "How the server is, and what it can do.",
+}
+_INTRODUCTION: Final = (
+    "Product events and audit events in one append-only log per project. An answer with an index "
+    "is sent after the event is synced to disk. Every error has the same flat body."
+)
+_SECURITY: Final[Json] = {
+    "applicationKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An application key, `iml_live_…` or `iml_test_…`: writes and reads one "
+        "project.",
+    },
+    "adminKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An admin key, `ind_adm_…`: does everything.",
+    },
+}
+
+_TIME: Final[Json] = {"type": "string", "format": "date-time"}
+_MOMENT: Final[Json] = {
+    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**14}]
+}
+_LOGGED: Final[Json] = {
+    "type": "object",
+    "description": "An event as it was sent, with what the log knows of it. A product event has "
+    "`event`, `distinct_id`, `uuid` and `properties`; an audit event `payload`, `meta` and "
+    "`idempotency_key`; one of another kind `event` and `facts`. Of an erased one only `erased` "
+    "and the first four members are left.",
+    "required": ["index", "tx_id", "kind", "received_at"],
+    "properties": {
+        "index": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "Its place in the project's log, from 0 without gaps.",
+        },
+        "tx_id": {
+            "type": "string",
+            "pattern": "^tx_[0-9a-f]{32}$",
+            "description": "The transaction id, made by the server.",
+        },
+        "kind": {"enum": [kind.word for kind in Kind]},
+        "received_at": _TIME,
+        "event": {"type": "string"},
+        "distinct_id": {"type": "string"},
+        "uuid": {"type": "string"},
+        "properties": {"type": "object"},
+        "payload": {"type": "string"},
+        "meta": {"type": "object", "additionalProperties": {"type": "string"}},
+        "idempotency_key": {"type": ["string", "null"]},
+        "request": {"type": "object", "description": "What was noted of the request."},
+        "facts": {"type": "object"},
+        "erased": {"const": True},
+    },
+}
+_EVENT: Final[Json] = {
+    "description": "An event of the log, and how far it has come.",
+    "allOf": [
+        ref("LoggedEvent"),
+        {
+            "type": "object",
+            "required": ["status", "stored_at"],
+            "properties": {
+                "status": {"enum": ["stored", "accepted"]},
+                "stored_at": _TIME,
+                "life": {
+                    "type": "array",
+                    "description": "Every step with its time. Not in search results.",
+                    "items": ref("Step"),
+                },
+            },
+        },
+    ],
+}
+_STEP: Final[Json] = {
+    "type": "object",
+    "required": ["step", "at"],
+    "properties": {"step": {"enum": ["received", "stored"]}, "at": _TIME},
+}
 
 
-@get("/openapi.json", sync_to_thread=False, include_in_schema=False)
-def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    """OpenAPI 3.1 of every route, the hot ones included."""
-    return request.app.openapi_schema.to_schema()
+_LINES: Final[Json] = {
+    "schema": {
+        "type": "string",
+        "contentMediaType": NDJSON,
+        "description": "One LoggedEvent in JSON a line.",
+    }
+}
+
+# A transaction id and a key id that no server has; the rest can be sent as it stands.
+_EXAMPLES: Final = {
+    "tx_id": "tx_019a9f3c7e0a7000a1b2c3d4e5f60718",
+    "key_id": "key_0123456789ab",
+    "id": "payment-1",
+    "name": "web-shop",
+}
+_BODIES: Final[dict[str, Json]] = {
+    "create_project": {"name": "web-shop", "kind": "live", "monthly_limit": 1_000_000},
+    "change_project": {"monthly_limit": 2_000_000, "bot_policy": "mark"},
+    "create_key": {"role": "application", "project": "default", "label": "billing service"},
+    "rotate_key": {"grace_s": 3600},
+}
+_STRUCTS: Final = (
+    Page,
+    Found,
+    Health,
+    manage.Projects,
+    manage.NewProject,
+    manage.ProjectMade,
+    manage.ProjectChange,
+    manage.Keys,
+    manage.KeyWanted,
+    manage.KeyMade,
+    manage.Rotation,
+)
 
 
-ROUTES = [openapi]
+class Description:
+    """The OpenAPI document, built when it is first asked for."""
+
+    def __init__(self, application: Callable[[OpenAPIConfig], Litestar]) -> None:
+        self._application = application
+
+    @cached_property
+    def document(self) -> Json:
+        paths = ingest.paths()
+        for path, operations in self._of_framework().items():
+            paths.setdefault(path, {}).update(operations)
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Indelible",
+                "version": __version__,
+                "description": _INTRODUCTION,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "servers": [{"url": "/"}],
+            "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+            "paths": paths,
+            "components": {
+                "schemas": dict(sorted({**ingest.schemas(), **_schemas()}.items())),
+                "securitySchemes": _SECURITY,
+            },
+        }
+
+    def _of_framework(self) -> dict[str, Json]:
+        """The operations of the framework's routes, put straight."""
+        config = OpenAPIConfig(
+            title="",
+            version="",
+            use_handler_docstrings=True,
+            operation_id_creator=lambda handler, *_: handler.handler_name,
+        )
+        application = self._application(config)
+        handlers = {
+            (route.path_format, str(method)): handler
+            for route in application.routes
+            if isinstance(route, HTTPRoute)
+            for method, (handler, _) in route.route_handler_map.items()
+        }
+        paths: dict[str, Json] = application.openapi_schema.to_schema()["paths"]
+        for path, operations in paths.items():
+            for method, operation in operations.items():
+                _put_straight(operation, handlers[path, method.upper()].opt)
+        paths["/v1/export"]["get"]["responses"]["200"]["content"][NDJSON] = _LINES
+        paths["/v1/events/{tx_id}"]["get"]["responses"]["200"]["content"][JSON] = {
+            "schema": ref("Event")
+        }
+        return paths
+
+
+def _put_straight(operation: Json, opt: Mapping[str, Any]) -> None:
+    """Add to the framework's description of a route what it does not know, and drop its noise."""
+    errors = opt.get("refusals", ())
+    answers = {
+        status: {name: value for name, value in response.items() if value}
+        for status, response in operation["responses"].items()
+        if status not in ("400", "500")
+    }
+    operation["responses"] = {**answers, **refusals((*errors, IndelibleError) if errors else ())}
+    operation["security"] = [{name: []} for name in opt.get("keys", ())]
+    operation.pop("deprecated", None)
+    for parameter in operation.get("parameters", ()):
+        for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
+            parameter.pop(noise, None)
+        name = parameter["name"]
+        parameter["schema"] = _MOMENT if name in ("from", "to") else _sendable(parameter["schema"])
+        if example := _EXAMPLES.get(name):
+            parameter["example"] = example
+    body = operation.get("requestBody")
+    if body is not None:
+        body["content"][JSON]["example"] = _BODIES[operation["operationId"]]
+
+
+def _sendable(schema: Json) -> Json:
+    """The schema of a parameter without null: a URL carries text only."""
+    straight = {name: value for name, value in schema.items() if name != "description"}
+    if "oneOf" in straight:
+        (only,) = (option for option in straight.pop("oneOf") if option != {"type": "null"})
+        straight = {**only, **straight}
+    if isinstance(straight.get("type"), list):
+        straight["type"] = next(kind for kind in straight["type"] if kind != "null")
+        straight["enum"] = [value for value in straight["enum"] if value is not None]
+    for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+        if name in straight:
+            straight[name] = int(straight[name])
+    if straight.get("default") == LARGEST_INDEX:
+        del straight["default"]
+    return straight
+
+
+def _schemas() -> dict[str, Json]:
+    """The schemas of the framework's routes, by name, made from their structs.
+
+    Where a rule spans two members, or a member is an event, what a struct cannot say is added.
+    """
+    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=ref("{name}")["$ref"])
+    for page in ("Page", "Found"):
+        schemas[page]["properties"]["events"]["items"] = ref("Event")
+    schemas["ProjectChange"]["minProperties"] = 1
+    schemas["KeyWanted"]["oneOf"] = [
+        {"properties": {"role": {"const": "admin"}, "project": {"type": "null"}}},
+        {
+            "required": ["project"],
+            "properties": {
+                "role": {"enum": ["token", "application"]},
+                "project": {"type": "string"},
+            },
+        },
+    ]
+    return {**schemas, "LoggedEvent": _LOGGED, "Event": _EVENT, "Step": _STEP, "Error": ERROR}

@@ -1,7 +1,7 @@
 """Whatever goes wrong in a route is answered with the one flat body."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request, Response
 from litestar.exceptions import (
@@ -13,6 +13,7 @@ from litestar.exceptions import (
 
 from indelible.edge.http import request_id_of
 from indelible.errors import (
+    BodyTooLarge,
     IndelibleError,
     InvalidJson,
     InvalidParameter,
@@ -22,6 +23,9 @@ from indelible.errors import (
 
 logger = logging.getLogger(__name__)
 
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Longest body of a management call."""
+
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
     """The answer to any exception that left a route."""
@@ -29,7 +33,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     if ours.http_status >= 500:
         # Only the type: a message could quote what somebody sent.
         logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
-    headers = dict(getattr(error, "headers", None) or {})
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if ours.retry_after_s is not None:
         headers["retry-after"] = str(ours.retry_after_s)
     if ours.http_status == 401:
@@ -48,12 +52,15 @@ def _ours(error: Exception) -> IndelibleError:
             return error
         case ValidationException():
             names = [str(e.get("key", "")) for e in error.extra or [] if isinstance(e, dict)]
-            wrong = ", ".join(sorted({name for name in names if name})) or "the body"
+            wrong = ", ".join(sorted({name for name in names if name not in ("", "data")}))
+            wrong = wrong or "the body"
             return InvalidParameter(f"Cannot be read: {wrong}")
         case NotFoundException():
             return NotFound()
         case MethodNotAllowedException():
             return MethodNotAllowed()
+        case HTTPException(status_code=413):
+            return BodyTooLarge(limit_bytes=MAX_BODY_BYTES, unpacked=False)
         case HTTPException(status_code=400):
             return InvalidJson()
         case _:

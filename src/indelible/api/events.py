@@ -1,23 +1,25 @@
 """Reading: ``GET /v1/events``, one event, where an id is, and the export of a whole log."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import anyio.to_thread
 import msgspec
 from litestar import get
-from litestar.params import QueryParameter
+from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
-from indelible.api.guard import TheEvents, TheProject
+from indelible.api.guard import READ_REFUSALS, TheEvents, TheProject
+from indelible.errors import InvalidCursor
 from indelible.event import Kind
-from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Page, Search, View
+from indelible.journal.contract import LARGEST_INDEX
+from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Order, Page, Search, View
 
-_INDEX_LIMIT = 2**40
-_TEXT = {"max_length": 1_024}
+NDJSON: Final = "application/x-ndjson"
+_TEXT: Final[dict[str, Any]] = {"max_length": 1_024}
 
-KindName = Literal["product", "audit", "erasure", "administration", "loss"]
-assert {kind.word for kind in Kind} == set(KindName.__args__)  # type: ignore[attr-defined]
+KindName = Literal["any", "product", "audit", "erasure", "administration", "loss"]
+assert ("any", *(kind.word for kind in Kind)) == get_args(KindName)
 
 
 class Found(msgspec.Struct):
@@ -27,42 +29,66 @@ class Found(msgspec.Struct):
     events: list[View]
 
 
-@get("/v1/events", sync_to_thread=True, tags=["read"], summary="Search events")
+@get(
+    "/v1/events",
+    sync_to_thread=True,
+    summary="Search events",
+    response_description="One page, and the cursor of the next.",
+    opt={"refusals": (*READ_REFUSALS, InvalidCursor)},
+)
 def search_events(
     project_of: TheProject,
     events: TheEvents,
-    kind: KindName | None = None,
-    type_: Annotated[str | None, QueryParameter(name="type", **_TEXT)] = None,
-    event_name: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    service: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    env: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    request_id: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    trace_id: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    immutable_trail: Annotated[str | None, QueryParameter(**_TEXT)] = None,
-    distinct_id: Annotated[str | None, QueryParameter(**_TEXT)] = None,
+    kind: Annotated[KindName, QueryParameter(description="What sort of event.")] = "any",
+    type_: Annotated[
+        str | None, QueryParameter(name="type", description="`meta.type`.", **_TEXT)
+    ] = None,
+    event_name: Annotated[
+        str | None,
+        QueryParameter(description="The name of a product event, or `meta.event_name`.", **_TEXT),
+    ] = None,
+    service: Annotated[str | None, QueryParameter(description="`meta.service`.", **_TEXT)] = None,
+    env: Annotated[
+        str | None, QueryParameter(description="`meta.env` or `meta.environment`.", **_TEXT)
+    ] = None,
+    request_id: Annotated[
+        str | None, QueryParameter(description="`meta.request_id`.", **_TEXT)
+    ] = None,
+    trace_id: Annotated[str | None, QueryParameter(description="`meta.trace_id`.", **_TEXT)] = None,
+    immutable_trail: Annotated[
+        str | None, QueryParameter(description="`meta.immutable_trail`.", **_TEXT)
+    ] = None,
+    distinct_id: Annotated[
+        str | None, QueryParameter(description="Of product events.", **_TEXT)
+    ] = None,
     stored_from: Annotated[
         str | None,
-        QueryParameter(name="from", description="Stored at this time or later.", **_TEXT),
+        QueryParameter(
+            name="from",
+            description="Stored at this time or later: RFC 3339, or a number of seconds or "
+            "milliseconds since 1970.",
+            **_TEXT,
+        ),
     ] = None,
     stored_to: Annotated[
         str | None, QueryParameter(name="to", description="Stored before this time.", **_TEXT)
     ] = None,
-    order: Literal["newest", "oldest"] = "newest",
-    limit: Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    order: Annotated[Order, QueryParameter(description="Which come first.")] = "newest",
+    limit: Annotated[
+        int, QueryParameter(description="Most events of a page.", ge=1, le=MAX_LIMIT)
+    ] = DEFAULT_LIMIT,
     cursor: Annotated[
         str | None, QueryParameter(description="`next` of the page before.", max_length=200)
     ] = None,
     after: Annotated[
-        int | None,
-        QueryParameter(
-            description="Begin behind this index; with order=oldest.", ge=-1, lt=_INDEX_LIMIT
-        ),
-    ] = None,
+        int,
+        QueryParameter(description="Only events behind this index.", ge=-1, lt=LARGEST_INDEX),
+    ] = -1,
 ) -> Page:
     """Walks the log, a bounded number of entries a request: a page may be short, even empty, and
     still have a `next`. Pages are stable while events are added."""
     search = Search(
-        kind=kind,
+        kind=None if kind == "any" else kind,
         type=type_,
         event_name=event_name,
         service=service,
@@ -77,13 +103,29 @@ def search_events(
     return events.search(project_of, search, order=order, limit=limit, cursor=cursor, after=after)
 
 
-@get("/v1/events/{tx_id:str}", sync_to_thread=True, tags=["read"], summary="One event")
-def read_event(project_of: TheProject, events: TheEvents, tx_id: str) -> dict[str, Any]:
+@get(
+    "/v1/events/{tx_id:str}",
+    sync_to_thread=True,
+    summary="Read one event",
+    response_description="The event, with its life.",
+    opt={"refusals": READ_REFUSALS},
+)
+def read_event(
+    project_of: TheProject,
+    events: TheEvents,
+    tx_id: Annotated[str, PathParameter(description="The event's transaction id, `tx_…`.")],
+) -> View:
     """One event as it was sent, with every step of its life and the time of each."""
     return events.one(project_of, tx_id)
 
 
-@get("/v1/where", sync_to_thread=True, tags=["read"], summary="Where is my event?")
+@get(
+    "/v1/where",
+    sync_to_thread=True,
+    summary="Where is my event?",
+    response_description="The events that go by the id; none when it is unknown.",
+    opt={"refusals": READ_REFUSALS},
+)
 def where(
     project_of: TheProject,
     events: TheEvents,
@@ -101,23 +143,35 @@ def where(
     return Found(id_, events.where(project_of, id_))
 
 
-@get("/v1/export", tags=["read"], summary="Export the log", media_type="application/x-ndjson")
+@get(
+    "/v1/export",
+    summary="Export the log",
+    media_type=NDJSON,
+    response_description="The events, one a line.",
+    opt={"refusals": READ_REFUSALS},
+)
 async def export(
     project_of: TheProject,
     events: TheEvents,
-    start: Annotated[int, QueryParameter(description="First index.", ge=0, lt=_INDEX_LIMIT)] = 0,
+    start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
-        int | None, QueryParameter(description="Index to stop before.", ge=0, lt=_INDEX_LIMIT)
-    ] = None,
+        int,
+        QueryParameter(
+            description="Index to stop before; the end of the log when left out.",
+            gt=-1,
+            le=LARGEST_INDEX,
+        ),
+    ] = LARGEST_INDEX,
 ) -> Stream:
-    """The log as NDJSON, one event a line in log order, streamed."""
+    """The log as NDJSON, one event a line in log order, streamed. It ends with the last event that
+    was there when it began."""
 
     async def pieces() -> AsyncIterator[bytes]:
         export = events.export(project_of, start=start, end=end)
         while (piece := await anyio.to_thread.run_sync(next, export, b"")) != b"":
             yield piece
 
-    return Stream(pieces(), media_type="application/x-ndjson")
+    return Stream(pieces(), media_type=NDJSON)
 
 
 ROUTES = [search_events, read_event, where, export]

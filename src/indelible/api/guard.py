@@ -1,6 +1,10 @@
-"""Who is asking: the gate, as dependencies of Litestar's routes."""
+"""Who is asking: the gate, as guards and dependencies of Litestar's routes.
 
-from typing import Annotated, Any
+Guards run before anything of the request is read or checked, so a caller without a key learns
+nothing of what a route takes.
+"""
+
+from typing import Annotated, Any, Final
 
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
@@ -9,51 +13,107 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from indelible.edge.gate import Gate
+from indelible.errors import (
+    BodyTooLarge,
+    Forbidden,
+    IndelibleError,
+    InvalidApiKey,
+    InvalidJson,
+    InvalidParameter,
+    IpNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
-from indelible.journal.registry import Key, Project, Registry
+from indelible.journal.registry import Project, Registry
 from indelible.network import Address
 from indelible.query.events import Events
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+Errors = tuple[type[IndelibleError], ...]
+
+# What these guards refuse with; routes name them in their description.
+KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed)
+READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, InvalidParameter, NotFound)
+BODY_REFUSALS: Final[Errors] = (
+    *KEY_REFUSALS,
+    InvalidJson,
+    InvalidParameter,
+    BodyTooLarge,
+    UnsupportedMediaType,
+)
 
 # Made by our own dependencies, so there is nothing in them for the framework to validate.
-TheKey = NamedDependency[SkipValidation[Key]]
 TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
 TheDatabase = NamedDependency[SkipValidation[Database]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]
+NowMs = NamedDependency[int]
 
 ProjectName = Annotated[
     str | None,
     QueryParameter(
         name="project",
         description="Which project, for an admin key; `default` when left out.",
-        max_length=64,
     ),
 ]
 
 
-def key_of(request: Connection, gate: TheGate) -> Key:
-    """The application or admin key of the request."""
-    return gate.key_of_bearer(request.headers.get("authorization"), lambda: _caller(request, gate))
-
-
-def admins_only(gate: Gate) -> Guard:
-    """Lets a request pass to its route only with an admin key."""
+def keys_only(gate: Gate) -> Guard:
+    """Lets a request pass with an application or admin key, which becomes its `auth`."""
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        headers = connection.headers
-        gate.admin(headers.get("authorization"), lambda: _caller(connection, gate))
+        if _method(connection) == "OPTIONS":
+            return  # says which methods there are, as the description does
+        connection.scope["auth"] = gate.key_of_bearer(
+            connection.headers.get("authorization"), lambda: _caller(connection, gate)
+        )
 
     return check
 
 
+def admins_only(gate: Gate) -> Guard:
+    """Lets a request pass only with an admin key."""
+
+    def check(connection: Connection, _: BaseRouteHandler) -> None:
+        if _method(connection) == "OPTIONS":
+            return  # says which methods there are, as the description does
+        connection.scope["auth"] = gate.admin(
+            connection.headers.get("authorization"), lambda: _caller(connection, gate)
+        )
+
+    return check
+
+
+def json_only(connection: Connection, _: BaseRouteHandler) -> None:
+    """Refuses a body that is not declared as plain JSON.
+
+    A page of any origin may POST text/plain without asking first; JSON needs a preflight, which
+    no route behind this guard answers.
+
+    Raises:
+        UnsupportedMediaType.
+    """
+    if _method(connection) not in ("POST", "PUT", "PATCH"):
+        return
+    declared = connection.headers.get("content-type", "")
+    encoding = connection.headers.get("content-encoding", "identity")
+    if declared.partition(";")[0].strip().lower() != "application/json" or encoding != "identity":
+        raise UnsupportedMediaType(
+            "Management takes uncompressed JSON only", hint="Send Content-Type: application/json."
+        )
+
+
 def project_of(request: Connection, gate: TheGate, project: ProjectName = None) -> Project:
     """The project that the request is about."""
-    return gate.project_of_key(key_of(request, gate), project)
+    return gate.project_of_key(request.auth, project)
+
+
+def _method(connection: Connection) -> str:
+    return str(connection.scope.get("method"))
 
 
 def _caller(connection: Connection, gate: Gate) -> Address | None:

@@ -1,20 +1,35 @@
 """Health and metrics."""
 
 from litestar import Response, get
+from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
 from indelible.api.guard import TheDatabase, TheDisk
 from indelible.query.health import Health, look
 
+_FAILING = ResponseSpec(Health, generate_examples=False, description="Nothing is stored now.")
 
-@get("/healthz", sync_to_thread=False, tags=["health"], summary="Health")
+
+@get(
+    "/healthz",
+    sync_to_thread=False,
+    summary="Health",
+    response_description="Events are stored, of one lane at least.",
+    responses={503: _FAILING},
+)
 def healthz(database: TheDatabase, disk: TheDisk) -> Response[Health]:
     """200 while events of some lane are stored, else 503; the body names the part that failed."""
     health = look(database, disk, version=__version__)
     return Response(health, status_code=503 if health.status == "failing" else 200)
 
 
-@get("/metrics", sync_to_thread=False, tags=["health"], summary="Metrics", media_type="text/plain")
+@get(
+    "/metrics",
+    sync_to_thread=False,
+    summary="Metrics",
+    response_description="Each counter, with its help text.",
+    media_type="text/plain",
+)
 def prometheus() -> Response[bytes]:
     """Every counter, in the Prometheus text format."""
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")

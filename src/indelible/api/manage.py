@@ -1,13 +1,15 @@
 """Management, for admin keys: projects and keys. Each change is an event of the project's log."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import delete, get, patch, post
+from litestar.params import JSONBody, PathParameter
 
-from indelible.api.guard import TheRegistry
+from indelible.api.guard import BODY_REFUSALS, KEY_REFUSALS, NowMs, TheRegistry
 from indelible.clock import rfc3339
-from indelible.errors import InvalidParameter
+from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
 from indelible.journal.registry import (
     DEFAULT_GRACE_MS,
     BotPolicy,
@@ -18,12 +20,23 @@ from indelible.journal.registry import (
     Registry,
     Role,
 )
-from indelible.network import parse_networks
+from indelible.network import Network, parse_networks
 
-Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+# (?!\\n): in Python a `$` alone would also let a line break at the end pass.
+Name = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(?!\n)$", examples=["web-shop"])
+]
 Limit = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 Label = Annotated[str, msgspec.Meta(max_length=200)]
-_MAX_GRACE_S = 366 * 24 * 60 * 60
+NetworkText = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=64, extra_json_schema={"format": "ip-network", "examples": ["203.0.113.0/24"]}
+    ),
+]
+KeyId = Annotated[str, PathParameter(description="The key's id, `key_…`; not its secret.")]
+ProjectPath = Annotated[str, PathParameter(description="The project's name.")]
+_MAX_GRACE_S: Final = 366 * 24 * 60 * 60
 
 
 class ProjectView(msgspec.Struct):
@@ -89,14 +102,16 @@ class Keys(msgspec.Struct):
 
 
 class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
-    """A key to be made. `project` belongs to a token or application key, not to an admin key."""
+    """A key to be made.
+
+    A token or application key needs a `project`, an admin key has none. With `networks` the key is
+    valid from those addresses only.
+    """
 
     role: Literal["token", "application", "admin"]
     project: Name | None = None
     label: Label = ""
-    networks: Annotated[
-        list[Annotated[str, msgspec.Meta(max_length=64)]], msgspec.Meta(max_length=64)
-    ] = []
+    networks: Annotated[list[NetworkText], msgspec.Meta(max_length=64)] = []
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,15 +127,27 @@ class KeyMade(msgspec.Struct):
     secret: str
 
 
-@get("/v1/projects", sync_to_thread=True, tags=["manage"], summary="List projects")
-def list_projects(registry: TheRegistry) -> Projects:
+@get(
+    "/v1/projects",
+    sync_to_thread=True,
+    summary="List projects",
+    response_description="Every project.",
+    opt={"refusals": KEY_REFUSALS},
+)
+def list_projects(registry: TheRegistry, now_ms: NowMs) -> Projects:
     """Every project, with its token and how much of its month is used."""
     projects = sorted(registry.snapshot.projects.values(), key=lambda p: p.id)
-    return Projects([_project(p, registry) for p in projects])
+    return Projects([_project(p, registry, now_ms) for p in projects])
 
 
-@post("/v1/projects", sync_to_thread=True, tags=["manage"], summary="Create a project")
-def create_project(registry: TheRegistry, data: NewProject) -> ProjectMade:
+@post(
+    "/v1/projects",
+    sync_to_thread=True,
+    summary="Create a project",
+    response_description="The project and its secrets.",
+    opt={"refusals": (*BODY_REFUSALS, AlreadyExists, Unavailable)},
+)
+def create_project(registry: TheRegistry, now_ms: NowMs, data: JSONBody[NewProject]) -> ProjectMade:
     """Makes a project with an empty log, a token and an application key."""
     project = registry.create_project(
         data.name,
@@ -130,41 +157,69 @@ def create_project(registry: TheRegistry, data: NewProject) -> ProjectMade:
     )
     token = registry.create_key(Role.TOKEN, project, label="first", log=False)
     api_key = registry.create_key(Role.APPLICATION, project, label="first", log=False)
-    return ProjectMade(_project(project, registry), token.secret, api_key.secret)
+    return ProjectMade(_project(project, registry, now_ms), token.secret, api_key.secret)
 
 
-@patch("/v1/projects/{name:str}", sync_to_thread=True, tags=["manage"], summary="Change a project")
-def change_project(registry: TheRegistry, name: str, data: ProjectChange) -> ProjectView:
+@patch(
+    "/v1/projects/{name:str}",
+    sync_to_thread=True,
+    summary="Change a project",
+    response_description="The project, changed.",
+    opt={"refusals": (*BODY_REFUSALS, NotFound, Unavailable)},
+)
+def change_project(
+    registry: TheRegistry, now_ms: NowMs, name: ProjectPath, data: JSONBody[ProjectChange]
+) -> ProjectView:
     """Changes the monthly limit or the bot policy from the next event on."""
     changes = {
         field: value
         for field in ("monthly_limit", "bot_policy")
         if (value := getattr(data, field)) is not msgspec.UNSET
     }
-    return _project(registry.change_project(name, changes), registry)
+    if not changes:
+        raise InvalidParameter("Name what to change: monthly_limit, bot_policy or both")
+    return _project(registry.change_project(name, changes), registry, now_ms)
 
 
-@get("/v1/keys", sync_to_thread=True, tags=["manage"], summary="List keys")
-def list_keys(registry: TheRegistry, now_ms: int) -> Keys:
+@get(
+    "/v1/keys",
+    sync_to_thread=True,
+    summary="List keys",
+    response_description="Every key.",
+    opt={"refusals": KEY_REFUSALS},
+)
+def list_keys(registry: TheRegistry, now_ms: NowMs) -> Keys:
     """Every key that was ever made, oldest first; no secrets."""
     return Keys([_key(key, now_ms) for key in registry.all_keys()])
 
 
-@post("/v1/keys", sync_to_thread=True, tags=["manage"], summary="Create a key")
-def create_key(registry: TheRegistry, now_ms: int, data: KeyWanted) -> KeyMade:
+@post(
+    "/v1/keys",
+    sync_to_thread=True,
+    summary="Create a key",
+    response_description="The key and its secret.",
+    opt={"refusals": (*BODY_REFUSALS, NotFound, Unavailable)},
+)
+def create_key(registry: TheRegistry, now_ms: NowMs, data: JSONBody[KeyWanted]) -> KeyMade:
     """Makes a key and shows its secret, this once."""
-    try:
-        networks = parse_networks(",".join(data.networks))
-    except ValueError as error:
-        raise InvalidParameter(f"networks: {error}") from None
+    networks = list(_networks(data.networks))
     project = None if data.project is None else registry.project(data.project)
     made = registry.create_key(Role(data.role), project, label=data.label, networks=networks)
     return _made(made, now_ms)
 
 
-@post("/v1/keys/{key_id:str}/rotate", sync_to_thread=True, tags=["manage"], summary="Rotate a key")
-def rotate_key(registry: TheRegistry, now_ms: int, key_id: str, data: Rotation) -> KeyMade:
-    """Makes a successor with the same rights; both are valid until the grace time is over."""
+@post(
+    "/v1/keys/{key_id:str}/rotate",
+    sync_to_thread=True,
+    summary="Rotate a key",
+    response_description="The new key and its secret.",
+    opt={"refusals": (*BODY_REFUSALS, NotFound, Unavailable)},
+)
+def rotate_key(
+    registry: TheRegistry, now_ms: NowMs, key_id: KeyId, data: JSONBody[Rotation]
+) -> KeyMade:
+    """Makes a successor with the same rights; both are valid until the grace time is over. A key
+    that is fixed by the server's environment cannot be rotated."""
     return _made(registry.rotate_key(key_id, grace_ms=data.grace_s * 1000), now_ms)
 
 
@@ -172,11 +227,13 @@ def rotate_key(registry: TheRegistry, now_ms: int, key_id: str, data: Rotation) 
     "/v1/keys/{key_id:str}",
     sync_to_thread=True,
     status_code=200,
-    tags=["manage"],
     summary="Revoke a key",
+    response_description="The key, ended.",
+    opt={"refusals": (*KEY_REFUSALS, NotFound, Unavailable)},
 )
-def revoke_key(registry: TheRegistry, now_ms: int, key_id: str) -> KeyView:
-    """Ends a key at once."""
+def revoke_key(registry: TheRegistry, now_ms: NowMs, key_id: KeyId) -> KeyView:
+    """Ends a key at once. One that is fixed by the server's environment comes back when the server
+    is started again with it."""
     return _key(registry.revoke_key(key_id), now_ms)
 
 
@@ -191,11 +248,28 @@ ROUTES = [
 ]
 
 
-def _project(project: Project, registry: Registry) -> ProjectView:
+def _networks(texts: Sequence[str]) -> Iterator[Network]:
+    """
+    Raises:
+        InvalidParameter: one of them is no network, or more than one, or nothing at all: left out,
+            it would leave a key open that was meant to be bound.
+    """
+    for text in texts:
+        try:
+            (network,) = parse_networks(text)
+        except ValueError:
+            raise InvalidParameter(
+                f"networks: {text!r} is not one network",
+                hint="Write 203.0.113.0/24, or an address.",
+            ) from None
+        yield network
+
+
+def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
     tokens = [
         key.token
         for key in registry.all_keys()
-        if key.project == project and key.token and key.revoked_at_ms is None
+        if key.project == project and key.token and key.is_valid(now_ms)
     ]
     return ProjectView(
         name=project.name,

@@ -5,8 +5,8 @@ may therefore be short, or empty, and still have a `next`.
 """
 
 import base64
-import binascii
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,7 +16,7 @@ import msgspec
 from indelible.clock import parse_time_ms, rfc3339
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, tx_bytes, tx_text, tx_time_ms, tx_uuid
-from indelible.journal.contract import Entry, Journal
+from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
 
 Order = Literal["newest", "oldest"]
@@ -26,9 +26,10 @@ View = dict[str, Any]
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 SCANNED_PER_PAGE: Final = 5_000
-_READ_AT_ONCE: Final = 500
+_READ_AT_ONCE: Final = 100  # events of 1 MiB each are what may be in memory at a time
 
 _ENCODE: Final = msgspec.json.Encoder().encode
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 
 
 class Step(msgspec.Struct):
@@ -70,9 +71,38 @@ class Search:
     stored_from: str | None = None
     stored_to: str | None = None
 
-    def fingerprint(self) -> str:
-        """Tells searches apart, so that a cursor of one is not used for another."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
+@dataclass(frozen=True, slots=True)
+class _Cursor:
+    """Where a search of one project goes on: `position` is the first index not looked at, or,
+    newest first, the one before which it goes on."""
+
+    position: int
+    project_id: int
+    search: Search
+    order: Order
+
+    def text(self) -> str:
+        """Opaque to callers. It ends in a digest of the search, so that a cursor of one search is
+        not taken for a place in another."""
+        shape = repr((self.project_id, self.search, self.order))
+        digest = hashlib.sha256(shape.encode("utf-8", "replace")).hexdigest()[:16]
+        return base64.urlsafe_b64encode(f"{self.position}.{digest}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str, project_id: int, search: Search, order: Order) -> "_Cursor":
+        """
+        Raises:
+            InvalidCursor: it is not to the letter what `text` wrote for this search.
+        """
+        try:
+            decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            cursor = cls(int(decoded.partition(".")[0]), project_id, search, order)
+        except ValueError:
+            raise InvalidCursor from None
+        if cursor.text() != text:
+            raise InvalidCursor
+        return cursor
 
 
 class Events:
@@ -112,29 +142,29 @@ class Events:
         order: Order = "newest",
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
-        after: int | None = None,
+        after: int = -1,
     ) -> Page:
         """One page of at most `limit` matching events.
 
-        `cursor` continues an earlier search of the same shape; `after` begins behind an index and
-        needs `order="oldest"`.
+        Only events behind the index `after` are looked at. `cursor` continues an earlier search of
+        the same shape.
 
         Raises:
             InvalidCursor, InvalidParameter.
         """
         start, end = self._bounds(project.id, search)
+        start = max(start, after + 1)
         if cursor is not None:
-            position = _read_cursor(cursor, search, order)
-        elif after is not None:
-            if order != "oldest":
-                raise InvalidParameter("`after` needs order=oldest")
-            position = after + 1
+            position = _Cursor.read(cursor, project.id, search, order).position
+            if not start <= position <= end:
+                raise InvalidCursor
         else:
             position = start if order == "oldest" else end
         matches = _matcher(search)
         walk = self._forward if order == "oldest" else self._backward
         events: list[View] = []
-        for scanned, entry in enumerate(walk(project.id, position, start, end), start=1):
+        first, behind = (position, end) if order == "oldest" else (start, position)
+        for scanned, entry in enumerate(walk(project.id, first, behind), start=1):
             position = entry.index + 1 if order == "oldest" else entry.index
             shown = view(entry)
             if matches(shown):
@@ -142,18 +172,17 @@ class Events:
             if len(events) == limit or scanned == SCANNED_PER_PAGE:
                 break
         more = position < end if order == "oldest" else position > start
-        following = _write_cursor(position, search, order) if more else None
+        following = _Cursor(position, project.id, search, order).text() if more else None
         return Page(events, following, position)
 
     def export(
-        self, project: Project, *, start: int = 0, end: int | None = None
+        self, project: Project, *, start: int = 0, end: int = LARGEST_INDEX
     ) -> Iterator[bytes]:
         """The log from `start` to `end` as NDJSON, in pieces of some hundred lines.
 
         Ends with the last entry that was there when it began.
         """
-        last = self._journal.next_index(project.id)
-        end = last if end is None else min(end, last)
+        end = min(end, self._journal.next_index(project.id))
         while start < end:
             entries = self._journal.read(project.id, start, min(start + _READ_AT_ONCE, end))
             yield b"".join(_line(entry) for entry in entries)
@@ -170,19 +199,14 @@ class Events:
             end = min(end, self._journal.first_index_stored_at(project_id, at_ms))
         return start, end
 
-    def _forward(self, project_id: int, position: int, start: int, end: int) -> Iterator[Entry]:
-        position = max(position, start)
-        while position < end:
-            entries = self._journal.read(project_id, position, min(position + _READ_AT_ONCE, end))
-            yield from entries
-            position += _READ_AT_ONCE
+    def _forward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
+        for first in range(start, end, _READ_AT_ONCE):
+            yield from self._journal.read(project_id, first, min(first + _READ_AT_ONCE, end))
 
-    def _backward(self, project_id: int, position: int, start: int, end: int) -> Iterator[Entry]:
-        position = min(position, end)
-        while position > start:
-            first = max(position - _READ_AT_ONCE, start)
-            yield from reversed(self._journal.read(project_id, first, position))
-            position = first
+    def _backward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
+        for behind in range(end, start, -_READ_AT_ONCE):
+            first = max(behind - _READ_AT_ONCE, start)
+            yield from reversed(self._journal.read(project_id, first, behind))
 
 
 def view(entry: Entry) -> View:
@@ -204,7 +228,9 @@ def view(entry: Entry) -> View:
     record = msgspec.json.decode(entry.record)
     match leaf.kind:
         case Kind.PRODUCT:
-            shown["uuid"] = record.pop("uuid", None) or tx_uuid(leaf.tx)
+            shown["uuid"] = record.pop("uuid", None)
+            if shown["uuid"] is None:
+                shown["uuid"] = tx_uuid(leaf.tx)
             shown.update(record)
             sent = entry.payload != b"null"
             shown["properties"] = msgspec.Raw(entry.payload) if sent else {}
@@ -271,24 +297,7 @@ def _matcher(search: Search) -> Callable[[View], bool]:
 
 
 def _time(text: str, name: str) -> int:
-    at_ms = parse_time_ms(float(text) if text.replace(".", "", 1).isdigit() else text)
+    at_ms = parse_time_ms(float(text) if _NUMBER.fullmatch(text) else text)
     if at_ms is None:
         raise InvalidParameter(f"`{name}` is neither RFC 3339 text nor a number")
     return at_ms
-
-
-def _write_cursor(position: int, search: Search, order: Order) -> str:
-    text = f"{order}.{position}.{search.fingerprint()}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str, search: Search, order: Order) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        its_order, position, fingerprint = text.split(".")
-        index = int(position)
-    except (ValueError, binascii.Error):
-        raise InvalidCursor from None
-    if (its_order, fingerprint) != (order, search.fingerprint()) or not 0 <= index < 2**40:
-        raise InvalidCursor
-    return index

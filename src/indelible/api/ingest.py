@@ -1,0 +1,501 @@
+"""The hot ingest routes, described: they are outside the framework, which describes the rest.
+
+The schemas of bodies are exact where JSON Schema can be: what they accept is taken, what they
+refuse is refused. They leave out what it cannot say: that `distinct_id`, `uuid` and the like are
+counted in characters of the text sent, that nesting stops at 32, and which tokens exist.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from indelible.api.openapi import Json, answer, ref, refusals
+from indelible.edge.admission import (
+    MAX_CLIENT_ID_CHARS,
+    MAX_DISTINCT_ID_CHARS,
+    MAX_NAME_CHARS,
+    MAX_PROPERTIES,
+)
+from indelible.edge.immutablelog import (
+    DEFAULT_TYPE,
+    MAX_BATCH,
+    MAX_META_KEY_CHARS,
+    MAX_META_KEYS,
+    MAX_META_VALUE_CHARS,
+    MAX_TRAIL_CHARS,
+    TYPES,
+    AuditReceipt,
+)
+from indelible.edge.product import EventResult, ProductAnswer
+from indelible.errors import (
+    BatchTooLarge,
+    BodyTooLarge,
+    EmptyBatch,
+    EventRefused,
+    Forbidden,
+    IdempotencyConflict,
+    IndelibleError,
+    InvalidApiKey,
+    InvalidEncoding,
+    InvalidEvent,
+    InvalidIdempotencyKey,
+    InvalidJson,
+    InvalidMeta,
+    InvalidPayload,
+    InvalidType,
+    IpNotAllowed,
+    MissingToken,
+    MixedTokens,
+    MonthlyLimitExceeded,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+    UnknownToken,
+    UnsupportedMediaType,
+)
+from indelible.event import DropReason, WarnReason
+
+PRODUCT_PATHS: Final = ("/api/e", "/batch/", "/batch")
+
+METHODS: Final[dict[str, tuple[str, ...]]] = {
+    "/v1/events": ("POST",),
+    "/v1/events/batch": ("POST",),
+}
+"""What the hot routes add to the methods of paths that the framework knows."""
+
+_TX: Final[Json] = {"type": "string", "pattern": "^tx_[0-9a-f]{32}$"}
+_INDEX: Final[Json] = {
+    "type": "integer",
+    "minimum": 0,
+    "description": "The event's place in the project's log, from 0 without gaps.",
+}
+_NUMBER_OR_TEXT: Final = ["string", "number"]
+_TOKEN: Final[Json] = {"anyOf": [ref("Token"), {"type": "null"}]}
+_DISTINCT_ID: Final[Json] = {
+    "description": "Who did it; a number counts as its digits. May stand in `properties` instead.",
+    "anyOf": [{"type": "string", "maxLength": MAX_DISTINCT_ID_CHARS}, {"type": "number"}],
+}
+
+_PRODUCT_EVENT: Final[Json] = {
+    "type": "object",
+    "description": "One product event. Members that are not listed are kept under `$extra`.",
+    "required": ["event"],
+    "properties": {
+        "api_key": _TOKEN,
+        "token": _TOKEN,
+        "$token": _TOKEN,
+        "event": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_NAME_CHARS,
+            "description": "What happened.",
+        },
+        "distinct_id": {
+            "description": "Who did it; a number counts as its digits. May stand in `properties`.",
+        },
+        "uuid": {
+            "description": "The client's own id of the event: sent again, it is stored once, for "
+            "ever. Made by the server when absent.",
+            "anyOf": [
+                {"type": "string", "maxLength": MAX_CLIENT_ID_CHARS},
+                {"type": ["number", "null"]},
+            ],
+        },
+        "timestamp": {
+            "description": "The client's time of the event: RFC 3339, or seconds or milliseconds "
+            "since 1970. Stored as sent; when absent, the time of receipt counts.",
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "number", "minimum": 0, "exclusiveMaximum": 10**14},
+                {"type": "null"},
+            ],
+        },
+        "properties": {
+            "type": ["object", "null"],
+            "maxProperties": MAX_PROPERTIES,
+            "description": "Any JSON object. Stored to the byte.",
+        },
+        "$set": {
+            "type": ["object", "null"],
+            "description": "Properties of the person, to write.",
+        },
+        "$set_once": {
+            "type": ["object", "null"],
+            "description": "Properties of the person, to write where there is none.",
+        },
+        "$unset": {
+            "type": ["array", "null"],
+            "description": "Names of properties of the person, to remove.",
+        },
+    },
+    "anyOf": [
+        {"required": ["distinct_id"], "properties": {"distinct_id": _DISTINCT_ID}},
+        {
+            "required": ["properties"],
+            "properties": {
+                "distinct_id": {"not": {"type": _NUMBER_OR_TEXT}},
+                "properties": {
+                    "type": "object",
+                    "required": ["distinct_id"],
+                    "properties": {"distinct_id": _DISTINCT_ID},
+                },
+            },
+        },
+    ],
+}
+_ONE_OR_OTHER: Final = "Those that cannot be taken are dropped, each with its reason."
+_PRODUCT_EVENTS: Final[Json] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 10_000,
+    "description": f"At least one event that can be taken. {_ONE_OR_OTHER}",
+    "contains": ref("ProductEvent"),
+}
+_AUDIT_EVENT: Final[Json] = {
+    "type": "object",
+    "description": "One audit event. Members that are not listed are kept under `$extra`.",
+    "required": ["payload"],
+    "properties": {
+        "payload": {
+            "type": "string",
+            "maxLength": 64 * 1024,
+            "description": "The serialised document, at most 64 KiB in UTF-8 unless set. Opaque: "
+            "stored and hashed to the byte, never parsed.",
+        },
+        "meta": {
+            "type": "object",
+            "description": f"Text by name, flat. `type` is one of {', '.join(TYPES)}, else "
+            f"{DEFAULT_TYPE}; `immutable_trail` groups events under one business key.",
+            "maxProperties": MAX_META_KEYS,
+            "propertyNames": {"maxLength": MAX_META_KEY_CHARS},
+            "additionalProperties": {"type": "string", "maxLength": MAX_META_VALUE_CHARS},
+            "properties": {
+                "type": {"enum": list(TYPES), "default": DEFAULT_TYPE},
+                "immutable_trail": {
+                    "type": "string",
+                    "description": "Groups events under one business key. Trimmed, each `:` "
+                    f"becomes `-`, cut at {MAX_TRAIL_CHARS} characters.",
+                },
+            },
+        },
+    },
+}
+_AUDIT_BATCH: Final[Json] = {
+    "type": "object",
+    "required": ["events"],
+    "properties": {
+        "events": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_BATCH,
+            "description": "Each as the body of `/v1/events`, with its own `idempotency_key`. One "
+            "that cannot be taken is refused in its own result.",
+            "items": {
+                "anyOf": [
+                    {
+                        "allOf": [
+                            ref("AuditEvent"),
+                            {"properties": {"idempotency_key": ref("IdempotencyKey")}},
+                        ]
+                    },
+                    {},
+                ]
+            },
+        }
+    },
+}
+
+
+def schemas() -> dict[str, Json]:
+    """The schemas that the hot routes refer to, by name."""
+    _, answers = msgspec.json.schema_components(
+        [ProductAnswer, EventResult, AuditReceipt], ref_template="#/components/schemas/{name}"
+    )
+    result = answers["EventResult"]["properties"]
+    result["result"] = {"enum": ["ok", "warning", "drop"]}
+    result["reason"] = {"enum": [*_REASONS, None], "default": None}
+    result["tx_id"] = {"anyOf": [_TX, {"type": "null"}], "default": None}
+    receipt = answers["AuditReceipt"]["properties"]
+    receipt["ok"] = {"const": True}
+    receipt["tx_id"] = _TX
+    receipt["index"] = _INDEX
+    receipt["payload_hash"] = {
+        "type": ["string", "null"],
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "SHA-256 of the payload; null for a duplicate of an erased event.",
+    }
+    receipt["status"] = {"const": "accepted"}
+    return {
+        "Token": {
+            "type": "string",
+            "description": "The project token: public, good for sending product events only. "
+            "One of `api_key`, `token`, `$token`, `properties.token` and the query is enough; two "
+            "different ones are refused.",
+        },
+        "IdempotencyKey": {
+            "type": "string",
+            "pattern": "^[!-~]{1,255}$",
+            "description": "One for each event, sent again unchanged: stored once, for ever.",
+        },
+        "ProductEvent": _PRODUCT_EVENT,
+        "ProductEvents": _PRODUCT_EVENTS,
+        "ProductBatch": {
+            "type": "object",
+            "required": ["batch"],
+            "properties": {
+                "api_key": _TOKEN,
+                "token": _TOKEN,
+                "$token": _TOKEN,
+                "batch": ref("ProductEvents"),
+                "sent_at": {"description": "The client's time of sending. Stored as sent."},
+                "historical_migration": {"description": "Stored as sent."},
+            },
+        },
+        "ProductBody": {
+            "description": "One event, a batch, or a bare list of events.",
+            "anyOf": [
+                {"allOf": [ref("ProductEvent"), {"not": {"required": ["batch"]}}]},
+                ref("ProductBatch"),
+                ref("ProductEvents"),
+            ],
+        },
+        "AuditEvent": _AUDIT_EVENT,
+        "AuditBatch": _AUDIT_BATCH,
+        "AuditBatchAnswer": {
+            "type": "object",
+            "required": ["ok", "accepted", "rejected", "results", "request_id"],
+            "properties": {
+                "ok": {"type": "boolean", "description": "Whether every event was taken."},
+                "accepted": {"type": "integer", "minimum": 0},
+                "rejected": {"type": "integer", "minimum": 0},
+                "results": {
+                    "type": "array",
+                    "description": "One for each event, in order.",
+                    "items": {"anyOf": [ref("AuditReceipt"), ref("Error")]},
+                },
+                "request_id": {"type": "string"},
+            },
+        },
+        **answers,
+    }
+
+
+_REASONS: Final = list(dict.fromkeys([*map(str, DropReason), *map(str, WarnReason)]))
+
+_EVENT: Final = {
+    "api_key": "PROJECT_TOKEN",
+    "event": "purchase_completed",
+    "distinct_id": "user_42",
+    "properties": {"amount": 99.99, "currency": "USD"},
+}
+_BATCH: Final = {
+    "api_key": "PROJECT_TOKEN",
+    "batch": [
+        {"event": "page_view", "distinct_id": "user_42", "timestamp": "2026-01-02T03:04:05Z"},
+        {"event": "$identify", "distinct_id": "user_42", "properties": {"$set": {"plan": "pro"}}},
+    ],
+}
+_AUDIT: Final = {
+    "payload": '{"order_id":"ord_1","total":9900}',
+    "meta": {"type": "success", "event_name": "payment.created", "service": "shop"},
+}
+
+_STORED: Final = (Overloaded, Unavailable)
+_READ: Final = (InvalidJson, InvalidEncoding, BodyTooLarge, UnsupportedMediaType)
+_PRODUCT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
+    *_READ,
+    EmptyBatch,
+    BatchTooLarge,
+    EventRefused,
+    MissingToken,
+    UnknownToken,
+    MixedTokens,
+    IpNotAllowed,
+    IndelibleError,
+    *_STORED,
+)
+_AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
+    *_READ,
+    InvalidPayload,
+    InvalidMeta,
+    InvalidIdempotencyKey,
+    InvalidApiKey,
+    Forbidden,
+    IpNotAllowed,
+    NotFound,
+    IndelibleError,
+    *_STORED,
+)
+
+_QUERY_TOKENS: Final = [
+    {"name": name, "in": "query", "schema": ref("Token"), "description": "The project token."}
+    for name in ("api_key", "token")
+]
+_COMPRESSION: Final[Json] = {
+    "name": "compression",
+    "in": "query",
+    "description": "What the bytes are packed with, for clients that cannot set headers. Gzip is "
+    "known by its first bytes in any case.",
+    "schema": {"enum": ["", "gzip", "gzip-js", "base64"]},
+}
+_PACKED: Final[Json] = {
+    "type": "string",
+    "contentMediaType": "application/json",
+    "contentSchema": ref("ProductBody"),
+}
+
+
+def paths() -> dict[str, Json]:
+    """The operations of the hot routes, by path and method."""
+    product = {path: {"post": _product_post(path), "get": _product_get(path)} for path in _PATHS}
+    return {**product, "/v1/events": {"post": _audit()}, "/v1/events/batch": {"post": _audits()}}
+
+
+_PATHS: Final = PRODUCT_PATHS
+_POSTHOG: Final = " The path that PostHog's clients send to: crawlers are marked, not discarded."
+
+
+def _product_post(path: str) -> Json:
+    json_body: Json = {
+        "schema": ref("ProductBody"),
+        "examples": {
+            "event": {"summary": "One event", "value": _EVENT},
+            "batch": {"summary": "A batch", "value": _BATCH},
+        },
+    }
+    return {
+        "tags": ["ingest"],
+        "summary": "Send product events",
+        "description": "Stores one event or a batch and answers after the sync: what is answered "
+        "with an index survives power loss. The project token is in the body. The body may be "
+        "packed with gzip, deflate or base64, up to three layers."
+        + ("" if path == "/api/e" else _POSTHOG),
+        "operationId": "send_product_events" + _suffix(path),
+        "security": [],
+        "parameters": [*_QUERY_TOKENS, _COMPRESSION],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": json_body,
+                "text/plain": {"schema": _PACKED},
+                "application/octet-stream": {"schema": _PACKED},
+                "application/x-www-form-urlencoded": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["data"],
+                        "properties": {"data": ref("ProductBody")},
+                    },
+                    "encoding": {"data": {"contentType": "application/json"}},
+                },
+            },
+        },
+        "responses": _product_answers(path),
+    }
+
+
+def _product_get(path: str) -> Json:
+    responses = _product_answers(path)
+    responses["200"]["content"]["image/gif"] = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        "tags": ["ingest"],
+        "summary": "Send product events with GET",
+        "description": "As POST, with the body in `data`: for pages that can only load an image."
+        + ("" if path == "/api/e" else _POSTHOG),
+        "operationId": "send_product_events_with_get" + _suffix(path),
+        "security": [],
+        "parameters": [
+            {
+                "name": "data",
+                "in": "query",
+                "required": True,
+                "description": "The body of POST, as JSON or as base64 of it.",
+                "content": {"application/json": {"schema": ref("ProductBody"), "example": _EVENT}},
+            },
+            *_QUERY_TOKENS,
+            _COMPRESSION,
+            {
+                "name": "img",
+                "in": "query",
+                "description": "1 is answered with a transparent pixel.",
+                "schema": {"type": "string"},
+            },
+        ],
+        "responses": responses,
+    }
+
+
+def _product_answers(path: str) -> dict[str, Json]:
+    answers = {"200": answer("Stored; each event has its result.", ref("ProductAnswer"))}
+    if path == "/api/e":
+        answers["204"] = {"description": "Every event is a crawler's and was dropped."}
+    return {**answers, **refusals(_PRODUCT_REFUSALS)}
+
+
+def _audit() -> Json:
+    more = (InvalidEvent, InvalidType, IdempotencyConflict, PayloadTooLarge, MonthlyLimitExceeded)
+    return {
+        "tags": ["ingest"],
+        "summary": "Send an audit event",
+        "description": "Stores one event; the 202 is sent after the sync. Sent again with the same "
+        "Idempotency-Key it is answered with the first result and `duplicate`.",
+        "operationId": "send_audit_event",
+        "security": _KEYS,
+        "parameters": _AUDIT_PARAMETERS,
+        "requestBody": _audit_body("AuditEvent", _AUDIT),
+        "responses": {
+            "202": answer("Stored.", ref("AuditReceipt")),
+            **refusals((*_AUDIT_REFUSALS, *more)),
+        },
+    }
+
+
+def _audits() -> Json:
+    batch = {"events": [{**_AUDIT, "idempotency_key": "payment-1"}]}
+    return {
+        "tags": ["ingest"],
+        "summary": "Send audit events",
+        "description": f"Stores up to {MAX_BATCH} events, with a result for each, in order; one "
+        "that cannot be taken does not hinder the others. An event without a key of its own goes "
+        "by the request's Idempotency-Key and its place.",
+        "operationId": "send_audit_events",
+        "security": _KEYS,
+        "parameters": _AUDIT_PARAMETERS,
+        "requestBody": _audit_body("AuditBatch", batch),
+        "responses": {
+            "202": answer("Every event has its result.", ref("AuditBatchAnswer")),
+            **refusals((*_AUDIT_REFUSALS, EmptyBatch, BatchTooLarge)),
+        },
+    }
+
+
+_KEYS: Final[list[Json]] = [{"applicationKey": []}, {"adminKey": []}]
+_AUDIT_PARAMETERS: Final[list[Json]] = [
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "One for each event, sent again unchanged.",
+        "schema": ref("IdempotencyKey"),
+    },
+    {
+        "name": "Request-Id",
+        "in": "header",
+        "description": "Comes back in the answer; made by the server when absent.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "project",
+        "in": "query",
+        "description": "Which project, for an admin key; `default` when left out.",
+        "schema": {"type": "string"},
+    },
+]
+
+
+def _audit_body(schema: str, example: Any) -> Json:
+    body = {"schema": ref(schema), "examples": {"event": {"summary": "Example", "value": example}}}
+    return {"required": True, "content": {"application/json": body}}
+
+
+def _suffix(path: str) -> str:
+    return {"/api/e": "", "/batch/": "_batch", "/batch": "_batch_without_slash"}[path]

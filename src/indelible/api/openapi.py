@@ -1,0 +1,105 @@
+"""Pieces of an OpenAPI document: references, and the answers that are errors."""
+
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, Final
+
+from indelible.errors import EventRefused, IndelibleError, flat_body
+from indelible.event import DropReason
+
+Json = dict[str, Any]
+
+REQUEST_ID: Final = "4f8c1f5e-6f0e-4b9e-9d0a-2f4c1b7a3e11"
+_NOT_THE_SENDERS: Final = (DropReason.BOT, DropReason.QUOTA)
+
+_TEXT: Final[Json] = {"type": "string", "minLength": 1}
+ERROR: Final[Json] = {
+    "type": "object",
+    "description": "The one error body of every route. `code` is permanent: switch on it. "
+    "`reason` and `error` repeat it, `detail` and `error_description` repeat `message`, and `ok`, "
+    "`success` and `status` say once more that it failed, each for clients that look there.",
+    "properties": {
+        "ok": {"const": False},
+        "status": {"const": 0},
+        "success": {"const": False},
+        "code": {**_TEXT, "description": "Public and permanent; listed under Errors."},
+        "reason": _TEXT,
+        "error": _TEXT,
+        "message": {**_TEXT, "description": "For people; may be reworded in any release."},
+        "detail": _TEXT,
+        "error_description": _TEXT,
+        "hint": {**_TEXT, "description": "What to do about it."},
+        "request_id": {**_TEXT, "description": "The caller's Request-Id, else one made here."},
+    },
+}
+ERROR["required"] = list(ERROR["properties"])
+ERROR["properties"]["events"] = {
+    "type": "array",
+    "description": "Where no product event of a request could be taken: the result of each.",
+    "items": {"$ref": "#/components/schemas/EventResult"},
+}
+
+
+def ref(name: str) -> Json:
+    """A reference to a schema of the document's components."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def answer(description: str, schema: Json, media_type: str = "application/json") -> Json:
+    """A response with one kind of body."""
+    return {"description": description, "content": {media_type: {"schema": schema}}}
+
+
+def refusals(errors: Iterable[type[IndelibleError]]) -> dict[str, Json]:
+    """The responses that are errors, by status, each with the codes that it may carry."""
+    by_status: dict[int, list[type[IndelibleError]]] = {}
+    for error in sorted(errors, key=lambda e: (e.http_status, e.code)):
+        by_status.setdefault(error.http_status, []).append(error)
+    return {str(status): _refusal(status, errors) for status, errors in by_status.items()}
+
+
+def codes_of(error: type[IndelibleError]) -> Iterator[tuple[str, str, str]]:
+    """Each code that the error has on the wire, with what it means and what to do.
+
+    It has one, except that `EventRefused` carries the reason of the first event.
+    """
+    if issubclass(error, EventRefused):
+        for reason in DropReason:
+            if reason not in _NOT_THE_SENDERS:
+                yield reason.value, reason.meaning, error.hint
+    else:
+        yield error.code, error.summary, error.hint
+
+
+def _refusal(status: int, errors: list[type[IndelibleError]]) -> Json:
+    codes = [code for error in errors for code in codes_of(error)]
+    body: Json = {
+        "schema": {
+            "allOf": [
+                ref("Error"),
+                {"properties": {"code": {"enum": [code for code, _, _ in codes]}}},
+            ]
+        },
+        "examples": {
+            code: {
+                "summary": meaning,
+                "value": flat_body(code, meaning, hint=hint, request_id=REQUEST_ID),
+            }
+            for code, meaning, hint in codes
+        },
+    }
+    refused: Json = {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/json": body},
+    }
+    if status == 401:
+        refused["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+    if any(error.retry_after_s is not None for error in errors):
+        refused["headers"] = {
+            "Retry-After": {
+                "description": "Seconds to wait before sending it again.",
+                "required": True,
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        }
+    return refused

@@ -1,0 +1,17 @@
+"""Hooks for schemathesis, which the test starts as a program of its own: how to make data for the
+formats and media types that JSON Schema has no words for."""
+
+import json
+
+import schemathesis
+from hypothesis import strategies as st
+
+from tests.world import product
+
+schemathesis.openapi.format(
+    "ip-network", st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+)
+
+_packed = st.builds(product, event=st.text("abc", min_size=1)).map(json.dumps).map(str.encode)
+for media_type in ("text/plain", "application/octet-stream"):
+    schemathesis.openapi.media_type(media_type, _packed)

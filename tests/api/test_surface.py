@@ -1,0 +1,153 @@
+"""What holds for every route: who may call it, what it refuses, and how it says so."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.world import (
+    AS_ADMIN,
+    AS_APPLICATION,
+    TOKEN,
+    World,
+    assert_canonical_error,
+    bearer,
+    inside,
+)
+
+PRODUCT = ("/api/e", "/batch/", "/batch")
+
+
+def operations(world: World) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in world.http.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path.replace("{", "").replace("}", ""), operation
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer(TOKEN),
+        bearer("iml_live_unknown"),
+        {"Authorization": "Basic abc"},
+        {"Authorization": "Bearer"},
+    ],
+)
+def test_a_route_behind_a_key_opens_for_nothing_else(
+    shared: World, headers: dict[str, str]
+) -> None:
+    behind = [(m, p) for m, p, operation in operations(shared) if operation["security"]]
+    assert len(behind) >= 12
+    for method, path in behind:
+        # The body and the parameters are wrong too: who is asking is looked at first.
+        answer = shared.http.request(
+            method, path, params={"limit": "x", "project": "y" * 99}, content=b"{", headers=headers
+        )
+        assert_canonical_error(answer, 401, "invalid_api_key")
+        assert "Bearer" == answer.headers["www-authenticate"]
+
+
+def test_an_application_key_cannot_manage(shared: World) -> None:
+    managing = [(m, p) for m, p, operation in operations(shared) if "manage" in operation["tags"]]
+    assert 7 == len(managing)
+    for method, path in managing:
+        answer = shared.http.request(method, path, content=b"{", headers=AS_APPLICATION)
+        assert_canonical_error(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "text/plain;application/json", "application/x-www-form-urlencoded", None, ""],
+)
+def test_management_takes_json_only(shared: World, content_type: str | None) -> None:
+    # A page of any origin can send these without a preflight.
+    headers = {**AS_ADMIN, **({} if content_type is None else {"Content-Type": content_type})}
+    for path in ("/v1/projects", "/v1/keys", "/v1/keys/x/rotate"):
+        answer = shared.http.post(path, content=b'{"name":"forged"}', headers=headers)
+        assert_canonical_error(answer, 415, "unsupported_media_type")
+    answer = shared.http.patch("/v1/projects/default", content=b"{}", headers=headers)
+    assert_canonical_error(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "invalid_parameter"),
+        (b"{", 400, "invalid_json"),
+        (b"\xff", 400, "invalid_json"),
+        (b"[]", 400, "invalid_parameter"),
+        (b"null", 400, "invalid_parameter"),
+        (b"{}", 400, "invalid_parameter"),
+        (b'{"name":"Upper"}', 400, "invalid_parameter"),
+        (b'{"name":"line\\n"}', 400, "invalid_parameter"),
+        (b'{"name":"x","unknown":1}', 400, "invalid_parameter"),
+        (b'{"name":"x","monthly_limit":-1}', 400, "invalid_parameter"),
+        (b'{"name":"x","monthly_limit":1e99}', 400, "invalid_parameter"),
+        (b'{"name":"default"}', 409, "already_exists"),
+        (b'{"name":"x","kind":"' + b"a" * 70_000 + b'"}', 413, "body_too_large"),
+    ],
+)
+def test_a_management_body_that_is_wrong_is_refused(
+    shared: World, body: bytes, status: int, code: str
+) -> None:
+    headers = {**AS_ADMIN, "Content-Type": "application/json"}
+
+    assert_canonical_error(
+        shared.http.post("/v1/projects", content=body, headers=headers), status, code
+    )
+
+
+def test_only_product_ingest_answers_pages_of_other_origins(shared: World) -> None:
+    origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    for method, path, _ in operations(shared):
+        for answer in (
+            shared.http.request(method, path, headers={**AS_ADMIN, **origin}),
+            shared.http.options(path, headers=origin),
+        ):
+            names = [name for name in answer.headers if name.startswith("access-control-")]
+            assert bool(names) == (path in PRODUCT), (method, path, names)
+
+
+def test_allow_names_the_methods_that_the_description_names(shared: World) -> None:
+    described: dict[str, set[str]] = {}
+    for method, path, _ in operations(shared):
+        described.setdefault(path, {"OPTIONS"}).add(method)
+    for path, methods in described.items():
+        for method in ("OPTIONS", "PUT"):
+            answer = shared.http.request(method, path)
+            assert methods == set(answer.headers["allow"].split(", ")), (method, path)
+            if method == "PUT":
+                assert_canonical_error(answer, 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v1", "/v1/events/a/b", "/docs/x", "/_litestar", "/%00"]
+)
+def test_a_path_that_is_not_there_is_a_canonical_404(shared: World, path: str) -> None:
+    assert_canonical_error(shared.http.get(path, headers=AS_ADMIN), 404, "not_found")
+
+
+def test_an_error_repeats_the_callers_request_id(shared: World) -> None:
+    for header in ("Request-Id", "X-Request-Id"):
+        answer = shared.http.get("/v1/keys", headers={header: "order 7"})
+        assert "order 7" == assert_canonical_error(answer, 401, "invalid_api_key")["request_id"]
+
+
+def test_health_names_its_parts(shared: World) -> None:
+    answer = shared.http.get("/healthz")
+
+    assert 200 == answer.status_code
+    assert {"status", "version", "journal", "disk"} == set(answer.json())
+    assert {"status": "ok", "failure": None} == answer.json()["journal"]
+
+
+def test_health_is_red_when_no_lane_is_taken(tmp_path: Path) -> None:
+    with inside(tmp_path, product_min_free_percent=100.0, audit_min_free_percent=100.0) as world:
+        answer = world.http.get("/healthz")
+
+        assert (503, "failing") == (answer.status_code, answer.json()["status"])
+        assert_canonical_error(
+            world.send({"api_key": TOKEN, "event": "e", "distinct_id": "d"}), 503, "unavailable"
+        )
