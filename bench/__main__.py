@@ -1,0 +1,218 @@
+"""``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `start`, `crash`."""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
+
+ROWS: Final = ("single", "batch", "start", "crash")
+_BATCH: Final = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)}; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the time, for a look")
+    given = parser.parse_args()
+    unknown = set(given.rows) - set(ROWS)
+    if unknown:
+        parser.error(f"unknown row: {', '.join(unknown)}")
+    scale = 0.2 if given.quick else 1.0
+    with tempfile.TemporaryDirectory(prefix="indelible-bench-") as folder:
+        work = Path(folder)
+        print(_conditions(work))
+        for row in given.rows or ROWS:
+            {"single": single, "batch": batch, "start": start, "crash": crash}[row](work, scale)
+
+
+def single(work: Path, scale: float) -> None:
+    """Single events on 64 connections beside the floor, in turns, so that drift hits both."""
+    floors, ours = [], []
+    for turn in range(3):
+        with _floor(work / f"floor-{turn}.log") as port:
+            floors.append(_load(port, seconds=8 * scale))
+        with started(work / f"single-{turn}") as server:
+            ours.append(_load(_port(server), seconds=8 * scale))
+            usage = _usage(server)
+    rate = statistics.median(r["events_per_s"] for r in ours)
+    floor = statistics.median(r["events_per_s"] for r in floors)
+    p99 = statistics.median(r["p99_ms"] for r in ours)
+    _report(
+        "1  single POST /api/e, 64 connections",
+        f"{rate:,.0f}/s, p99 {p99:.0f} ms, refused {sum(r['refused'] for r in ours)}",
+        f"floor {floor:,.0f}/s, p99 {statistics.median(r['p99_ms'] for r in floors):.0f} ms",
+        f"{100 * rate / floor:.0f} % of the floor",
+        "≥ 5,000/s, p99 ≤ 50 ms, ≥ 50 %",
+        reached=rate >= 5_000 and p99 <= 50 and rate >= 0.5 * floor,
+    )
+    print(f"      {usage}")
+
+
+def batch(work: Path, scale: float) -> None:
+    """Batches of 100 for a minute beside raw SQLite with groups of the same size."""
+    with started(work / "batch") as server:
+        ours = _load(_port(server), seconds=60 * scale, connections=8, size=_BATCH)
+        group = server.count("indelible_group_events_sum") / server.count(
+            "indelible_group_events_count"
+        )
+        waiting = server.count("indelible_bytes_waiting")
+        usage = _usage(server)
+    size = max(1, round(group))
+    raw = float(_run("bench.raw", str(work / "raw.db"), str(20 * scale), str(size)))
+    rate = ours["events_per_s"]
+    tenth = max(1, len(ours["per_second"]) // 6)
+    first, last = ours["per_second"][:tenth], ours["per_second"][-tenth:]
+    _report(
+        f"2  batches of {_BATCH}, 8 connections, {60 * scale:.0f} s",
+        f"{rate:,.0f} events/s, p99 {ours['p99_ms']:.0f} ms, refused {ours['refused']}",
+        f"raw SQLite {raw:,.0f}/s in groups of {size}",
+        f"{100 * rate / raw:.0f} % of raw",
+        "≥ 15,000/s for 60 s, ≥ 60 %",
+        reached=rate >= 15_000 and rate >= 0.6 * raw,
+    )
+    print(
+        f"      first sixth {statistics.mean(first):,.0f}/s, last {statistics.mean(last):,.0f}/s, "
+        f"waiting at the end {waiting:,.0f} bytes; {usage}"
+    )
+
+
+def start(work: Path, scale: float) -> None:
+    """From the command to the first event that a query finds, and the memory it takes."""
+    times = []
+    for turn in range(max(1, round(5 * scale))):
+        began = time.perf_counter()
+        with started(work / f"start-{turn}") as server:
+            server.send(product())
+            found = server.http.get("/v1/events", headers=AS_APPLICATION).json()["events"]
+            assert [0] == [event["index"] for event in found]
+            times.append(time.perf_counter() - began)
+            resident = _resident_mib(server.process.pid)
+    seconds = statistics.median(times)
+    _report(
+        "9  cold start to the first queryable event",
+        f"{seconds:.2f} s, {resident:.0f} MiB resident",
+        "-",
+        "-",
+        "< 3 s, < 150 MiB",
+        reached=seconds < 3 and resident < 150,
+    )
+
+
+def crash(work: Path, scale: float) -> None:
+    """kill -9 under load; every event acknowledged before is looked for, and all is sent again."""
+    from tests.crash.test_kill import kill_again_and_again
+
+    rounds = max(2, round(20 * scale))
+    try:
+        kills = kill_again_and_again(work / "crash", rounds=rounds)
+    except AssertionError as error:
+        figure, reached = f"failed: {error}", False
+    else:
+        figure = (
+            f"0 of {kills.acknowledged:,} acknowledged events lost, 0 duplicates "
+            f"({kills.unanswered} were unanswered), slowest restart {kills.slowest_restart_s:.2f} s"
+        )
+        reached = True
+    _report(
+        f"10 kill -9 under load, {rounds} times",
+        figure,
+        "-",
+        "-",
+        "0 lost, 0 duplicates, restart < 5 s",
+        reached=reached,
+    )
+
+
+def _load(port: int, *, seconds: float, connections: int = 64, size: int = 1) -> dict[str, Any]:
+    text = _run(
+        "bench.load",
+        str(port),
+        *("--token", TOKEN, "--connections", str(connections)),
+        *("--seconds", str(seconds), "--batch", str(size)),
+    )
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+def _run(module: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def _floor(path: Path) -> Iterator[int]:
+    port = a_free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.floor", str(port), str(path)])
+    try:
+        for _ in range(500):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(f"http://127.0.0.1:{port}/", json={}, trust_env=False)
+                break
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _port(server: ServerProcess) -> int:
+    return httpx.URL(server.url).port or 0
+
+
+def _usage(server: ServerProcess) -> str:
+    """What the server spent, and how long its syncs took: where the time goes."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    cpu_s = (int(fields[11]) + int(fields[12])) / ticks
+    events = server.count("indelible_group_events_sum")
+    groups = server.count("indelible_group_events_count")
+    commit_s = server.count("indelible_commit_seconds_sum")
+    return (
+        f"server CPU {1e6 * cpu_s / events:.0f} µs an event, {events / groups:.0f} events a group, "
+        f"{1e3 * commit_s / groups:.1f} ms to write and sync a group, "
+        f"{_resident_mib(server.process.pid):.0f} MiB resident"
+    )
+
+
+def _resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _conditions(work: Path) -> str:
+    """The machine in a line: a figure without it says nothing."""
+    file = os.open(work / "sync", os.O_CREAT | os.O_WRONLY)
+    began = time.perf_counter()
+    for _ in range(200):
+        os.write(file, bytes(4096))
+        os.fdatasync(file)
+    sync_ms = 1000 * (time.perf_counter() - began) / 200
+    os.close(file)
+    version = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"{os.cpu_count()} cores, load generator beside the server, Python {version}; "
+        f"every acknowledged event synced (fdatasync of 4 KiB here: {sync_ms:.2f} ms)"
+    )
+
+
+def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
+    print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
+    print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

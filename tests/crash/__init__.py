@@ -1,0 +1,1 @@
+"""Proofs that kill real server processes."""

@@ -1,0 +1,777 @@
+"""What any journal must do, as tests: `JournalContract` holds an implementation to its Protocol.
+
+To run it, derive a class `Test…` from `JournalContract` and give it the fixture `make_rig`, which
+builds a `Rig` over a new and empty journal each time it is called; `rig` is one of them.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from indelible import leaf
+from indelible.errors import JournalUnwritable
+from indelible.event import Kind, Lane, tx_time_ms
+from indelible.journal.contract import Draft, Duplicate, Entry, Journal, Outcome, OverLimit, Stored
+
+NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+MODEL_SETTINGS = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Disk(Protocol):
+    """What the journal writes to, with the faults that a disk has.
+
+    Attributes:
+        writes_left: how many more writes succeed; None is no end.
+        sync_fails: every sync fails.
+    """
+
+    writes_left: int | None
+    sync_fails: bool
+
+
+class Rig(Protocol):
+    """A journal on the bench. All that it stores goes to `disk`; its only clock is `clock`."""
+
+    clock: ManualClock
+
+    @property
+    def journal(self) -> Journal:
+        """The journal as it is open now."""
+        ...
+
+    @property
+    def disk(self) -> Disk: ...
+
+    def new_project(self) -> int:
+        """Make a project with an empty log; returns its id."""
+        ...
+
+    def reopen(self) -> None:
+        """Close the journal and open it again, as a restart of the process does."""
+        ...
+
+    def lose_power(self) -> None:
+        """Open the journal again on what the disk has of it after a power cut."""
+        ...
+
+    def erase(self, project_id: int, index: int) -> None:
+        """Destroy payload, record and salts of one entry."""
+        ...
+
+    def close(self) -> None: ...
+
+
+MakeRig = Callable[[], Rig]
+
+
+def a_draft(
+    project_id: int,
+    client_id: str | None = None,
+    *,
+    payload: bytes = b'{"n":1}',
+    record: bytes = b'{"event":"seen"}',
+    kind: Kind = Kind.PRODUCT,
+    lane: Lane = Lane.PRODUCT,
+    received_at_ms: int = NEW_YEAR_MS,
+    new_entry_on_conflict: bool = False,
+    monthly_limit: int | None = None,
+) -> Draft:
+    """A draft of which only what matters to the story is said."""
+    return Draft(
+        project_id=project_id,
+        kind=kind,
+        received_at_ms=received_at_ms,
+        payload=payload,
+        record=record,
+        lane=lane,
+        client_id=client_id,
+        new_entry_on_conflict=new_entry_on_conflict,
+        monthly_limit=monthly_limit,
+    )
+
+
+def numbered(project_id: int, count: int, *, prefix: str = "e") -> list[Draft]:
+    """`count` drafts with a client id and a payload of their own each."""
+    return [
+        a_draft(project_id, f"{prefix}{n}", payload=b'{"n":%d}' % n, received_at_ms=NEW_YEAR_MS + n)
+        for n in range(count)
+    ]
+
+
+def whole_log(journal: Journal, project_id: int) -> list[Entry]:
+    """Every entry of the project."""
+    return journal.read(project_id, 0, journal.next_index(project_id))
+
+
+def stored(outcomes: Iterable[Outcome]) -> list[Stored]:
+    """The outcomes, all of which must be `Stored`."""
+    outcomes = list(outcomes)
+    assert [] == [outcome for outcome in outcomes if not isinstance(outcome, Stored)]
+    return [outcome for outcome in outcomes if isinstance(outcome, Stored)]
+
+
+def assert_holds(entry: Entry, draft: Draft, outcome: Stored) -> None:
+    """`entry` is `draft` as it was stored, and its leaf and commitments can be recomputed."""
+    assert (draft.project_id, outcome.index) == (entry.project_id, entry.index)
+    assert (draft.payload, draft.record) == (entry.payload, entry.record)
+    assert entry.payload_salt is not None
+    assert entry.record_salt is not None
+    assert leaf.SALT_SIZE == len(entry.payload_salt) == len(entry.record_salt)
+    recomputed = leaf.encode(
+        draft.kind,
+        received_at_ms=draft.received_at_ms,
+        tx=outcome.tx,
+        payload=leaf.commit(entry.payload_salt, leaf.PAYLOAD, draft.payload),
+        record=leaf.commit(entry.record_salt, leaf.RECORD, draft.record),
+    )
+    assert recomputed == entry.leaf_entry
+    assert leaf.decode(recomputed) == entry.leaf
+
+
+class JournalContract:
+    """Every promise of `indelible.journal.contract.Journal`, one test each."""
+
+    @pytest.fixture
+    def rig(self, make_rig: MakeRig) -> Rig:
+        return make_rig()
+
+    # Order and index
+
+    def test_the_indexes_of_each_project_are_contiguous_from_0(self, rig: Rig) -> None:
+        projects = [rig.new_project() for _ in range(3)]
+        expected = dict.fromkeys(projects, 0)
+        for sizes in ((1, 0, 2), (0, 3, 0), (2, 1, 1), (5, 5, 5)):
+            mixed = [p for p, n in zip(projects, sizes, strict=True) for _ in range(n)]
+            mixed = mixed[::2] + mixed[1::2]
+            for project, outcome in zip(
+                mixed, stored(rig.journal.append([a_draft(p) for p in mixed])), strict=True
+            ):
+                assert expected[project] == outcome.index
+                expected[project] += 1
+        for project in projects:
+            assert expected[project] == rig.journal.next_index(project)
+            log = rig.journal.read(project, 0, 1000)
+            assert list(range(expected[project])) == [entry.index for entry in log]
+            assert {project} == {entry.project_id for entry in log}
+
+    def test_an_empty_project_has_no_entries_and_next_index_0(self, rig: Rig) -> None:
+        project = rig.new_project()
+
+        assert [] == rig.journal.append([])
+        assert 0 == rig.journal.next_index(project)
+        assert [] == rig.journal.read(project, 0, 10)
+        assert 0 == rig.journal.first_index_stored_at(project, 0)
+        assert rig.journal.find(project, Lane.PRODUCT, "e0") is None
+        assert rig.journal.find_tx(project, bytes(16)) is None
+
+    def test_outcomes_come_in_the_order_of_the_drafts(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.append([a_draft(project, "known")])
+
+        outcomes = rig.journal.append(
+            [
+                a_draft(project, "x"),
+                a_draft(project, "known"),
+                a_draft(project, "y", monthly_limit=2),
+                a_draft(project, "x"),
+                a_draft(project, "z"),
+            ]
+        )
+
+        assert [Stored, Duplicate, OverLimit, Duplicate, Stored] == [type(o) for o in outcomes]
+        assert [1, 0, 1, 2] == [o.index for o in outcomes if not isinstance(o, OverLimit)]
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 255, 256, 257, 1_000])
+    def test_a_batch_of_any_size_is_stored_in_order(self, rig: Rig, size: int) -> None:
+        project = rig.new_project()
+        drafts = numbered(project, size)
+
+        outcomes = stored(rig.journal.append(drafts))
+
+        entries = whole_log(rig.journal, project)
+        assert size == len(entries)
+        for entry, draft, outcome in zip(entries, drafts, outcomes, strict=True):
+            assert_holds(entry, draft, outcome)
+        again = rig.journal.append(drafts)
+        assert [Duplicate(o.index, o.tx, same_content=True) for o in outcomes] == again
+
+    # Once
+
+    def test_a_client_id_is_stored_once_however_often_it_is_sent(self, rig: Rig) -> None:
+        project = rig.new_project()
+        (first,) = stored(rig.journal.append([a_draft(project, "e1")]))
+        expected = Duplicate(first.index, first.tx, same_content=True)
+
+        for _ in range(3):
+            assert [expected] == rig.journal.append([a_draft(project, "e1")])
+        assert 1 == rig.journal.next_index(project)
+
+    def test_a_client_id_that_stands_twice_in_one_append_is_stored_once(self, rig: Rig) -> None:
+        project = rig.new_project()
+
+        one, two, other, three = rig.journal.append(
+            [a_draft(project, client_id) for client_id in ("e1", "e1", "e2", "e1")]
+        )
+
+        assert isinstance(one, Stored)
+        assert isinstance(other, Stored)
+        assert [Duplicate(one.index, one.tx, same_content=True)] * 2 == [two, three]
+        assert 2 == rig.journal.next_index(project)
+
+    def test_an_event_without_client_id_is_never_a_duplicate(self, rig: Rig) -> None:
+        project = rig.new_project()
+        for _ in range(2):
+            stored(rig.journal.append([a_draft(project), a_draft(project)]))
+        assert 4 == rig.journal.next_index(project)
+
+    def test_the_lanes_never_collide(self, rig: Rig) -> None:
+        project = rig.new_project()
+        product = a_draft(project, "id", lane=Lane.PRODUCT, kind=Kind.PRODUCT, payload=b'"p"')
+        audit = a_draft(project, "id", lane=Lane.AUDIT, kind=Kind.AUDIT, payload=b'"a"')
+
+        one, two = stored(rig.journal.append([product, audit]))
+
+        for lane, outcome in ((Lane.PRODUCT, one), (Lane.AUDIT, two)):
+            found = rig.journal.find(project, lane, "id")
+            assert found is not None
+            assert outcome.index == found.index
+        again = rig.journal.append([audit, product])
+        expected = [Duplicate(two.index, two.tx, True), Duplicate(one.index, one.tx, True)]
+        assert expected == again
+
+    def test_the_same_client_id_in_two_projects_is_two_events(self, rig: Rig) -> None:
+        one, two = rig.new_project(), rig.new_project()
+        stored(rig.journal.append([a_draft(one, "id"), a_draft(two, "id")]))
+        stored(rig.journal.append([a_draft(rig.new_project(), "id")]))
+
+    def test_client_ids_are_compared_to_the_letter(self, rig: Rig) -> None:
+        project = rig.new_project()
+        names = ["", " ", "a", "A", "a ", "é", "e\u0301", "a\x00b", "product\x00a", "😀", "x" * 255]
+
+        outcomes = stored(rig.journal.append([a_draft(project, name) for name in names]))
+
+        for name, outcome in zip(names, outcomes, strict=True):
+            found = rig.journal.find(project, Lane.PRODUCT, name)
+            assert found is not None
+            assert outcome.index == found.index
+
+    def test_a_duplicate_says_whether_its_content_is_that_of_the_first(self, rig: Rig) -> None:
+        project = rig.new_project()
+        first = a_draft(
+            project, "id", payload=b'{"a":1}', record=b'{"event":"x","request":{"r":1}}'
+        )
+        stored(rig.journal.append([first]))
+
+        for payload, record, same in (
+            (b'{"a":1}', b'{"event":"x","request":{"r":1}}', True),
+            (b'{"a":1}', b'{"event":"x","request":{"r":2,"s":3}}', True),
+            (b'{"a":1}', b'{"event":"x"}', True),
+            (b'{"a":1}', b'{"event":"y","request":{"r":1}}', False),
+            (b'{"a":1}', b'{"event":"x","more":1}', False),
+            (b'{"a": 1}', b'{"event":"x","request":{"r":1}}', False),
+            (b"", b'{"event":"x","request":{"r":1}}', False),
+        ):
+            draft = a_draft(project, "id", payload=payload, record=record, received_at_ms=1)
+            (outcome,) = rig.journal.append([draft])
+            assert isinstance(outcome, Duplicate)
+            assert same is outcome.same_content, (payload, record)
+        assert 1 == rig.journal.next_index(project)
+        (entry,) = whole_log(rig.journal, project)
+        assert first.payload == entry.payload
+
+    def test_a_client_renews_meta_request_id_for_each_attempt(self, rig: Rig) -> None:
+        project = rig.new_project()
+        first, second = (
+            rig.journal.append([_audit(project, "id", meta)])[0]
+            for meta in ('{"request_id":"1","type":"info"}', '{"request_id":"2","type":"info"}')
+        )
+        assert isinstance(first, Stored)
+        assert Duplicate(first.index, first.tx, same_content=True) == second
+
+    # A new entry on conflict
+
+    def test_other_content_under_a_known_id_is_stored_beside_it_on_request(self, rig: Rig) -> None:
+        project = rig.new_project()
+        first, other, third = (_beside(project, payload) for payload in (b"1", b"2", b"3"))
+
+        (one,) = stored(rig.journal.append([first]))
+        (two,) = stored(rig.journal.append([other]))
+        (three,) = stored(rig.journal.append([third]))
+
+        assert [False, True, True] == [one.conflict, two.conflict, three.conflict]
+        assert [0, 1, 2] == [one.index, two.index, three.index]
+        found = rig.journal.find(project, Lane.AUDIT, "0123")
+        assert found is not None
+        assert one.index == found.index
+        self._assert_only_duplicates(rig, [first, other, third], [one, two, three])
+        rig.reopen()
+        self._assert_only_duplicates(rig, [third, first, other], [three, one, two])
+
+    def test_two_that_collide_within_one_append_are_both_stored(self, rig: Rig) -> None:
+        project = rig.new_project()
+        first, other = _beside(project, b"1"), _beside(project, b"2")
+
+        one, two, three, four = rig.journal.append([first, other, other, first])
+
+        assert isinstance(one, Stored)
+        assert isinstance(two, Stored)
+        assert [False, True] == [one.conflict, two.conflict]
+        assert Duplicate(two.index, two.tx, same_content=True) == three
+        assert Duplicate(one.index, one.tx, same_content=True) == four
+        self._assert_only_duplicates(rig, [first, other], [one, two])
+
+    def _assert_only_duplicates(
+        self, rig: Rig, drafts: Sequence[Draft], outcomes: Sequence[Stored]
+    ) -> None:
+        expected = [Duplicate(o.index, o.tx, same_content=True) for o in outcomes]
+        assert expected == rig.journal.append(drafts)
+        assert expected == [rig.journal.append([draft])[0] for draft in drafts]
+
+    # The monthly limit
+
+    @pytest.mark.parametrize("limit", [0, 1, 5])
+    def test_the_monthly_limit_is_exact_within_one_append(self, rig: Rig, limit: int) -> None:
+        project = rig.new_project()
+        outcomes = rig.journal.append(_limited(project, range(8), limit))
+        assert [Stored] * limit + [OverLimit] * (8 - limit) == [type(o) for o in outcomes]
+        assert limit == rig.journal.next_index(project)
+
+    def test_the_monthly_limit_is_exact_over_many_appends_and_a_restart(self, rig: Rig) -> None:
+        project = rig.new_project()
+        outcomes: list[Outcome] = []
+        for n in range(8):
+            outcomes += rig.journal.append(_limited(project, [n], 5))
+            if n == 3:
+                rig.reopen()
+        assert [Stored] * 5 + [OverLimit] * 3 == [type(o) for o in outcomes]
+
+    def test_a_duplicate_uses_nothing_of_the_month_and_is_known_when_it_is_used_up(
+        self, rig: Rig
+    ) -> None:
+        project = rig.new_project()
+        for _ in range(4):
+            rig.journal.append(_limited(project, [0, 0], 2))
+        stored(rig.journal.append(_limited(project, [1], 2)))
+
+        outcomes = rig.journal.append(_limited(project, [0, 2, 1], 2))
+
+        assert [Duplicate, OverLimit, Duplicate] == [type(o) for o in outcomes]
+
+    def test_an_event_over_the_limit_leaves_its_id_free(self, rig: Rig) -> None:
+        project = rig.new_project()
+        assert [OverLimit()] == rig.journal.append(_limited(project, [1], 0))
+        assert rig.journal.find(project, Lane.PRODUCT, "m1") is None
+        stored(rig.journal.append(_limited(project, [1], 1)))
+
+    def test_each_project_has_a_month_of_its_own(self, rig: Rig) -> None:
+        one, two = rig.new_project(), rig.new_project()
+        drafts = [d for n in range(3) for p in (one, two) for d in _limited(p, [n], 2)]
+        outcomes = rig.journal.append(drafts)
+        assert [Stored] * 4 + [OverLimit] * 2 == [type(o) for o in outcomes]
+
+    def test_each_month_begins_with_nothing_used(self, rig: Rig) -> None:
+        project = rig.new_project()
+        for first_day_ms in (NEW_YEAR_MS, NEW_YEAR_MS + 31 * DAY_MS):
+            rig.clock.now_ms = first_day_ms
+            month = rig.journal.next_index(project)
+            stored(rig.journal.append(_limited(project, range(month, month + 2), 3)))
+            rig.clock.now_ms = first_day_ms + 28 * DAY_MS - 1
+            outcomes = rig.journal.append(_limited(project, range(month + 2, month + 4), 3))
+            assert [Stored, OverLimit] == [type(o) for o in outcomes]
+
+    def test_the_last_millisecond_of_a_month_belongs_to_it(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.clock.now_ms = NEW_YEAR_MS - 1
+        stored(rig.journal.append(_limited(project, [0], 1)))
+        assert [OverLimit()] == rig.journal.append(_limited(project, [1], 1))
+        rig.clock.now_ms = NEW_YEAR_MS
+        stored(rig.journal.append(_limited(project, [1], 1)))
+
+    def test_only_product_and_audit_events_are_counted(self, rig: Rig) -> None:
+        project = rig.new_project()
+        uncounted = [Kind.ADMINISTRATION, Kind.ERASURE, Kind.LOSS]
+        stored(rig.journal.append([a_draft(project, kind=k, monthly_limit=1) for k in uncounted]))
+        stored(rig.journal.append([a_draft(project, kind=Kind.AUDIT, monthly_limit=1)]))
+        stored(rig.journal.append([a_draft(project, kind=k, monthly_limit=1) for k in uncounted]))
+        for kind in (Kind.PRODUCT, Kind.AUDIT):
+            draft = a_draft(project, kind=kind, monthly_limit=1)
+            assert [OverLimit()] == rig.journal.append([draft])
+
+    def test_what_was_stored_without_a_limit_counts_when_one_is_set(self, rig: Rig) -> None:
+        project = rig.new_project()
+        stored(rig.journal.append([a_draft(project), a_draft(project)]))
+        outcomes = rig.journal.append([a_draft(project, monthly_limit=3)] * 2)
+        assert [Stored, OverLimit] == [type(o) for o in outcomes]
+
+    def test_an_entry_beside_a_conflict_counts(self, rig: Rig) -> None:
+        project = rig.new_project()
+        drafts = [_beside(project, payload, monthly_limit=2) for payload in (b"1", b"2", b"3")]
+        assert [Stored, Stored, OverLimit] == [type(o) for o in rig.journal.append(drafts)]
+
+    # Reading
+
+    def test_a_range_is_half_open_and_may_reach_beyond_the_log(self, rig: Rig) -> None:
+        before, project, behind = (rig.new_project() for _ in range(3))
+        for neighbour in (before, behind):
+            rig.journal.append(numbered(neighbour, 3))
+        rig.journal.append(numbered(project, 5))
+        far = [2**39, 2**40 - 1, 2**40, 2**40 + 1, 2**41, 2**62]
+        bounds = [*range(-2, 8), *far]
+        for start, end in itertools.product(bounds, bounds):
+            read = [entry.index for entry in rig.journal.read(project, start, end)]
+            assert [i for i in range(5) if start <= i < end] == read, (start, end)
+
+    def test_each_entry_is_found_by_its_client_id_and_by_its_transaction_id(self, rig: Rig) -> None:
+        project, other = rig.new_project(), rig.new_project()
+        drafts = numbered(project, 20)
+        outcomes = stored(rig.journal.append(drafts))
+        for draft, outcome in zip(drafts, outcomes, strict=True):
+            assert draft.client_id is not None
+            for found in (
+                rig.journal.find(project, Lane.PRODUCT, draft.client_id),
+                rig.journal.find_tx(project, outcome.tx),
+            ):
+                assert found is not None
+                assert_holds(found, draft, outcome)
+            assert rig.journal.find(project, Lane.AUDIT, draft.client_id) is None
+            assert rig.journal.find(other, Lane.PRODUCT, draft.client_id) is None
+            assert rig.journal.find_tx(other, outcome.tx) is None
+
+    def test_an_unknown_id_is_not_found(self, rig: Rig) -> None:
+        project = rig.new_project()
+        (outcome,) = stored(rig.journal.append([a_draft(project, "e")]))
+        number = int.from_bytes(outcome.tx, "big")
+        for near in (0, number - 1, number + 1, 2**128 - 1):
+            assert rig.journal.find_tx(project, near.to_bytes(16, "big")) is None
+        for name in ("", "E", "e ", "\ud800"):
+            assert rig.journal.find(project, Lane.PRODUCT, name) is None
+
+    def test_transaction_ids_grow_with_the_index_whatever_the_clock_does(self, rig: Rig) -> None:
+        one, two = rig.new_project(), rig.new_project()
+        made: list[bytes] = []
+        for step_ms in (0, 0, 1, -1, -DAY_MS, 0, 2 * DAY_MS, 1, -1, -5 * DAY_MS):
+            rig.clock.now_ms += step_ms
+            drafts = [a_draft(one), a_draft(two), a_draft(one)]
+            made += [outcome.tx for outcome in stored(rig.journal.append(drafts))]
+            rig.reopen()
+        assert sorted(set(made)) == made
+        for project in (one, two):
+            log = [entry.leaf.tx for entry in whole_log(rig.journal, project)]
+            assert sorted(set(log)) == log
+
+    def test_the_first_index_of_a_moment_is_found_whatever_the_clock_did(self, rig: Rig) -> None:
+        project, other = rig.new_project(), rig.new_project()
+        for step_ms in (0, 0, 1, 10, 0, -3, -5_000, 4_000, 0, 7_000):
+            rig.clock.now_ms += step_ms
+            rig.journal.append([a_draft(other), a_draft(project), a_draft(project)])
+        times = [tx_time_ms(entry.leaf.tx) for entry in whole_log(rig.journal, project)]
+        assert sorted(times) == times
+        asked = {t + d for t in times for d in (-1, 0, 1)} | {-1, 0, 2**48 - 1, 2**48, 2**63}
+        for at_ms in sorted(asked):
+            first = next((i for i, t in enumerate(times) if t >= at_ms), len(times))
+            assert first == rig.journal.first_index_stored_at(project, at_ms), at_ms
+
+    def test_entries_are_stored_at_the_time_of_the_clock_while_it_runs(self, rig: Rig) -> None:
+        project = rig.new_project()
+        for n in range(5):
+            rig.clock.now_ms = NEW_YEAR_MS + 10 * n
+            rig.journal.append([a_draft(project)])
+        for n in range(5):
+            assert n == rig.journal.first_index_stored_at(project, NEW_YEAR_MS + 10 * n)
+            assert n + 1 == rig.journal.first_index_stored_at(project, NEW_YEAR_MS + 10 * n + 1)
+
+    # Leaves and salts
+
+    def test_leaf_and_commitments_are_recomputed_from_what_is_read(self, rig: Rig) -> None:
+        project = rig.new_project()
+        drafts = [
+            a_draft(project, payload=payload, record=record, kind=kind, received_at_ms=at_ms)
+            for kind in Kind
+            for at_ms, payload, record in (
+                (0, b"", b"{}"),
+                (NEW_YEAR_MS, b'{"a": 1 }', b'{"event":"x"}'),
+                (2**48, bytes(range(256)), b'{"event":"\xc3\xa9"}'),
+                (2**63 - 1, b"x" * (1 << 20), b'{"event":"' + b"y" * 5_000 + b'"}'),
+            )
+        ]
+        outcomes = stored(rig.journal.append(drafts))
+        entries = whole_log(rig.journal, project)
+        for entry, draft, outcome in zip(entries, drafts, outcomes, strict=True):
+            assert_holds(entry, draft, outcome)
+
+    def test_no_salt_is_ever_used_twice(self, rig: Rig) -> None:
+        project = rig.new_project()
+        for _ in range(3):
+            rig.journal.append([a_draft(project)] * 100)
+        rig.reopen()
+        rig.journal.append([a_draft(project)] * 100)
+        salts = [
+            s for e in whole_log(rig.journal, project) for s in (e.payload_salt, e.record_salt)
+        ]
+        assert 800 == len(set(salts))
+        assert {leaf.SALT_SIZE} == {len(salt) for salt in salts if salt is not None}
+
+    # Erasure
+
+    def test_an_erased_entry_keeps_its_place_and_its_ids_and_loses_its_content(
+        self, rig: Rig
+    ) -> None:
+        project = rig.new_project()
+        drafts = numbered(project, 3)
+        outcomes = stored(rig.journal.append(drafts))
+        (_, before, _) = whole_log(rig.journal, project)
+
+        rig.erase(project, 1)
+
+        for entry in (
+            whole_log(rig.journal, project)[1],
+            rig.journal.find(project, Lane.PRODUCT, "e1"),
+            rig.journal.find_tx(project, outcomes[1].tx),
+        ):
+            assert (
+                Entry(project, 1, before.leaf_entry, before.leaf, None, None, None, None) == entry
+            )
+        for index in (0, 2):
+            entry = whole_log(rig.journal, project)[index]
+            assert_holds(entry, drafts[index], outcomes[index])
+
+    @pytest.mark.parametrize("new_entry_on_conflict", [False, True])
+    def test_a_late_resend_of_an_erased_event_brings_nothing_back(
+        self, rig: Rig, new_entry_on_conflict: bool
+    ) -> None:
+        project = rig.new_project()
+        draft = a_draft(project, "e", new_entry_on_conflict=new_entry_on_conflict)
+        (first,) = stored(rig.journal.append([draft]))
+        rig.erase(project, first.index)
+
+        (outcome,) = rig.journal.append([draft])
+
+        assert Duplicate(first.index, first.tx, same_content=None) == outcome
+        assert 1 == rig.journal.next_index(project)
+
+    # Cursors
+
+    def test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put(self, rig: Rig) -> None:
+        one, two = rig.new_project(), rig.new_project()
+        assert 0 == rig.journal.cursor("loader", one)
+        rig.journal.append(numbered(one, 5))
+
+        rig.journal.move_cursor("loader", one, 3)
+
+        expected = {("loader", one): 3, ("loader", two): 0, ("sealer", one): 0, ("sealer", two): 0}
+        assert expected == {key: rig.journal.cursor(*key) for key in expected}
+        rig.journal.move_cursor("sealer", one, 1)
+        rig.journal.move_cursor("loader", two, 9)
+        rig.journal.move_cursor("loader", one, 4)
+        rig.reopen()
+        expected = {("loader", one): 4, ("loader", two): 9, ("sealer", one): 1, ("sealer", two): 0}
+        assert expected == {key: rig.journal.cursor(*key) for key in expected}
+
+    def test_appending_moves_no_cursor(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.move_cursor("loader", project, 0)
+        rig.journal.append(numbered(project, 5))
+        assert 0 == rig.journal.cursor("loader", project)
+
+    def test_a_cursor_that_could_not_be_moved_is_where_it_was(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.move_cursor("loader", project, 3)
+        rig.disk.writes_left = 0
+        with pytest.raises(JournalUnwritable):
+            rig.journal.move_cursor("loader", project, 4)
+        rig.disk.writes_left = None
+        assert 3 == rig.journal.cursor("loader", project)
+        rig.reopen()
+        assert 3 == rig.journal.cursor("loader", project)
+
+    # Threads
+
+    def test_readers_see_whole_appends_while_a_writer_adds(self, rig: Rig) -> None:
+        project, size, rounds = rig.new_project(), 7, 60
+        done = threading.Event()
+
+        def look() -> int:
+            seen, looks, is_last = 0, 0, False
+            while not is_last:
+                is_last = done.is_set()
+                count = rig.journal.next_index(project)
+                assert 0 == count % size
+                assert seen <= count
+                seen, first = count, max(0, count - size)
+                entries = rig.journal.read(project, first, seen)
+                assert list(range(first, seen)) == [entry.index for entry in entries]
+                for entry in entries[-1:]:
+                    assert entry == rig.journal.find_tx(project, entry.leaf.tx)
+                    found = rig.journal.find(project, Lane.PRODUCT, f"{seen // size - 1}-6")
+                    assert entry == found
+                looks += 1
+            assert size * rounds == seen
+            return looks
+
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(look) for _ in range(3)]
+            try:
+                for n in range(rounds):
+                    stored(rig.journal.append(numbered(project, size, prefix=f"{n}-")))
+            finally:
+                done.set()
+            assert all(reader.result(30) > 0 for reader in readers)
+
+    def test_writers_on_many_threads_share_one_contiguous_log(self, rig: Rig) -> None:
+        project, ids = rig.new_project(), [f"id{n}" for n in range(60)]
+
+        def write(turn: int) -> list[Outcome]:
+            mine = ids[turn * 10 :] + ids[: turn * 10]
+            return [rig.journal.append([a_draft(project, client_id)])[0] for client_id in mine]
+
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = [o for part in pool.map(write, range(4)) for o in part]
+
+        made = [o.index for o in outcomes if isinstance(o, Stored)]
+        assert list(range(len(ids))) == sorted(made)
+        assert 3 * len(ids) == sum(isinstance(o, Duplicate) for o in outcomes)
+        log = whole_log(rig.journal, project)
+        assert sorted({e.leaf.tx for e in log}) == [e.leaf.tx for e in log]
+
+    # What survives
+
+    def test_everything_is_there_after_a_restart(self, rig: Rig) -> None:
+        one, two = rig.new_project(), rig.new_project()
+        rig.journal.append(numbered(one, 30) + numbered(two, 3))
+        rig.journal.append([_beside(one, b"1"), _beside(one, b"2")])
+        rig.erase(one, 4)
+        rig.journal.move_cursor("loader", one, 12)
+        before = [whole_log(rig.journal, project) for project in (one, two)]
+
+        rig.reopen()
+
+        assert before == [whole_log(rig.journal, project) for project in (one, two)]
+        assert 12 == rig.journal.cursor("loader", one)
+        assert {Duplicate} == {type(o) for o in rig.journal.append(numbered(one, 30))}
+        (next_one,) = stored(rig.journal.append([a_draft(one)]))
+        assert 32 == next_one.index
+
+    def test_what_was_answered_survives_a_power_cut_at_once(self, rig: Rig) -> None:
+        project = rig.new_project()
+        for n in range(5):
+            drafts = numbered(project, 3, prefix=f"{n}-")
+            outcomes = stored(rig.journal.append(drafts))
+            rig.journal.move_cursor("loader", project, 3 * n)
+
+            rig.lose_power()
+
+            assert 3 * n == rig.journal.cursor("loader", project)
+            entries = whole_log(rig.journal, project)
+            assert 3 * (n + 1) == len(entries)
+            for entry, draft, outcome in zip(entries[-3:], drafts, outcomes, strict=True):
+                assert_holds(entry, draft, outcome)
+
+    @pytest.mark.parametrize("writes", [0, 1, 2, 3, 10])
+    def test_an_append_that_fails_half_way_adds_all_or_nothing(self, rig: Rig, writes: int) -> None:
+        project = rig.new_project()
+        kept = stored(rig.journal.append(numbered(project, 2, prefix="kept")))
+        drafts = numbered(project, 400)
+
+        rig.disk.writes_left = writes
+        with pytest.raises(JournalUnwritable):
+            rig.journal.append(drafts)
+        rig.disk.writes_left = None
+
+        for _ in range(2):
+            assert rig.journal.next_index(project) in (2, 402)
+            rig.reopen()
+        outcomes = rig.journal.append(drafts)
+        indexes = [o.index for o in outcomes if not isinstance(o, OverLimit)]
+        assert list(range(2, 402)) == indexes
+        assert 402 == rig.journal.next_index(project)
+        assert [o.tx for o in kept] == [e.leaf.tx for e in rig.journal.read(project, 0, 2)]
+
+    def test_a_failed_append_uses_nothing_of_the_month(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.disk.writes_left = 1
+        with pytest.raises(JournalUnwritable):
+            rig.journal.append(_limited(project, range(400), 400))
+        rig.disk.writes_left = None
+        rig.reopen()
+        outcomes = rig.journal.append(_limited(project, range(401), 400))
+        assert 400 == rig.journal.next_index(project)
+        assert OverLimit() == outcomes[-1]
+
+    def test_after_a_failed_sync_nothing_is_stored_until_the_restart(self, rig: Rig) -> None:
+        project = rig.new_project()
+        stored(rig.journal.append([a_draft(project, "before")]))
+        rig.disk.sync_fails = True
+        with pytest.raises(JournalUnwritable):
+            rig.journal.append([a_draft(project, "x"), a_draft(project, "y")])
+        rig.disk.sync_fails = False
+
+        with pytest.raises(JournalUnwritable):
+            rig.journal.append([a_draft(project, "later")])
+        with pytest.raises(JournalUnwritable):
+            rig.journal.move_cursor("loader", project, 1)
+        assert 1 == rig.journal.next_index(project)
+
+        rig.reopen()
+        assert 0 == rig.journal.cursor("loader", project)
+        assert rig.journal.next_index(project) in (1, 3)
+        assert rig.journal.find(project, Lane.PRODUCT, "later") is None
+        names = ["before", "x", "y", "later"]
+        outcomes = rig.journal.append([a_draft(project, name) for name in names])
+        assert [0, 1, 2, 3] == [o.index for o in outcomes if not isinstance(o, OverLimit)]
+
+    # All of it at once
+
+    def test_whatever_is_appended_it_agrees_with_a_simple_model(self, make_rig: MakeRig) -> None:
+        from tests.journal.model import machine_for
+
+        run_state_machine_as_test(machine_for(make_rig), settings=MODEL_SETTINGS)
+
+    @pytest.mark.slow
+    def test_it_agrees_with_the_model_at_length(self, make_rig: MakeRig) -> None:
+        from tests.journal.model import machine_for
+
+        long = settings(MODEL_SETTINGS, max_examples=1_000, stateful_step_count=50)
+        run_state_machine_as_test(machine_for(make_rig), settings=long)
+
+
+def _audit(project_id: int, client_id: str, meta: str) -> Draft:
+    record = b'{"idempotency_key":"%s","meta":%s}' % (client_id.encode(), meta.encode())
+    return a_draft(project_id, client_id, record=record, kind=Kind.AUDIT, lane=Lane.AUDIT)
+
+
+def _beside(project_id: int, payload: bytes, *, monthly_limit: int | None = None) -> Draft:
+    return a_draft(
+        project_id,
+        "0123",
+        payload=payload,
+        kind=Kind.AUDIT,
+        lane=Lane.AUDIT,
+        new_entry_on_conflict=True,
+        monthly_limit=monthly_limit,
+    )
+
+
+def _limited(project_id: int, numbers: Iterable[int], limit: int) -> list[Draft]:
+    return [a_draft(project_id, f"m{n}", monthly_limit=limit) for n in numbers]

@@ -1,0 +1,58 @@
+"""The SQLite journal on the contract's test bench."""
+
+import itertools
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from indelible.journal.database import Database
+from indelible.journal.registry import Registry
+from indelible.journal.sqlite import SqliteJournal
+from tests.journal.contract import NEW_YEAR_MS, ManualClock
+from tests.journal.disk import FaultyDisk
+
+
+class SqliteRig:
+    """`tests.journal.contract.Rig` for `SqliteJournal`, or a subclass that breaks a promise."""
+
+    def __init__(self, folder: Path, *, kind: type[SqliteJournal] = SqliteJournal) -> None:
+        self.clock = ManualClock(NEW_YEAR_MS)
+        self.disk = FaultyDisk()
+        self.folder = folder
+        self._kind = kind
+        self._names = itertools.count()
+        self._open()
+
+    def new_project(self) -> int:
+        return Registry(self.journal, clock=self.clock).create_project(f"p{next(self._names)}").id
+
+    def reopen(self) -> None:
+        self.journal.close()
+        self._open()
+
+    def lose_power(self) -> None:
+        after = self.folder.with_name(f"after-{uuid.uuid4()}")
+        self.disk.cut_power(self.folder, after)
+        self.journal.close()
+        self.folder = after
+        self._open()
+
+    def erase(self, project_id: int, index: int) -> None:
+        with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE event SET salts = NULL, record = NULL, payload = NULL WHERE id = ?",
+                (project_id << 40 | index,),
+            )
+
+    def close(self) -> None:
+        self.disk.writes_left = None
+        self.disk.sync_fails = False
+        self.journal.close()
+        self.disk.unregister()
+
+    def _open(self) -> None:
+        self.database = Database(self.folder / "journal.db", vfs=self.disk.name)
+        self.journal = self._kind(self.database, clock=self.clock)
+
+
+MakeRigOf = Callable[[type[SqliteJournal]], SqliteRig]

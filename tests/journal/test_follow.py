@@ -1,0 +1,385 @@
+"""The follower loop: every entry at least once, in order, and a cursor that never runs ahead."""
+
+import itertools
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indelible.errors import JournalUnwritable
+from indelible.journal.contract import Entry
+from indelible.journal.follow import Follower
+from indelible.journal.sqlite import SqliteJournal
+from indelible.metrics import REGISTRY
+from tests.journal.contract import numbered
+from tests.journal.rig import MakeRigOf, SqliteRig
+
+LARGEST_BATCH = 1_000
+
+
+class HandlerFailed(Exception):
+    """What the far side of a handler does now and then."""
+
+
+class Recorder:
+    """A handler that notes the indexes that it was given, and fails when it is told to.
+
+    `taken` has those of the batches that it handled, `offered` also those that it failed on.
+    `before` is called with each batch and may raise.
+    """
+
+    def __init__(self, name: str = "recorder") -> None:
+        self.name = name
+        self.taken: defaultdict[int, list[int]] = defaultdict(list)
+        self.offered: list[tuple[int, list[int]]] = []
+        self.before: Callable[[int, list[int]], None] = lambda _project, _indexes: None
+
+    def handle(self, project_id: int, entries: Sequence[Entry]) -> None:
+        assert 1 <= len(entries) <= LARGEST_BATCH
+        assert {project_id} == {entry.project_id for entry in entries}
+        indexes = [entry.index for entry in entries]
+        assert list(range(indexes[0], indexes[-1] + 1)) == indexes
+        self.offered.append((project_id, indexes))
+        self.before(project_id, indexes)
+        self.taken[project_id] += indexes
+
+
+def follower(
+    rig: SqliteRig, handler: Recorder, projects: Callable[[], Iterable[int]] | list[int]
+) -> Follower:
+    """A follower of these projects, as the server wires one."""
+
+    def wait(seen: int) -> int:
+        return rig.database.wait_for_commit(seen, timeout_s=1.0)
+
+    asked = (lambda: projects) if isinstance(projects, list) else projects
+    return Follower(rig.journal, handler, projects=asked, wait=wait)
+
+
+@contextmanager
+def running(what: Follower) -> Iterator[Follower]:
+    what.start()
+    try:
+        yield what
+    finally:
+        what.stop()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.002)
+
+
+def failing(times: int) -> Callable[[int, list[int]], None]:
+    """Raises the first `times` times."""
+    left = itertools.count(times, -1)
+
+    def fail(_project: int, _indexes: list[int]) -> None:
+        if next(left) > 0:
+            raise HandlerFailed
+
+    return fail
+
+
+def test_every_entry_of_every_project_is_handled_once_while_nothing_fails(
+    sqlite: SqliteRig,
+) -> None:
+    projects = [sqlite.new_project() for _ in range(3)]
+    counts = [2_500, 0, 3]
+    for project, count in zip(projects, counts, strict=True):
+        sqlite.journal.append(numbered(project, count))
+    recorder = Recorder()
+    one = follower(sqlite, recorder, projects)
+    assert 2_503 == one.lag()
+
+    one.catch_up()
+    one.catch_up()
+
+    assert 0 == one.lag()
+    for project, count in zip(projects, counts, strict=True):
+        assert list(range(count)) == recorder.taken[project]
+        assert count == sqlite.journal.cursor("recorder", project)
+
+
+def test_an_entry_is_handled_again_until_the_handler_takes_it(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 5))
+    recorder = Recorder()
+    recorder.before = failing(2)
+    one = follower(sqlite, recorder, [project])
+
+    for _ in range(2):
+        with pytest.raises(HandlerFailed):
+            one.catch_up()
+        assert 0 == sqlite.journal.cursor("recorder", project)
+        assert 5 == one.lag()
+    sqlite.journal.append(numbered(project, 2, prefix="later"))
+    one.catch_up()
+
+    assert [[0, 1, 2, 3, 4]] * 2 == [indexes for _, indexes in recorder.offered[:2]]
+    assert list(range(7)) == recorder.taken[project]
+
+
+def test_a_failure_in_a_later_batch_keeps_what_earlier_ones_did(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 2_500))
+    recorder = Recorder()
+
+    def fail_at_the_second(_project: int, indexes: list[int]) -> None:
+        if indexes[0] >= LARGEST_BATCH:
+            raise HandlerFailed
+
+    recorder.before = fail_at_the_second
+    with pytest.raises(HandlerFailed):
+        follower(sqlite, recorder, [project]).catch_up()
+
+    assert len(recorder.taken[project]) == sqlite.journal.cursor("recorder", project)
+    assert 0 < sqlite.journal.cursor("recorder", project) < 2_500
+
+
+def test_after_a_restart_a_follower_goes_on_where_its_cursor_was(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 5))
+    first = Recorder()
+    follower(sqlite, first, [project]).catch_up()
+    sqlite.journal.append(numbered(project, 3, prefix="later"))
+
+    sqlite.lose_power()
+
+    second, stranger = Recorder(), Recorder(name="stranger")
+    assert 3 == follower(sqlite, second, [project]).lag()
+    follower(sqlite, second, [project]).catch_up()
+    follower(sqlite, stranger, [project]).catch_up()
+    assert [0, 1, 2, 3, 4] == first.taken[project]
+    assert [5, 6, 7] == second.taken[project]
+    assert list(range(8)) == stranger.taken[project]
+
+
+def test_a_crash_between_handling_and_moving_the_cursor_hands_the_batch_over_again(
+    sqlite: SqliteRig,
+) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 5))
+    recorder = Recorder()
+    sqlite.disk.writes_left = 0
+    with pytest.raises(JournalUnwritable):
+        follower(sqlite, recorder, [project]).catch_up()
+    sqlite.disk.writes_left = None
+    assert [0, 1, 2, 3, 4] == recorder.taken[project]
+
+    sqlite.reopen()
+    follower(sqlite, recorder, [project]).catch_up()
+
+    assert [0, 1, 2, 3, 4] * 2 == recorder.taken[project]
+    assert 5 == sqlite.journal.cursor("recorder", project)
+
+
+Step = tuple[str, int]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 40)),
+        st.tuples(st.just("append"), st.just(1_200)),
+        st.tuples(st.just("catch up, failing at call"), st.integers(0, 3)),
+        st.tuples(st.just("catch up, disk full at call"), st.integers(0, 3)),
+        st.tuples(st.just("restart"), st.just(0)),
+        st.tuples(st.just("power cut"), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps)
+def test_the_cursor_never_passes_an_entry_that_was_not_handled(
+    make_rig_of: MakeRigOf, steps: list[Step]
+) -> None:
+    rig = make_rig_of(SqliteJournal)
+    projects = [rig.new_project(), rig.new_project()]
+    recorder = Recorder()
+    for turn, (what, number) in enumerate(steps):
+        one = follower(rig, recorder, projects)
+        match what:
+            case "append":
+                rig.journal.append(numbered(projects[turn % 2], number, prefix=f"{turn}-"))
+            case "restart":
+                rig.reopen()
+            case "power cut":
+                rig.lose_power()
+            case _:
+                _catch_up_with_a_fault(rig, one, recorder, what, number)
+        for project in projects:
+            handled = set(recorder.taken[project])
+            assert set(range(rig.journal.cursor("recorder", project))) <= handled
+
+    follower(rig, recorder, projects).catch_up()
+
+    for project in projects:
+        count = rig.journal.next_index(project)
+        assert count == rig.journal.cursor("recorder", project)
+        # An idempotent handler saw the log: first sightings come in order, and none is missing.
+        assert list(range(count)) == list(dict.fromkeys(recorder.taken[project]))
+
+
+def _catch_up_with_a_fault(
+    rig: SqliteRig, one: Follower, recorder: Recorder, what: str, at_call: int
+) -> None:
+    calls = itertools.count()
+
+    def fault(_project: int, _indexes: list[int]) -> None:
+        if next(calls) == at_call:
+            if "disk" not in what:
+                raise HandlerFailed
+            rig.disk.writes_left = 0
+
+    recorder.before = fault
+    try:
+        one.catch_up()
+    except (HandlerFailed, JournalUnwritable):
+        pass
+    finally:
+        recorder.before = lambda _project, _indexes: None
+        rig.disk.writes_left = None
+
+
+def test_a_running_follower_sees_what_is_added_and_projects_made_later(sqlite: SqliteRig) -> None:
+    projects = [sqlite.new_project()]
+    recorder = Recorder()
+    with running(follower(sqlite, recorder, lambda: list(projects))) as one:
+        for n in range(20):
+            sqlite.journal.append(numbered(projects[0], 3, prefix=f"{n}-"))
+        projects.append(sqlite.new_project())
+        sqlite.journal.append(numbered(projects[1], 4))
+        until(lambda: one.lag() == 0, "the follower did not catch up")
+    assert list(range(60)) == recorder.taken[projects[0]]
+    assert list(range(4)) == recorder.taken[projects[1]]
+
+
+def test_a_new_event_is_handled_at_once(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    recorder = Recorder()
+    with running(follower(sqlite, recorder, [project])) as one:
+        sqlite.journal.append(numbered(project, 1))
+        until(lambda: one.lag() == 0, "the first event was not handled")
+        time.sleep(0.1)  # it waits now; without a signal it would do so for a second
+        began = time.monotonic()
+        sqlite.journal.append(numbered(project, 1, prefix="second"))
+        until(lambda: one.lag() == 0, "the second event was not handled")
+        assert time.monotonic() - began < 0.7
+
+
+def test_an_idle_follower_rests(sqlite: SqliteRig) -> None:
+    project, rounds = sqlite.new_project(), itertools.count()
+    sqlite.journal.append(numbered(project, 3))
+    recorder = Recorder()
+
+    def projects() -> list[int]:
+        next(rounds)
+        return [project]
+
+    with running(follower(sqlite, recorder, projects)):
+        until(lambda: len(recorder.taken[project]) == 3, "nothing was handled")
+        time.sleep(0.5)
+    assert next(rounds) < 6
+
+
+def test_a_handler_that_fails_is_called_again_after_a_pause_and_counted(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 3))
+    recorder = Recorder(name="stumbling")
+    recorder.before = failing(1)
+    began = time.monotonic()
+    with running(follower(sqlite, recorder, [project])) as one:
+        until(lambda: one.lag() == 0, "the follower gave up")
+    assert time.monotonic() - began >= 0.9
+    assert [[0, 1, 2]] * 2 == [indexes for _, indexes in recorder.offered]
+    failures = REGISTRY.get_sample_value(
+        "indelible_follower_failures_total", {"follower": "stumbling"}
+    )
+    assert 1.0 == failures
+    assert ["follower stumbling: HandlerFailed; again in 1 s"] == caplog.messages
+
+
+def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: SqliteRig) -> None:
+    projects = [sqlite.new_project(), sqlite.new_project()]
+    sqlite.journal.append(numbered(projects[0], 2_500) + numbered(projects[1], 5))
+    recorder = Recorder()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(_project: int, _indexes: list[int]) -> None:
+        inside.set()
+        assert go_on.wait(20)
+
+    recorder.before = hold
+    one = follower(sqlite, recorder, projects)
+    one.start()
+    assert inside.wait(20)
+    stopping = threading.Thread(target=one.stop)
+    stopping.start()
+    stopping.join(0.05)
+    assert stopping.is_alive()
+    go_on.set()
+    stopping.join(20)
+
+    assert not stopping.is_alive()
+    assert 1 == len(recorder.offered)
+    handled = len(recorder.taken[projects[0]])
+    assert handled == sqlite.journal.cursor("recorder", projects[0])
+    assert 0 == sqlite.journal.cursor("recorder", projects[1])
+
+    recorder.before = lambda _project, _indexes: None
+    follower(sqlite, recorder, projects).catch_up()
+    assert list(range(2_500)) == recorder.taken[projects[0]]
+    assert list(range(5)) == recorder.taken[projects[1]]
+
+
+def test_stopping_does_not_wait_for_the_pause_after_a_failure(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 1))
+    recorder = Recorder(name="hopeless")
+    recorder.before = failing(10**6)
+    with running(follower(sqlite, recorder, [project])):
+        until(lambda: recorder.offered != [], "the handler was not called")
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.7
+    assert 0 == sqlite.journal.cursor("hopeless", project)
+
+
+def test_followers_have_cursors_of_their_own(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 50))
+    stuck, quick = Recorder(name="stuck"), Recorder(name="quick")
+    stuck.before = failing(10**6)
+    one, two = (follower(sqlite, recorder, [project]) for recorder in (stuck, quick))
+    with running(one), running(two):
+        until(lambda: two.lag() == 0, "one follower held up another")
+        assert 50 == one.lag()
+    assert list(range(50)) == quick.taken[project]
+
+
+def test_an_entry_that_one_project_cannot_hand_over_holds_up_no_other_project(
+    sqlite: SqliteRig,
+) -> None:
+    stuck, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(stuck, 1) + numbered(well, 3))
+    recorder = Recorder()
+
+    def fail_for_one(project: int, _indexes: list[int]) -> None:
+        if project == stuck:
+            raise HandlerFailed
+
+    recorder.before = fail_for_one
+    with pytest.raises(HandlerFailed):
+        follower(sqlite, recorder, [stuck, well]).catch_up()
+    assert [0, 1, 2] == recorder.taken[well]
+    assert 0 == sqlite.journal.cursor("recorder", stuck)

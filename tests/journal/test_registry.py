@@ -1,0 +1,435 @@
+"""Projects and keys: secrets in no file, windows of rotation, and every change in the log."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from indelible.errors import AlreadyExists, InvalidParameter, JournalUnwritable, NotFound
+from indelible.event import Kind
+from indelible.journal.contract import Stored
+from indelible.journal.registry import Key, Project, Registry, Role
+from indelible.journal.sqlite import SqliteJournal
+from indelible.network import parse_networks
+from tests.journal.contract import DAY_MS, NEW_YEAR_MS, a_draft, numbered, whole_log
+from tests.journal.rig import MakeRigOf, SqliteRig
+
+HOUR_MS = 60 * 60 * 1000
+A, B = "ind_adm_first-secret-0001", "ind_adm_second-secret-0002"
+
+
+def open_registry(rig: SqliteRig) -> Registry:
+    return Registry(rig.journal, clock=rig.clock)
+
+
+@pytest.fixture
+def registry(sqlite: SqliteRig) -> Registry:
+    return open_registry(sqlite)
+
+
+@pytest.fixture
+def project(registry: Registry) -> Project:
+    return registry.create_project("default")
+
+
+def administration(rig: SqliteRig, project: Project) -> list[tuple[str, dict[str, Any]]]:
+    """The administration events of the project's log: name and facts."""
+    events = []
+    for entry in whole_log(rig.journal, project.id):
+        if entry.leaf.kind is Kind.ADMINISTRATION:
+            assert entry.record is not None
+            assert entry.payload is not None
+            events.append((json.loads(entry.record)["event"], json.loads(entry.payload)))
+    return events
+
+
+def valid_secrets(rig: SqliteRig, secrets: Iterable[str]) -> list[str]:
+    """Those of `secrets` that open something now, by a registry that reads the file anew."""
+    keys = open_registry(rig).snapshot.keys
+    return [
+        secret
+        for secret in secrets
+        if (key := keys.get(hashlib.sha256(secret.encode()).digest())) is not None
+        and key.is_valid(rig.clock())
+    ]
+
+
+def bytes_under(folder: Path) -> bytes:
+    return b"\x00".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+# Secrets
+
+
+def test_no_file_holds_a_secret(sqlite: SqliteRig, registry: Registry, project: Project) -> None:
+    fixed = "iml_live_fixed-by-the-environment"
+    made = [
+        registry.create_key(Role.APPLICATION, project, label="shop"),
+        registry.create_key(Role.ADMIN, None),
+        registry.create_key(Role.APPLICATION, project, secret=fixed),
+    ]
+    made.append(registry.rotate_key(made[0].key.id))
+    made.append(registry.rotate_key(made[1].key.id))
+    registry.revoke_key(made[3].key.id)
+    token = registry.create_key(Role.TOKEN, project).secret
+
+    files = bytes_under(sqlite.folder)  # the WAL among them
+    sqlite.reopen()  # folds the WAL into the file
+    files += bytes_under(sqlite.folder)
+
+    # The token is public and kept: proof that this search would find a secret.
+    assert token.encode() in files
+    for new in made:
+        assert new.secret.encode() not in files
+        assert new.secret[len(new.key.prefix) :].encode() not in files
+        assert new.secret.startswith(new.key.prefix)
+        assert len(new.secret) - len(new.key.prefix) >= 20
+        assert hashlib.sha256(new.secret.encode()).digest() in files
+
+
+def test_secrets_are_long_random_and_named_after_what_they_open(
+    registry: Registry, project: Project
+) -> None:
+    trial = registry.create_project("trial", kind="test")
+    for role, owner, prefix in (
+        (Role.TOKEN, project, "ind_pub_"),
+        (Role.APPLICATION, project, "iml_live_"),
+        (Role.APPLICATION, trial, "iml_test_"),
+        (Role.ADMIN, None, "ind_adm_"),
+    ):
+        secrets = [registry.create_key(role, owner).secret for _ in range(3)]
+        assert 3 == len(set(secrets))
+        for secret in secrets:
+            assert secret.startswith(prefix)
+            assert len(secret) - len(prefix) >= 32
+
+
+def test_a_token_or_application_key_has_a_project_and_an_admin_key_none(
+    registry: Registry, project: Project
+) -> None:
+    for role, owner in ((Role.TOKEN, None), (Role.APPLICATION, None), (Role.ADMIN, project)):
+        with pytest.raises(InvalidParameter):
+            registry.create_key(role, owner)
+    assert [] == registry.all_keys()
+
+
+def test_a_secret_that_was_ever_used_is_not_taken_again(
+    registry: Registry, project: Project
+) -> None:
+    key = registry.create_key(Role.APPLICATION, project, secret=A).key
+    with pytest.raises(AlreadyExists):
+        registry.create_key(Role.ADMIN, None, secret=A)
+    registry.revoke_key(key.id)
+    with pytest.raises(AlreadyExists):
+        registry.create_key(Role.APPLICATION, project, secret=A)
+
+
+# Rotation
+
+
+def test_both_keys_are_valid_during_the_window_of_a_rotation_and_then_the_new_one(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    old = registry.create_key(Role.APPLICATION, project)
+    new = registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
+    both = [old.secret, new.secret]
+
+    assert both == valid_secrets(sqlite, both)
+    sqlite.clock.now_ms += HOUR_MS - 1
+    assert both == valid_secrets(sqlite, both)
+    sqlite.clock.now_ms += 1
+    assert [new.secret] == valid_secrets(sqlite, both)
+    sqlite.reopen()
+    assert [new.secret] == valid_secrets(sqlite, both)
+    with pytest.raises(NotFound):
+        registry.rotate_key(old.key.id)
+    with pytest.raises(NotFound):
+        registry.revoke_key(old.key.id)
+
+
+def test_the_window_is_a_day_unless_another_is_asked_for(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    old = registry.create_key(Role.APPLICATION, project)
+    new = registry.rotate_key(old.key.id)
+    sqlite.clock.now_ms += DAY_MS - 1
+    assert [old.secret, new.secret] == valid_secrets(sqlite, [old.secret, new.secret])
+    sqlite.clock.now_ms += 1
+    assert [new.secret] == valid_secrets(sqlite, [old.secret, new.secret])
+
+
+def test_a_rotation_without_a_window_ends_the_old_key_at_once(
+    sqlite: SqliteRig, registry: Registry
+) -> None:
+    registry.create_project("default")
+    old = registry.create_key(Role.ADMIN, None)
+    new = registry.rotate_key(old.key.id, grace_ms=0)
+    assert [new.secret] == valid_secrets(sqlite, [old.secret, new.secret])
+
+
+def test_rotating_again_never_lengthens_the_window(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    old = registry.create_key(Role.APPLICATION, project)
+    registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
+    registry.rotate_key(old.key.id, grace_ms=DAY_MS)
+    sqlite.clock.now_ms += HOUR_MS
+    assert [] == valid_secrets(sqlite, [old.secret])
+
+
+def test_a_successor_has_the_rights_of_the_old_key(registry: Registry, project: Project) -> None:
+    networks = parse_networks("10.0.0.0/8")
+    old = registry.create_key(Role.APPLICATION, project, label="shop", networks=networks).key
+    new = registry.rotate_key(old.id).key
+
+    def rights(key: Key) -> tuple[object, ...]:
+        return key.role, key.project, key.label, key.networks
+
+    assert rights(old) == rights(new)
+    assert old.id != new.id
+
+
+def test_a_revoked_key_opens_nothing_from_that_moment_on(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    key = registry.create_key(Role.APPLICATION, project)
+    registry.revoke_key(key.key.id)
+    assert [] == valid_secrets(sqlite, [key.secret])
+    with pytest.raises(NotFound):
+        registry.rotate_key(key.key.id)
+    with pytest.raises(NotFound):
+        registry.revoke_key("key_unknown")
+
+
+# Fixed keys
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.sampled_from([A, B, None]), min_size=1, max_size=6))
+def test_over_any_restarts_the_fixed_key_is_the_one_the_environment_named_last(
+    make_rig_of: MakeRigOf, starts: list[str | None]
+) -> None:
+    rig = make_rig_of(SqliteJournal)
+    open_registry(rig).create_project("default")
+    last = None
+    for given_key in starts:
+        if given_key is not None:
+            open_registry(rig).fix_key(Role.ADMIN, None, given_key)
+            last = given_key
+        rig.clock.now_ms += HOUR_MS
+        rig.reopen()
+        assert ([] if last is None else [last]) == valid_secrets(rig, [A, B])
+    assert len({s for s in starts if s}) == len(open_registry(rig).all_keys())
+
+
+@pytest.mark.parametrize(
+    ("role", "has_project"), [(Role.TOKEN, True), (Role.APPLICATION, True), (Role.ADMIN, False)]
+)
+def test_a_fixed_key_that_comes_back_is_valid_again_and_the_log_tells_it(
+    sqlite: SqliteRig, role: Role, has_project: bool
+) -> None:
+    project = open_registry(sqlite).create_project("default")
+    for secret in (A, B, A, A):
+        sqlite.reopen()
+        open_registry(sqlite).fix_key(role, project if has_project else None, secret)
+        assert [secret] == valid_secrets(sqlite, [A, B])
+    names = [name for name, _ in administration(sqlite, project)]
+    assert ["key.created", "key.revoked", "key.created", "key.revoked", "key.restored"] == names
+
+
+def test_fixing_a_key_leaves_those_of_other_roles_and_projects_alone(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    other = registry.create_project("other")
+    registry.fix_key(Role.APPLICATION, other, "iml_live_of-the-other-project")
+    registry.fix_key(Role.TOKEN, project, "token-of-the-project")
+    random = registry.create_key(Role.APPLICATION, project).secret
+    registry.fix_key(Role.APPLICATION, project, A)
+    registry.fix_key(Role.APPLICATION, project, B)
+    secrets = ["iml_live_of-the-other-project", "token-of-the-project", random, A, B]
+    assert [*secrets[:3], B] == valid_secrets(sqlite, secrets)
+
+
+def test_a_fixed_key_is_not_rotated_but_changed_where_it_is_fixed(
+    registry: Registry, project: Project
+) -> None:
+    key = registry.fix_key(Role.APPLICATION, project, A)
+    with pytest.raises(InvalidParameter):
+        registry.rotate_key(key.id)
+
+
+def test_one_secret_does_not_stand_for_two_roles(registry: Registry, project: Project) -> None:
+    registry.fix_key(Role.APPLICATION, project, A)
+    with pytest.raises(AlreadyExists):
+        registry.fix_key(Role.ADMIN, None, A)
+
+
+def test_a_random_key_that_the_environment_fixes_later_ends_when_another_takes_its_place(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    random = registry.create_key(Role.APPLICATION, project).secret
+    assert registry.fix_key(Role.APPLICATION, project, random).fixed
+    registry.fix_key(Role.APPLICATION, project, A)
+    assert [A] == valid_secrets(sqlite, [random, A])
+
+
+def test_a_key_that_the_environment_fixes_outlives_its_rotation(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    old = registry.create_key(Role.APPLICATION, project)
+    registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
+    registry.fix_key(Role.APPLICATION, project, old.secret)
+    sqlite.clock.now_ms += DAY_MS
+    assert [old.secret] == valid_secrets(sqlite, [old.secret])
+
+
+# Addresses
+
+
+def test_a_key_with_networks_opens_from_those_addresses_alone(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    networks = parse_networks("10.1.0.0/16, 2001:db8::/32, 192.0.2.7")
+    registry.create_key(Role.APPLICATION, project, networks=networks)
+    registry.create_key(Role.APPLICATION, project)
+    sqlite.reopen()
+
+    bound, free = sorted(open_registry(sqlite).all_keys(), key=lambda key: not key.networks)
+    assert networks == bound.networks
+    for address, allowed in (
+        ("10.1.255.255", True),
+        ("10.2.0.0", False),
+        ("192.0.2.7", True),
+        ("192.0.2.8", False),
+        ("2001:db8:ffff::1", True),
+        ("2001:db9::", False),
+        ("::1", False),
+    ):
+        assert allowed is bound.allows(ip_address(address)), address
+        assert free.allows(ip_address(address))
+    assert not bound.allows(None)
+    assert free.allows(None)
+
+
+# Projects
+
+
+def test_a_project_is_there_after_a_restart_as_it_was_made_and_changed(sqlite: SqliteRig) -> None:
+    registry = open_registry(sqlite)
+    registry.create_project("plain")
+    registry.create_project("rich", kind="test", monthly_limit=5, bot_policy="mark")
+    registry.change_project("rich", {"monthly_limit": None})
+    registry.change_project("plain", {"bot_policy": "off", "monthly_limit": 7})
+
+    sqlite.reopen()
+
+    registry = open_registry(sqlite)
+    rich, plain = registry.project("rich"), registry.project("plain")
+    assert ("test", None, "mark") == (rich.kind, rich.monthly_limit, rich.bot_policy)
+    assert ("live", 7, "off") == (plain.kind, plain.monthly_limit, plain.bot_policy)
+    assert NEW_YEAR_MS == plain.created_at_ms
+    changes = [("project.changed", {"bot_policy": "off", "monthly_limit": 7})]
+    assert changes == administration(sqlite, plain)
+    with pytest.raises(NotFound):
+        registry.project("unknown")
+    with pytest.raises(NotFound):
+        registry.change_project("unknown", {"monthly_limit": 1})
+
+
+def test_the_month_of_a_project_is_counted_without_administration(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    sqlite.journal.append(numbered(project.id, 3))
+    sqlite.journal.append(numbered(project.id, 3))
+    registry.create_key(Role.APPLICATION, project)
+    assert (3, 4) == (registry.events_this_month(project), registry.events_stored(project))
+    sqlite.clock.now_ms += 31 * DAY_MS
+    assert (0, 4) == (registry.events_this_month(project), registry.events_stored(project))
+
+
+def test_two_callers_who_make_the_same_project_at_once_do_not_stop_the_journal(
+    sqlite: SqliteRig,
+) -> None:
+    # Each has looked before the other wrote, as two threads of the server can.
+    one, two = open_registry(sqlite), open_registry(sqlite)
+    made = one.create_project("shop")
+    with pytest.raises(AlreadyExists):
+        two.create_project("shop")
+    assert sqlite.database.failure is None
+    assert [Stored] == [type(o) for o in sqlite.journal.append([a_draft(made.id)])]
+
+
+# Administration events
+
+
+def test_every_change_of_a_key_is_an_administration_event_without_its_secret(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    networks = parse_networks("10.0.0.0/8")
+    old = registry.create_key(Role.APPLICATION, project, label="shop", networks=networks)
+    new = registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
+    registry.revoke_key(new.key.id)
+    registry.create_key(Role.TOKEN, project, label="born with it", log=False)
+
+    facts = {"role": "application", "label": "shop", "networks": ["10.0.0.0/8"]}
+    assert [
+        ("key.created", {**facts, "key": old.key.id}),
+        (
+            "key.rotated",
+            {
+                **facts,
+                "key": new.key.id,
+                "replaces": old.key.id,
+                "old_expires_at_ms": NEW_YEAR_MS + HOUR_MS,
+            },
+        ),
+        ("key.revoked", {**facts, "key": new.key.id}),
+    ] == administration(sqlite, project)
+    log = b"".join(
+        (entry.payload or b"") + (entry.record or b"")
+        for entry in whole_log(sqlite.journal, project.id)
+    )
+    for secret in (old.secret, new.secret):
+        assert secret[9:].encode() not in log
+        assert hashlib.sha256(secret.encode()).hexdigest().encode() not in log
+
+
+def test_changes_of_admin_keys_stand_in_the_first_projects_log(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    other = registry.create_project("other")
+    key = registry.create_key(Role.ADMIN, None).key
+    registry.revoke_key(registry.rotate_key(key.id).key.id)
+    names = [name for name, _ in administration(sqlite, project)]
+    assert ["key.created", "key.rotated", "key.revoked"] == names
+    assert [] == administration(sqlite, other)
+
+
+def test_a_change_that_cannot_be_logged_does_not_happen(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    key = registry.create_key(Role.APPLICATION, project)
+    before = whole_log(sqlite.journal, project.id)
+    for change in (
+        lambda: registry.create_key(Role.ADMIN, None),
+        lambda: registry.rotate_key(key.key.id),
+        lambda: registry.revoke_key(key.key.id),
+        lambda: registry.change_project("default", {"monthly_limit": 1}),
+        lambda: registry.fix_key(Role.APPLICATION, project, A),
+    ):
+        sqlite.disk.writes_left = 1
+        with pytest.raises(JournalUnwritable):
+            change()
+        sqlite.disk.writes_left = None
+    for seen in (registry, open_registry(sqlite)):
+        assert [key.key] == seen.all_keys()
+        assert seen.project("default").monthly_limit is None
+    assert before == whole_log(sqlite.journal, project.id)

@@ -1,0 +1,305 @@
+"""The SQLite journal against the contract, and the contract against broken journals."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from msgspec.structs import replace
+
+from indelible.clock import Clock
+from indelible.errors import JournalUnwritable
+from indelible.event import Kind, Lane
+from indelible.journal.contract import Draft, Duplicate, Entry, Outcome, OverLimit, Stored
+from indelible.journal.database import Database
+from indelible.journal.sqlite import SqliteJournal
+from tests.journal.contract import (
+    MODEL_SETTINGS,
+    JournalContract,
+    MakeRig,
+    Rig,
+    a_draft,
+    numbered,
+)
+from tests.journal.model import machine_for
+from tests.journal.rig import MakeRigOf, SqliteRig
+
+
+class TestSqliteJournal(JournalContract):
+    """The contract, kept by SQLite."""
+
+
+def test_a_full_disk_stores_nothing_and_the_next_append_finds_room(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    project = rig.new_project()
+    for writes in (0, 1, 2, 5):
+        rig.disk.writes_left = writes
+        with pytest.raises(JournalUnwritable):
+            rig.journal.append(numbered(project, 400, prefix=f"{writes}-"))
+        rig.disk.writes_left = None
+        before = rig.journal.next_index(project)
+        assert [Stored] == [type(o) for o in rig.journal.append([a_draft(project)])]
+        assert before + 1 == rig.journal.next_index(project)
+    assert 4 == rig.journal.next_index(project)
+
+
+def test_the_client_id_is_nowhere_in_the_file(tmp_path: Path) -> None:
+    rig = SqliteRig(tmp_path)
+    project = rig.new_project()
+    rig.journal.append([a_draft(project, "customer-4711@example.com", payload=b"seen-payload")])
+    files = [path.read_bytes() for path in tmp_path.iterdir()]
+    rig.reopen()
+    files += [path.read_bytes() for path in tmp_path.iterdir()]
+    rig.close()
+    assert any(b"seen-payload" in content for content in files)
+    assert not any(b"customer-4711" in content for content in files)
+
+
+# Journals that break one promise each, and the test of the contract that must notice.
+
+
+class ReusesAnIndex(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        outcomes = super().append(drafts)
+        return [
+            replace(o, index=max(0, o.index - 1)) if isinstance(o, Stored) else o for o in outcomes
+        ]
+
+
+class CountsOverAllProjects(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append([replace(draft, project_id=1) for draft in drafts])
+
+
+class AnswersInReverse(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append(drafts)[::-1]
+
+
+class ForgetsDuplicatesWithinAnAppend(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        seen: set[str | None] = set()
+        fresh = []
+        for draft in drafts:
+            fresh.append(replace(draft, client_id=None) if draft.client_id in seen else draft)
+            seen.add(draft.client_id)
+        return super().append(fresh)
+
+
+class ForgetsDuplicatesOfEarlierAppends(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        turn = self.next_index(drafts[0].project_id) if drafts else 0
+        return super().append(
+            [replace(d, client_id=d.client_id and f"{d.client_id}{turn}") for d in drafts]
+        )
+
+
+class MixesLanes(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append([replace(draft, lane=Lane.PRODUCT) for draft in drafts])
+
+    def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
+        return super().find(project_id, Lane.PRODUCT, client_id)
+
+
+class IgnoresCase(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append(
+            [replace(d, client_id=d.client_id and d.client_id.lower()) for d in drafts]
+        )
+
+
+class CallsEveryDuplicateTheSame(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return [
+            replace(o, same_content=True) if isinstance(o, Duplicate) else o
+            for o in super().append(drafts)
+        ]
+
+
+class StoresEveryConflictAgain(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        outcomes = super().append([replace(d, new_entry_on_conflict=False) for d in drafts])
+        for place, (draft, outcome) in enumerate(zip(drafts, outcomes, strict=True)):
+            if draft.new_entry_on_conflict and isinstance(outcome, Duplicate):
+                (again,) = super().append([replace(draft, client_id=None)])
+                assert isinstance(again, Stored)
+                outcomes[place] = replace(again, conflict=True)
+        return outcomes
+
+
+class AllowsOneMore(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append(
+            [
+                replace(d, monthly_limit=None if d.monthly_limit is None else d.monthly_limit + 1)
+                for d in drafts
+            ]
+        )
+
+
+class CountsAdministration(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append([replace(d, kind=Kind.PRODUCT) for d in drafts])
+
+
+class NeverBeginsANewMonth(SqliteJournal):
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        started_ms = clock()
+        super().__init__(database, clock=lambda: started_ms)
+
+
+class ReadsOneTooMany(SqliteJournal):
+    def read(self, project_id: int, start: int, end: int) -> list[Entry]:
+        return super().read(project_id, start, end + 1)
+
+
+class FindsTransactionsOfEveryProject(SqliteJournal):
+    def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
+        return super().find_tx(project_id, tx) or super().find_tx(project_id - 1, tx)
+
+
+class TakesTheNearestTransaction(SqliteJournal):
+    def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
+        return next(
+            iter(self.read(project_id, self._first_index_from(project_id, tx), 10**6)), None
+        )
+
+
+class TrustsTheClock(SqliteJournal):
+    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
+        return super().first_index_stored_at(project_id, min(at_ms, self._clock()))
+
+
+class ForgetsTheLastTransaction(SqliteJournal):
+    def _last_tx(self) -> bytes | None:
+        return None
+
+
+class SwapsSalts(SqliteJournal):
+    def read(self, project_id: int, start: int, end: int) -> list[Entry]:
+        return [
+            replace(e, payload_salt=e.record_salt, record_salt=e.payload_salt)
+            for e in super().read(project_id, start, end)
+        ]
+
+
+class SaltsOnce(SqliteJournal):
+    def read(self, project_id: int, start: int, end: int) -> list[Entry]:
+        return [
+            replace(e, record_salt=e.payload_salt) for e in super().read(project_id, start, end)
+        ]
+
+
+class ForgetsErasedIds(SqliteJournal):
+    def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
+        entry = super().find(project_id, lane, client_id)
+        return None if entry is None or entry.payload is None else entry
+
+
+class MovesCursorsEarly(SqliteJournal):
+    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
+        super().move_cursor(name, project_id, next_index + 1)
+
+
+class SharesCursors(SqliteJournal):
+    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
+        super().move_cursor("everybody", project_id, next_index)
+
+    def cursor(self, name: str, project_id: int) -> int:
+        return super().cursor("everybody", project_id)
+
+
+class CommitsOneByOne(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return [outcome for draft in drafts for outcome in super(type(self), self).append([draft])]
+
+
+class NeverSyncs(SqliteJournal):
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        database._writer.execute("PRAGMA synchronous = OFF")
+        super().__init__(database, clock=clock)
+
+
+class TriesAgainAfterAFailedSync(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        self.database._failure = None
+        return super().append(drafts)
+
+
+class SwallowsFailures(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        try:
+            return super().append(drafts)
+        except JournalUnwritable:
+            return [OverLimit() for _ in drafts]
+
+
+Promise = Callable[[JournalContract, Rig], None]
+C = JournalContract
+
+BROKEN: list[tuple[type[SqliteJournal], Promise]] = [
+    (ReusesAnIndex, C.test_the_indexes_of_each_project_are_contiguous_from_0),
+    (CountsOverAllProjects, C.test_the_indexes_of_each_project_are_contiguous_from_0),
+    (AnswersInReverse, C.test_outcomes_come_in_the_order_of_the_drafts),
+    (
+        ForgetsDuplicatesWithinAnAppend,
+        C.test_a_client_id_that_stands_twice_in_one_append_is_stored_once,
+    ),
+    (ForgetsDuplicatesOfEarlierAppends, C.test_a_client_id_is_stored_once_however_often_it_is_sent),
+    (MixesLanes, C.test_the_lanes_never_collide),
+    (IgnoresCase, C.test_client_ids_are_compared_to_the_letter),
+    (CallsEveryDuplicateTheSame, C.test_a_duplicate_says_whether_its_content_is_that_of_the_first),
+    (StoresEveryConflictAgain, C.test_two_that_collide_within_one_append_are_both_stored),
+    (AllowsOneMore, C.test_the_monthly_limit_is_exact_over_many_appends_and_a_restart),
+    (CountsAdministration, C.test_only_product_and_audit_events_are_counted),
+    (NeverBeginsANewMonth, C.test_each_month_begins_with_nothing_used),
+    (ReadsOneTooMany, C.test_a_range_is_half_open_and_may_reach_beyond_the_log),
+    (
+        FindsTransactionsOfEveryProject,
+        C.test_each_entry_is_found_by_its_client_id_and_by_its_transaction_id,
+    ),
+    (TakesTheNearestTransaction, C.test_an_unknown_id_is_not_found),
+    (TrustsTheClock, C.test_the_first_index_of_a_moment_is_found_whatever_the_clock_did),
+    (ForgetsTheLastTransaction, C.test_transaction_ids_grow_with_the_index_whatever_the_clock_does),
+    (SwapsSalts, C.test_leaf_and_commitments_are_recomputed_from_what_is_read),
+    (SaltsOnce, C.test_no_salt_is_ever_used_twice),
+    (ForgetsErasedIds, C.test_an_erased_entry_keeps_its_place_and_its_ids_and_loses_its_content),
+    (MovesCursorsEarly, C.test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put),
+    (SharesCursors, C.test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put),
+    (CommitsOneByOne, C.test_readers_see_whole_appends_while_a_writer_adds),
+    (NeverSyncs, C.test_what_was_answered_survives_a_power_cut_at_once),
+    (TriesAgainAfterAFailedSync, C.test_after_a_failed_sync_nothing_is_stored_until_the_restart),
+    (SwallowsFailures, C.test_a_failed_append_uses_nothing_of_the_month),
+]
+
+
+@pytest.mark.parametrize(
+    ("broken", "promise"), BROKEN, ids=[broken.__name__ for broken, _ in BROKEN]
+)
+def test_the_contract_notices_a_journal_that(
+    broken: type[SqliteJournal], promise: Promise, make_rig_of: MakeRigOf
+) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        promise(JournalContract(), make_rig_of(broken))
+
+
+# A fault is enough here; shrinking it to the smallest one takes a minute.
+FIRST_FAULT = settings(
+    MODEL_SETTINGS,
+    max_examples=100,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    database=None,
+)
+
+
+@pytest.mark.parametrize(
+    "broken", [ReusesAnIndex, MixesLanes, MovesCursorsEarly, CallsEveryDuplicateTheSame]
+)
+def test_the_model_notices_a_journal_that(
+    broken: type[SqliteJournal], make_rig_of: MakeRigOf
+) -> None:
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine_for(lambda: make_rig_of(broken)), settings=FIRST_FAULT)

@@ -1,0 +1,228 @@
+"""The look-up of unique keys: derived from the rows, never missing one, whatever becomes of it."""
+
+import hashlib
+import itertools
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from indelible.journal.contract import Duplicate
+from indelible.journal.unique import Mark, UniqueKeys
+from tests.journal.contract import numbered, stored
+from tests.journal.disk import FaultyDisk
+from tests.journal.rig import SqliteRig
+
+MERGED = 32_768
+"""So many keys are merged into the file at once."""
+
+
+class RowsInMemory:
+    """The rows of a journal with two projects, and the same in the file's eyes."""
+
+    def __init__(self, salt: str = "") -> None:
+        self._salt = salt
+        self._lock = threading.Lock()
+        self.keys: dict[int, list[bytes]] = {1: [], 2: []}
+
+    def add(self, project_id: int, count: int) -> tuple[list[tuple[bytes, int]], dict[int, Mark]]:
+        """Store `count` rows; what `UniqueKeys.add` is told of them."""
+        with self._lock:
+            log = self.keys[project_id]
+            first = len(log)
+            log += [self._digest(f"{project_id}/{n}") for n in range(first, first + count)]
+        new = [(log[n], self._id(project_id, n)) for n in range(first, first + count)]
+        last = new[-1][1]
+        return new, {project_id: Mark(last, self._tx(last))}
+
+    def tx_of(self, row_id: int) -> bytes | None:
+        project_id, index = row_id >> 40, row_id & (2**40 - 1)
+        return self._tx(row_id) if index < len(self.keys[project_id]) else None
+
+    def behind(self, marks: Mapping[int, Mark]) -> Iterator[tuple[int, int, bytes, bytes | None]]:
+        for project_id, log in self.keys.items():
+            after = marks[project_id].last_id if project_id in marks else project_id << 40
+            start = after - (project_id << 40) + (project_id in marks)
+            for index in range(start, len(log)):
+                row_id = self._id(project_id, index)
+                yield project_id, row_id, self._tx(row_id), log[index]
+
+    def expected(self) -> dict[bytes, int]:
+        return {
+            key: self._id(project_id, index)
+            for project_id, log in self.keys.items()
+            for index, key in enumerate(log)
+        }
+
+    def _id(self, project_id: int, index: int) -> int:
+        return project_id << 40 | index
+
+    def _tx(self, row_id: int) -> bytes:
+        return self._digest(f"tx {row_id}")[:16]
+
+    def _digest(self, text: str) -> bytes:
+        return hashlib.sha256((self._salt + text).encode()).digest()
+
+
+def filled(keys: UniqueKeys, rows: RowsInMemory, count: int, *, at_once: int = 4_000) -> None:
+    for turn in range(0, count, at_once):
+        keys.add(*rows.add(1 + turn // at_once % 2, at_once))
+
+
+def assert_knows(keys: UniqueKeys, rows: RowsInMemory) -> None:
+    """Every stored key is found, and no other."""
+    expected = rows.expected()
+    assert expected == keys.find(list(expected))
+    strangers = [hashlib.sha256(b"stranger %d" % n).digest() for n in range(300)]
+    assert {} == keys.find(strangers)
+
+
+def test_every_key_is_found_through_many_merges_and_restarts(tmp_path: Path) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    for count in (0, 4_000, 2 * MERGED, 4_000, MERGED):
+        keys = UniqueKeys(path, rows)
+        filled(keys, rows, count)
+        assert_knows(keys, rows)
+        keys.close()
+
+
+def test_no_key_is_missed_while_keys_are_merged(tmp_path: Path) -> None:
+    rows = RowsInMemory()
+    keys = UniqueKeys(tmp_path / "unique.db", rows)
+    added: list[tuple[bytes, int]] = []
+    done = threading.Event()
+
+    def look(seed: int) -> int:
+        choose, looks = random.Random(seed), 0
+        while not done.is_set():
+            known = added[:]
+            chosen = [choose.choice(known) for _ in range(20)] + known[-20:] if known else []
+            assert dict(chosen) == keys.find([key for key, _ in chosen])
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(look, seed) for seed in range(2)]
+        try:
+            for turn in range(70):
+                new, marks = rows.add(1 + turn % 2, 2_000)
+                keys.add(new, marks)
+                added += new
+        finally:
+            done.set()
+        assert all(reader.result(30) > 10 for reader in readers)
+    assert_knows(keys, rows)
+    keys.close()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "not a database", "cut short", "another's"])
+def test_a_file_that_is_damaged_is_made_anew_from_the_rows(tmp_path: Path, damage: str) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    keys = UniqueKeys(path, rows)
+    filled(keys, rows, 2 * MERGED)
+    keys.close()
+    match damage:
+        case "missing":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "not a database":
+            path.write_bytes(random.Random(1).randbytes(50_000))
+        case "cut short":
+            path.write_bytes(path.read_bytes()[:4096])
+        case "another's":
+            rows = RowsInMemory("another journal: ")
+            rows.add(1, 5_000)
+
+    keys = UniqueKeys(path, rows)
+    assert_knows(keys, rows)
+    filled(keys, rows, MERGED)
+    assert_knows(keys, rows)
+    keys.close()
+
+
+def test_the_keys_of_a_journal_that_was_put_back_are_forgotten(tmp_path: Path) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    keys = UniqueKeys(path, rows)
+    filled(keys, rows, 3 * MERGED)
+    keys.close()
+
+    del rows.keys[1][20_000:]  # an older backup of the journal beside the newer file
+    keys = UniqueKeys(path, rows)
+    assert_knows(keys, rows)
+    keys.close()
+
+
+def test_after_a_power_cut_every_key_of_a_row_is_found(tmp_path: Path) -> None:
+    rows, disk = RowsInMemory(), FaultyDisk()
+    (tmp_path / "0").mkdir()
+    keys = UniqueKeys(tmp_path / "0" / "unique.db", rows, vfs=disk.name)
+    for turn in range(1, 6):
+        filled(keys, rows, 20_000)
+        # now and then while a merge is being written
+        disk.cut_power(tmp_path / str(turn - 1), tmp_path / str(turn))
+        keys.close()
+        keys = UniqueKeys(tmp_path / str(turn) / "unique.db", rows, vfs=disk.name)
+        assert_knows(keys, rows)
+    keys.close()
+    disk.unregister()
+
+
+def test_a_disk_that_is_full_for_a_while_loses_no_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, rows, disk = tmp_path / "unique.db", RowsInMemory(), FaultyDisk()
+    keys = UniqueKeys(path, rows, vfs=disk.name)
+    filled(keys, rows, 12_000)
+    disk.writes_left = 20
+    filled(keys, rows, 3 * MERGED)
+    assert_knows(keys, rows)
+    while not caplog.messages:
+        threading.Event().wait(0.01)
+    disk.writes_left = None
+    filled(keys, rows, MERGED)
+    assert_knows(keys, rows)
+    keys.close()
+
+    keys = UniqueKeys(path, rows, vfs=disk.name)
+    assert_knows(keys, rows)
+    keys.close()
+    disk.unregister()
+
+
+def test_a_journal_knows_its_ids_through_merges_restarts_and_without_the_file(
+    sqlite: SqliteRig,
+) -> None:
+    one, two = sqlite.new_project(), sqlite.new_project()
+    drafts = [numbered(project, 20_000) for project in (one, two)]
+    for start, log in itertools.product(range(0, 20_000, 1_000), drafts):
+        stored(sqlite.journal.append(log[start : start + 1_000]))
+
+    def assert_all_known() -> None:
+        for project, log in zip((one, two), drafts, strict=True):
+            again = sqlite.journal.append(log[::37] + log[-5:])
+            assert {Duplicate} == {type(outcome) for outcome in again}
+            assert [draft.payload for draft in log[::37] + log[-5:]] == [
+                sqlite.journal.read(project, outcome.index, outcome.index + 1)[0].payload
+                for outcome in again
+                if isinstance(outcome, Duplicate)
+            ]
+            assert 20_000 == sqlite.journal.next_index(project)
+            for draft in log[:: 20_000 // 7]:
+                assert draft.client_id is not None
+                found = sqlite.journal.find(project, draft.lane, draft.client_id)
+                assert found is not None
+                assert draft.payload == found.payload
+
+    assert_all_known()
+    sqlite.reopen()
+    assert_all_known()
+    sqlite.lose_power()
+    assert_all_known()
+    sqlite.journal.close()
+    (sqlite.folder / "unique.db").unlink()
+    sqlite.reopen()
+    assert_all_known()
