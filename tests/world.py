@@ -98,7 +98,7 @@ class World:
         """The whole log, by its export, checked for contiguity."""
         answer = self.http.get("/v1/export", headers=headers)
         assert 200 == answer.status_code, answer.text
-        events = [json.loads(line) for line in answer.text.splitlines()]
+        events = [json.loads(line) for line in answer.content.split(b"\n")[:-1]]
         assert list(range(len(events))) == [event["index"] for event in events]
         return events
 

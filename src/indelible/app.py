@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -72,11 +72,19 @@ class House:
     def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
         self.settings = settings
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.data_dir)
-        for name in ("journal.db", KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
-            _private(settings.data_dir / name)
-        self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
-        self.journal = SqliteJournal(self.database)
+        with ExitStack() as opened:  # what was opened is closed again should the rest fail
+            opened.enter_context(_lock(settings.data_dir))
+            for name in ("journal.db", KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
+                _private(settings.data_dir / name)
+            self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
+            opened.callback(self.database.close)
+            self.journal = SqliteJournal(self.database)
+            opened.callback(self.journal.close)
+            self._build()
+            self._opened = opened.pop_all()
+
+    def _build(self) -> None:
+        settings = self.settings
         self.registry = Registry(self.journal)
         self.committer = Committer(self.journal, max_waiting_bytes=settings.max_waiting_bytes)
         self.disk = DiskGuard(
@@ -109,8 +117,7 @@ class House:
 
     def close(self) -> None:
         """Close the journal and let go of the folder."""
-        self.journal.close()
-        self._lock.close()
+        self._opened.close()
 
     def _hot_routes(self) -> dict[str, HotRoute]:
         settings = self.settings

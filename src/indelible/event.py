@@ -23,6 +23,7 @@ import uuid
 from enum import IntEnum, StrEnum
 from typing import Final
 
+MAX_TRAIL_CHARS: Final = 256
 _TX_TEXT: Final = re.compile(r"tx_[0-9a-f]{32}")
 
 
@@ -113,6 +114,15 @@ _WARN_MEANINGS: Final = {
     WarnReason.FUTURE_TIMESTAMP: "`timestamp` is more than 23 hours ahead of the server's clock.",
     WarnReason.BOT: "The User-Agent is a known crawler's; the event is stored with `$bot`.",
 }
+
+
+def clean_trail(text: str) -> str:
+    """The business key that groups events, as every client cleans it: nothing is refused.
+
+    >>> clean_trail("  order:2026-00441 ")
+    'order-2026-00441'
+    """
+    return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS].rstrip()
 
 
 def tx_text(tx: bytes) -> str:

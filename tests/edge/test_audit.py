@@ -694,3 +694,18 @@ def test_a_key_bound_to_addresses_is_refused_from_others(shared: World) -> None:
 def test_the_readable_facts_of_a_request_hold_no_secret(shared: World) -> None:
     made = receipt(shared.send_audit(audit()))
     assert API_KEY not in json.dumps(stored(shared, made["tx_id"]))
+
+
+def test_an_event_is_found_by_its_trail_as_it_was_sent(shared: World) -> None:
+    trail = f" order:{uuid.uuid4()} "
+    sent = shared.send_audit(audit(immutable_trail=trail))
+    found = shared.http.get(
+        "/v1/events", params={"immutable_trail": trail}, headers=AS_APPLICATION
+    ).json()["events"]
+    assert [sent.json()["tx_id"]] == [event["tx_id"] for event in found]
+
+
+@pytest.mark.parametrize("path", ["/v1/events/", "/v1/events/batch/"])
+def test_a_slash_at_the_end_of_a_path_makes_no_difference(shared: World, path: str) -> None:
+    body = {"events": [audit()]} if "batch" in path else audit()
+    assert 202 == shared.http.post(path, json=body, headers=AS_APPLICATION).status_code

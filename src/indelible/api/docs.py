@@ -106,7 +106,6 @@ def _environment(document: Json) -> Environment:
     environment.filters.update(
         prose=_prose,
         kind=_kind,
-        pretty=lambda value: msgspec.json.format(msgspec.json.encode(value), indent=2).decode(),
         members=lambda schema: _members(document["components"]["schemas"], schema),
         codes=_codes,
         anchor=lambda name: re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower(),

@@ -22,7 +22,6 @@ from indelible.edge.immutablelog import (
     MAX_META_KEY_CHARS,
     MAX_META_KEYS,
     MAX_META_VALUE_CHARS,
-    MAX_TRAIL_CHARS,
     TYPES,
     AuditReceipt,
 )
@@ -54,7 +53,7 @@ from indelible.errors import (
     UnknownToken,
     UnsupportedMediaType,
 )
-from indelible.event import DropReason, WarnReason
+from indelible.event import MAX_TRAIL_CHARS, DropReason, WarnReason
 
 PRODUCT_PATHS: Final = ("/api/e", "/batch/", "/batch")
 

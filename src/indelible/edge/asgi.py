@@ -43,7 +43,7 @@ class Edge:
         self._framework = framework
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
+        route = self._route(scope["path"]) if scope["type"] == "http" else None
         if route is None or (not route.cross_origin and scope["method"] not in route.handlers):
             await self._framework(scope, receive, send)
             return
@@ -57,6 +57,10 @@ class Edge:
             ]
         REQUESTS.add(route.path, str(answer.status))
         await answer.send(send)
+
+    def _route(self, path: str) -> HotRoute | None:
+        """The route of a path; a slash at its end makes no difference."""
+        return self._routes.get(path) or self._routes.get(path.removesuffix("/"))
 
     async def _answer(self, route: HotRoute, request: Request) -> Answer:
         handler = route.handlers.get(request.method)

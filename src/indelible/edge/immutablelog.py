@@ -36,7 +36,7 @@ from indelible.errors import (
     MonthlyLimitExceeded,
     PayloadTooLarge,
 )
-from indelible.event import Kind, Lane, WarnReason, tx_text
+from indelible.event import Kind, Lane, WarnReason, clean_trail, tx_text
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.registry import Project
 from indelible.metrics import (
@@ -53,7 +53,6 @@ MAX_BATCH: Final = 100
 MAX_META_KEYS: Final = 64
 MAX_META_KEY_CHARS: Final = 64
 MAX_META_VALUE_CHARS: Final = 1_024
-MAX_TRAIL_CHARS: Final = 256
 
 CONTENT_TYPES: Final = frozenset({"application/json", "text/plain", "application/octet-stream"})
 
@@ -354,15 +353,6 @@ def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
     if kind not in TYPES:
         raise InvalidType
     return meta
-
-
-def clean_trail(text: str) -> str:
-    """The business key that groups events, as every client cleans it: nothing is refused.
-
-    >>> clean_trail("  order:2026-00441 ")
-    'order-2026-00441'
-    """
-    return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS].rstrip()
 
 
 def _readable(fields: dict[str, msgspec.Raw], *, limit_bytes: int) -> dict[str, msgspec.Raw]:

@@ -15,7 +15,7 @@ import msgspec
 
 from indelible.clock import parse_time_ms, rfc3339
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
-from indelible.event import Kind, Lane, tx_bytes, tx_text, tx_time_ms, tx_uuid
+from indelible.event import Kind, Lane, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
 
@@ -277,6 +277,8 @@ def _matcher(search: Search) -> Callable[[View], bool]:
         for name in ("type", "service", "request_id", "trace_id", "immutable_trail")
         if (wanted := getattr(search, name)) is not None
     }
+    if "immutable_trail" in in_meta:
+        in_meta["immutable_trail"] = clean_trail(in_meta["immutable_trail"])  # as it was stored
 
     def matches(shown: View) -> bool:
         if search.kind is not None and shown["kind"] != search.kind:
