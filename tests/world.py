@@ -31,6 +31,7 @@ AS_APPLICATION = {"Authorization": f"Bearer {API_KEY}"}
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 START_S = 20.0
+OUTPUT_FILE = "output.txt"
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -116,16 +117,18 @@ class World:
 class ServerProcess(World):
     """`indelible serve` in a process of its own, with fixed keys."""
 
-    def __init__(self, url: str, data_dir: Path, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, url: str, data_dir: Path, process: "subprocess.Popen[bytes]") -> None:
         super().__init__(url, data_dir)
         self.process = process
+
+    def output(self) -> str:
+        """All that it printed and logged so far."""
+        return (self.data_dir / OUTPUT_FILE).read_text()
 
     def end(self) -> None:
         """Stop it if it still runs, and let go of what belongs to it."""
         if self.process.poll() is None:
             self.stop()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
         self.http.close()
 
     def kill(self) -> None:
@@ -162,26 +165,25 @@ def spawn(data_dir: Path, port: int | None = None, /, **env: str) -> ServerProce
     `env` adds variables, `INDELIBLE_…`. The caller ends the process.
     """
     port = port or a_free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "indelible", "serve", "--data", str(data_dir), "--port", str(port)],
-        env=environment(**env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    output = data_dir / OUTPUT_FILE  # a pipe that nobody reads would block it one day
+    with output.open("a") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "indelible", "serve", "--data", data_dir, "--port", str(port)],
+            env=environment(**env),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
     server = ServerProcess(f"http://127.0.0.1:{port}", data_dir, process)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            said = process.stdout.read() if process.stdout else ""
-            server.end()
-            raise AssertionError(f"the server ended: {said}")
+            raise AssertionError(f"the server ended: {output.read_text()}")
         with contextlib.suppress(httpx.TransportError):
             server.http.get("/healthz")
             return server
         time.sleep(0.02)
     server.kill()
-    server.end()
     raise AssertionError(f"the server did not answer within {START_S} s")
 
 

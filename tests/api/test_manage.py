@@ -287,8 +287,7 @@ def test_no_secret_is_listed_logged_or_printed(tmp_path: Path) -> None:
         )
         assert shop["project"]["token"] in shown
         server.stop()
-        assert server.process.stdout is not None
-        shown += server.process.stdout.read()
+        shown += server.output()
 
     assert 6 == len(secrets) - 1
     for secret in secrets:

@@ -798,8 +798,7 @@ def test_an_api_key_where_the_token_belongs_is_refused_with_a_hint_and_never_rep
             for secret in (API_KEY, unknown, admin):
                 assert secret not in answer.text + str(answer.headers)
         server.stop()
-        assert server.process.stdout is not None
-        said = server.process.stdout.read()
+        said = server.output()
         assert not [secret for secret in (API_KEY, unknown, admin) if secret in said]
 
 

@@ -21,7 +21,7 @@ from indelible.journal.contract import Draft, Duplicate, Entry, Journal, Outcome
 
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 MODEL_SETTINGS = settings(
-    max_examples=25,
+    max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -49,7 +49,7 @@ class FaultyDisk(apsw.VFS):
         self.sync_fails = False
         self.lock = threading.RLock()  # a power cut falls between two writes, not into one
         self.unsynced: defaultdict[str, list[_Change]] = defaultdict(list)
-        self._chance = random.Random(self.name)
+        self._chance = random.Random()
         super().__init__(self.name, base="")
 
     def xOpen(  # noqa: N802 — SQLite's name

@@ -211,7 +211,7 @@ def test_a_revoked_key_opens_nothing_from_that_moment_on(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(st.sampled_from([A, B, None]), min_size=1, max_size=6))
 def test_over_any_restarts_the_fixed_key_is_the_one_the_environment_named_last(

@@ -34,7 +34,7 @@ def make_api(
             dependencies={
                 "gate": given(gate),
                 "registry": given(registry),
-                "database": given(journal.database),
+                "journal": given(journal),
                 "disk": given(disk),
                 "events": given(Events(journal)),
                 "description": given(description),

@@ -24,9 +24,9 @@ from indelible.errors import (
     NotFound,
     UnsupportedMediaType,
 )
-from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Project, Registry
+from indelible.journal.sqlite import SqliteJournal
 from indelible.network import Address
 from indelible.query.events import Events
 
@@ -48,7 +48,7 @@ BODY_REFUSALS: Final[Errors] = (
 TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
-TheDatabase = NamedDependency[SkipValidation[Database]]
+TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 NowMs = NamedDependency[int]

@@ -4,7 +4,7 @@ from litestar import Response, get
 from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
-from indelible.api.guard import TheDatabase, TheDisk
+from indelible.api.guard import TheDisk, TheJournal
 from indelible.query.health import Health, look
 
 _FAILING = ResponseSpec(Health, generate_examples=False, description="Nothing is stored now.")
@@ -17,9 +17,9 @@ _FAILING = ResponseSpec(Health, generate_examples=False, description="Nothing is
     response_description="Events are stored, of one lane at least.",
     responses={503: _FAILING},
 )
-def healthz(database: TheDatabase, disk: TheDisk) -> Response[Health]:
+def healthz(journal: TheJournal, disk: TheDisk) -> Response[Health]:
     """200 while events of some lane are stored, else 503; the body names the part that failed."""
-    health = look(database, disk, version=__version__)
+    health = look(journal, disk, version=__version__)
     return Response(health, status_code=503 if health.status == "failing" else 200)
 
 

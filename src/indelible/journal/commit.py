@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from indelible.errors import IndelibleError, JournalUnwritable, Overloaded
+from indelible.errors import IndelibleError, JournalUnwritable, Overloaded, Unavailable
 from indelible.journal.contract import Draft, Journal, Outcome
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
 
@@ -36,6 +36,7 @@ class Committer:
     def __init__(self, journal: Journal, *, max_waiting_bytes: int) -> None:
         self._journal = journal
         self._max_waiting_bytes = max_waiting_bytes
+        self._stopped = False
         self._waiting_bytes = 0  # touched by the event loop only
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
@@ -48,7 +49,8 @@ class Committer:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Write what was submitted, then end the thread."""
+        """Write what was submitted, then end the thread. Later submissions are refused."""
+        self._stopped = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -57,9 +59,12 @@ class Committer:
 
         Raises:
             Overloaded: too much is waiting already; nothing was stored.
+            Unavailable: the server is stopping; nothing was stored.
             JournalUnwritable: the write or the sync failed; none may be taken as stored.
         """
         assert self._loop is not None
+        if self._stopped:
+            raise Unavailable("The server is stopping")
         size = sum(len(d.payload) + len(d.record) + _OVERHEAD_BYTES for d in drafts)
         # A request that alone is over the limit is taken when nothing else waits.
         if self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes:

@@ -21,7 +21,8 @@ class Draft(Struct, frozen=True, gc=False):
         received_at_ms: when the server had read it, ms since the epoch.
         payload: what was sent, to the byte: the properties value or the payload string in UTF-8.
         record: everything else, serialised once with sorted keys (JSON). Its member ``request``
-            describes the request and takes no part when two events are compared.
+            describes the request and takes no part when two events are compared, nor does
+            `meta.request_id`, which clients renew for each attempt.
         lane: the name space of `client_id`.
         client_id: the client's own event id or Idempotency-Key; None is never a duplicate.
         new_entry_on_conflict: when `client_id` is known with other content, store this event all

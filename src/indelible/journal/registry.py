@@ -1,6 +1,7 @@
 """Projects and keys, kept beside the log in the journal's own file.
 
-Each change is one transaction that also adds an `administration` event to the project's own log.
+Each change is one transaction that also adds an `administration` event to the project's own log;
+only a project's birth, with its first keys, is not in it, so that its first event has index 0.
 A secret exists in clear only in the return value of the call that made it; what is kept is its
 SHA-256 digest. The project token is public by nature and is kept readable.
 """

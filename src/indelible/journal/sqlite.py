@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
+from indelible.errors import JournalUnwritable
 from indelible.event import Kind, Lane
 from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Duplicate, Entry, Outcome, OverLimit, Stored
@@ -55,11 +56,18 @@ class SqliteJournal:
             database.path.with_name(KEYS_FILE), _StoredRows(database), vfs=database.vfs
         )
 
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is stored any more, or None while all is well."""
+        return self.database.failure or self._keys.failure
+
     # Writing
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         # Held until the new keys can be found, or a second append could miss them.
         with self._appending:
+            if self._keys.failure is not None:  # before anything is written
+                raise JournalUnwritable(self._keys.failure)
             with self.database.transaction() as connection:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
@@ -245,11 +253,12 @@ class _Group:
         """Write what was decided."""
         for rows in in_runs(self._rows):
             self._connection.execute(_insert(len(rows)), [value for row in rows for value in row])
-        self._connection.executemany(
-            "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET events = excluded.events",
-            [(project_id, self._month, used) for project_id, used in self._used.items()],
-        )
+        for project_id, used in self._used.items():
+            self._connection.execute(
+                "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET events = excluded.events",
+                (project_id, self._month, used),
+            )
 
     def new_keys(self) -> list[tuple[bytes, int]]:
         """The keys that were written, with their row ids."""

@@ -22,7 +22,6 @@ from typing import Final, NamedTuple, Protocol
 
 import apsw
 
-from indelible.errors import JournalUnwritable
 from indelible.journal.connections import Readers, in_runs, open_for_writing
 
 logger = logging.getLogger(__name__)
@@ -76,6 +75,7 @@ class UniqueKeys:
         self._failure: str | None = None
         self._stopping = False
         self._changed = threading.Condition()
+        self._path = path
         self._writer = _open(path, vfs)
         self._readers = Readers(path, vfs=vfs)
         self._catch_up(rows)
@@ -83,7 +83,11 @@ class UniqueKeys:
         self._thread.start()
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """The row ids of those `keys` that are stored."""
+        """The row ids of those `keys` that are stored.
+
+        Raises:
+            apsw.CorruptError: the file is damaged; the next start makes it anew.
+        """
         # A key moves from recent to settling to the file, and leaves each only once it is in the
         # next; looking in that order, it cannot be missed.
         recent, settling = self._recent, self._settling
@@ -96,22 +100,25 @@ class UniqueKeys:
             else:
                 found[key] = row_id
         reader = self._readers.mine()
-        for run in in_runs(older):
-            found.update(reader.execute(_select(len(run)), run))
+        try:
+            for run in in_runs(older):
+                found.update(reader.execute(_select(len(run)), run))
+        except apsw.CorruptError:
+            _remove(self._path)
+            raise
         return found
+
+    @property
+    def failure(self) -> str | None:
+        """Why the keys cannot be trusted any more, or None while all is well."""
+        return self._failure
 
     def mark(self, project_id: int) -> Mark | None:
         """The last row of the project whose key, if it has one, can be found."""
         return self._marks.get(project_id)
 
     def add(self, keys: Iterable[tuple[bytes, int]], marks: Mapping[int, Mark]) -> None:
-        """Take in the keys of rows that were just committed, with the last row of each project.
-
-        Raises:
-            JournalUnwritable: two rows were found to share a key; nothing is trusted any more.
-        """
-        if self._failure is not None:
-            raise JournalUnwritable(self._failure)
+        """Take in the keys of rows that were just committed, with the last row of each project."""
         self._recent.update(keys)  # before the marks: see `mark`
         for project_id, mark in marks.items():
             self._advance(project_id, mark)
@@ -119,7 +126,9 @@ class UniqueKeys:
             return
         with self._changed:
             if len(self._recent) >= _WAIT_AT:
-                self._changed.wait_for(lambda: not self._merging or self._stopping)
+                self._changed.wait_for(
+                    lambda: not self._merging or self._stopping or self._failure is not None
+                )
             if not self._merging:
                 self._hand_over()
                 self._changed.notify_all()
@@ -160,14 +169,25 @@ class UniqueKeys:
             try:
                 self._merge()
             except apsw.ConstraintError as error:
-                self._failure = f"two events share a unique key: {error}"
-                logger.critical("%s", self._failure)
+                self._give_up(f"two events share a unique key: {error}")
                 return
-            except apsw.Error as error:
+            except (apsw.FullError, apsw.BusyError) as error:
                 # Nothing is forgotten, and the rows are safe: the same merge is tried again.
                 logger.warning("merging keys: %s; again in %g s", error, _RETRY_S)
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, _RETRY_S)
+            except apsw.Error as error:
+                # After a failed sync a page may be lost unseen, and a key with it. All that the
+                # file says stands in the rows: the next start makes it anew.
+                _remove(self._path)
+                self._give_up(f"{self._path.name}: {error}; restart the server")
+                return
+
+    def _give_up(self, failure: str) -> None:
+        logger.critical("%s", failure)
+        with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
 
     def _merge(self) -> None:
         keys = self._settling
@@ -213,9 +233,13 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
         return _prepared(path, vfs)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         logger.warning("%s: %s; making it anew", path.name, error)
-        for part in ("", "-wal", "-shm"):
-            path.with_name(path.name + part).unlink(missing_ok=True)
+        _remove(path)
         return _prepared(path, vfs)
+
+
+def _remove(path: Path) -> None:
+    for part in ("", "-wal", "-shm"):
+        path.with_name(path.name + part).unlink(missing_ok=True)
 
 
 def _prepared(path: Path, vfs: str | None) -> apsw.Connection:

@@ -5,8 +5,8 @@ from typing import Literal
 import msgspec
 
 from indelible.event import Lane
-from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
+from indelible.journal.sqlite import SqliteJournal
 
 Word = Literal["ok", "degraded", "failing"]
 
@@ -38,20 +38,20 @@ class Health(msgspec.Struct):
     disk: DiskHealth
 
 
-def look(database: Database, disk: DiskGuard, *, version: str) -> Health:
+def look(journal: SqliteJournal, disk: DiskGuard, *, version: str) -> Health:
     """The state of every part, now."""
-    failure = database.failure
-    journal = JournalHealth("failing" if failure else "ok", failure)
+    failure = journal.failure
+    journal_health = JournalHealth("failing" if failure else "ok", failure)
     takes_product, takes_audit = disk.takes(Lane.PRODUCT), disk.takes(Lane.AUDIT)
     disk_word: Word = "ok"
     if not (takes_product and takes_audit):
         disk_word = "degraded" if takes_product or takes_audit else "failing"
-    parts: list[Word] = [journal.status, disk_word]
+    parts: list[Word] = [journal_health.status, disk_word]
     worst: Word = max(parts, key=["ok", "degraded", "failing"].index)
     return Health(
         status=worst,
         version=version,
-        journal=journal,
+        journal=journal_health,
         disk=DiskHealth(
             status=disk_word,
             free_percent=round(disk.free_percent(), 2),
