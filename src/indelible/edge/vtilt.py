@@ -91,11 +91,14 @@ def _read_event(
     _take_tokens(reading.tokens, fields)
     client_id: str | None = None
     try:
-        client_id = _id(fields.pop("uuid", None)) or None
+        uuid = fields.pop("uuid", None)
+        client_id = _id(uuid) or None
+        if client_id is None and _value(uuid) not in (None, ""):
+            return Dropped(DropReason.INVALID_EVENT)
         raw_properties = fields.pop("properties", None)
         properties = {} if raw_properties is None else _ANY.decode(raw_properties)
         name = _value(fields.pop("event", None))
-        distinct_id = _id(fields.pop("distinct_id", None), kind_matters=False)
+        distinct_id = _id(fields.pop("distinct_id", None))
         timestamp = _value(fields.pop("timestamp", None))
         rest = _rest(fields)
     except (msgspec.DecodeError, TypeError):
@@ -141,20 +144,13 @@ def _value(raw: msgspec.Raw | None) -> Any:
     return None if raw is None else _ANY.decode(raw)
 
 
-def _id(raw: msgspec.Raw | None, *, kind_matters: bool = True) -> str | None:
-    """An id as text: a string, or the digits of a number as they were sent; None when absent.
-
-    Raises:
-        TypeError: it is of another type and `kind_matters`; else that counts as absent.
-    """
+def _id(raw: msgspec.Raw | None) -> str | None:
+    """An id as text: a string, or the digits of a number as they were sent; else None."""
     value = _value(raw)
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        assert raw is not None
+    if raw is not None and isinstance(value, int | float) and not isinstance(value, bool):
         return bytes(raw).decode()
-    if value is not None and kind_matters:
-        raise TypeError
     return None
 
 
