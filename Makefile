@@ -27,8 +27,8 @@ serve: setup
 	@$(BIN)/indelible serve
 
 check: $(VENV)/.ready-dev
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

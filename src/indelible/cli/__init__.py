@@ -14,10 +14,12 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] == "indelible":
             raise
-        sys.exit(
+        print(
             f"server_not_installed: the command needs {missing.name}, which is not here\n"
-            'try: pip install "indelible[server]"'
+            'try: pip install "indelible[server]"',
+            file=sys.stderr,
         )
+        sys.exit(3)
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
