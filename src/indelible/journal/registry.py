@@ -103,9 +103,6 @@ class Snapshot:
     keys: Mapping[bytes, Key]
     tokens: Mapping[str, Key]
 
-    def project_by_id(self, project_id: int) -> Project:
-        return next(p for p in self.projects.values() if p.id == project_id)
-
 
 def digest_of(secret: str) -> bytes:
     """What is kept of a key."""
