@@ -289,6 +289,86 @@ class LeafMalformed(IndelibleError):
     hint = "Run `indelible doctor` on the data folder."
 
 
+# What a checker says of a receipt, a policy, or the files of a log. Two things are never confused:
+# what is wrong (`Tampered`), and what cannot be read and so says nothing (`Unverifiable`).
+
+
+class Tampered(IndelibleError):
+    """A check was made, and it failed."""
+
+    code = "tampered"
+    on_the_wire = False
+    summary = "A check failed: this is not what was signed."
+    hint = "Keep everything as it is; run `indelible audit` on the log."
+
+
+class SignatureWrong(Tampered):
+    code = "signature_wrong"
+    summary = "A signature by a known key does not fit what it signs."
+    hint = "Fetch it again; if it stays so, it was altered, or signed by somebody else."
+
+
+class Unverifiable(IndelibleError):
+    """The check cannot be made: something is missing, unreadable, or of an unknown version."""
+
+    code = "unverifiable"
+    on_the_wire = False
+    summary = "This cannot be checked."
+    hint = "Fetch it again, whole; a later version of Indelible may read it."
+
+
+class UnknownVersion(Unverifiable):
+    code = "unknown_version"
+    summary = "This is of a version that is not known here."
+    hint = "Check it with a later version of Indelible."
+
+
+class SignatureMissing(Unverifiable):
+    code = "signature_missing"
+    summary = "There is no signature by a key that the policy names."
+    hint = "Use the policy of the log that this is from; its origin is the first line."
+
+
+class NoteMalformed(Unverifiable):
+    code = "note_malformed"
+    summary = "These lines are not a signed note."
+    hint = "Fetch the checkpoint again, whole and unchanged; its lines end in a line feed alone."
+
+
+class KeyMalformed(Unverifiable):
+    code = "key_malformed"
+    summary = "This is not a key."
+    hint = "A key is one line: name, key id and base64, with a plus between them."
+
+
+class ProofMalformed(Unverifiable):
+    code = "proof_malformed"
+    summary = "These lines are not a proof."
+    hint = "Fetch the receipt again, whole and unchanged; its lines end in a line feed alone."
+
+
+class TileMalformed(Unverifiable):
+    code = "tile_malformed"
+    summary = "This file is not the tile that its name says."
+    hint = "Rebuild it from the journal: take the file away and restart the server."
+
+
+class PolicyMalformed(Unverifiable):
+    code = "policy_malformed"
+    summary = "The policy cannot be read."
+    hint = "A policy has lines `log`, `witness`, `group` and exactly one `quorum`."
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        super().__init__(message if line is None else f"line {line}: {message}")
+        self.line = line
+
+
+class LeafOutOfRange(Unverifiable):
+    code = "leaf_out_of_range"
+    summary = "The tree has no such leaf."
+    hint = "Ask again after the next checkpoint."
+
+
 # What keeps the server or a command from starting: never an answer to a request.
 
 
