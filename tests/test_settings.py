@@ -15,6 +15,11 @@ FIELDS = dataclasses.fields(Settings)
 SECRETS = [field for field in FIELDS if field.metadata["secret"]]
 
 UNREADABLE = [
+    ("INDELIBLE_LEDGER_ORIGIN", "https://events.example.com/ledger"),
+    ("INDELIBLE_LEDGER_ORIGIN", "events.example.com/ledger/"),
+    ("INDELIBLE_LEDGER_ORIGIN", "events example"),
+    ("INDELIBLE_SEAL_INTERVAL_MS", "0"),
+    ("INDELIBLE_WITNESS_INTERVAL_MS", "soon"),
     ("INDELIBLE_PORT", "http"),
     ("INDELIBLE_PORT", "-1"),
     ("INDELIBLE_PORT", "65536"),
@@ -56,7 +61,7 @@ READABLE: list[tuple[str, str, str, Any]] = [
 
 
 def test_the_list_of_unreadable_values_covers_every_setting_that_can_refuse() -> None:
-    anything_goes = {"INDELIBLE_DATA_DIR", "INDELIBLE_LISTEN"}
+    anything_goes = {"INDELIBLE_DATA_DIR", "INDELIBLE_LISTEN", "INDELIBLE_WITNESS_POLICY"}
     variables = {field.metadata["variable"] for field in FIELDS}
     assert variables == {variable for variable, _ in UNREADABLE} | anything_goes
 

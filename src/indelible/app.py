@@ -29,12 +29,14 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
-from indelible.errors import AddressInUse, DataFolderInUse
+from indelible.errors import AddressInUse, DataFolderInUse, PolicyMalformed, SettingInvalid
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
+from indelible.ledger.ledger import Choices, Ledger
+from indelible.ledger.policy import Policy, parse_policy
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ class House:
     Raises on building:
         DataFolderInUse: another server has the folder.
         JournalNewer: a later version wrote the journal.
+        LogRefused: the parts of a log do not fit together.
+        SettingInvalid: the witness policy cannot be read.
     """
 
     def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
@@ -80,12 +84,21 @@ class House:
             opened.callback(self.database.close)
             self.journal = SqliteJournal(self.database)
             opened.callback(self.journal.close)
+            self.registry = Registry(self.journal)
+            self.made = self._settle_keys()
+            self.ledger = Ledger(
+                settings.data_dir,
+                journal=self.journal,
+                registry=self.registry,
+                choices=_choices(settings),
+                clock=now_ms,
+            )
+            opened.callback(self.ledger.close)
             self._build()
             self._opened = opened.pop_all()
 
     def _build(self) -> None:
         settings = self.settings
-        self.registry = Registry(self.journal)
         self.committer = Committer(self.journal, max_waiting_bytes=settings.max_waiting_bytes)
         self.disk = DiskGuard(
             settings.data_dir,
@@ -93,7 +106,6 @@ class House:
             audit_percent=settings.audit_min_free_percent,
         )
         self.gate = Gate(self.registry, clock=now_ms, trusted_proxies=settings.trusted_proxies)
-        self.made = self._settle_keys()
         self.edge = Edge(
             self._hot_routes(),
             make_api(
@@ -101,6 +113,7 @@ class House:
                 registry=self.registry,
                 gate=self.gate,
                 disk=self.disk,
+                ledger=self.ledger,
                 clock=now_ms,
             ),
         )
@@ -131,6 +144,7 @@ class House:
                 max_batch=settings.max_batch,
                 max_payload_bytes=settings.max_payload_bytes,
             ),
+            confirm=self.ledger.confirm,
             clock=now_ms,
         )
         audit = AuditIngest(intake)
@@ -228,6 +242,7 @@ async def run(
     )
     loop = asyncio.get_running_loop()
     house.committer.start()
+    house.ledger.start()
     # All that was made up to here lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
@@ -245,6 +260,7 @@ async def run(
         server.stop()  # type: ignore[no-untyped-call]
         await serving
         await house.committer.stop()
+        await asyncio.to_thread(house.ledger.stop)
 
 
 async def _until_answering(listen: str, port: int, serving: "asyncio.Task[None]") -> None:
@@ -274,6 +290,26 @@ def free_port(listen: str, port: int) -> int:
         except OSError as error:
             raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
         return int(probe.getsockname()[1])
+
+
+def _choices(settings: Settings) -> Choices:
+    """
+    Raises:
+        SettingInvalid: the file of the witness policy cannot be read; the message names its line.
+    """
+    policy = Policy()
+    if settings.witness_policy is not None:
+        try:
+            policy = parse_policy(settings.witness_policy.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, PolicyMalformed) as error:
+            place = f"INDELIBLE_WITNESS_POLICY={settings.witness_policy}"
+            raise SettingInvalid(f"{place}: {error}") from error
+    return Choices(
+        origin=settings.ledger_origin,
+        seal_interval_ms=settings.seal_interval_ms,
+        witness_interval_ms=settings.witness_interval_ms,
+        witnesses=policy,
+    )
 
 
 def _private(path: Path) -> Path:

@@ -283,10 +283,58 @@ class JournalUnwritable(Unavailable):
     summary = "The journal could not be written."
 
 
-class LeafMalformed(IndelibleError):
-    code, http_status = "leaf_malformed", 500
-    summary = "These bytes are not a leaf entry."
-    hint = "Run `indelible doctor` on the data folder."
+class NotSealed(IndelibleError):
+    code, http_status = "not_sealed", 409
+    summary = "The event is stored, and no signed checkpoint covers it yet."
+    hint = "Ask again in a second, or with ?wait=sealed&timeout=5s."
+
+
+class NotWitnessed(NotSealed):
+    code = "not_witnessed"
+    summary = "The event is sealed, and its checkpoint has not met the quorum of witnesses yet."
+    hint = "Ask again, or with ?wait=witnessed&timeout=5s; /healthz names the witnesses."
+
+
+# What stops the sealer. Events are stored all the same; /healthz is red until the restart.
+
+
+class SealingStopped(Unavailable):
+    code = "sealing_stopped"
+    on_the_wire = False
+    summary = "No further checkpoint is signed."
+    hint = "Restart the server; what it says at its start tells whether the log is sound."
+
+
+class SyncFailed(SealingStopped):
+    """What was written may be lost though the kernel calls it clean: never tried again."""
+
+    code = "sync_failed"
+    summary = "A file could not be synced."
+    hint = "Look at the disk, then restart the server: it recovers from what the disk holds."
+
+
+class RootMismatch(SealingStopped):
+    code = "root_mismatch"
+    summary = "What lies on disk does not give the root that was to be signed; it was not signed."
+    hint = "Keep the data folder as it is, run `indelible audit` on it, and test the memory."
+
+
+class TileConflict(SealingStopped):
+    code = "tile_conflict"
+    summary = "A tile is in place already, with other bytes."
+    hint = "Keep the data folder as it is and run `indelible audit` on it."
+
+
+class LockMoved(SealingStopped):
+    code = "lock_moved"
+    summary = "Somebody else has signed a checkpoint of this log."
+    hint = "Find the other writer: two servers must never have one log's key."
+
+
+class LockUnwritable(SealingStopped):
+    code = "lock_unwritable"
+    summary = "The last signed checkpoint could not be stored; the signature was thrown away."
+    hint = "Look at the disk and at lock.db, then restart the server."
 
 
 # What a checker says of a receipt, a policy, or the files of a log. Two things are never confused:
@@ -347,10 +395,41 @@ class ProofMalformed(Unverifiable):
     hint = "Fetch the receipt again, whole and unchanged; its lines end in a line feed alone."
 
 
+class LeafMalformed(Unverifiable):
+    code = "leaf_malformed"
+    on_the_wire = True  # a server may find one in its own journal
+    summary = "These bytes are not a leaf entry."
+    hint = "Run `indelible doctor` on the data folder."
+
+
 class TileMalformed(Unverifiable):
     code = "tile_malformed"
     summary = "This file is not the tile that its name says."
     hint = "Rebuild it from the journal: take the file away and restart the server."
+
+
+class TileMissing(Unverifiable):
+    code = "tile_missing"
+    summary = "A tile of the log is not there."
+    hint = "Restart the server: it makes tiles that are missing from its journal."
+
+
+class LogUnreadable(Unverifiable):
+    code = "log_unreadable"
+    summary = "A file of the log cannot be read."
+    hint = "Check the path or the address, and the key if the log is not public."
+
+
+class JournalUnreadable(Unverifiable):
+    code = "journal_unreadable"
+    summary = "The journal cannot be read."
+    hint = "Run `indelible doctor` on the data folder."
+
+
+class MemoryUnreadable(Unverifiable):
+    code = "memory_unreadable"
+    summary = "What this auditor remembers of the log cannot be read."
+    hint = "Bring the file back; without it nobody can tell a log that was rolled back."
 
 
 class PolicyMalformed(Unverifiable):
@@ -403,6 +482,50 @@ class JournalNewer(NotStarted):
     code = "journal_newer"
     summary = "The journal was written by a newer version of Indelible."
     hint = "Install that version or a later one."
+
+
+class LogRefused(NotStarted):
+    """The parts of a log do not belong together, so nothing more of it may be signed."""
+
+    code = "log_refused"
+    summary = "The journal, the lock, the key and the published checkpoint do not fit together."
+    hint = "Bring back the parts that belong together; nothing was changed."
+
+
+class JournalShorter(LogRefused):
+    code = "journal_shorter"
+    summary = "The journal has fewer events than its last signed checkpoint covers."
+    hint = "Bring back the newest journal, or open a successor: `indelible restore --new-log`."
+
+
+class JournalDiffers(LogRefused):
+    code = "journal_differs"
+    summary = "The journal does not give the root of its last signed checkpoint."
+    hint = "Run `indelible audit` on the data folder: it names the record that differs."
+
+
+class LockMissing(LogRefused):
+    code = "lock_missing"
+    summary = "The last signed checkpoint of a log is not there."
+    hint = "Bring back lock.db, or open a successor: `indelible restore --new-log`."
+
+
+class LockBehind(LogRefused):
+    code = "lock_behind"
+    summary = "A checkpoint is published that is newer than the lock, or contradicts it."
+    hint = "lock.db is from a backup, or another server signs this log: stop it, keep both."
+
+
+class LogKeyMissing(LogRefused):
+    code = "log_key_missing"
+    summary = "The private key of a log is not there, or is another log's."
+    hint = "Bring back the file in keys/, or open a successor: `indelible restore --new-log`."
+
+
+class LogExists(LogRefused):
+    code = "log_exists"
+    summary = "Parts of an older log of this name are here already."
+    hint = "The journal was replaced: bring it back, or take keys/ and ledger/ away with it."
 
 
 class ServerUnreachable(NotStarted):

@@ -53,6 +53,17 @@ class Lane(StrEnum):
     AUDIT = "audit"
 
 
+class Level(StrEnum):
+    """What an event becomes once it is stored, in this order.
+
+    Sealed: a signed checkpoint covers it. Witnessed: that checkpoint has the cosignatures that the
+    policy asks for.
+    """
+
+    SEALED = "sealed"
+    WITNESSED = "witnessed"
+
+
 class DropReason(StrEnum):
     """Why an event of a product batch was let go. Public and closed: each is a counter."""
 

@@ -76,6 +76,12 @@ FOLLOWER_FAILURES = SharedCounter(
     ["follower"],
     registry=REGISTRY,
 )
+SEAL_SECONDS = Histogram(
+    "indelible_seal_seconds",
+    "Time to write, recompute, sign and publish a checkpoint.",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    registry=REGISTRY,
+)
 
 
 def exposition() -> bytes:

@@ -53,6 +53,12 @@ def _percent(text: str) -> float:
     return value
 
 
+def _origin(text: str) -> str:
+    if "://" in text or text.endswith("/") or not text.isprintable() or " " in text or "+" in text:
+        raise ValueError("needs an address without scheme, closing slash, space and plus")
+    return text
+
+
 def _setting(
     variable: str, parse: Callable[[str], Any], default: Any, meaning: str, *, secret: bool = False
 ) -> Any:
@@ -139,6 +145,36 @@ class Settings:
         _percent,
         1.0,
         "Audit events are answered 503 when less of the disk is free. Keep it below the other.",
+    )
+
+    ledger_origin: str | None = _setting(
+        "INDELIBLE_LEDGER_ORIGIN",
+        _origin,
+        None,
+        "Beginning of the names of logs made from now on: the public address of /ledger without "
+        "scheme and closing slash, such as events.example.com/ledger. A log keeps its name for "
+        "ever. When it is not set, a unique one is made up.",
+    )
+    seal_interval_ms: int = _setting(
+        "INDELIBLE_SEAL_INTERVAL_MS",
+        _positive,
+        500,
+        "Least time between two signed checkpoints of a busy log; the first event after a pause "
+        "is sealed at once. Less costs syncs.",
+    )
+    witness_policy: Path | None = _setting(
+        "INDELIBLE_WITNESS_POLICY",
+        Path,
+        None,
+        "File with the `witness`, `group` and `quorum` lines of a policy: who cosigns the "
+        "checkpoints of every log. None when it is not set.",
+    )
+    witness_interval_ms: int = _setting(
+        "INDELIBLE_WITNESS_INTERVAL_MS",
+        _positive,
+        500,
+        "Least time between two checkpoints that the witnesses are asked for. Public witnesses "
+        "count by the day: give them 60000 or more.",
     )
 
     @classmethod

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indelible.errors import JournalUnwritable
-from indelible.journal.contract import Entry
 from indelible.journal.follow import Follower
 from indelible.journal.sqlite import SqliteJournal
 from indelible.metrics import REGISTRY
@@ -35,22 +34,25 @@ class Recorder:
 
     def __init__(self, name: str = "recorder") -> None:
         self.name = name
+        self.batch = LARGEST_BATCH
         self.taken: defaultdict[int, list[int]] = defaultdict(list)
         self.offered: list[tuple[int, list[int]]] = []
         self.before: Callable[[int, list[int]], None] = lambda _project, _indexes: None
 
-    def handle(self, project_id: int, entries: Sequence[Entry]) -> None:
-        assert 1 <= len(entries) <= LARGEST_BATCH
-        assert {project_id} == {entry.project_id for entry in entries}
-        indexes = [entry.index for entry in entries]
-        assert list(range(indexes[0], indexes[-1] + 1)) == indexes
+    def handle(self, project_id: int, start: int, end: int) -> None:
+        assert 1 <= end - start <= LARGEST_BATCH
+        indexes = list(range(start, end))
         self.offered.append((project_id, indexes))
         self.before(project_id, indexes)
         self.taken[project_id] += indexes
 
 
 def follower(
-    rig: SqliteRig, handler: Recorder, projects: Callable[[], Iterable[int]] | list[int]
+    rig: SqliteRig,
+    handler: Recorder,
+    projects: Callable[[], Iterable[int]] | list[int],
+    *,
+    pace_s: float = 0.0,
 ) -> Follower:
     """A follower of these projects, as the server wires one."""
 
@@ -58,7 +60,7 @@ def follower(
         return rig.database.wait_for_commit(seen, timeout_s=1.0)
 
     asked = (lambda: projects) if isinstance(projects, list) else projects
-    return Follower(rig.journal, handler, projects=asked, wait=wait)
+    return Follower(rig.journal, handler, projects=asked, wait=wait, pace_s=pace_s)
 
 
 @contextmanager
@@ -274,6 +276,37 @@ def test_a_new_event_is_handled_at_once(sqlite: SqliteRig) -> None:
         sqlite.journal.append(numbered(project, 1, prefix="second"))
         until(lambda: one.lag() == 0, "the second event was not handled")
         assert time.monotonic() - began < 0.7
+
+
+def test_a_paced_follower_takes_the_first_event_at_once_and_those_behind_it_together(
+    sqlite: SqliteRig,
+) -> None:
+    project = sqlite.new_project()
+    recorder = Recorder()
+    with running(follower(sqlite, recorder, [project], pace_s=0.4)) as one:
+        began = time.monotonic()
+        sqlite.journal.append(numbered(project, 1))
+        until(lambda: one.lag() == 0, "the first event was not handled")
+        assert time.monotonic() - began < 0.3
+        for n in range(20):
+            sqlite.journal.append(numbered(project, 1, prefix=f"{n}-"))
+        until(lambda: one.lag() == 0, "the others were not handled")
+        assert time.monotonic() - began > 0.35
+    assert len(recorder.offered) <= 3
+
+
+def test_a_follower_that_drains_handles_all_that_is_stored_before_it_ends(
+    sqlite: SqliteRig,
+) -> None:
+    project = sqlite.new_project()
+    recorder = Recorder()
+    one = follower(sqlite, recorder, [project], pace_s=30.0)
+    one.start()
+    sqlite.journal.append(numbered(project, 1))
+    until(lambda: one.lag() == 0, "the first event was not handled")
+    sqlite.journal.append(numbered(project, 2_500, prefix="later"))
+    one.stop(drain=True)
+    assert list(range(2_501)) == recorder.taken[project]
 
 
 def test_an_idle_follower_rests(sqlite: SqliteRig) -> None:

@@ -9,6 +9,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
 from indelible.api import docs, events, health, ingest, manage
+from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import admins_only, json_only, keys_only, project_of
@@ -17,11 +18,18 @@ from indelible.edge.gate import Gate
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 
 
 def make_api(
-    *, journal: SqliteJournal, registry: Registry, gate: Gate, disk: DiskGuard, clock: Clock
+    *,
+    journal: SqliteJournal,
+    registry: Registry,
+    gate: Gate,
+    disk: DiskGuard,
+    ledger: Ledger,
+    clock: Clock,
 ) -> Litestar:
     """Build the application over parts that are already open."""
 
@@ -36,7 +44,8 @@ def make_api(
                 "registry": given(registry),
                 "journal": given(journal),
                 "disk": given(disk),
-                "events": given(Events(journal)),
+                "ledger": given(ledger),
+                "events": given(Events(journal, ledger)),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
@@ -59,8 +68,13 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
     return [
         Router(
-            "/", route_handlers=events.ROUTES, guards=[keys_only(gate)], tags=["read"], opt=both
+            "/",
+            route_handlers=[*events.ROUTES, *ledger_routes.ROUTES],
+            guards=[keys_only(gate)],
+            tags=["read"],
+            opt=both,
         ),
+        Router("/", route_handlers=ledger_routes.OPEN_ROUTES, tags=["read"]),
         Router(
             "/",
             route_handlers=manage.ROUTES,

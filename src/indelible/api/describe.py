@@ -16,9 +16,10 @@ from litestar.routes import HTTPRoute
 from indelible import __version__
 from indelible.api import ingest, manage
 from indelible.api.events import NDJSON, Found
+from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, Json, ref, refusals
 from indelible.errors import IndelibleError
-from indelible.event import Kind
+from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import Page
 from indelible.query.health import Health
@@ -94,7 +95,11 @@ _EVENT: Final[Json] = {
             "type": "object",
             "required": ["status", "stored_at"],
             "properties": {
-                "status": {"enum": ["stored", "accepted"]},
+                "status": {
+                    "enum": ["stored", "accepted", *Level],
+                    "description": "How far it has come. `accepted` is the audit wire's word for "
+                    "stored.",
+                },
                 "stored_at": _TIME,
                 "life": {
                     "type": "array",
@@ -108,7 +113,7 @@ _EVENT: Final[Json] = {
 _STEP: Final[Json] = {
     "type": "object",
     "required": ["step", "at"],
-    "properties": {"step": {"enum": ["received", "stored"]}, "at": _TIME},
+    "properties": {"step": {"enum": ["received", "stored", *Level]}, "at": _TIME},
 }
 
 
@@ -120,22 +125,39 @@ _LINES: Final[Json] = {
     }
 }
 
+_RECEIPT_LINES: Final[Json] = {
+    "schema": {
+        "type": "string",
+        "contentMediaType": NDJSON,
+        "contentSchema": ref("ReceiptLine"),
+        "description": "One ReceiptLine in JSON a line.",
+    }
+}
+_FILES: Final[Json] = {
+    "text/plain; charset=utf-8": {"schema": {"type": "string"}},
+    "application/octet-stream": {},
+}
+
 # A transaction id and a key id that no server has; the rest can be sent as it stands.
 _EXAMPLES: Final = {
     "tx_id": "tx_019a9f3c7e0a7000a1b2c3d4e5f60718",
     "key_id": "key_0123456789ab",
     "id": "payment-1",
+    "log_name": "default",
+    "path": "checkpoint",
     "name": "web-shop",
 }
 _BODIES: Final[dict[str, Json]] = {
     "create_project": {"name": "web-shop", "kind": "live", "monthly_limit": 1_000_000},
-    "change_project": {"monthly_limit": 2_000_000, "bot_policy": "mark"},
+    "change_project": {"monthly_limit": 2_000_000, "ledger_access": "public"},
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
     "rotate_key": {"grace_s": 3600},
 }
 _STRUCTS: Final = (
     Page,
     Found,
+    Checked,
+    ReceiptLine,
     Health,
     manage.Projects,
     manage.NewProject,
@@ -196,6 +218,8 @@ class Description:
             for method, operation in operations.items():
                 _put_straight(operation, handlers[path, method.upper()].opt)
         paths["/v1/export"]["get"]["responses"]["200"]["content"][NDJSON] = _LINES
+        paths["/v1/receipts"]["get"]["responses"]["200"]["content"][NDJSON] = _RECEIPT_LINES
+        paths["/ledger/{log_name}/{path}"]["get"]["responses"]["200"]["content"] = _FILES
         paths["/v1/events/{tx_id}"]["get"]["responses"]["200"]["content"][JSON] = {
             "schema": ref("Event")
         }

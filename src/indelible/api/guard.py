@@ -25,8 +25,9 @@ from indelible.errors import (
     UnsupportedMediaType,
 )
 from indelible.journal.disk import DiskGuard
-from indelible.journal.registry import Project, Registry
+from indelible.journal.registry import Key, Project, Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
 
@@ -51,6 +52,7 @@ TheEvents = NamedDependency[SkipValidation[Events]]
 TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]
+TheLedger = NamedDependency[SkipValidation[Ledger]]
 NowMs = NamedDependency[int]
 
 ProjectName = Annotated[
@@ -68,11 +70,20 @@ def keys_only(gate: Gate) -> Guard:
     def check(connection: Connection, _: BaseRouteHandler) -> None:
         if _method(connection) == "OPTIONS":
             return  # says which methods there are, as the description does
-        connection.scope["auth"] = gate.key_of_bearer(
-            connection.headers.get("authorization"), lambda: _caller(connection, gate)
-        )
+        connection.scope["auth"] = key_of(connection, gate)
 
     return check
+
+
+def key_of(connection: Connection, gate: Gate) -> Key:
+    """The application or admin key of a request.
+
+    Raises:
+        InvalidApiKey, IpNotAllowed.
+    """
+    return gate.key_of_bearer(
+        connection.headers.get("authorization"), lambda: _caller(connection, gate)
+    )
 
 
 def admins_only(gate: Gate) -> Guard:

@@ -4,10 +4,12 @@ from litestar import Response, get
 from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
-from indelible.api.guard import TheDisk, TheJournal
+from indelible.api.guard import TheDisk, TheJournal, TheLedger
 from indelible.query.health import Health, look
 
-_FAILING = ResponseSpec(Health, generate_examples=False, description="Nothing is stored now.")
+_FAILING = ResponseSpec(
+    Health, generate_examples=False, description="Nothing is stored, or nothing is signed."
+)
 
 
 @get(
@@ -17,9 +19,9 @@ _FAILING = ResponseSpec(Health, generate_examples=False, description="Nothing is
     response_description="Events are stored, of one lane at least.",
     responses={503: _FAILING},
 )
-def healthz(journal: TheJournal, disk: TheDisk) -> Response[Health]:
-    """200 while events of some lane are stored, else 503; the body names the part that failed."""
-    health = look(journal, disk, version=__version__)
+def healthz(journal: TheJournal, disk: TheDisk, ledger: TheLedger) -> Response[Health]:
+    """503 when nothing is stored or nothing is signed, else 200; the body names the part."""
+    health = look(journal, disk, ledger, version=__version__)
     return Response(health, status_code=503 if health.status == "failing" else 200)
 
 

@@ -26,6 +26,7 @@ from indelible.edge.immutablelog import (
     AuditReceipt,
 )
 from indelible.edge.product import EventResult, ProductAnswer
+from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
     BatchTooLarge,
     BodyTooLarge,
@@ -40,6 +41,7 @@ from indelible.errors import (
     InvalidIdempotencyKey,
     InvalidJson,
     InvalidMeta,
+    InvalidParameter,
     InvalidPayload,
     InvalidType,
     IpNotAllowed,
@@ -53,7 +55,7 @@ from indelible.errors import (
     UnknownToken,
     UnsupportedMediaType,
 )
-from indelible.event import MAX_TRAIL_CHARS, DropReason, WarnReason
+from indelible.event import MAX_TRAIL_CHARS, DropReason, Level, WarnReason
 
 PRODUCT_PATHS: Final = ("/api/e", "/batch/", "/batch")
 
@@ -68,6 +70,10 @@ _INDEX: Final[Json] = {
     "type": "integer",
     "minimum": 0,
     "description": "The event's place in the project's log, from 0 without gaps.",
+}
+_RECEIPT: Final[Json] = {
+    "type": ["string", "null"],
+    "description": "The portable proof, `.tlog-proof`, where the request waited for it.",
 }
 _NUMBER_OR_TEXT: Final = ["string", "number"]
 _TOKEN: Final[Json] = {"anyOf": [ref("Token"), {"type": "null"}]}
@@ -224,7 +230,10 @@ def schemas() -> dict[str, Json]:
         "pattern": "^[0-9a-f]{64}$",
         "description": "SHA-256 of the payload; null for a duplicate of an erased event.",
     }
-    receipt["status"] = {"const": "accepted"}
+    receipt["status"] = {"enum": ["accepted", *Level]}
+    for waited in (result, receipt):
+        waited["receipt"] = _RECEIPT
+    result["status"] = {"enum": [*Level, None], "default": None}
     return {
         "Token": {
             "type": "string",
@@ -304,6 +313,7 @@ _STORED: Final = (Overloaded, Unavailable)
 _READ: Final = (InvalidJson, InvalidEncoding, BodyTooLarge, UnsupportedMediaType)
 _PRODUCT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     *_READ,
+    InvalidParameter,
     EmptyBatch,
     BatchTooLarge,
     EventRefused,
@@ -318,6 +328,7 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     *_READ,
     InvalidPayload,
     InvalidMeta,
+    InvalidParameter,
     InvalidIdempotencyKey,
     InvalidApiKey,
     Forbidden,
@@ -330,6 +341,23 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
 _QUERY_TOKENS: Final = [
     {"name": name, "in": "query", "schema": ref("Token"), "description": "The project token."}
     for name in ("api_key", "token")
+]
+_WAIT: Final[list[Json]] = [
+    {
+        "name": "wait",
+        "in": "query",
+        "description": "Answer once the events are sealed or witnessed, with the receipt of each; "
+        f"for at most {MOST_RECEIPTS} events. Without a quorum of witnesses nothing is witnessed.",
+        "schema": {"enum": list(map(str, Level))},
+    },
+    {
+        "name": "timeout",
+        "in": "query",
+        "description": "How long to wait: `500ms`, `2s`; "
+        f"{DEFAULT_WAIT_S:g} s when left out, {LONGEST_WAIT_S:g} s at the most. What has not come "
+        "so far by then is answered without a receipt.",
+        "schema": {"type": "string", "pattern": r"^[0-9]{1,5}(\.[0-9]{1,3})?(ms|s)?$"},
+    },
 ]
 _COMPRESSION: Final[Json] = {
     "name": "compression",
@@ -372,7 +400,7 @@ def _product_post(path: str) -> Json:
         + ("" if path == "/api/e" else _POSTHOG),
         "operationId": "send_product_events" + _suffix(path),
         "security": [],
-        "parameters": [*_QUERY_TOKENS, _COMPRESSION],
+        "parameters": [*_QUERY_TOKENS, _COMPRESSION, *_WAIT],
         "requestBody": {
             "required": True,
             "content": {
@@ -413,6 +441,7 @@ def _product_get(path: str) -> Json:
             },
             *_QUERY_TOKENS,
             _COMPRESSION,
+            *_WAIT,
             {
                 "name": "img",
                 "in": "query",
@@ -482,6 +511,7 @@ _AUDIT_PARAMETERS: Final[list[Json]] = [
         "description": "Comes back in the answer; made by the server when absent.",
         "schema": {"type": "string"},
     },
+    *_WAIT,
     {
         "name": "project",
         "in": "query",

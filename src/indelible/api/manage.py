@@ -7,13 +7,14 @@ import msgspec
 from litestar import delete, get, patch, post
 from litestar.params import JSONBody, PathParameter
 
-from indelible.api.guard import BODY_REFUSALS, KEY_REFUSALS, NowMs, TheRegistry
+from indelible.api.guard import BODY_REFUSALS, KEY_REFUSALS, NowMs, TheLedger, TheRegistry
 from indelible.clock import rfc3339
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
 from indelible.journal.registry import (
     DEFAULT_GRACE_MS,
     BotPolicy,
     Key,
+    LedgerAccess,
     NewKey,
     Project,
     ProjectKind,
@@ -49,6 +50,7 @@ class ProjectView(msgspec.Struct):
     events_this_month: int
     events: int
     bot_policy: BotPolicy | None
+    ledger_access: LedgerAccess
     created_at: str
 
 
@@ -78,6 +80,7 @@ class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
 
     monthly_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
     bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
+    ledger_access: LedgerAccess | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyView(msgspec.Struct):
@@ -147,14 +150,17 @@ def list_projects(registry: TheRegistry, now_ms: NowMs) -> Projects:
     response_description="The project and its secrets.",
     opt={"refusals": (*BODY_REFUSALS, AlreadyExists, Unavailable)},
 )
-def create_project(registry: TheRegistry, now_ms: NowMs, data: JSONBody[NewProject]) -> ProjectMade:
-    """Makes a project with an empty log, a token and an application key."""
+def create_project(
+    registry: TheRegistry, ledger: TheLedger, now_ms: NowMs, data: JSONBody[NewProject]
+) -> ProjectMade:
+    """Makes a project with an empty, signed log, a token and an application key."""
     project = registry.create_project(
         data.name,
         kind=data.kind,
         monthly_limit=data.monthly_limit,
         bot_policy=data.bot_policy,
     )
+    ledger.settle()
     token = registry.create_key(Role.TOKEN, project, label="first", log=False)
     api_key = registry.create_key(Role.APPLICATION, project, label="first", log=False)
     return ProjectMade(_project(project, registry, now_ms), token.secret, api_key.secret)
@@ -170,14 +176,15 @@ def create_project(registry: TheRegistry, now_ms: NowMs, data: JSONBody[NewProje
 def change_project(
     registry: TheRegistry, now_ms: NowMs, name: ProjectPath, data: JSONBody[ProjectChange]
 ) -> ProjectView:
-    """Changes the monthly limit or the bot policy from the next event on."""
+    """Changes the monthly limit, the bot policy or who may read the signed log's files, from the
+    next request on."""
     changes = {
         field: value
-        for field in ("monthly_limit", "bot_policy")
+        for field in ("monthly_limit", "bot_policy", "ledger_access")
         if (value := getattr(data, field)) is not msgspec.UNSET
     }
     if not changes:
-        raise InvalidParameter("Name what to change: monthly_limit, bot_policy or both")
+        raise InvalidParameter("Name what to change: monthly_limit, bot_policy, ledger_access")
     return _project(registry.change_project(name, changes), registry, now_ms)
 
 
@@ -279,6 +286,7 @@ def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
         events_this_month=registry.events_this_month(project),
         events=registry.events_stored(project),
         bot_policy=project.bot_policy,
+        ledger_access=project.ledger_access,
         created_at=rfc3339(project.created_at_ms),
     )
 

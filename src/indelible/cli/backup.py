@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from indelible.cli import options, screen
-from indelible.cli.export import sync_folder
 from indelible.cli.failure import ExitCode, Failure
 from indelible.cli.server import data_folder
+from indelible.durable import sync_folder
 from indelible.errors import AlreadyExists, JournalNewer
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.invocation import how_to_send
 from indelible.cli.server import Server, reach
+from indelible.durable import sync_folder
 
 
 def register(app: typer.Typer) -> None:
@@ -177,12 +178,3 @@ def _line_decoder() -> Any:
     import msgspec
 
     return msgspec.json.Decoder(msgspec.defstruct("Line", [("index", int)]))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -22,6 +22,7 @@ from indelible.edge.body import (
 )
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake
+from indelible.edge.waiting import Wish, wish_of
 from indelible.errors import (
     BatchTooLarge,
     EmptyBatch,
@@ -68,7 +69,8 @@ _RECORD: Final = msgspec.json.Encoder(order="sorted")
 class AuditReceipt(msgspec.Struct):
     """The answer for a stored event: the six documented members, and the index.
 
-    `result` and `reason` are there only with a warning.
+    `result` and `reason` are there only with a warning, `receipt` only when the request waited for
+    it and the event came so far; `status` is then how far.
     """
 
     ok: bool
@@ -80,6 +82,7 @@ class AuditReceipt(msgspec.Struct):
     index: int
     result: str | msgspec.UnsetType = msgspec.UNSET
     reason: str | msgspec.UnsetType = msgspec.UNSET
+    receipt: str | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class AuditIngest:
     async def one(self, request: Request) -> Answer:
         """``POST /v1/events``."""
         project = self._open(request)
+        wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         fields = await self._fields(request)
         EVENTS_RECEIVED.add(_LANE)
         key = _key_of_header(request)
@@ -111,6 +115,8 @@ class AuditIngest:
         result = _result(item, outcome)
         if isinstance(result, IndelibleError):
             raise result
+        if wish is not None:
+            await self._confirm(project, [result], wish)
         return Answer(202, msgspec.json.encode(result))
 
     async def batch(self, request: Request) -> Answer:
@@ -120,6 +126,7 @@ class AuditIngest:
         the event's place behind it does, so that a batch sent again adds nothing.
         """
         project = self._open(request)
+        wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         events = _events_of(await self._fields(request))
         EVENTS_RECEIVED.add(_LANE, count=len(events))
         shared_key = _key_of_header(request)
@@ -138,6 +145,9 @@ class AuditIngest:
             for item in items
         ]
         rejected = sum(isinstance(result, IndelibleError) for result in results)
+        if wish is not None:
+            stored = [result for result in results if isinstance(result, AuditReceipt)]
+            await self._confirm(project, stored, wish)
         body = {
             "ok": rejected == 0,
             "accepted": len(results) - rejected,
@@ -151,6 +161,17 @@ class AuditIngest:
             "request_id": request.request_id,
         }
         return Answer(202, msgspec.json.encode(body))
+
+    async def _confirm(self, project: Project, stored: Sequence[AuditReceipt], wish: Wish) -> None:
+        """Wait for the receipts and put them into the answers."""
+        if not stored:
+            return
+        receipts = await self._intake.confirm(
+            project.id, [one.index for one in stored], wish.level, timeout_s=wish.timeout_s
+        )
+        for one, receipt in zip(stored, receipts, strict=True):
+            if receipt is not None:
+                one.status, one.receipt = wish.level, receipt
 
     def _open(self, request: Request) -> Project:
         key = self._intake.gate.key_of_bearer(

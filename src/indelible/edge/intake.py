@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.waiting import Confirm
 from indelible.journal.commit import Committer
 from indelible.journal.disk import DiskGuard
 
@@ -26,4 +27,5 @@ class Intake:
     disk: DiskGuard
     committer: Committer
     limits: Limits
+    confirm: Confirm
     clock: Clock

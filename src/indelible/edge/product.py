@@ -16,6 +16,7 @@ from indelible.edge.body import Packing, check_packing, parse, unpack
 from indelible.edge.bots import is_crawler
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake
+from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
@@ -50,7 +51,10 @@ _PIXEL: Final = bytes.fromhex(
 
 
 class EventResult(msgspec.Struct, omit_defaults=True, gc=False):
-    """What became of one event, in the order in which the events were sent."""
+    """What became of one event, in the order in which the events were sent.
+
+    `status` and `receipt` are there only when the request waited and the event came so far.
+    """
 
     uuid: str | None
     result: str
@@ -58,6 +62,8 @@ class EventResult(msgspec.Struct, omit_defaults=True, gc=False):
     index: int | None = None
     duplicate: bool = False
     reason: str | None = None
+    status: str | None = None
+    receipt: str | None = None
 
 
 class ShortResult(msgspec.Struct, omit_defaults=True, gc=False):
@@ -102,7 +108,10 @@ class ProductIngest:
         self._intake = intake
 
     async def __call__(self, request: Request) -> Answer:
+        wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         reading = await self._read(request)
+        if wish is not None:
+            check_count(len(reading.events))
         arrival = self._arrive(request, reading)
         EVENTS_RECEIVED.add(_LANE, count=len(reading.events))
         events = [
@@ -120,7 +129,21 @@ class ProductIngest:
             _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
             for event in events
         ]
+        if wish is not None:
+            await self._confirm(arrival.project.id, results, wish)
         return self._answer(request, results)
+
+    async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
+        """Wait for the receipts and put them into the results."""
+        stored = [(result, result.index) for result in results if result.index is not None]
+        if not stored:
+            return
+        receipts = await self._intake.confirm(
+            project_id, [index for _, index in stored], wish.level, timeout_s=wish.timeout_s
+        )
+        for (result, _), receipt in zip(stored, receipts, strict=True):
+            if receipt is not None:
+                result.status, result.receipt = wish.level, receipt
 
     async def _read(self, request: Request) -> vtilt.Reading:
         query = request.query

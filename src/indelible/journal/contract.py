@@ -114,6 +114,10 @@ class Journal(Protocol):
         """The entries with start <= index < end, in order; fewer when the log ends before."""
         ...
 
+    def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
+        """The leaf entries (96 bytes each) of what `read` would return, without the rest."""
+        ...
+
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         """The entry that holds this client id, even if it has been erased since."""
         ...

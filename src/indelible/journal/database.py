@@ -15,8 +15,24 @@ import apsw
 from indelible.errors import JournalNewer, JournalUnwritable
 from indelible.journal.connections import Readers, open_for_writing
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _CACHE_KIB: Final = 64 * 1024
+
+# What turns a journal of the version before into one of this version; schema.sql is the newest.
+_MIGRATIONS: Final = {
+    1: """
+ALTER TABLE project ADD COLUMN ledger_access TEXT NOT NULL DEFAULT 'key'
+    CHECK (ledger_access IN ('key', 'public'));
+CREATE TABLE log (
+    name       TEXT PRIMARY KEY,
+    project_id INTEGER NOT NULL REFERENCES project (id),
+    origin     TEXT UNIQUE,
+    vkey       TEXT,
+    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen'))
+);
+INSERT INTO log (name, project_id, state) SELECT name, id, 'new' FROM project;
+""",
+}
 
 # After these SQLite has undone the transaction and nothing half-written was called durable, so a
 # later one may succeed: space may come back, the other process may let go.
@@ -111,14 +127,18 @@ class Database:
                 self._writer.execute("ROLLBACK")
 
     def _create_tables(self) -> None:
-        version = self._writer.pragma("user_version")
-        if version == SCHEMA_VERSION:
-            return
-        if version != 0:
+        version = int(self._writer.pragma("user_version"))
+        if version > SCHEMA_VERSION:
             raise JournalNewer(
                 f"{self.path} has schema {version}; this version reads {SCHEMA_VERSION}"
             )
-        schema = resources.files("indelible.journal").joinpath("schema.sql").read_text("utf-8")
+        if version == SCHEMA_VERSION:
+            return
+        steps = [_MIGRATIONS[step] for step in range(version, SCHEMA_VERSION)] if version else []
+        if not version:
+            schema = resources.files("indelible.journal").joinpath("schema.sql")
+            steps.append(schema.read_text("utf-8"))
         with self.transaction() as connection:
-            connection.execute(schema)
+            for step in steps:
+                connection.execute(step)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

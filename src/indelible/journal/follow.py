@@ -6,30 +6,37 @@ batch over again: at least once, so a handler must be idempotent.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from indelible.clock import monotonic_s
 from indelible.errors import IndelibleError
-from indelible.journal.contract import Entry, Journal
+from indelible.journal.contract import Journal
 from indelible.metrics import FOLLOWER_FAILURES
 
 logger = logging.getLogger(__name__)
 
-_BATCH: Final = 1_000
 _LONGEST_PAUSE_S: Final = 30.0
 
 
 class Handler(Protocol):
     """What a follower does with the log."""
 
-    name: str
-    """Names the cursor: permanent, unique among followers."""
+    @property
+    def name(self) -> str:
+        """Names the cursor: permanent, unique among followers."""
+        ...
 
-    def handle(self, project_id: int, entries: Sequence[Entry]) -> None:
-        """Take `entries` (1 to 1,000, contiguous, in log order) of one project.
+    @property
+    def batch(self) -> int:
+        """The most entries to be handed over at once."""
+        ...
+
+    def handle(self, project_id: int, start: int, end: int) -> None:
+        """Take the entries [start, end) of one project's log, at least one; all are stored.
 
         May be given the same entries again after a crash or a failure. Raise to be called again
-        with the same entries after a pause; later entries wait meanwhile.
+        with the same start after a pause; later entries wait meanwhile.
         """
         ...
 
@@ -43,6 +50,8 @@ class Follower:
         projects: the ids of all projects, asked for anew in each round.
         wait: given how many commits it has seen, returns the count once it has grown or a second
             has passed.
+        pace_s: least time from the start of a round that handled something to the next one, so
+            that a busy log is handled in larger batches.
     """
 
     def __init__(
@@ -52,11 +61,13 @@ class Follower:
         *,
         projects: Callable[[], Iterable[int]],
         wait: Callable[[int], int],
+        pace_s: float = 0.0,
     ) -> None:
         self._journal = journal
         self._handler = handler
         self._projects = projects
         self._wait = wait
+        self._pace_s = pace_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"follower-{handler.name}", daemon=True
@@ -65,10 +76,19 @@ class Follower:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish the batch under way, then end; returns when the thread has."""
+    def stop(self, *, drain: bool = False) -> None:
+        """Finish the batch under way, then end; returns when the thread has.
+
+        `drain`: handle all that is stored as well.
+        """
         self._stopping.set()
         self._thread.join()
+        if drain:
+            self._stopping.clear()
+            try:
+                self.catch_up()
+            except Exception as error:  # the same door as the thread's
+                self._note(error, "the rest waits for the next start")
 
     def lag(self) -> int:
         """How many stored entries, over all projects, the handler has not taken yet."""
@@ -77,45 +97,51 @@ class Follower:
             self._journal.next_index(p) - self._journal.cursor(name, p) for p in self._projects()
         )
 
-    def catch_up(self) -> None:
-        """Handle everything that is stored now, and return.
+    def catch_up(self) -> int:
+        """Handle everything that is stored now, and return how many entries that was.
 
         Raises what the handler raised first; the cursor of that project stands before the batch
         that failed, and the other projects were handled all the same.
         """
+        handled = 0
         failures: list[Exception] = []
         for project_id in self._projects():
             try:
-                self._catch_up_with(project_id)
+                handled += self._catch_up_with(project_id)
             except Exception as error:
                 failures.append(error)
         if failures:
             raise failures[0]
+        return handled
 
-    def _catch_up_with(self, project_id: int) -> None:
-        start = self._journal.cursor(self._handler.name, project_id)
-        while not self._stopping.is_set():
-            entries = self._journal.read(project_id, start, start + _BATCH)
-            if not entries:
-                return
-            self._handler.handle(project_id, entries)
+    def _catch_up_with(self, project_id: int) -> int:
+        first = start = self._journal.cursor(self._handler.name, project_id)
+        stored = self._journal.next_index(project_id)
+        while start < stored and not self._stopping.is_set():
+            end = min(start + self._handler.batch, stored)
+            self._handler.handle(project_id, start, end)
             # power lost here: the batch is handled again, which a handler must allow
-            start = entries[-1].index + 1
+            start = end
             self._journal.move_cursor(self._handler.name, project_id, start)
+        return start - first
 
     def _run(self) -> None:
         seen, pause_s = 0, 0.0
         while not self._stopping.is_set():
+            began = monotonic_s()
             try:
-                self.catch_up()
+                handled = self.catch_up()
                 pause_s = 0.0
             except Exception as error:  # the follower's one door: a failure is tried again
                 pause_s = min(max(1.0, 2 * pause_s), _LONGEST_PAUSE_S)
-                FOLLOWER_FAILURES.labels(self._handler.name).inc()
-                code = error.code if isinstance(error, IndelibleError) else type(error).__name__
-                logger.warning(
-                    "follower %s: %s; again in %.0f s", self._handler.name, code, pause_s
-                )
+                self._note(error, f"again in {pause_s:.0f} s")
                 self._stopping.wait(pause_s)
                 continue
+            if handled:
+                self._stopping.wait(began + self._pace_s - monotonic_s())
             seen = self._wait(seen)
+
+    def _note(self, error: Exception, what_next: str) -> None:
+        FOLLOWER_FAILURES.labels(self._handler.name).inc()
+        code = error.code if isinstance(error, IndelibleError) else type(error).__name__
+        logger.warning("follower %s: %s; %s", self._handler.name, code, what_next)

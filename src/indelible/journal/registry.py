@@ -27,6 +27,8 @@ from indelible.network import Address, Network, contains, parse_networks
 
 ProjectKind = Literal["live", "test"]
 BotPolicy = Literal["discard", "mark", "off"]
+LogState = Literal["new", "open", "frozen"]
+LedgerAccess = Literal["key", "public"]
 
 _RANDOM_BYTES: Final = 24  # 192 bits: no digest of such a key can be turned back
 _PREFIX_LENGTH: Final = 14
@@ -47,6 +49,7 @@ class Project:
     """One project: a log of its own, and its rules.
 
     `bot_policy` None leaves each route its own default; `monthly_limit` None is no limit.
+    `ledger_access` says who may read the files of its signed log: whoever has a key, or anyone.
     """
 
     id: int
@@ -55,6 +58,18 @@ class Project:
     monthly_limit: int | None
     bot_policy: BotPolicy | None
     created_at_ms: int
+    ledger_access: LedgerAccess
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """A signed log as the journal knows it: see schema.sql. `origin` and `vkey` come together."""
+
+    name: str
+    project_id: int
+    origin: str | None
+    vkey: str | None
+    state: LogState
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +160,16 @@ class Registry:
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (name, kind, os.urandom(32), monthly_limit, bot_policy, now),
             )
+            connection.execute(
+                "INSERT INTO log (name, project_id, state) SELECT name, id, 'new' FROM project"
+                " WHERE name = ?",
+                (name,),
+            )
         self.refresh()
         return self.snapshot.projects[name]
 
     def change_project(self, name: str, changes: Mapping[str, int | str | None]) -> Project:
-        """Set `monthly_limit` or `bot_policy`, as `changes` names them, and leave the rest.
+        """Set `monthly_limit`, `bot_policy` or `ledger_access`, as `changes` names them.
 
         Raises:
             NotFound: there is no such project.
@@ -157,9 +177,9 @@ class Registry:
         project = self.project(name)
         with self._journal.database.transaction() as connection:
             for column, value in changes.items():
-                assert column in ("monthly_limit", "bot_policy")
+                assert column in ("monthly_limit", "bot_policy", "ledger_access")
                 connection.execute(
-                    f"UPDATE project SET {column} = ? WHERE id = ?",  # noqa: S608 — one of two
+                    f"UPDATE project SET {column} = ? WHERE id = ?",  # noqa: S608 — one of three
                     (value, project.id),
                 )
             self._log(connection, project.id, "project.changed", dict(changes))
@@ -178,6 +198,10 @@ class Registry:
                 f"There is no project {name!r}", hint="See `indelible project list`."
             ) from None
 
+    def project_by_id(self, project_id: int) -> Project | None:
+        """The project with this id; None when there is none."""
+        return next((p for p in self.snapshot.projects.values() if p.id == project_id), None)
+
     def events_this_month(self, project: Project) -> int:
         """Product and audit events stored in the running calendar month (UTC)."""
         month = month_of(self._clock())
@@ -186,6 +210,30 @@ class Registry:
     def events_stored(self, project: Project) -> int:
         """How many entries the project's log has, of every kind."""
         return self._journal.next_index(project.id)
+
+    # Logs
+
+    def logs(self) -> list[LogRow]:
+        """The signed log of every project, and the frozen ones, by name."""
+        rows = self._journal.database.reader().execute(
+            "SELECT name, project_id, origin, vkey, state FROM log ORDER BY name"
+        )
+        return [LogRow(*row) for row in rows]
+
+    def identify_log(self, name: str, *, origin: str, vkey: str) -> None:
+        """Give a new log its origin and its key, which sign nothing before `open_log`."""
+        self._change_log(name, "origin = ?, vkey = ?", origin, vkey)
+
+    def open_log(self, name: str) -> None:
+        """From now on the log signs, and is never made anew."""
+        self._change_log(name, "state = 'open'")
+
+    def _change_log(self, name: str, change: str, *values: str) -> None:
+        with self._journal.database.transaction() as connection:
+            connection.execute(
+                f"UPDATE log SET {change} WHERE name = ? AND state = 'new'",  # noqa: S608
+                (*values, name),
+            )
 
     # Keys
 
@@ -304,7 +352,8 @@ class Registry:
         projects = {
             int(row[0]): Project(*row)
             for row in connection.execute(
-                "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms FROM project"
+                "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms, ledger_access"
+                " FROM project"
             )
         }
         keys = [

@@ -19,7 +19,19 @@ CREATE TABLE project (
     secret        BLOB NOT NULL,   -- keys the HMAC of client ids; part of the journal's backup
     monthly_limit INTEGER,
     bot_policy    TEXT CHECK (bot_policy IN ('discard', 'mark', 'off')),
-    created_at_ms INTEGER NOT NULL
+    created_at_ms INTEGER NOT NULL,
+    ledger_access TEXT NOT NULL DEFAULT 'key' CHECK (ledger_access IN ('key', 'public'))
+);
+
+-- The signed log of each project. A row in state `new` was ordered, with its project, and has signed
+-- nothing; in state `open` its key and its place in lock.db must be there; `frozen` ones are the
+-- predecessors of a log that was opened anew after a restore.
+CREATE TABLE log (
+    name       TEXT PRIMARY KEY,     -- of its folder and key file: the project's, or <project>.2
+    project_id INTEGER NOT NULL REFERENCES project (id),
+    origin     TEXT UNIQUE,          -- NULL, as the key, until the key is made
+    vkey       TEXT,
+    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen'))
 );
 
 -- `token` is the public project token, kept readable; of every other key only the digest is kept.

@@ -101,14 +101,17 @@ class SqliteJournal:
         return _next_index(self.database.reader(), project_id)
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
-        first, behind = (
-            _id(project_id, 0) + min(max(index, 0), _INDEX_MASK + 1) for index in (start, end)
-        )
         rows = self.database.reader().execute(
             f"SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ?",  # noqa: S608 — a constant
-            (first, behind),
+            _ids(project_id, start, end),
         )
         return [_entry(row) for row in rows]
+
+    def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
+        rows = self.database.reader().execute(
+            "SELECT leaf FROM event WHERE id >= ? AND id < ?", _ids(project_id, start, end)
+        )
+        return [bytes(entry) for (entry,) in rows]
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.database.reader()
@@ -356,6 +359,12 @@ def _row(connection: apsw.Connection, row_id: int) -> _Row:
 
 def _id(project_id: int, index: int) -> int:
     return project_id << _INDEX_BITS | index
+
+
+def _ids(project_id: int, start: int, end: int) -> tuple[int, int]:
+    """The row ids of the indexes [start, end), half-open too."""
+    first, behind = (min(max(index, 0), _INDEX_MASK + 1) for index in (start, end))
+    return _id(project_id, 0) + first, _id(project_id, 0) + behind
 
 
 def _next_index(connection: apsw.Connection, project_id: int) -> int:

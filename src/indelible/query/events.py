@@ -15,9 +15,10 @@ import msgspec
 
 from indelible.clock import parse_time_ms, rfc3339
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
-from indelible.event import Kind, Lane, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
+from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
+from indelible.ledger.ledger import Ledger
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]
@@ -108,11 +109,20 @@ class _Cursor:
 class Events:
     """The events of every project, for reading."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, ledger: Ledger) -> None:
         self._journal = journal
+        self._ledger = ledger
 
     def one(self, project: Project, tx_id: str) -> View:
         """The event with this transaction id, with its life.
+
+        Raises:
+            NotFound: this project has no such event.
+        """
+        return self._with_life(self.entry(project, tx_id))
+
+    def entry(self, project: Project, tx_id: str) -> Entry:
+        """The event with this transaction id, as the log holds it.
 
         Raises:
             NotFound: this project has no such event.
@@ -121,7 +131,7 @@ class Events:
         entry = self._journal.find_tx(project.id, tx) if tx else None
         if entry is None:
             raise NotFound("This project has no event with that transaction id")
-        return _with_life(entry)
+        return entry
 
     def where(self, project: Project, any_id: str) -> list[View]:
         """The events that go by this id: a transaction id, a client event id or Idempotency-Key.
@@ -132,7 +142,7 @@ class Events:
         if (tx := _as_tx(any_id)) is not None:
             found.append(self._journal.find_tx(project.id, tx))
         entries = {entry.index: entry for entry in found if entry is not None}
-        return [_with_life(entry) for entry in entries.values()]
+        return [self._with_life(entry) for entry in entries.values()]
 
     def search(
         self,
@@ -168,7 +178,7 @@ class Events:
             position = entry.index + 1 if order == "oldest" else entry.index
             shown = view(entry)
             if matches(shown):
-                events.append(_with_status(entry, shown))
+                events.append(self._with_status(entry, shown))
             if len(events) == limit or scanned == SCANNED_PER_PAGE:
                 break
         more = position < end if order == "oldest" else position > start
@@ -207,6 +217,24 @@ class Events:
         for behind in range(end, start, -_READ_AT_ONCE):
             first = max(behind - _READ_AT_ONCE, start)
             yield from reversed(self._journal.read(project_id, first, behind))
+
+    def _with_status(self, entry: Entry, shown: View) -> View:
+        stored = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
+        status = self._ledger.progress.reached(entry.project_id, entry.index) or stored
+        stored_at = rfc3339(tx_time_ms(entry.leaf.tx))
+        return {**shown, "status": status, "stored_at": stored_at}
+
+    def _with_life(self, entry: Entry) -> View:
+        shown = self._with_status(entry, view(entry))
+        times = self._ledger.times(entry.project_id, entry.index)
+        steps = (
+            ("received", entry.leaf.received_at_ms),
+            ("stored", tx_time_ms(entry.leaf.tx)),
+            (Level.SEALED, times.sealed_at_ms),
+            (Level.WITNESSED, times.witnessed_at_ms),
+        )
+        shown["life"] = [Step(str(word), rfc3339(at)) for word, at in steps if at is not None]
+        return shown
 
 
 def view(entry: Entry) -> View:
@@ -248,21 +276,6 @@ def _line(entry: Entry) -> bytes:
     # Payloads keep the white space they were sent with. A line break can stand only between tokens
     # of JSON, never inside a string, so a space says the same.
     return _ENCODE(view(entry)).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
-
-
-def _with_status(entry: Entry, shown: View) -> View:
-    status = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
-    stored_at = rfc3339(tx_time_ms(entry.leaf.tx))
-    return {**shown, "status": status, "stored_at": stored_at}
-
-
-def _with_life(entry: Entry) -> View:
-    shown = _with_status(entry, view(entry))
-    shown["life"] = [
-        Step("received", rfc3339(entry.leaf.received_at_ms)),
-        Step("stored", shown["stored_at"]),
-    ]
-    return shown
 
 
 def _as_tx(text: str) -> bytes | None:

@@ -1,12 +1,16 @@
 """Whether the server is well, and which part is not."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from indelible.event import Lane
 from indelible.journal.disk import DiskGuard
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.ledger import Ledger
+
+DEGRADED_LAG_MS: Final = 10_000
+FAILING_LAG_MS: Final = 60_000
 
 Word = Literal["ok", "degraded", "failing"]
 
@@ -29,6 +33,17 @@ class DiskHealth(msgspec.Struct):
     takes_audit: bool
 
 
+class LedgerHealth(msgspec.Struct):
+    """`failure` says why nothing is signed any more; `oldest_unsealed_s` is how long the oldest
+    event that no checkpoint covers has been stored, null when there is none. `alarms` are sentences
+    about witnesses who saw another history: never ignore one."""
+
+    status: Word
+    failure: str | None
+    oldest_unsealed_s: float | None
+    alarms: list[str]
+
+
 class Health(msgspec.Struct):
     """The worst of the parts is the status of the whole; `failing` is answered 503."""
 
@@ -36,9 +51,10 @@ class Health(msgspec.Struct):
     version: str
     journal: JournalHealth
     disk: DiskHealth
+    ledger: LedgerHealth
 
 
-def look(journal: SqliteJournal, disk: DiskGuard, *, version: str) -> Health:
+def look(journal: SqliteJournal, disk: DiskGuard, ledger: Ledger, *, version: str) -> Health:
     """The state of every part, now."""
     failure = journal.failure
     journal_health = JournalHealth("failing" if failure else "ok", failure)
@@ -46,7 +62,8 @@ def look(journal: SqliteJournal, disk: DiskGuard, *, version: str) -> Health:
     disk_word: Word = "ok"
     if not (takes_product and takes_audit):
         disk_word = "degraded" if takes_product or takes_audit else "failing"
-    parts: list[Word] = [journal_health.status, disk_word]
+    ledger_health = _of_ledger(ledger)
+    parts: list[Word] = [journal_health.status, disk_word, ledger_health.status]
     worst: Word = max(parts, key=["ok", "degraded", "failing"].index)
     return Health(
         status=worst,
@@ -60,4 +77,17 @@ def look(journal: SqliteJournal, disk: DiskGuard, *, version: str) -> Health:
             takes_product=takes_product,
             takes_audit=takes_audit,
         ),
+        ledger=ledger_health,
     )
+
+
+def _of_ledger(ledger: Ledger) -> LedgerHealth:
+    """Events are stored whatever the ledger does; it is red all the same when nothing is signed."""
+    age_ms = ledger.oldest_unsealed_ms()
+    failure, alarms = ledger.sealer.failure, ledger.alarms()
+    word: Word = "ok"
+    if failure is not None or alarms or (age_ms or 0) > FAILING_LAG_MS:
+        word = "failing"
+    elif (age_ms or 0) > DEGRADED_LAG_MS:
+        word = "degraded"
+    return LedgerHealth(word, failure, None if age_ms is None else age_ms / 1000, alarms)

@@ -1,0 +1,270 @@
+"""The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Final
+
+import anyio.to_thread
+import msgspec
+from litestar import Response, get
+from litestar.params import PathParameter, QueryParameter
+from litestar.response import Stream
+
+from indelible.api.events import NDJSON
+from indelible.api.guard import (
+    READ_REFUSALS,
+    Connection,
+    TheEvents,
+    TheGate,
+    TheJournal,
+    TheLedger,
+    TheProject,
+    TheRegistry,
+    key_of,
+)
+from indelible.edge.waiting import LONGEST_WAIT_S, Wish, wish_of
+from indelible.errors import (
+    InvalidApiKey,
+    IpNotAllowed,
+    NotFound,
+    NotSealed,
+    NotWitnessed,
+    TileMissing,
+)
+from indelible.event import tx_text
+from indelible.journal.contract import LARGEST_INDEX, Journal
+from indelible.journal.registry import Project
+from indelible.ledger.ledger import Ledger
+from indelible.ledger.logs import Log
+from indelible.ledger.tile import parse_path
+from indelible.ledger.tilestore import NOTES
+from indelible.ledger.verify import verify_receipt
+from indelible.query.events import Events
+
+TEXT: Final = "text/plain; charset=utf-8"
+BYTES: Final = "application/octet-stream"
+
+# A tile never changes; a note is replaced within seconds.
+_FOR_EVER: Final = "max-age=31536000, immutable"
+_BRIEFLY: Final = "max-age=2"
+
+_OPT: Final = {
+    "refusals": (InvalidApiKey, IpNotAllowed, NotFound),
+    "keys": ["applicationKey", "adminKey"],
+}
+
+LogName = Annotated[str, PathParameter(description="The log: its project's name.")]
+FilePath = Annotated[
+    str,
+    PathParameter(
+        description="`checkpoint`, `witnessed`, `policy`, or the path of a tile or bundle."
+    ),
+]
+TxId = Annotated[str, PathParameter(description="The event's transaction id, `tx_…`.")]
+Wait = Annotated[
+    str | None,
+    QueryParameter(
+        description="Wait until the event is `sealed` or `witnessed`.",
+        schema_extra={"enum": ["sealed", "witnessed"]},
+    ),
+]
+Timeout = Annotated[
+    str | None,
+    QueryParameter(
+        description=f"How long to wait: `500ms`, `2s`; {LONGEST_WAIT_S:g} s at the most.",
+        pattern=r"^[0-9]{1,5}(\.[0-9]{1,3})?(ms|s)?$",
+    ),
+]
+
+
+class CheckView(msgspec.Struct):
+    """One check of a receipt: its name, how it went, and what it compared."""
+
+    name: str
+    outcome: str
+    sentence: str
+
+
+class Checked(msgspec.Struct):
+    """What the checks of a receipt say: `verified`, `tampered` or `unverifiable`."""
+
+    verdict: str
+    origin: str | None
+    index: int | None
+    size: int | None
+    checks: list[CheckView]
+
+
+class ReceiptLine(msgspec.Struct):
+    """A receipt in a bulk answer."""
+
+    index: int
+    tx_id: str
+    receipt: str
+
+
+@get(
+    "/v1/events/{tx_id:str}/receipt",
+    summary="Get a receipt",
+    media_type=TEXT,
+    response_description="The portable proof, `.tlog-proof`, with the opening.",
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+)
+async def receipt(
+    project_of: TheProject,
+    events: TheEvents,
+    ledger: TheLedger,
+    tx_id: TxId,
+    wait: Wait = None,
+    timeout: Timeout = None,
+) -> Response[str]:
+    """The event's receipt, to keep: whoever has it and the log's policy checks it offline.
+
+    The opening in it shows the payload and cannot be recalled. An event that was erased has a
+    receipt of its leaf alone.
+    """
+    wish = wish_of(wait, timeout)
+    text = await _receipt(project_of, events, ledger, tx_id, wish)
+    headers = {"content-disposition": f'attachment; filename="{tx_id}.tlog-proof"'}
+    return Response(text, media_type=TEXT, headers=headers)
+
+
+@get(
+    "/v1/events/{tx_id:str}/verify",
+    summary="Check an event",
+    response_description="Each check with what it compared.",
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+)
+async def verify(
+    project_of: TheProject,
+    events: TheEvents,
+    ledger: TheLedger,
+    tx_id: TxId,
+    wait: Wait = None,
+    timeout: Timeout = None,
+) -> Checked:
+    """Makes the event's receipt and checks it as `indelible verify` does, under the policy that the
+    log itself proposes. A server can claim anything of itself: check receipts elsewhere."""
+    wish = wish_of(wait, timeout)
+    text = await _receipt(project_of, events, ledger, tx_id, wish)
+    log = ledger.logs.of_project(project_of.id)
+    assert log is not None
+    found = verify_receipt(text, ledger.logs.policy_of(log))
+    return Checked(
+        verdict=found.verdict,
+        origin=found.origin,
+        index=found.index,
+        size=found.size,
+        checks=[CheckView(step.name, step.outcome, step.sentence) for step in found.steps],
+    )
+
+
+async def _receipt(
+    project: Project, events: Events, ledger: Ledger, tx_id: str, wish: Wish | None
+) -> str:
+    entry = await anyio.to_thread.run_sync(events.entry, project, tx_id)
+    level = None if wish is None else wish.level
+    if wish is not None:
+        await ledger.wait(project.id, entry.index, wish.level, timeout_s=wish.timeout_s)
+    return await anyio.to_thread.run_sync(lambda: ledger.receipts.of(entry, level=level))
+
+
+@get(
+    "/v1/receipts",
+    summary="Get receipts in bulk",
+    media_type=NDJSON,
+    response_description="The receipts, one a line.",
+    opt={"refusals": READ_REFUSALS},
+)
+async def receipts(
+    project_of: TheProject,
+    journal: TheJournal,
+    ledger: TheLedger,
+    start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
+    end: Annotated[
+        int,
+        QueryParameter(
+            description="Index to stop before; the end of what is sealed when left out.",
+            gt=-1,
+            le=LARGEST_INDEX,
+        ),
+    ] = LARGEST_INDEX,
+) -> Stream:
+    """The receipts of a range of events, as NDJSON, in log order. It ends with the last event that
+    was sealed when it began."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        lines = _receipt_lines(project_of.id, journal, ledger, start, end)
+        while (piece := await anyio.to_thread.run_sync(next, lines, b"")) != b"":
+            yield piece
+
+    return Stream(pieces(), media_type=NDJSON)
+
+
+def _receipt_lines(
+    project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
+) -> Iterator[bytes]:
+    end = min(end, ledger.sealed_size(project_id))
+    while start < end:
+        entries = journal.read(project_id, start, min(start + 100, end))
+        yield b"".join(
+            msgspec.json.encode(
+                ReceiptLine(entry.index, tx_text(entry.leaf.tx), ledger.receipts.of(entry))
+            )
+            + b"\n"
+            for entry in entries
+        )
+        start += len(entries)
+
+
+@get(
+    "/ledger/{log_name:str}/{path:path}",
+    sync_to_thread=True,
+    media_type=BYTES,
+    summary="Read a log's files",
+    response_description="The file, as it lies on disk.",
+    opt=_OPT,
+)
+def read_file(
+    request: Connection,
+    gate: TheGate,
+    registry: TheRegistry,
+    ledger: TheLedger,
+    log_name: LogName,
+    path: FilePath,
+) -> Response[bytes]:
+    """The log's files in the form of C2SP tlog-tiles, for anyone when the project's ledger is
+    public, else with a key of the project. `checkpoint` is the newest signed one, `witnessed` the
+    newest that met the quorum, `policy` what the log says of its key and its witnesses."""
+    log = ledger.logs.named(log_name)
+    project = None if log is None else registry.project_by_id(log.project_id)
+    if project is None or project.ledger_access != "public":
+        key = key_of(request, gate)
+        theirs = None if key.project is None else key.project.id
+        if project is None or theirs not in (None, project.id):
+            raise NotFound("There is no such log")
+    assert log is not None
+    return _file(log, path.removeprefix("/"))
+
+
+def _file(log: Log, path: str) -> Response[bytes]:
+    """
+    Raises:
+        NotFound: the log has no such file.
+    """
+    if path in NOTES:
+        note = log.tiles.published(path)
+        if note is None:
+            raise NotFound(f"The log has no file {path!r} yet")
+        return Response(note.encode(), media_type=TEXT, headers={"cache-control": _BRIEFLY})
+    tile = parse_path(path)
+    if tile is None:
+        raise NotFound("No file of a log has this name")
+    try:
+        (content,) = log.tiles.read([tile])
+    except TileMissing:
+        raise NotFound("The log has no such tile") from None
+    return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
+
+
+ROUTES = [receipt, verify, receipts]
+OPEN_ROUTES = [read_file]

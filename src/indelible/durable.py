@@ -1,0 +1,78 @@
+"""Files that survive power loss: written beside their place, synced, renamed, their folder synced.
+
+A failed sync is never tried again: the kernel may have dropped the unwritten pages and marked them
+clean, so a second one would succeed without the data. It is told apart from a write that failed,
+which may be repeated from the start with a new file.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from indelible.errors import SyncFailed
+
+DRAFT_SUFFIX: Final = ".tmp"
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Put `content` at `path` in one step; durable once the folder is synced as well.
+
+    Raises:
+        OSError: nothing has changed at `path`.
+        SyncFailed: nothing has changed at `path`, and the disk is not to be trusted any more.
+    """
+    draft = path.with_name(f".{path.name}{DRAFT_SUFFIX}")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            if os.write(handle, content) != len(content):
+                raise OSError(f"{draft} was written in part only")
+            _sync(handle, draft)
+        finally:
+            os.close(handle)
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def make_folder(folder: Path, *, mode: int = 0o755) -> None:
+    """Make `folder` and those above it that are missing, durably.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, mode=mode)
+    folder.mkdir(mode=mode, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in `folder`, made or taken away survive power loss.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync(handle, folder)
+    finally:
+        os.close(handle)
+
+
+def sync_folders(folders: Iterable[Path]) -> None:
+    """`sync_folder` for each."""
+    for folder in folders:
+        sync_folder(folder)
+
+
+def _sync(handle: int, path: Path) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        raise SyncFailed(f"{path}: {error.strerror or error}") from error

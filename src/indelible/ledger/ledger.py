@@ -1,0 +1,201 @@
+"""The room's own composition: every part of the ledger of one data folder, opened and running."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio.to_thread
+
+from indelible.clock import Clock
+from indelible.errors import IndelibleError, NotSealed
+from indelible.event import Level, tx_time_ms
+from indelible.journal.contract import Entry
+from indelible.journal.follow import Follower
+from indelible.journal.registry import Registry
+from indelible.journal.sqlite import SqliteJournal
+from indelible.leaf import decode
+from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
+from indelible.ledger.logs import Log, Logs
+from indelible.ledger.note import open_note
+from indelible.ledger.policy import Policy
+from indelible.ledger.progress import Progress
+from indelible.ledger.receipts import Receipts
+from indelible.ledger.sealer import Sealer, mend
+from indelible.ledger.seals import SEALS_FILE, Seals, Times
+from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
+
+_WAIT_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What an operator chooses of the ledger; see the settings of the same names."""
+
+    origin: str | None
+    seal_interval_ms: int
+    witness_interval_ms: int
+    witnesses: Policy
+
+
+class Ledger:
+    """The signed logs of one data folder.
+
+    Raises on building:
+        LogRefused: parts of a log do not fit together.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        journal: SqliteJournal,
+        registry: Registry,
+        choices: Choices,
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._publishing = threading.Lock()
+        self._has_quorum = choices.witnesses.quorum is not None
+        self.progress = Progress()
+        with ExitStack() as opened:
+            signed = any(row.state != "new" for row in registry.logs())
+            self._lock = LockStore(data_dir / LOCK_FILE, may_create=not signed)
+            opened.callback(self._lock.close)
+            self._seals = Seals(data_dir / SEALS_FILE)
+            opened.callback(self._seals.close)
+            self.logs = Logs(
+                data_dir,
+                registry,
+                journal,
+                self._lock,
+                base=choices.origin,
+                witnesses=choices.witnesses,
+                mend=lambda log, head: mend(log, journal, head),
+            )
+            self._opened = opened.pop_all()
+        self.receipts = Receipts(self.logs, self.progress)
+        self.sealer = Sealer(
+            journal, self._lock, log_of=self.logs.of_project, publish=self._publish_sealed
+        )
+        self._follower = Follower(
+            journal,
+            self.sealer,
+            projects=self.logs.projects,
+            wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
+            pace_s=choices.seal_interval_ms / 1000,
+        )
+        for log in self.logs.signing():
+            self._resume(log)
+
+    def start(self) -> None:
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Seal what is stored, then end the threads."""
+        self._follower.stop(drain=True)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def settle(self) -> None:
+        """Create the logs of projects that were made since."""
+        before = {log.name for log in self.logs.signing()}
+        self.logs.settle()
+        for log in self.logs.signing():
+            if log.name not in before:
+                self._resume(log)
+
+    def sealed_size(self, project_id: int) -> int:
+        """How many events of the project a signed checkpoint covers."""
+        return self.progress.size(project_id, Level.SEALED)
+
+    def times(self, project_id: int, index: int) -> Times:
+        """When an event of a project was sealed and witnessed."""
+        log = self.logs.of_project(project_id)
+        return Times(None, None) if log is None else self._seals.times(log.origin, index)
+
+    def alarms(self) -> list[str]:
+        """What witnesses have said that must never be: a sentence each."""
+        return []
+
+    def oldest_unsealed_ms(self) -> int | None:
+        """How long the oldest event that no checkpoint covers has been stored; None: there is none.
+
+        A clock that stepped back makes it 0, not less.
+        """
+        ages: list[int] = []
+        for project_id in self.logs.projects():
+            size = self.progress.size(project_id, Level.SEALED)
+            waiting = self._journal.leaves(project_id, size, size + 1)
+            ages += [self._clock() - tx_time_ms(decode(entry).tx) for entry in waiting]
+        return max(0, *ages) if ages else None
+
+    async def wait(self, project_id: int, index: int, level: Level, *, timeout_s: float) -> bool:
+        """Whether the event reaches `level` within the time.
+
+        Without a quorum of witnesses nothing is ever witnessed, and there is no waiting for it.
+        """
+        if level is Level.WITNESSED and not self._has_quorum:
+            return False
+        return await self.progress.wait(project_id, index, level, timeout_s=timeout_s)
+
+    async def confirm(
+        self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
+    ) -> list[str | None]:
+        """Wait until every one of these events has reached `level`; the receipt of each that has.
+
+        None stands for one that has not within the time.
+        """
+        await self.wait(project_id, max(indexes), level, timeout_s=timeout_s)
+        return await anyio.to_thread.run_sync(self._receipts_of, project_id, indexes, level)
+
+    def _receipts_of(
+        self, project_id: int, indexes: Sequence[int], level: Level
+    ) -> list[str | None]:
+        found: list[str | None] = []
+        for index in indexes:
+            (entry,) = self._journal.read(project_id, index, index + 1)
+            found.append(self._receipt_or_none(entry, level))
+        return found
+
+    def _receipt_or_none(self, entry: Entry, level: Level) -> str | None:
+        try:
+            return self.receipts.of(entry, level=level)
+        except NotSealed:
+            return None
+
+    def _resume(self, log: Log) -> None:
+        """Take up what a log had reached when the last process ended."""
+        head = self._lock.head(log.origin)
+        assert head is not None
+        self._seals.sealed(log.origin, head.size, self._clock())
+        self.progress.advance(log.project_id, Level.SEALED, head)
+        witnessed = self._last_witnessed(log)
+        if witnessed is not None and witnessed.size <= head.size:
+            self.progress.advance(log.project_id, Level.WITNESSED, witnessed)
+
+    def _last_witnessed(self, log: Log) -> Head | None:
+        note = log.tiles.published(WITNESSED)
+        if note is None:
+            return None
+        try:
+            checkpoint = Checkpoint.parse(open_note(note, [log.key]).text)
+        except IndelibleError:
+            return None  # nothing depends on it: the next answer of the witnesses replaces it
+        return Head(log.origin, checkpoint.size, checkpoint.root, note)
+
+    def _publish_sealed(self, log: Log, head: Head) -> None:
+        self._publish(log, head)
+        self._seals.sealed(log.origin, head.size, self._clock())
+        self.progress.advance(log.project_id, Level.SEALED, head)
+
+    def _publish(self, log: Log, head: Head) -> None:
+        """Put a checkpoint before the log's readers, unless they have a newer one."""
+        with self._publishing:
+            if head.size >= self.progress.size(log.project_id, Level.SEALED):
+                log.tiles.publish(CHECKPOINT, head.note)

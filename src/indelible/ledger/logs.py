@@ -1,0 +1,238 @@
+"""The birth of logs, and what must fit together before one signs again.
+
+A log has four parts: its row in the journal, its key, its last checkpoint in the lock store, and
+its tiles. It is created only where the journal ordered it together with its project, and only when
+none of the other parts is there; a part that is missing later is never made anew.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from indelible import durable
+from indelible.errors import (
+    IndelibleError,
+    JournalShorter,
+    LockBehind,
+    LockMissing,
+    LogExists,
+    LogKeyMissing,
+)
+from indelible.journal.contract import Journal
+from indelible.journal.registry import LogRow, Registry
+from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger.note import LogKey, Signer, open_note
+from indelible.ledger.policy import KnownLog, Policy
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, FolderTiles
+from indelible.ledger.tree import EMPTY_ROOT
+
+KEYS_FOLDER: Final = "keys"
+LEDGER_FOLDER: Final = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One signed log; `signer` is None for a frozen one, which never signs again."""
+
+    name: str
+    project_id: int
+    origin: str
+    key: LogKey
+    signer: Signer | None
+    tiles: FolderTiles
+
+
+class Logs:
+    """All logs of one data folder, opened; each was found sound, or this raises.
+
+    Args:
+        data_dir: the data folder.
+        base: what the origin of a log made from now on begins with; None makes up a unique one.
+        witnesses: the policy without logs that every log proposes to its readers.
+        mend: given a log and its last checkpoint, makes what is missing of its tiles.
+
+    Raises:
+        LogRefused: parts of a log do not fit together. Nothing was changed.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        registry: Registry,
+        journal: Journal,
+        lock: LockStore,
+        *,
+        base: str | None,
+        witnesses: Policy,
+        mend: Callable[[Log, Head], None],
+    ) -> None:
+        self._data_dir = data_dir
+        self._registry = registry
+        self._journal = journal
+        self._lock = lock
+        self._base = base
+        self._witnesses = witnesses
+        self._mend = mend
+        self._by_name: dict[str, Log] = {}
+        self._by_project: dict[int, Log] = {}
+        self.settle()
+
+    def settle(self) -> None:
+        """Open every log that is not open yet; create those that were ordered.
+
+        Called at the start, and after a project was made.
+        """
+        for row in self._registry.logs():
+            if row.name in self._by_name:
+                continue
+            log = self._create(row) if row.state == "new" else self._open(row)
+            self._by_name[log.name] = log
+            if log.signer is not None:
+                self._by_project[log.project_id] = log
+
+    def projects(self) -> list[int]:
+        """The projects whose logs sign."""
+        return list(self._by_project)
+
+    def signing(self) -> list[Log]:
+        """The logs that sign: one for each project."""
+        return list(self._by_project.values())
+
+    def of_project(self, project_id: int) -> Log | None:
+        """The log that the project's events go to; None while it is being made."""
+        return self._by_project.get(project_id)
+
+    def named(self, name: str) -> Log | None:
+        """The log with this name, frozen or not."""
+        return self._by_name.get(name)
+
+    def policy_of(self, log: Log) -> Policy:
+        """What the log proposes to its readers."""
+        mine = self._witnesses
+        return Policy((KnownLog(log.key),), mine.witnesses, mine.groups, mine.quorum)
+
+    def _create(self, row: LogRow) -> Log:
+        tiles = self._tiles(row)
+        signer = self._new_signer(row, tiles)
+        # power lost here: the journal knows the key, and has signed nothing with it
+        _write_key(self._key_path(row.name), signer)
+        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)
+        head = Head(root.origin, 0, root.root, signer.sign(root.text))
+        if self._lock.head(head.origin) is None:
+            self._lock.create(head)
+        self._registry.open_log(row.name)
+        # power lost here: the log is open; opening it publishes what is not there yet
+        log = Log(row.name, row.project_id, head.origin, signer.key, signer, tiles)
+        self._publish(log, head)
+        return log
+
+    def _new_signer(self, row: LogRow, tiles: FolderTiles) -> Signer:
+        """The key of a log that has signed nothing; an earlier, broken-off creation's if any.
+
+        Raises:
+            LogExists: a part of an older log of this name is there.
+        """
+        path = self._key_path(row.name)
+        if path.exists():
+            signer = _read_key(path)
+            if signer.key.text != row.vkey:
+                raise LogExists(f"{path} is the key of another log than the journal knows")
+        else:
+            origin = f"{self._base or _made_up_base()}/{row.name}"
+            signer = Signer.generate(origin)
+        head = self._lock.head(signer.key.name)
+        if head is not None and head.size > 0:
+            raise LogExists(f"The log {head.origin} has signed {head.size:,} events already")
+        if tiles.published(CHECKPOINT) is not None:
+            raise LogExists(f"{tiles.folder} holds the checkpoint of an older log")
+        self._registry.identify_log(row.name, origin=signer.key.name, vkey=signer.key.text)
+        return signer
+
+    def _open(self, row: LogRow) -> Log:
+        assert row.origin is not None
+        assert row.vkey is not None
+        key = LogKey.parse(row.vkey)
+        tiles = self._tiles(row)
+        if row.state == "frozen":
+            return Log(row.name, row.project_id, row.origin, key, None, tiles)
+        path = self._key_path(row.name)
+        if not path.exists():
+            raise LogKeyMissing(f"{path} is not there, and {row.origin} is signed with it")
+        signer = _read_key(path)
+        if signer.key != key:
+            raise LogKeyMissing(f"{path} is not the key of {row.origin}")
+        head = self._lock.head(row.origin)
+        if head is None:
+            raise LockMissing(f"lock.db has no checkpoint of {row.origin}, which is signed")
+        log = Log(row.name, row.project_id, row.origin, key, signer, tiles)
+        self._compare_journal(log, head)
+        self._compare_published(log, head)
+        tiles.tidy()
+        self._mend(log, head)
+        self._publish(log, head)
+        return log
+
+    def _compare_journal(self, log: Log, head: Head) -> None:
+        entries = self._journal.next_index(log.project_id)
+        if entries < head.size:
+            raise JournalShorter(
+                f"{log.origin} was signed at {head.size:,} events; the journal has {entries:,}"
+            )
+
+    def _compare_published(self, log: Log, head: Head) -> None:
+        """
+        Raises:
+            LockBehind: what is published is newer than the lock, or contradicts it.
+            JournalDiffers: what is published is of another log.
+        """
+        note = log.tiles.published(CHECKPOINT)
+        if note is None:
+            return
+        place = log.tiles.folder / CHECKPOINT
+        try:
+            published = Checkpoint.parse(open_note(note, [log.key]).text)
+        except IndelibleError as error:
+            raise LockBehind(f"{place} is not signed by {log.origin}: {error.message}") from error
+        if published.origin != log.origin:
+            raise LockBehind(f"{place} is of {published.origin}, not of {log.origin}")
+        if published.size > head.size:
+            raise LockBehind(
+                f"{place} covers {published.size:,} events, lock.db only {head.size:,}"
+            )
+        if published.size == head.size and published.root != head.root:
+            raise LockBehind(f"{place} and lock.db have two roots for {head.size:,} events")
+
+    def _publish(self, log: Log, head: Head) -> None:
+        """Put in place what the readers of a log need, if it is not there."""
+        policy = self.policy_of(log).text
+        if log.tiles.published(POLICY) != policy:
+            log.tiles.publish(POLICY, policy)
+        note = log.tiles.published(CHECKPOINT)
+        if note is None or Checkpoint.parse(open_note(note, [log.key]).text).size < head.size:
+            log.tiles.publish(CHECKPOINT, head.note)
+
+    def _tiles(self, row: LogRow) -> FolderTiles:
+        return FolderTiles(self._data_dir / LEDGER_FOLDER / row.name)
+
+    def _key_path(self, name: str) -> Path:
+        return self._data_dir / KEYS_FOLDER / f"{name}.key"
+
+
+def _read_key(path: Path) -> Signer:
+    return Signer.parse(path.read_text("utf-8"))
+
+
+def _write_key(path: Path, signer: Signer) -> None:
+    durable.make_folder(path.parent, mode=0o700)
+    if path.exists():
+        return
+    durable.write_file(path, f"{signer.text}\n".encode(), mode=0o600)
+    durable.sync_folder(path.parent)
+
+
+def _made_up_base() -> str:
+    """An origin that nobody else has, for servers whose address nobody chose."""
+    return f"indelible.localhost/{secrets.token_hex(8)}"

@@ -1,0 +1,107 @@
+"""Receipts: the portable proof of one event, with the opening that shows its payload."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from indelible.errors import NotSealed, NotWitnessed
+from indelible.event import Level
+from indelible.journal.contract import Entry
+from indelible.ledger.lockstore import Head
+from indelible.ledger.logs import Log, Logs
+from indelible.ledger.opening import Opening
+from indelible.ledger.progress import Progress
+from indelible.ledger.proof import Proof
+from indelible.ledger.tile import HEIGHT, WIDTH, Tile, check_width, hashes_of, tile_at
+from indelible.ledger.tree import Subtree, node_hash, prove_inclusion
+
+_TILES_KEPT: Final = 512  # of 511 hashes each: some 20 MiB at most
+
+
+class Receipts:
+    """Makes receipts from the tiles, under the newest checkpoint that serves."""
+
+    def __init__(self, logs: Logs, progress: Progress) -> None:
+        self._logs = logs
+        self._progress = progress
+        self._tiles = _KeptTiles()
+
+    def of(self, entry: Entry, *, level: Level | None = None) -> str:
+        """The receipt of a stored event: a `.tlog-proof`.
+
+        Its checkpoint is a witnessed one where that covers the event, else a sealed one; `level`
+        asks for more than sealed.
+
+        Raises:
+            NotSealed, NotWitnessed: it has not come that far.
+        """
+        log = self._logs.of_project(entry.project_id)
+        head = self._head(entry, level)
+        if log is None or head is None:
+            raise NotWitnessed if level is Level.WITNESSED else NotSealed
+        hashes = prove_inclusion(_Hashes(log, self._tiles, head.size), entry.index, head.size)
+        opening = Opening(
+            entry.leaf_entry, entry.payload, entry.payload_salt, entry.record, entry.record_salt
+        )
+        return Proof(entry.index, tuple(hashes), head.note, opening.encode()).text
+
+    def _head(self, entry: Entry, level: Level | None) -> Head | None:
+        for candidate in (Level.WITNESSED, Level.SEALED):
+            head = self._progress.head(entry.project_id, candidate)
+            if head is not None and entry.index < head.size:
+                return head
+            if candidate is level:
+                return None
+        return None
+
+
+class _Hashes:
+    """A `tree.HashReader` that hashes the inside of a tile once, not for every proof."""
+
+    def __init__(self, log: Log, tiles: "_KeptTiles", size: int) -> None:
+        self._log = log
+        self._tiles = tiles
+        self._size = size
+
+    def read(self, subtrees: Sequence[Subtree]) -> list[bytes]:
+        return [self._hash(subtree) for subtree in subtrees]
+
+    def _hash(self, subtree: Subtree) -> bytes:
+        level, height = divmod(subtree.level, HEIGHT)
+        number, place = divmod(subtree.number, WIDTH >> height)
+        tile = tile_at(level, number, self._size)
+        return self._tiles.rows(self._log, tile)[height][place]
+
+
+class _KeptTiles:
+    """The hashes within tiles, row by row from the tile's own upwards; the last used are kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, Tile], list[list[bytes]]] = OrderedDict()
+
+    def rows(self, log: Log, tile: Tile) -> list[list[bytes]]:
+        key = (log.name, tile)
+        with self._lock:
+            rows = self._kept.get(key)
+            if rows is not None:
+                self._kept.move_to_end(key)
+                return rows
+        (content,) = log.tiles.read([tile])
+        check_width(tile, content)
+        rows = _rows(hashes_of(content))
+        with self._lock:
+            self._kept[key] = rows
+            while len(self._kept) > _TILES_KEPT:
+                self._kept.popitem(last=False)
+        return rows
+
+
+def _rows(hashes: list[bytes]) -> list[list[bytes]]:
+    """`hashes`, the hashes of pairs of them, and so on; one that is left over has no pair."""
+    rows = [hashes]
+    while len(rows[-1]) > 1:
+        below = rows[-1]
+        rows.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below) - 1, 2)])
+    return rows

@@ -1,0 +1,90 @@
+"""When each checkpoint was signed, and when it was witnessed: `DATA/seals.db`.
+
+For people who ask for the life of an event. Nothing depends on it: when it is lost, the times of
+older events are those of the oldest checkpoint that it knows of.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apsw
+
+from indelible.journal.connections import Readers, open_for_writing
+
+SEALS_FILE: Final = "seals.db"
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS seal (
+    origin          TEXT NOT NULL,
+    size            INTEGER NOT NULL,
+    sealed_at_ms    INTEGER NOT NULL,
+    witnessed_at_ms INTEGER,          -- NULL: this checkpoint never met the quorum
+    PRIMARY KEY (origin, size)
+) WITHOUT ROWID;
+"""
+
+
+class Times(NamedTuple):
+    """When an event was sealed and witnessed, ms since the epoch; None: not yet."""
+
+    sealed_at_ms: int | None
+    witnessed_at_ms: int | None
+
+
+class Seals:
+    """The record, open for writing by this process; a file that is damaged is begun anew."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._writer = _open(path)
+        except apsw.Error:
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            self._writer = _open(path)
+        self._readers = Readers(path, vfs=None)
+
+    def sealed(self, origin: str, size: int, at_ms: int) -> None:
+        """Note a checkpoint; the first time counts."""
+        with suppress(apsw.Error):
+            self._writer.execute(
+                "INSERT INTO seal (origin, size, sealed_at_ms) VALUES (?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (origin, size, at_ms),
+            )
+
+    def witnessed(self, origin: str, size: int, at_ms: int) -> None:
+        """Note that the checkpoint of this size met the quorum."""
+        with suppress(apsw.Error):
+            self._writer.execute(
+                "UPDATE seal SET witnessed_at_ms = ? WHERE origin = ? AND size = ?",
+                (at_ms, origin, size),
+            )
+
+    def times(self, origin: str, index: int) -> Times:
+        """When the event with this index was covered for the first time."""
+        found = [
+            self._readers.mine()
+            .execute(
+                f"SELECT {column} FROM seal WHERE origin = ? AND size > ?"  # noqa: S608 — a constant
+                f" AND {column} IS NOT NULL ORDER BY size LIMIT 1",
+                (origin, index),
+            )
+            .get
+            for column in ("sealed_at_ms", "witnessed_at_ms")
+        ]
+        return Times(*found)
+
+    def close(self) -> None:
+        self._readers.close()
+        with suppress(apsw.Error):
+            self._writer.close()
+
+
+def _open(path: Path) -> apsw.Connection:
+    path.touch(mode=0o600)
+    connection = open_for_writing(path, vfs=None, cache_kib=256)
+    # The last seconds may be lost with the power, the file may not: no sync at each checkpoint.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(_SCHEMA)
+    return connection

@@ -1,0 +1,127 @@
+"""Where the tiles of a log lie. tests/ledger/tilestore.py can be run against any implementation.
+
+The folder is in the form of C2SP tlog-tiles, so any web server can serve it as it is. Nothing in it
+is trusted: whatever is read from it is recomputed before it is signed.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from indelible import durable
+from indelible.errors import TileConflict, TileMissing
+from indelible.ledger.tile import ENTRIES, WIDTH, Tile, decode_entries, encode_entries
+from indelible.ledger.tree import HASH_SIZE
+
+CHECKPOINT: Final = "checkpoint"
+"""The newest signed checkpoint, with its cosignatures once they are there."""
+WITNESSED: Final = "witnessed"
+"""The newest checkpoint whose cosignatures met the policy's quorum."""
+POLICY: Final = "policy"
+"""The policy that this log proposes to its readers: its key, its witnesses."""
+NOTES: Final = (CHECKPOINT, WITNESSED, POLICY)
+
+
+class TileStore(Protocol):
+    """The tiles, bundles and notes of one log."""
+
+    def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        """Put tiles in their places; on return they survive power loss.
+
+        Raises:
+            TileConflict: a place holds other bytes already; nothing there was changed.
+            OSError: it may be tried again.
+            SyncFailed: it may not.
+        """
+        ...
+
+    def read(self, tiles: Sequence[Tile]) -> list[bytes]:
+        """The bytes of each tile; of a partial one that is gone, the beginning of the full one.
+
+        Raises:
+            TileMissing: one is not there.
+        """
+        ...
+
+    def discard_partials(self, tiles: Sequence[Tile]) -> None:
+        """Take the partial tiles of these full ones away: a reader is content with the full one."""
+        ...
+
+    def publish(self, name: str, note: str) -> None:
+        """Put one of NOTES in its place, in one step and durably.
+
+        Raises:
+            OSError, SyncFailed: as `write`.
+        """
+        ...
+
+    def published(self, name: str) -> str | None:
+        """What was published under this name; None when nothing was."""
+        ...
+
+
+class FolderTiles:
+    """A `TileStore` of plain files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        touched: dict[Path, None] = {}
+        for tile, content in tiles:
+            path = self.folder / tile.path
+            touched[path.parent] = None
+            there = _content(path)
+            if there is None:
+                durable.make_folder(path.parent)
+                durable.write_file(path, content)
+            elif there != content:
+                raise TileConflict(f"{path} holds other bytes than the journal gives")
+        # power lost here: some tiles are there and some are not, and no checkpoint covers them
+        durable.sync_folders(touched)
+
+    def read(self, tiles: Sequence[Tile]) -> list[bytes]:
+        return [self._read(tile) for tile in tiles]
+
+    def discard_partials(self, tiles: Sequence[Tile]) -> None:
+        for tile in tiles:
+            path = self.folder / tile.full.path
+            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+
+    def publish(self, name: str, note: str) -> None:
+        durable.make_folder(self.folder)
+        durable.write_file(self.folder / name, note.encode())
+        durable.sync_folder(self.folder)
+
+    def published(self, name: str) -> str | None:
+        content = _content(self.folder / name)
+        return None if content is None else content.decode("utf-8", "replace")
+
+    def tidy(self) -> None:
+        """Take away what writes that were broken off have left."""
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                if name.startswith(".") and name.endswith(durable.DRAFT_SUFFIX):
+                    with suppress(FileNotFoundError):
+                        Path(folder, name).unlink()
+
+    def _read(self, tile: Tile) -> bytes:
+        content = _content(self.folder / tile.path)
+        if content is not None:
+            return content
+        if tile.width == WIDTH:
+            raise TileMissing(f"{self.folder / tile.path} is not there")
+        full = self._read(tile.full)
+        if tile.level != ENTRIES:
+            return full[: tile.width * HASH_SIZE]
+        return encode_entries(decode_entries(tile.full, full)[: tile.width])
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
