@@ -5,18 +5,16 @@ nothing of ours listens or holds a lock any more.
 """
 
 import asyncio
-import fcntl
 import gc
 import json
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import uvloop
 from granian.constants import Interfaces
@@ -29,7 +27,8 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
-from indelible.errors import AddressInUse, DataFolderInUse, PolicyMalformed, SettingInvalid
+from indelible.errors import AddressInUse, PolicyMalformed, SettingInvalid
+from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
@@ -77,9 +76,9 @@ class House:
         self.settings = settings
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
-            opened.enter_context(_lock(settings.data_dir))
+            opened.enter_context(hold(settings.data_dir))
             for name in ("journal.db", KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
-                _private(settings.data_dir / name)
+                private(settings.data_dir / name)
             self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
             opened.callback(self.database.close)
             self.journal = SqliteJournal(self.database)
@@ -310,29 +309,3 @@ def _choices(settings: Settings) -> Choices:
         witness_interval_ms=settings.witness_interval_ms,
         witnesses=policy,
     )
-
-
-def _private(path: Path) -> Path:
-    """The file, made if need be, for nobody else to read."""
-    path.touch(mode=0o600)
-    return path
-
-
-def _lock(data_dir: Path) -> IO[str]:
-    """Hold the folder for this process; the kernel lets go when the process ends.
-
-    Raises:
-        DataFolderInUse: another process holds it.
-    """
-    file = _private(data_dir / "serve.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
-        raise DataFolderInUse(f"Process {owner} is serving {data_dir.resolve()}") from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file

@@ -10,14 +10,19 @@ import typer
 
 from indelible import __version__
 from indelible.cli import (
+    audit,
     backup,
     doctor,
+    evidence,
     export,
     keys,
     project,
+    receipt,
+    restore,
     send,
     serve,
     tail,
+    verify,
     where,
 )
 from indelible.cli.failure import (
@@ -43,7 +48,11 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for module in (serve, send, tail, where, export, project, keys, backup, doctor):
+    for module in (
+        *(serve, send, tail, where, export),
+        *(receipt, verify, audit, evidence),
+        *(project, keys, backup, restore, doctor),
+    ):
         module.register(app)
     return app
 

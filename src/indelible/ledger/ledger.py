@@ -174,6 +174,9 @@ class Ledger:
         head = self._lock.head(log.origin)
         assert head is not None
         self._seals.sealed(log.origin, head.size, self._clock())
+        if self._journal.cursor(self.sealer.name, log.project_id) > head.size:
+            # The log is younger than its journal: it follows one that was frozen.
+            self._journal.move_cursor(self.sealer.name, log.project_id, head.size)
         self.progress.advance(log.project_id, Level.SEALED, head)
         witnessed = self._last_witnessed(log)
         if witnessed is not None and witnessed.size <= head.size:

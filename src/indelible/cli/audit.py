@@ -1,0 +1,282 @@
+"""``indelible audit``: compute a whole log again."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, Failure, called_wrongly
+from indelible.cli.verify import PolicyFile, read_policy
+from indelible.ledger.audit import Audit, Known, Progress, audit_log
+from indelible.ledger.findings import Gravity
+from indelible.ledger.memory import Memory
+from indelible.ledger.policy import Policy
+from indelible.ledger.sources import FolderSource, Source, UrlSource
+from indelible.ledger.verify import Verdict
+
+JOURNAL_FILE: Final = "journal.db"
+LOCK_FILE: Final = "lock.db"
+LEDGER_FOLDER: Final = "ledger"
+_MOST_SHOWN: Final = 50
+_EXIT: Final = {
+    Verdict.VERIFIED: ExitCode.FINE,
+    Verdict.TAMPERED: ExitCode.CHECK_FAILED,
+    Verdict.UNVERIFIABLE: ExitCode.BROKEN,
+}
+_STYLES: Final = {Gravity.TAMPERED: screen.BAD, Gravity.CANNOT: screen.UNSURE}
+_VERDICT_STYLES: Final = {
+    Verdict.VERIFIED: screen.GOOD,
+    Verdict.TAMPERED: screen.BAD,
+    Verdict.UNVERIFIABLE: screen.UNSURE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One log to audit, and what is known of it."""
+
+    name: str
+    source: Source
+    known: Known
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=options.examples(
+            "indelible audit ./data",
+            "indelible audit https://events.example/ledger/default --policy shop.policy",
+            "indelible audit ./evidence/default --json",
+        )
+    )(audit)
+
+
+def audit(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|URL",
+            help="A data folder (its logs, with the journal), one log's folder, or its address.",
+        ),
+    ],
+    policy: PolicyFile = None,
+    project: Annotated[
+        str | None,
+        typer.Option("--project", metavar="NAME", help="Of a data folder: only this project."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="FOLDER",
+            help="Where this auditor remembers what it saw; else below XDG_STATE_HOME.",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+) -> int:
+    """Compute a whole log again, and compare it with all that speaks of it.
+
+    Bundles, tiles, checkpoint, witnesses, the journal's payloads where it is there, and the last
+    head that this auditor saw. A log served only to entitled readers is read with
+    INDELIBLE_API_KEY.
+
+    Exit code 0 when all is well, 1 when something was tampered with, 3 when something cannot be
+    checked: a file is missing, cut short, or of an unknown version.
+    """
+    believed = None if policy is None else read_policy(policy)
+    memory = Memory(state if state is not None else _state_folder())
+    found = []
+    for target in _targets(where, project, believed, memory):
+        with _progress(target.name, shown=not as_json) as progress:
+            result = audit_log(
+                target.source, target.known, processes=os.cpu_count() or 1, progress=progress
+            )
+        found.append(result)
+        if not as_json:
+            if len(found) > 1:
+                screen.line()
+            _show(target.name, result)
+    if as_json:
+        bodies = [_body(result) for result in found]
+        screen.raw(json.dumps({"verdict": _worst(found).value, "logs": bodies}).encode())
+    return _EXIT[_worst(found)]
+
+
+def _worst(found: list[Audit]) -> Verdict:
+    verdicts = {result.verdict for result in found}
+    for verdict in (Verdict.TAMPERED, Verdict.UNVERIFIABLE):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.VERIFIED
+
+
+# What is audited
+
+
+def _targets(
+    where: str, project: str | None, policy: Policy | None, memory: Memory
+) -> list[Target]:
+    if where.startswith(("https://", "http://")):
+        if project is not None:
+            raise called_wrongly(
+                "--project is for a data folder", hint="The address of a log names its project."
+            )
+        source = UrlSource(where, os.environ.get("INDELIBLE_API_KEY"))
+        return [Target(where, source, Known(policy=policy, memory=memory))]
+    folder = Path(where)
+    if not folder.is_dir():
+        raise called_wrongly(
+            f"{where} is no folder", hint="Name a data folder, a log's folder, or an https:// URL."
+        )
+    if (folder / JOURNAL_FILE).exists() or (folder / LEDGER_FOLDER).is_dir():
+        return targets_of(folder, project=project, policy=policy, memory=memory)
+    if project is not None:
+        raise called_wrongly("--project is for a data folder", hint=f"{where} has no journal.")
+    return [Target(where, FolderSource(folder), Known(policy=policy, memory=memory))]
+
+
+def targets_of(
+    folder: Path, *, project: str | None, policy: Policy | None, memory: Memory | None
+) -> list[Target]:
+    """The logs of a data folder, each with its journal and its lock.
+
+    Raises:
+        Failure: the folder has no log, or no project of this name.
+        JournalUnreadable.
+    """
+    ledger = folder / LEDGER_FOLDER
+    lying = {path.name for path in ledger.iterdir()} if ledger.is_dir() else set()
+    found: list[Target] = []
+    if (folder / JOURNAL_FILE).exists():
+        found += _of_journal(folder, project, policy, memory)
+    named = {target.name for target in found}
+    if project is None or not found:
+        for name in sorted(lying - named):
+            if project in (None, name) and (ledger / name).is_dir():
+                known = Known(policy=policy, memory=memory)
+                found.append(Target(name, FolderSource(ledger / name), known))
+    if not found:
+        what = "log" if project is None else f"log of a project {project!r}"
+        raise called_wrongly(f"{folder} has no {what}", hint="See `indelible project list`.")
+    return found
+
+
+def _of_journal(
+    folder: Path, project: str | None, policy: Policy | None, memory: Memory | None
+) -> Iterator[Target]:
+    try:
+        from indelible.cli.journal_rows import JournalFile, head_of, logs_of
+    except ModuleNotFoundError as missing:
+        raise Failure(
+            "server_not_installed",
+            f"Reading a journal needs {missing.name}, which is not here",
+            hint='pip install "indelible[server]", or audit a log\'s folder below ledger/ alone.',
+            exit_code=ExitCode.BROKEN,
+        ) from None
+    journal = folder / JOURNAL_FILE
+    for log in logs_of(journal):
+        if project not in (None, log.project, log.name):
+            continue
+        # A frozen log is the predecessor of one that was opened after a restore: the journal of
+        # today is not the one that it was made from.
+        frozen = log.state == "frozen"
+        lock = None if log.origin is None else head_of(folder / LOCK_FILE, log.origin)
+        yield Target(
+            log.name,
+            FolderSource(folder / LEDGER_FOLDER / log.name),
+            Known(
+                policy=policy,
+                journal=None if frozen else JournalFile(journal, log.project_id),
+                lock=lock,
+                vkey=log.vkey,
+                memory=memory,
+                may_be_new=log.state == "new",
+            ),
+        )
+
+
+def _state_folder() -> Path:
+    home = os.environ.get("XDG_STATE_HOME")
+    base = Path(home) if home else Path.home() / ".local" / "state"
+    return base / "indelible" / "audit"
+
+
+# What is shown
+
+
+@contextmanager
+def _progress(name: str, *, shown: bool) -> Iterator[Progress | None]:
+    """A bar on a terminal, nothing elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"auditing {screen.plain(name)}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(name: str, result: Audit) -> None:
+    rows: list[tuple[str, str | list[screen.Part]]] = [("log", name)]
+    if result.origin is not None:
+        rows.append(("origin", result.origin))
+    if result.believed is not None:
+        rows.append(("believed", result.believed))
+    rows.append(("events", _events(result)))
+    rows.append(("tiles", f"{result.tiles:,} read"))
+    if result.root is not None:
+        rows.append(("root", f"{result.root.hex()} at {result.size:,} events"))
+    rows += [("note", note) for note in result.notes]
+    rows.append(("verdict", [(_words(result), _VERDICT_STYLES[result.verdict])]))
+    screen.facts(rows)
+    for finding in result.findings[:_MOST_SHOWN]:
+        place = f"{finding.place}: " if finding.place else ""
+        screen.line(
+            (f"{finding.gravity}  ", _STYLES[finding.gravity]),
+            (f"{finding.check}: ", screen.DIM),
+            (place, screen.STRONG),
+            finding.sentence,
+        )
+    more = len(result.findings) - _MOST_SHOWN
+    if more > 0:
+        screen.line(f"and {more:,} more findings; --json lists up to 1,000 of them")
+
+
+def _events(result: Audit) -> str:
+    journal = "with the journal" if result.with_journal else "without a journal"
+    parts = [f"{result.events:,} compared, {journal}"]
+    if result.unsealed:
+        parts.append(f"{result.unsealed:,} not sealed yet")
+    if result.erased:
+        parts.append(f"{result.erased:,} erased")
+    return "; ".join(parts)
+
+
+def _words(result: Audit) -> str:
+    if result.verdict is not Verdict.VERIFIED:
+        words = {Verdict.TAMPERED: "tampered", Verdict.UNVERIFIABLE: "cannot be checked"}
+        count = len(result.findings)
+        return f"{words[result.verdict]}: {count:,} finding{'s' if count > 1 else ''}"
+    if result.root is None:
+        return "nothing is sealed yet, and nothing is wrong"
+    if result.size == 0:
+        return "verified: an empty log, signed as such"
+    return "verified"
+
+
+def _body(result: Audit) -> dict[str, Any]:
+    body = asdict(result)
+    body["root"] = None if result.root is None else result.root.hex()
+    body["verdict"] = result.verdict.value
+    body["findings"] = [
+        {**asdict(finding), "gravity": finding.gravity.value} for finding in result.findings
+    ]
+    return body

@@ -1,0 +1,105 @@
+"""``indelible receipt`` and ``indelible policy``: what one keeps to check an event later."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from indelible import durable
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.invocation import as_typed
+from indelible.cli.server import reach
+from indelible.cli.where import unknown
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file, else to stdout."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=options.examples(
+            "indelible receipt hello-1 --output hello-1.tlog-proof",
+            "indelible receipt tx_019a9f3c7e0a7000a1b2c3d4e5f60718 --wait witnessed",
+        )
+    )(receipt)
+    app.command(
+        epilog=options.examples("indelible policy > default.policy", "indelible policy --log shop")
+    )(policy)
+
+
+def receipt(
+    any_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="A transaction id, the client's event id, or an Idempotency-Key."
+        ),
+    ],
+    wait: Annotated[
+        str,
+        typer.Option(
+            "--wait", metavar="sealed|witnessed", help="Wait up to 10 s until the event is that."
+        ),
+    ] = "sealed",
+    output: Output = None,
+    project: options.Project = None,
+    data: options.Data = None,
+) -> int:
+    """Fetch the receipt of an event: a file that proves it, offline, without this server.
+
+    It shows the event's payload to whoever holds it, and cannot be recalled. Check it with
+    `indelible verify`, or with any other tool that reads C2SP proofs.
+    """
+    with reach(data) as server:
+        events = server.get("/v1/where", id=any_id, project=project)["events"]
+        if not events:
+            raise unknown(any_id, project)
+        if len(events) > 1:
+            ids = ", ".join(event["tx_id"] for event in events)
+            raise called_wrongly(
+                f"{len(events)} events go by {any_id!r}: {ids}",
+                hint=f"indelible receipt {events[0]['tx_id']}",
+            )
+        path = f"/v1/events/{events[0]['tx_id']}/receipt"
+        parameters = {"wait": wait, "timeout": "10s", "project": project}
+        text = server.answer("GET", path, parameters).text
+    _write(text, output)
+    if output is not None:
+        screen.note(
+            "Check it with: ",
+            as_typed("verify", str(output), "--policy", "POLICY"),
+            "   (the log's policy, once: ",
+            as_typed("policy", "--output", "POLICY", data=data),
+            ")",
+        )
+    return ExitCode.FINE
+
+
+def policy(
+    output: Output = None,
+    log: Annotated[
+        str,
+        typer.Option("--log", metavar="NAME", help="Its project, or a successor such as shop.2."),
+    ] = "default",
+    data: options.Data = None,
+) -> int:
+    """Fetch what the log says of its own key and witnesses, to be kept for `verify` and `audit`.
+
+    Fetch it once, compare the key with somebody who has it already, and keep it: a policy that is
+    fetched anew each time believes whoever answers.
+    """
+    with reach(data) as server:
+        text = server.answer("GET", f"/ledger/{quote(log, safe='')}/policy").text
+    _write(text, output)
+    return ExitCode.FINE
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        durable.write_file(output, text.encode())

@@ -1,0 +1,139 @@
+"""``indelible restore``: put a backup of the journal in place of the one that was lost."""
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.backup import copy
+from indelible.cli.failure import ExitCode, Failure
+from indelible.cli.invocation import as_typed
+from indelible.cli.server import data_folder
+from indelible.durable import sync_folder
+from indelible.folder import hold
+
+_BESIDE: Final = ("-wal", "-shm")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        epilog=options.examples(
+            "indelible restore /backups/journal-monday.db",
+            "indelible restore /backups/journal-monday.db --data /srv/events --new-log",
+        )
+    )(restore)
+
+
+def restore(
+    backup: Annotated[
+        Path, typer.Argument(metavar="BACKUP", help="A file that `indelible backup` made.")
+    ],
+    new_log: Annotated[
+        bool,
+        typer.Option(
+            "--new-log",
+            help="Freeze every log that was signed further than the backup reaches, and open a "
+            "successor with a new origin and key.",
+        ),
+    ] = False,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Put a backup in place of the data folder's journal; no server may run on it.
+
+    What the folder holds besides stays: keys, lock and ledger. A backup that has fewer events than
+    a signed checkpoint covers is refused, since going on from it would sign a second history; with
+    --new-log that log is frozen at its last checkpoint and a successor takes its place. Receipts
+    given out before keep their worth. Erasures that the replaced journal knows of are made again.
+    The journal that was there is kept beside it, under another name.
+    """
+    from indelible.clock import now_ms
+    from indelible.ledger.restore import prepare
+
+    folder = data_folder(data)
+    if not backup.is_file():
+        raise Failure(
+            "no_journal",
+            f"{backup} is not there",
+            hint="Name a file that `indelible backup` made.",
+            exit_code=ExitCode.CALLED_WRONGLY,
+        )
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept: Path | None = None
+    # The folder is of the same file system, so the journal can be renamed into its place.
+    with hold(folder), tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as work:
+        target, draft = folder / "journal.db", Path(work, "journal.db")
+        copy(backup, draft)
+        before = target if target.exists() else None
+        done = prepare(draft, folder, new_log=new_log, before=_readable(before), clock=now_ms)
+        if before is not None:
+            kept = _put_aside(before)
+        draft.replace(target)
+        sync_folder(folder)
+    if as_json:
+        screen.emit(
+            {
+                "journal": str(target),
+                "kept": None if kept is None else str(kept),
+                "erased_again": done.erased,
+                "logs": [
+                    {
+                        "frozen": one.frozen,
+                        "successor": one.successor,
+                        "kept": one.kept,
+                        "signed": one.signed,
+                    }
+                    for one in done.successions
+                ],
+            }
+        )
+        return ExitCode.FINE
+    rows: list[tuple[str, str | list[screen.Part]]] = [("journal", str(target))]
+    if kept is not None:
+        rows.append(("before", str(kept)))
+    for one in done.successions:
+        signed = "unknown" if one.signed is None else f"{one.signed:,}"
+        rows.append(
+            (
+                "log",
+                f"{one.frozen} is frozen at {signed} events; {one.successor} follows it from the "
+                f"{one.kept:,} of the backup",
+            )
+        )
+    if not done.successions:
+        rows.append(("logs", "every signed checkpoint fits; they go on as they were"))
+    if done.erased:
+        rows.append(("erased", f"{done.erased:,} events, once more"))
+    rows.append(("next", as_typed("serve", data=data)))
+    screen.facts(rows)
+    return ExitCode.FINE
+
+
+def _readable(before: Path | None) -> Path | None:
+    """The replaced journal, when it can be read at all."""
+    import apsw
+
+    from indelible.cli import journal_file
+
+    if before is None:
+        return None
+    try:
+        journal_file.open_to_read(before).close()
+    except apsw.Error:
+        screen.note("The journal that is replaced cannot be read: its erasures are not known.")
+        return None
+    return before
+
+
+def _put_aside(journal: Path) -> Path:
+    """Keep the replaced journal under a name that says when."""
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    kept = journal.with_name(f"journal.db.before-{at}")
+    for end in ("", *_BESIDE):
+        file = journal.with_name(journal.name + end)
+        if file.exists():
+            file.rename(kept.with_name(kept.name + end))
+    return kept
