@@ -1,4 +1,5 @@
-"""``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `start`, `crash`."""
+"""``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
+`start`, `crash`."""
 
 import argparse
 import contextlib
@@ -17,7 +18,9 @@ from typing import Any, Final
 import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
-ROWS: Final = ("single", "batch", "start", "crash")
+from bench import ledger
+
+ROWS: Final = ("single", "batch", "seal", "receipt", "audit", "start", "crash")
 _BATCH: Final = 100
 
 
@@ -34,7 +37,7 @@ def main() -> None:
         work = Path(folder)
         print(_conditions(work))
         for row in given.rows or ROWS:
-            {"single": single, "batch": batch, "start": start, "crash": crash}[row](work, scale)
+            _RUNS[row](work, scale)
 
 
 def single(work: Path, scale: float) -> None:
@@ -88,6 +91,68 @@ def batch(work: Path, scale: float) -> None:
     )
 
 
+def seal(work: Path, scale: float) -> None:
+    """Seal latency under a steady load; then the most that is taken with and without sealing."""
+    with started(work / "seal") as server:
+        outcome = _load(
+            _port(server), seconds=20 * scale, connections=16, size=10, rate=ledger.RATE
+        )
+        events = ledger.wait_until_sealed(server)
+        latencies = ledger.seal_latencies_ms(server)
+    on: list[dict[str, Any]] = []
+    off: list[dict[str, Any]] = []
+    for turn in range(3):
+        for name, outcomes, environment in (("on", on, {}), ("off", off, ledger.sealing_off())):
+            with started(work / f"seal-{name}-{turn}", **environment) as server:
+                outcomes.append(_load(_port(server), seconds=8 * scale, connections=8, size=_BATCH))
+    p99 = latencies[len(latencies) * 99 // 100]
+    _report(
+        f"3  seal latency at {ledger.RATE:,}/s",
+        f"p50 {latencies[len(latencies) // 2]} ms, p99 {p99} ms, most {latencies[-1]} ms over "
+        f"{events:,} events at {outcome['events_per_s']:,.0f}/s",
+        f"batches with sealing {ledger.rate_of(on):,.0f}/s, without {ledger.rate_of(off):,.0f}/s",
+        f"{100 * ledger.rate_of(on) / ledger.rate_of(off):.0f} % with sealing on",
+        "p99 ≤ 1 s",
+        reached=p99 <= 1_000,
+    )
+
+
+def receipt(work: Path, scale: float) -> None:
+    """Making and checking receipts of a log of 200,000 events, one core each."""
+    folder = work / "receipt"
+    ledger.fill(folder, round(200_000 * scale))
+    made, receipts, policy = ledger.receipts_per_s(folder, seconds=5 * scale)
+    checked = ledger.verifications_per_s(receipts, policy, one_checkpoint=True)
+    apart = ledger.verifications_per_s(receipts, policy, one_checkpoint=False)
+    floor = ledger.signatures_per_s(2 * scale)
+    _report(
+        "4  receipts, one core",
+        f"{made:,.0f} made/s, {checked:,.0f} verified/s ({len(receipts[0]):,} bytes each; "
+        f"{apart:,.0f}/s if no two share a checkpoint)",
+        f"one Ed25519 signature verified {floor:,.0f}/s",
+        f"{100 * checked / floor:.0f} % of the signature alone",
+        "≥ 2,000 made/s, ≥ 5,000 verified/s",
+        reached=made >= 2_000 and checked >= 5_000,
+    )
+
+
+def audit(work: Path, scale: float) -> None:
+    """A whole log of a million events, computed again with its journal."""
+    events = round(1_000_000 * scale)
+    folder = work / "audit"
+    ledger.fill(folder, events)
+    seconds = min(ledger.audit_s(folder, work / f"state-{turn}") for turn in range(2))
+    floor = ledger.hashing_s(events)
+    _report(
+        f"5  full audit of {events:,} events with their journal",
+        f"{seconds:.1f} s, {events / seconds:,.0f} events/s",
+        f"their hashes alone, on every core {floor:.1f} s",
+        f"{seconds / floor:.1f} times the hashes",
+        f"< {10 * scale:g} s",
+        reached=seconds < 10 * scale,
+    )
+
+
 def start(work: Path, scale: float) -> None:
     """From the command to the first event that a query finds, and the memory it takes."""
     times = []
@@ -135,12 +200,19 @@ def crash(work: Path, scale: float) -> None:
     )
 
 
-def _load(port: int, *, seconds: float, connections: int = 64, size: int = 1) -> dict[str, Any]:
+def _load(
+    port: int,
+    *,
+    seconds: float,
+    connections: int = 64,
+    size: int = 1,
+    rate: float = float("inf"),
+) -> dict[str, Any]:
     text = _run(
         "bench.load",
         str(port),
         *("--token", TOKEN, "--connections", str(connections)),
-        *("--seconds", str(seconds), "--batch", str(size)),
+        *("--seconds", str(seconds), "--batch", str(size), "--rate", str(rate)),
     )
     result: dict[str, Any] = json.loads(text)
     return result
@@ -212,6 +284,17 @@ def _conditions(work: Path) -> str:
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
     print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
+
+
+_RUNS: Final = {
+    "single": single,
+    "batch": batch,
+    "seal": seal,
+    "receipt": receipt,
+    "audit": audit,
+    "start": start,
+    "crash": crash,
+}
 
 
 if __name__ == "__main__":

@@ -51,15 +51,19 @@ def requests(token: str, batch: int) -> Callable[[int], bytes]:
 
 
 def drive(
-    port: int, *, token: str, connections: int, seconds: float, batch: int
+    port: int, *, token: str, connections: int, seconds: float, batch: int, rate: float
 ) -> dict[str, object]:
-    """Keep one request under way on each connection for `seconds`; what came of it."""
+    """Keep one request under way on each connection for `seconds`; what came of it.
+
+    No more than `rate` events a second are sent; a connection that is ahead of it waits its turn.
+    """
     request = requests(token, batch)
     selector = selectors.DefaultSelector()
     sent_at: dict[int, float] = {}
     latencies: list[float] = []
     per_second: list[int] = []
     sent = refused = 0
+    idle: list[socket.socket] = []
     began = time.perf_counter()
     for _ in range(connections):
         connection = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -70,7 +74,12 @@ def drive(
         sent += 1
     now = began
     while now - began < seconds:
-        for key, _ in selector.select(1):
+        while idle and sent * batch < rate * (now - began):
+            connection = idle.pop()
+            sent_at[connection.fileno()] = now
+            connection.sendall(request(sent))
+            sent += 1
+        for key, _ in selector.select(0.001 if idle else 1):
             connection = key.fileobj  # type: ignore[assignment]
             answer = _read_answer(connection)
             now = time.perf_counter()
@@ -79,9 +88,7 @@ def drive(
             second = int(now - began)
             per_second += [0] * (second + 1 - len(per_second))
             per_second[second] += 1
-            sent_at[key.fd] = now
-            connection.sendall(request(sent))
-            sent += 1
+            idle.append(connection)
         now = time.perf_counter()
     latencies.sort()
     return {
@@ -116,6 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=float("inf"), help="events a second at most")
     given = parser.parse_args()
     outcome = drive(
         given.port,
@@ -123,5 +131,6 @@ if __name__ == "__main__":
         connections=given.connections,
         seconds=given.seconds,
         batch=given.batch,
+        rate=given.rate,
     )
     print(json.dumps(outcome))

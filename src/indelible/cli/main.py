@@ -13,6 +13,7 @@ from indelible.cli import (
     audit,
     backup,
     doctor,
+    erase,
     evidence,
     export,
     keys,
@@ -24,6 +25,7 @@ from indelible.cli import (
     tail,
     verify,
     where,
+    witness,
 )
 from indelible.cli.failure import (
     ExitCode,
@@ -50,8 +52,8 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     for module in (
         *(serve, send, tail, where, export),
-        *(receipt, verify, audit, evidence),
-        *(project, keys, backup, restore, doctor),
+        *(receipt, verify, audit, evidence, witness),
+        *(project, keys, erase, backup, restore, doctor),
     ):
         module.register(app)
     return app

@@ -10,7 +10,7 @@ from typing import Final
 import anyio.to_thread
 
 from indelible.clock import Clock
-from indelible.errors import IndelibleError, NotSealed
+from indelible.errors import IndelibleError
 from indelible.event import Level, tx_time_ms
 from indelible.journal.contract import Entry
 from indelible.journal.follow import Follower
@@ -27,6 +27,7 @@ from indelible.ledger.receipts import Receipts
 from indelible.ledger.sealer import Sealer, mend
 from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
+from indelible.ledger.witnessing import Witnessing
 
 _WAIT_S: Final = 1.0
 
@@ -60,7 +61,8 @@ class Ledger:
         self._journal = journal
         self._clock = clock
         self._publishing = threading.Lock()
-        self._has_quorum = choices.witnesses.quorum is not None
+        self._published: dict[str, int] = {}  # under the lock: sealer and witnesses both publish
+        self._settling = threading.Lock()
         self.progress = Progress()
         with ExitStack() as opened:
             signed = any(row.state != "new" for row in registry.logs())
@@ -89,26 +91,44 @@ class Ledger:
             wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
             pace_s=choices.seal_interval_ms / 1000,
         )
+        self._witnessing: Witnessing | None = None
+        if choices.witnesses.quorum is not None:
+            self._witnessing = Witnessing(
+                choices.witnesses,
+                logs=self.logs.signing,
+                progress=self.progress,
+                publish=self._publish_witnessed,
+                interval_s=choices.witness_interval_ms / 1000,
+                clock=clock,
+            )
+            self._opened.callback(self._witnessing.close)
         for log in self.logs.signing():
             self._resume(log)
 
     def start(self) -> None:
+        """Seal what is stored already, and go on with what will be."""
         self._follower.start()
+        if self._witnessing is not None:
+            self._witnessing.start()
 
     def stop(self) -> None:
         """Seal what is stored, then end the threads."""
         self._follower.stop(drain=True)
+        if self._witnessing is not None:
+            self._witnessing.stop()
 
     def close(self) -> None:
+        """Close the files."""
         self._opened.close()
 
     def settle(self) -> None:
         """Create the logs of projects that were made since."""
-        before = {log.name for log in self.logs.signing()}
-        self.logs.settle()
-        for log in self.logs.signing():
-            if log.name not in before:
-                self._resume(log)
+        with self._settling:
+            before = {log.name for log in self.logs.signing()}
+            self.logs.settle()
+            for log in self.logs.signing():
+                if log.name not in before:
+                    self._resume(log)
 
     def sealed_size(self, project_id: int) -> int:
         """How many events of the project a signed checkpoint covers."""
@@ -121,7 +141,7 @@ class Ledger:
 
     def alarms(self) -> list[str]:
         """What witnesses have said that must never be: a sentence each."""
-        return []
+        return [] if self._witnessing is None else self._witnessing.alarms()
 
     def oldest_unsealed_ms(self) -> int | None:
         """How long the oldest event that no checkpoint covers has been stored; None: there is none.
@@ -140,7 +160,7 @@ class Ledger:
 
         Without a quorum of witnesses nothing is ever witnessed, and there is no waiting for it.
         """
-        if level is Level.WITNESSED and not self._has_quorum:
+        if level is Level.WITNESSED and self._witnessing is None:
             return False
         return await self.progress.wait(project_id, index, level, timeout_s=timeout_s)
 
@@ -166,8 +186,8 @@ class Ledger:
     def _receipt_or_none(self, entry: Entry, level: Level) -> str | None:
         try:
             return self.receipts.of(entry, level=level)
-        except NotSealed:
-            return None
+        except (IndelibleError, OSError):
+            return None  # it is stored, and that is what the answer is about
 
     def _resume(self, log: Log) -> None:
         """Take up what a log had reached when the last process ended."""
@@ -196,9 +216,19 @@ class Ledger:
         self._publish(log, head)
         self._seals.sealed(log.origin, head.size, self._clock())
         self.progress.advance(log.project_id, Level.SEALED, head)
+        if self._witnessing is not None:
+            self._witnessing.wake()
+
+    def _publish_witnessed(self, log: Log, head: Head) -> None:
+        """What `indelible.ledger.witnessing` does with a checkpoint that met the quorum."""
+        log.tiles.publish(WITNESSED, head.note)
+        self._publish(log, head)
+        self._seals.witnessed(log.origin, head.size, self._clock())
+        self.progress.advance(log.project_id, Level.WITNESSED, head)
 
     def _publish(self, log: Log, head: Head) -> None:
         """Put a checkpoint before the log's readers, unless they have a newer one."""
         with self._publishing:
-            if head.size >= self.progress.size(log.project_id, Level.SEALED):
+            if head.size >= self._published.get(log.name, 0):
                 log.tiles.publish(CHECKPOINT, head.note)
+                self._published[log.name] = head.size

@@ -23,9 +23,11 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, Self
+from functools import lru_cache
+from typing import ClassVar, Final, NamedTuple, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -44,6 +46,9 @@ _ID_SIZE: Final = 4
 _KEY_SIZE: Final = 32
 _SIGNATURE_SIZE: Final = 64
 _PRIVATE: Final = "PRIVATE+KEY"
+_SPACE: Final = re.compile(r"\s")
+# A surrogate that stands alone is no UTF-8, so nobody can have signed it.
+_NOT_IN_TEXT: Final = re.compile("[^\n\x20-\ud7ff\ue000-\U0010ffff]")
 
 
 class Signature(NamedTuple):
@@ -92,6 +97,9 @@ class PublicKey:
     kind: int
     public: bytes
 
+    kinds: ClassVar[tuple[int, ...]] = (ED25519, COSIGNATURE)
+    """Which types `parse` takes."""
+
     @property
     def key_id(self) -> bytes:
         """Four bytes that stand for the key in a signature line."""
@@ -107,7 +115,8 @@ class PublicKey:
     def parse(cls, text: str) -> Self:
         """
         Raises:
-            KeyMalformed: it is not three parts, or its id is not that of the key.
+            KeyMalformed: it is not three parts, its id is not that of the key, or it is of a type
+                that signs something else.
         """
         parts = text.split("+", 2)  # the base64 may hold a plus
         if len(parts) != 3:
@@ -117,8 +126,9 @@ class PublicKey:
         content = strict_base64(packed)
         if content is None or len(content) != 1 + _KEY_SIZE:
             raise KeyMalformed(f"The key of {name!r} is not base64 of {1 + _KEY_SIZE} bytes")
-        if content[0] not in (ED25519, COSIGNATURE):
-            raise KeyMalformed(f"The key of {name!r} has type {content[0]:#04x}; known: 0x01, 0x04")
+        if content[0] not in cls.kinds:
+            known = ", ".join(f"{kind:#04x}" for kind in cls.kinds)
+            raise KeyMalformed(f"The key of {name!r} has type {content[0]:#04x}, not {known}")
         key = cls(name, content[0], content[1:])
         if key.key_id.hex() != key_id:
             raise KeyMalformed(f"The key of {name!r} has the id {key.key_id.hex()}, not {key_id}")
@@ -128,6 +138,8 @@ class PublicKey:
 @dataclass(frozen=True, slots=True)
 class LogKey(PublicKey):
     """The Ed25519 key of a log: it signs the text of a note."""
+
+    kinds = (ED25519,)
 
     def verify(self, text: str, payload: bytes) -> bool:
         return len(payload) == _SIGNATURE_SIZE and is_signed(self.public, payload, text.encode())
@@ -177,10 +189,10 @@ def parse_note(text: str) -> Note:
     Raises:
         NoteMalformed: it is no note, or holds a signature line that is none.
     """
-    if any(char < " " and char != "\n" for char in text):
-        raise NoteMalformed("A note holds no control character but the line feed")
+    if _NOT_IN_TEXT.search(text):
+        raise NoteMalformed("A note is UTF-8, with no control character but the line feed")
     content, separator, tail = text.rpartition("\n\n")
-    if not separator or not content or not tail.endswith("\n"):
+    if not separator or not tail.endswith("\n"):
         raise NoteMalformed("A note is a text, an empty line, and signature lines; it ends in LF")
     lines = tail[:-1].split("\n")
     if len(lines) > MOST_SIGNATURES:
@@ -226,6 +238,7 @@ def key_id_of(name: str, kind: int, public: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:_ID_SIZE]
 
 
+@lru_cache(maxsize=1_024)  # receipts of one batch share their checkpoint
 def is_signed(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` is Ed25519's (RFC 8032) of `message` under the key `public`."""
     try:
@@ -240,18 +253,18 @@ def check_name(name: str) -> None:
     Raises:
         KeyMalformed: a key may not have this name.
     """
-    if not name or "+" in name or any(char.isspace() or char < " " for char in name):
+    if not name or "+" in name or _NOT_IN_TEXT.search(name) or any(map(str.isspace, name)):
         raise KeyMalformed(f"{name!r} cannot name a key: it is empty, or has a space or a plus")
 
 
 def strict_base64(text: str) -> bytes | None:
     """RFC 4648 section 4 with padding, in its one spelling; None when it is anything else."""
     try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        content = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
         return None
     # The last character may carry bits that mean nothing: only zeros are the one spelling.
-    return content if base64.b64encode(content).decode() == text else None
+    return content if binascii.b2a_base64(content, newline=False).decode() == text else None
 
 
 def private_text(key: PublicKey, seed: bytes) -> str:
@@ -271,6 +284,7 @@ def parse_private(text: str, kind: int) -> tuple[str, bytes]:
     if prefix or not separator or len(parts) != 3:
         raise KeyMalformed("This is not a private key")
     name, key_id, packed = parts
+    check_name(name)
     content = strict_base64(packed)
     if content is None or len(content) != 1 + _KEY_SIZE or content[0] != kind:
         raise KeyMalformed(f"The private key of {name!r} is not one of type {kind:#04x}")
@@ -285,6 +299,6 @@ def _parse_line(line: str) -> Signature:
     content = strict_base64(packed)
     if not line.startswith(_DASH) or not name or "+" in name or content is None:
         raise NoteMalformed("A signature line is a dash, a name and base64, with spaces between")
-    if any(char.isspace() for char in name) or len(content) <= _ID_SIZE:
+    if _SPACE.search(name) or len(content) <= _ID_SIZE:
         raise NoteMalformed("A signature line has no space in its name, and more than a key id")
     return Signature(name, content[:_ID_SIZE], content[_ID_SIZE:])

@@ -1,0 +1,202 @@
+"""``indelible witness``: run a witness for other people's logs, and look at what it refused."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from indelible.cli import options, screen
+from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.clock import now_ms, rfc3339
+
+if TYPE_CHECKING:
+    from indelible.ledger.note import LogKey
+    from indelible.ledger.policy import Witness as Line
+    from indelible.ledger.witness import Evidence
+
+_DEFAULT_PORT = 8766
+
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--data", metavar="FOLDER", help="Folder of the witness: its key and its database."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(
+        rich_markup_mode=None, help="Cosign the checkpoints of logs, if they continue each other."
+    )
+    group.command(
+        "serve",
+        epilog=options.examples(
+            "indelible witness serve --data w1 --new witness.example/w1 --policy shop.policy",
+            "indelible witness serve --data w1 --log log.example/shop+2dd4226a+AQOhB7/…",
+        ),
+    )(serve)
+    group.command(
+        "evidence",
+        epilog=options.examples(
+            "indelible witness evidence --data w1", "indelible witness evidence --data w1 --json"
+        ),
+    )(evidence)
+    app.add_typer(group, name="witness")
+
+
+def serve(
+    data: Folder,
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--new",
+            metavar="NAME",
+            help="Make a new witness with a key of this name first, such as witness.example/w1.",
+        ),
+    ] = None,
+    logs: Annotated[
+        list[str] | None,
+        typer.Option("--log", metavar="VKEY", help="Key of a log to cosign. Repeatable."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", metavar="FILE", help="Policy file whose `log` lines name logs to cosign."
+        ),
+    ] = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 takes a free one."
+        ),
+    ] = _DEFAULT_PORT,
+    as_json: options.Json = False,
+) -> None:
+    """Run a witness until it is told to stop, and show the line that names it in a policy.
+
+    It cosigns a checkpoint only if it continues the last one that it cosigned, so its folder is its
+    word: never copy it, never bring it back from a backup. A witness that has lost its database or
+    its key is retired, and a new one is made in a new folder.
+    """
+    keys = _log_keys(logs or [], policy)
+
+    import uvloop
+
+    from indelible.errors import KeyMalformed
+    from indelible.ledger.policy import Witness as Line
+    from indelible.ledger.witness import Witness, create, read_key
+    from indelible.ledger.witness_http import run
+    from indelible.serving import free_port
+
+    if new is not None:
+        try:
+            create(data, new)
+        except KeyMalformed as error:
+            raise called_wrongly(error.message, hint="--new witness.example/w1") from None
+    cosigner = read_key(data)
+    witness = Witness(data, keys, cosigner, now_ms)
+    try:
+        uvloop.run(
+            run(
+                witness,
+                listen=listen,
+                port=free_port(listen, port),
+                announce=lambda url: _announce(
+                    Line(cosigner.key.name, cosigner.key, url), keys, as_json=as_json
+                ),
+            )
+        )
+    finally:
+        witness.close()
+
+
+def evidence(data: Folder, as_json: options.Json = False) -> int:
+    """List the requests that a log had signed and that this witness refused, oldest first.
+
+    With --json each one is there whole, beside what the witness had cosigned by then: two signed
+    notes that anybody can compare. Works while the witness runs.
+    """
+    from indelible.ledger.witness import read_evidence
+
+    found, left_out = read_evidence(data)
+    if as_json:
+        screen.emit({"evidence": [_whole(one) for one in found], "left_out": left_out})
+        return ExitCode.FINE
+    screen.table(
+        ("AT", "ORIGIN", "REASON", "SIZE", "COSIGNED"),
+        [
+            (
+                rfc3339(one.at_ms),
+                one.origin,
+                one.reason.value,
+                str(one.size),
+                "nothing" if one.seen_size is None else str(one.seen_size),
+            )
+            for one in found
+        ],
+    )
+    if left_out:
+        screen.note((f"{left_out} more were counted and not kept", screen.DIM))
+    return ExitCode.FINE
+
+
+def _log_keys(vkeys: list[str], policy: Path | None) -> "list[LogKey]":
+    from indelible.cli.verify import read_policy
+    from indelible.errors import KeyMalformed
+    from indelible.ledger.note import LogKey
+
+    try:
+        keys = [LogKey.parse(vkey) for vkey in vkeys]
+    except KeyMalformed as error:
+        raise called_wrongly(
+            error.message, hint="A log serves its key at /ledger/<log>/policy."
+        ) from None
+    if policy is not None:
+        keys += [log.key for log in read_policy(policy).logs]
+    if not keys:
+        raise called_wrongly(
+            "A witness needs to know the key of a log",
+            hint="Name one with --log VKEY, or a policy that has `log` lines with --policy FILE.",
+        )
+    return keys
+
+
+def _announce(line: "Line", keys: "list[LogKey]", *, as_json: bool) -> None:
+    from indelible.ledger.policy import Policy
+
+    text = Policy(witnesses=(line,)).text.splitlines()[0]
+    if as_json:
+        screen.emit(
+            {
+                "url": line.url,
+                "name": line.name,
+                "vkey": line.key.text,
+                "policy_line": text,
+                "logs": [key.name for key in keys],
+            }
+        )
+        return
+    screen.facts(
+        [
+            ("witness", line.name),
+            ("address", str(line.url)),
+            *(("cosigns", key.name) for key in keys),
+        ]
+    )
+    screen.line("The line for a policy:")
+    print(text, flush=True)
+
+
+def _whole(one: "Evidence") -> dict[str, Any]:
+    return {
+        "at": rfc3339(one.at_ms),
+        "origin": one.origin,
+        "reason": one.reason.value,
+        "size": one.size,
+        "cosigned_size": one.seen_size,
+        "request": one.body,
+        "cosigned": one.seen,
+    }

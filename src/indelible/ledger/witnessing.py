@@ -1,0 +1,111 @@
+"""The last step of a checkpoint: its cosignatures are asked for, apart from the sealing.
+
+Witnesses that are slow or down hold up nothing but `witnessed`. The newest checkpoint is asked for,
+never one for each: what it covers, it covers for all that came before.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from indelible.clock import Clock, monotonic_s
+from indelible.errors import IndelibleError
+from indelible.event import Level
+from indelible.ledger.cosigners import Cosigners
+from indelible.ledger.lockstore import Head
+from indelible.ledger.logs import Log
+from indelible.ledger.policy import Policy
+from indelible.ledger.progress import Progress
+from indelible.ledger.tile import TileHashes
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S: Final = 1.0
+_TRY_AGAIN_S: Final = 5.0
+_TIMEOUT_S: Final = 1.0
+
+
+class Witnessing:
+    """Asks the witnesses for the newest checkpoint of every log, on a thread of its own.
+
+    Args:
+        policy: the witnesses, and how many are enough.
+        logs: the logs that sign, asked for anew in each round.
+        publish: told of every checkpoint that has met the quorum, with its cosignatures.
+        interval_s: least time between two checkpoints of all logs that are asked for.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        logs: Callable[[], list[Log]],
+        progress: Progress,
+        publish: Callable[[Log, Head], None],
+        interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self._cosigners = Cosigners(policy, timeout_s=_TIMEOUT_S, clock=clock)
+        self._logs = logs
+        self._progress = progress
+        self._publish = publish
+        self._interval_s = interval_s
+        self._again_at: dict[str, float] = {}
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="witnessing", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is a new checkpoint."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Finish the round under way, then end; returns when the thread has."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def close(self) -> None:
+        self._cosigners.close()
+
+    def alarms(self) -> list[str]:
+        """What witnesses have said that must never be: a sentence each."""
+        return [alarm.sentence for alarm in self._cosigners.alarms()]
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(_LOOK_EVERY_S)
+            self._wake.clear()
+            began = monotonic_s()
+            asked = [self._ask(log) for log in self._logs() if self._is_due(log)]
+            if asked:
+                self._stopping.wait(began + self._interval_s - monotonic_s())
+
+    def _is_due(self, log: Log) -> bool:
+        sealed = self._progress.size(log.project_id, Level.SEALED)
+        witnessed = self._progress.size(log.project_id, Level.WITNESSED)
+        return sealed > witnessed and monotonic_s() >= self._again_at.get(log.name, 0.0)
+
+    def _ask(self, log: Log) -> None:
+        head = self._progress.head(log.project_id, Level.SEALED)
+        assert head is not None
+        try:
+            asked = self._cosigners.ask(head.note, TileHashes(log.tiles.read, head.size))
+            if asked.is_met:
+                self._publish(log, head._replace(note=asked.note))
+                return
+            what = ", ".join(f"{one.witness} {one.state}" for one in asked.answers)
+        except (IndelibleError, OSError) as error:  # this thread's one door: it is tried again
+            what = error.code if isinstance(error, IndelibleError) else type(error).__name__
+        self._again_at[log.name] = monotonic_s() + _TRY_AGAIN_S
+        logger.warning(
+            "%s: no quorum for %d events (%s); again in %.0f s",
+            log.origin,
+            head.size,
+            what,
+            _TRY_AGAIN_S,
+        )
