@@ -24,7 +24,7 @@ def test_a_backup_taken_under_load_is_a_whole_journal(world: ServerProcess, tmp_
     sender.start()
     try:
         before = list(acknowledged)
-        target = tmp_path / "copy" / "journal.db"
+        target = tmp_path / "copies" / "journal-monday.db"
         target.parent.mkdir(mode=0o700)
         said = fine("backup", str(target), "--json", *at(world)).json
         while len(acknowledged) < len(before) + 10:
@@ -36,15 +36,18 @@ def test_a_backup_taken_under_load_is_a_whole_journal(world: ServerProcess, tmp_
     assert [target] == list(target.parent.iterdir())
     assert 0o600 == target.stat().st_mode & 0o777
     assert target.stat().st_size == said["size_bytes"]
-    with started(target.parent) as copy:
-        held = copy.events()
+    elsewhere = tmp_path / "elsewhere"
+    fine("restore", str(target), "--data", str(elsewhere), "--new-log")
+    with started(elsewhere) as copy:
+        *held, succeeded = copy.events()
+        assert "log.succeeded" == succeeded["event"]
         ids = {event["uuid"] for event in held}
         assert {"project": "default", "entries": len(held)} == said["logs"][0]
         assert {event["uuid"] for event in events} | set(before) <= ids
         again = copy.send(product(uuid="seed-7")).json()["events"][0]
         assert (True, 7) == (again["duplicate"], again["index"])
         added = copy.send(product(uuid="after")).json()["events"][0]
-        assert ("ok", len(held)) == (added["result"], added["index"])
+        assert ("ok", len(held) + 1) == (added["result"], added["index"])
 
 
 def test_a_backup_needs_no_server_and_gets_a_name_of_its_own_in_a_folder(

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -48,11 +48,13 @@ def receipt(
     output: Output = None,
     project: options.Project = None,
     data: options.Data = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Fetch the receipt of an event: a file that proves it, offline, without this server.
+    """Fetch the receipt of an event, to keep.
 
-    It shows the event's payload to whoever holds it, and cannot be recalled. Check it with
-    `indelible verify`, or with any other tool that reads C2SP proofs.
+    The file proves the event offline, without this server. It shows the event's payload to whoever
+    holds it, and cannot be recalled. Check it with `indelible verify`, or with any other tool that
+    reads C2SP proofs.
     """
     with reach(data) as server:
         events = server.get("/v1/where", id=any_id, project=project)["events"]
@@ -67,8 +69,9 @@ def receipt(
         path = f"/v1/events/{events[0]['tx_id']}/receipt"
         parameters = {"wait": wait, "timeout": "10s", "project": project}
         text = server.answer("GET", path, parameters).text
-    _write(text, output)
-    if output is not None:
+    facts = {"index": events[0]["index"], "tx_id": events[0]["tx_id"], "receipt": text}
+    _write(text, output, facts if as_json else None)
+    if output is not None and not as_json:
         screen.note(
             "Check it with: ",
             as_typed("verify", str(output), "--policy", "POLICY"),
@@ -86,20 +89,25 @@ def policy(
         typer.Option("--log", metavar="NAME", help="Its project, or a successor such as shop.2."),
     ] = "default",
     data: options.Data = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Fetch what the log says of its own key and witnesses, to be kept for `verify` and `audit`.
+    """Fetch the policy of a log, to keep.
 
-    Fetch it once, compare the key with somebody who has it already, and keep it: a policy that is
-    fetched anew each time believes whoever answers.
+    It is what the log says of its own key and witnesses, for `verify` and `audit`. Fetch it once,
+    compare the key with somebody who has it already, and keep it: a policy that is fetched anew
+    each time believes whoever answers.
     """
     with reach(data) as server:
         text = server.answer("GET", f"/ledger/{quote(log, safe='')}/policy").text
-    _write(text, output)
+    _write(text, output, {"log": log, "policy": text} if as_json else None)
     return ExitCode.FINE
 
 
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-    else:
+def _write(text: str, output: Path | None, facts: dict[str, Any] | None) -> None:
+    """Put the text where it was asked for; `facts`, if any, go to stdout as JSON."""
+    if output is not None:
         durable.write_file(output, text.encode())
+    if facts is not None:
+        screen.emit(facts)
+    elif output is None:
+        sys.stdout.write(text)

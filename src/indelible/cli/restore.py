@@ -42,13 +42,14 @@ def restore(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
-    """Put a backup in place of the data folder's journal; no server may run on it.
+    """Put a backup in the place of a data folder's journal.
 
-    What the folder holds besides stays: keys, lock and ledger. A backup that has fewer events than
-    a signed checkpoint covers is refused, since going on from it would sign a second history; with
-    --new-log that log is frozen at its last checkpoint and a successor takes its place. Receipts
-    given out before keep their worth. Erasures that the replaced journal knows of are made again.
-    The journal that was there is kept beside it, under another name.
+    No server may run on the folder. What the folder holds besides stays: keys, lock and ledger. A
+    backup that has fewer events than a signed checkpoint covers is refused, since going on from it
+    would sign a second history; with --new-log that log is frozen at its last checkpoint and a
+    successor takes its place. Receipts given out before keep their worth. Erasures that the
+    replaced journal knows of are made again. The journal that was there is kept beside it, under
+    another name.
     """
     from indelible.clock import now_ms
     from indelible.ledger.restore import prepare

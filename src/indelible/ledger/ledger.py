@@ -65,7 +65,7 @@ class Ledger:
         self._settling = threading.Lock()
         self.progress = Progress()
         with ExitStack() as opened:
-            signed = any(row.state != "new" for row in registry.logs())
+            signed = any(row.state == "open" for row in registry.logs())
             self._lock = LockStore(data_dir / LOCK_FILE, may_create=not signed)
             opened.callback(self._lock.close)
             self._seals = Seals(data_dir / SEALS_FILE)

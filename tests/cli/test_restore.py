@@ -1,0 +1,140 @@
+"""`indelible restore`: a backup comes back, and no second history is ever signed."""
+
+from pathlib import Path
+
+import pytest
+
+from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.note import parse_note
+from indelible.ledger.policy import parse_policy
+from indelible.ledger.verify import Verdict, verify_receipt
+from tests.cli.command import assert_refused, at, call, fine
+from tests.world import AS_ADMIN, ServerProcess, product, spawn
+
+
+def receipt(server: ServerProcess, uuid: str) -> str:
+    """The sealed receipt of a new event."""
+    answer = server.http.post("/api/e?wait=sealed&timeout=10s", json=product(uuid=uuid))
+    return str(answer.json()["events"][0]["receipt"])
+
+
+def policy(server: ServerProcess, log: str = "default") -> str:
+    return server.http.get(f"/ledger/{log}/policy", headers=AS_ADMIN).text
+
+
+def checkpoint(data_dir: Path, log: str) -> Checkpoint:
+    note = (data_dir / "ledger" / log / "checkpoint").read_text()
+    return Checkpoint.parse(parse_note(note).text)
+
+
+@pytest.fixture
+def backup(world: ServerProcess, tmp_path: Path) -> Path:
+    """A backup that has one event, of a log that has two; the server is stopped."""
+    receipt(world, "before")
+    path = tmp_path / "journal-monday.db"
+    fine("backup", str(path), *at(world))
+    return path
+
+
+def test_a_backup_as_new_as_the_signed_log_goes_on_with_it(
+    world: ServerProcess, backup: Path
+) -> None:
+    signed = checkpoint(world.data_dir, "default")
+    world.stop()
+
+    said = fine("restore", str(backup), "--json", *at(world)).json
+
+    assert [] == said["logs"]
+    assert Path(said["kept"]).exists()
+    again = spawn(world.data_dir)
+    try:
+        receipt(again, "after")
+        assert signed.origin == checkpoint(world.data_dir, "default").origin
+        assert 2 == checkpoint(world.data_dir, "default").size
+    finally:
+        again.end()
+
+
+def test_a_backup_older_than_the_signed_log_is_refused_and_nothing_is_changed(
+    world: ServerProcess, backup: Path
+) -> None:
+    receipt(world, "later")
+    world.stop()
+    journal = (world.data_dir / "journal.db").read_bytes()
+
+    ran = call("restore", str(backup), *at(world))
+
+    assert_refused(ran, 3, "journal_shorter")
+    assert "--new-log" in ran.err
+    assert journal == (world.data_dir / "journal.db").read_bytes()
+    assert [] == list(world.data_dir.glob(".restore-*"))
+
+
+def test_with_new_log_the_old_one_is_frozen_and_a_successor_follows_it(
+    world: ServerProcess, backup: Path
+) -> None:
+    old_policy = parse_policy(policy(world))
+    lost = receipt(world, "later")
+    frozen = checkpoint(world.data_dir, "default")
+    world.stop()
+
+    said = fine("restore", str(backup), "--new-log", *at(world))
+
+    assert "default.2" in said.fact("log")
+    again = spawn(world.data_dir)
+    try:
+        new_policy = parse_policy(policy(again, "default.2"))
+        proof = receipt(again, "after")
+        # The old log is as it was, to the byte of its checkpoint; the new one is another log.
+        assert frozen == checkpoint(world.data_dir, "default")
+        assert Verdict.VERIFIED is verify_receipt(lost, old_policy).verdict
+        assert Verdict.VERIFIED is verify_receipt(proof, new_policy).verdict
+        assert Verdict.UNVERIFIABLE is verify_receipt(proof, old_policy).verdict
+        _, succeeded, _ = again.events()
+        assert "log.succeeded" == succeeded["event"]
+        assert frozen.root.hex() == succeeded["facts"]["frozen_root"]
+        assert {"frozen": frozen.origin, "frozen_size": 2, "kept": 1} == {
+            name: succeeded["facts"][name] for name in ("frozen", "frozen_size", "kept")
+        }
+        assert not (world.data_dir / "keys" / "default.key").exists()
+    finally:
+        again.end()
+
+
+def test_a_journal_that_is_only_copied_into_place_does_not_start(
+    world: ServerProcess, backup: Path
+) -> None:
+    receipt(world, "later")
+    world.stop()
+    for name in ("journal.db", "unique.db"):
+        for end in ("", "-wal", "-shm"):
+            (world.data_dir / f"{name}{end}").unlink(missing_ok=True)
+    (world.data_dir / "journal.db").write_bytes(backup.read_bytes())
+
+    assert_refused(call("serve", "--port", "0", *at(world)), 3, "journal_shorter")
+
+
+def test_a_folder_in_use_and_a_missing_backup_are_refused(
+    world: ServerProcess, backup: Path
+) -> None:
+    assert_refused(call("restore", str(backup), *at(world)), 3, "data_folder_in_use")
+    assert_refused(call("restore", "nothing.db", *at(world)), 2, "no_journal")
+
+
+def test_an_erasure_that_the_replaced_journal_knows_is_made_again(
+    world: ServerProcess, backup: Path
+) -> None:
+    (event,) = world.events()
+    body = {"tx_ids": [event["tx_id"]]}
+    answer = world.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
+    assert answer.is_success, answer.text
+    world.stop()
+
+    said = fine("restore", str(backup), "--new-log", "--json", *at(world)).json
+
+    assert 1 == said["erased_again"]
+    again = spawn(world.data_dir)
+    try:
+        assert True is again.events()[0]["erased"]
+    finally:
+        again.end()
