@@ -249,6 +249,12 @@ class AlreadyExists(IndelibleError):
     hint = "Choose another name."
 
 
+class NotErasable(IndelibleError):
+    code, http_status = "not_erasable", 409
+    summary = "This entry is the log's own and is never erased."
+    hint = "Only product and audit events hold what somebody sent; leave the others out."
+
+
 # What is wrong with the server or the machine under it.
 
 
@@ -335,6 +341,15 @@ class LockUnwritable(SealingStopped):
     code = "lock_unwritable"
     summary = "The last signed checkpoint could not be stored; the signature was thrown away."
     hint = "Look at the disk and at lock.db, then restart the server."
+
+
+class WitnessUnwritable(Unavailable):
+    """A witness could not store what it was about to say, so it has said nothing."""
+
+    code = "witness_unwritable"
+    on_the_wire = False
+    summary = "The witness could not store the checkpoint; nothing was cosigned."
+    hint = "Look at the disk, then restart the witness."
 
 
 # What a checker says of a receipt, a policy, or the files of a log. Two things are never confused:
@@ -432,6 +447,12 @@ class MemoryUnreadable(Unverifiable):
     hint = "Bring the file back; without it nobody can tell a log that was rolled back."
 
 
+class NotAttackable(Unverifiable):
+    code = "not_attackable"
+    summary = "There is nothing here that could be forged."
+    hint = "Send some events first, and wait a second until they are sealed."
+
+
 class PolicyMalformed(Unverifiable):
     code = "policy_malformed"
     summary = "The policy cannot be read."
@@ -526,6 +547,20 @@ class LogExists(LogRefused):
     code = "log_exists"
     summary = "Parts of an older log of this name are here already."
     hint = "The journal was replaced: bring it back, or take keys/ and ledger/ away with it."
+
+
+class WitnessMissing(NotStarted):
+    code = "witness_missing"
+    summary = "There is no witness in this folder."
+    hint = "Make one: `indelible witness serve --data FOLDER --new NAME`."
+
+
+class WitnessRefused(NotStarted):
+    """Going on could cosign what contradicts an earlier cosignature of the same key."""
+
+    code = "witness_refused"
+    summary = "The key and the database of this witness do not belong together."
+    hint = "Retire this witness for good: make another in a new folder with --new."
 
 
 class ServerUnreachable(NotStarted):

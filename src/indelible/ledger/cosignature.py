@@ -43,6 +43,8 @@ _SEED_SIZE: Final = 32
 class WitnessKey(PublicKey):
     """The key of a witness: it signs the text of a checkpoint, and a time."""
 
+    kinds = (COSIGNATURE,)
+
     def verify(self, text: str, payload: bytes) -> bool:
         if len(payload) != _PAYLOAD_SIZE:
             return False

@@ -2,11 +2,12 @@
 
     evidence-<log>/README.txt           what this is, and how to check it
     evidence-<log>/log.vkey             the public key of the log
-    evidence-<log>/policy               the witnesses that the log proposes to its readers
-    evidence-<log>/checkpoint           the newest one, verbatim
-    evidence-<log>/witnessed            the newest one that met the policy's quorum, if there is one
-    evidence-<log>/tile/…               exactly the tiles and bundles that the checkpoint demands
     evidence-<log>/verify.go, go.mod, go.sum    a checker that shares no line with ours
+    evidence-<log>/log/                 the log as C2SP tlog-tiles has it:
+        checkpoint                      the newest one, verbatim
+        witnessed                       the newest that met the policy's quorum, if there is one
+        policy                          the witnesses that the log proposes to its readers
+        tile/…                          exactly the tiles and bundles that the checkpoint demands
 
 The same log at the same checkpoint gives the same bytes. It may be taken while a server writes: the
 checkpoint is read first, every tile that it demands was in place before it, and no tile changes.
@@ -63,20 +64,17 @@ def pack(tiles: TileStore, log: str, into: IO[bytes]) -> Packed:
     key, checkpoint = _opened(note, policy)
     count = 0
     with tarfile.open(fileobj=into, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        head = {
-            "README.txt": _readme(log, key, checkpoint),
-            VKEY: f"{key.text}\n",
-            POLICY: policy,
-            CHECKPOINT: note,
-            **({} if witnessed is None else {WITNESSED: witnessed}),
-        }
-        for name, text in head.items():
-            _add(tar, log, name, text.encode())
+        top = f"evidence-{log}"
+        _add(tar, f"{top}/README.txt", _readme(key, checkpoint).encode())
+        _add(tar, f"{top}/{VKEY}", f"{key.text}\n".encode())
         for name in STRANGER:
-            _add(tar, log, name, (files(__package__) / "stranger" / name).read_bytes())
+            _add(tar, f"{top}/{name}", (files(__package__) / "stranger" / name).read_bytes())
+        for name, text in ((CHECKPOINT, note), (WITNESSED, witnessed), (POLICY, policy)):
+            if text is not None:
+                _add(tar, f"{top}/log/{name}", text.encode())
         for tile in tiles_between(0, checkpoint.size):
             (content,) = tiles.read([tile])
-            _add(tar, log, tile.path, content)
+            _add(tar, f"{top}/log/{tile.path}", content)
             count += 1
     return Packed(
         checkpoint.origin, checkpoint.size, checkpoint.root, key.text, count, witnessed is not None
@@ -95,16 +93,15 @@ def _opened(note: str, policy: str) -> tuple[LogKey, Checkpoint]:
     return key, checkpoint
 
 
-def _add(tar: tarfile.TarFile, log: str, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(f"evidence-{log}/{name}")
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
     member.size = len(content)
     member.mtime = _SINCE
     tar.addfile(member, io.BytesIO(content))
 
 
-def _readme(log: str, key: LogKey, checkpoint: Checkpoint) -> str:
+def _readme(key: LogKey, checkpoint: Checkpoint) -> str:
     return _README.format(
-        log=log,
         origin=checkpoint.origin,
         size=checkpoint.size,
         root=base64.b64encode(checkpoint.root).decode(),
@@ -123,12 +120,12 @@ key      {vkey}
 
 The files are in the open formats of C2SP (c2sp.org): signed-note, tlog-checkpoint, tlog-tiles.
 
-    checkpoint    how many entries there are and the root of the Merkle tree over them, signed
-    witnessed     the same, with the signatures of enough witnesses (only if there are witnesses)
-    policy        the key of the log and of its witnesses, and how many of them are enough
-    log.vkey      the key of the log
-    tile/entries  the entries, 256 to a file, each behind its length in two bytes
-    tile/0, ...   the hashes of the tree, 256 to a file
+    log.vkey          the key of the log
+    log/checkpoint    how many entries there are and the root of the tree over them, signed
+    log/witnessed     the same, signed by enough witnesses too (only if the log has witnesses)
+    log/policy        the keys of the log and of its witnesses, and how many of them are enough
+    log/tile/entries  the entries, 256 to a file, each behind its length in two bytes
+    log/tile/0, ...   the hashes of the tree, 256 to a file
 
 Check it
 --------
@@ -143,11 +140,11 @@ checks the signature, every entry, every hash and the inclusion of every entry. 
 
 With Indelible, which checks those of the witnesses too:
 
-    indelible audit . --policy policy
+    indelible audit log --policy log/policy
 
-With tlog-scales, from the folder above this one, a single entry (here the first):
+With tlog-scales, a single entry (here the first); it does not look at any signature:
 
-    tlog-tiles get-leaf -c ./evidence-{log} 0
+    tlog-tiles get-leaf -c ./log 0
 
 What it shows, and what it does not
 -----------------------------------

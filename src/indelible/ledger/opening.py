@@ -76,7 +76,7 @@ class Opening:
             ProofMalformed: it is no opening of ours.
         """
         try:
-            members: Any = json.loads(extra.decode())
+            members: Any = json.loads(extra.decode(), object_pairs_hook=_once_each)
         except (ValueError, RecursionError):
             raise ProofMalformed("The line `extra` of the proof is no opening") from None
         if not isinstance(members, dict) or _OURS not in members:
@@ -93,6 +93,18 @@ class Opening:
         payload, record = (_encoded(content) for content in contents)
         payload_salt, record_salt = (_bytes_of(salt, leaf.SALT_SIZE) for salt in salts)
         return cls(held, payload, payload_salt, record, record_salt)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that has a member twice means different things to different readers.
+
+    Raises:
+        ValueError: it has.
+    """
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands there twice")
+    return members
 
 
 def _base64(content: bytes | None) -> str | None:

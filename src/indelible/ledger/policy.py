@@ -38,7 +38,7 @@ from indelible.ledger.note import COSIGNATURE, ED25519, LogKey, PublicKey
 MOST_LINES: Final = 4_096
 NO_QUORUM: Final = "none"
 
-_FORBIDDEN: Final = re.compile("[^\t\n\x20-\x7e\x80-\U0010ffff]")
+_FORBIDDEN: Final = re.compile("[^\t\n\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]")
 _ITEMS: Final = re.compile("[ \t]+")
 
 
@@ -79,7 +79,7 @@ class Policy:
 
     def is_met(self, witnesses: AbstractSet[str]) -> bool:
         """Whether the cosignatures of `witnesses`, by their names here, are enough."""
-        satisfied = set(witnesses)
+        satisfied = {one.name for one in self.witnesses if one.name in witnesses}
         for group in self.groups:  # a group refers to names above it only
             if sum(member in satisfied for member in group.members) >= group.needed:
                 satisfied.add(group.name)

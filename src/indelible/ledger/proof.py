@@ -27,7 +27,7 @@ from indelible.ledger.tree import HASH_SIZE
 HEADER: Final = "c2sp.org/tlog-proof@v1"
 MOST_HASHES: Final = 63
 
-_FAMILY: Final = "c2sp.org/tlog-proof@"
+_OTHER_VERSION: Final = re.compile(r"c2sp\.org/tlog-proof@(v[0-9]+)", re.ASCII)
 _INDEX: Final = re.compile(r"index (0|[1-9][0-9]{0,19})", re.ASCII)
 
 
@@ -61,8 +61,9 @@ class Proof:
         head, separator, checkpoint = text.partition("\n\n")
         version, *lines = head.split("\n")
         if version != HEADER:
-            if version.startswith(_FAMILY):
-                raise UnknownVersion(f"The proof is of version {version.removeprefix(_FAMILY)!r}")
+            other = _OTHER_VERSION.fullmatch(version)
+            if other is not None:
+                raise UnknownVersion(f"The proof is of version {other[1]}")
             raise ProofMalformed(f"A proof begins with the line {HEADER!r}")
         if not separator or not checkpoint:
             raise ProofMalformed("The proof is cut short: no empty line and checkpoint at its end")

@@ -34,7 +34,9 @@ ENTRIES: Final = -1
 
 _LARGEST_LEVEL: Final = 63
 _PATH: Final = re.compile(
-    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?",
+    # Six groups of three digits hold any number below 2**56, the most level-0 tiles that indexes of
+    # 64 bits need; without a bound int() would refuse what somebody typed into a URL.
+    r"tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,5}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?",
     re.ASCII,
 )
 _LENGTH: Final = struct.Struct(">H")
@@ -78,8 +80,8 @@ def parse_path(path: str) -> Tile | None:
         number,
         WIDTH if width is None else int(width),
     )
-    # Leading groups of zeros, and a width of 256 or more, are other spellings: there is one only.
-    return tile if tile.path == path else None
+    # Leading groups of zeros, and a width of 256, are other spellings: there is one only.
+    return tile if tile.width <= WIDTH and tile.path == path else None
 
 
 def tiles_between(old: int, new: int) -> Iterator[Tile]:

@@ -1,4 +1,4 @@
-// Verify checks the log in this folder with golang.org/x/mod/sumdb alone: go run . [vkey]
+// Verify checks the log in the folder log with golang.org/x/mod/sumdb alone: go run . [vkey]
 //
 // It exits 0 when every record, every tile and the signed checkpoint are of one tree, else 1.
 package main
@@ -22,7 +22,7 @@ func main() {
 	if len(os.Args) > 1 {
 		vkey = os.Args[1] // one that you had from elsewhere is worth more than the folder's own
 	}
-	tree := open("checkpoint", vkey)
+	tree := open("log/checkpoint", vkey)
 
 	// From the records upwards: every hash of the tree.
 	var records [][]byte
@@ -69,12 +69,12 @@ func main() {
 	}
 
 	// The witnesses' checkpoint is the beginning of the newest one.
-	if _, err := os.Stat("witnessed"); err == nil {
-		old := open("witnessed", vkey)
+	if _, err := os.Stat("log/witnessed"); err == nil {
+		old := open("log/witnessed", vkey)
 		if old.N > 0 {
 			proof, err := tlog.ProveTree(tree.N, old.N, hashes)
-			check("witnessed", err)
-			check("witnessed", tlog.CheckTree(proof, tree.N, tree.Hash, old.N, old.Hash))
+			check("log/witnessed", err)
+			check("log/witnessed", tlog.CheckTree(proof, tree.N, tree.Hash, old.N, old.Hash))
 		}
 	}
 	fmt.Printf("verified: %d records, root %v\n", tree.N, tree.Hash)
@@ -123,7 +123,7 @@ func (m memory) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return found, nil
 }
 
-// folder reads tiles of height 8 from this one.
+// folder reads tiles of height 8.
 type folder struct{}
 
 func (folder) Height() int                         { return 8 }
@@ -138,7 +138,7 @@ func (folder) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 
 // path is where C2SP tlog-tiles puts a tile: as in Go, without the height and with another word.
 func path(tile tlog.Tile) string {
-	path := strings.Replace(tile.Path(), "tile/8/", "tile/", 1)
+	path := strings.Replace(tile.Path(), "tile/8/", "log/tile/", 1)
 	return strings.Replace(path, "tile/data/", "tile/entries/", 1)
 }
 
