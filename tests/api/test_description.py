@@ -85,7 +85,9 @@ def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[st
             assert {"applicationKey", "adminKey"} == allowed
         else:
             assert not allowed, path
-        assert bool(allowed) == ("401" in operation["responses"] and path.startswith(("/v1/", "/ledger/")))
+        assert bool(allowed) == (
+            "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/"))
+        )
     assert len(names) == len(list(operations(document)))
 
 

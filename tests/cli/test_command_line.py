@@ -27,6 +27,7 @@ COMMANDS = [
     ("policy",),
     ("verify",),
     ("audit",),
+    ("attack",),
     ("evidence",),
     ("erase",),
     ("backup",),

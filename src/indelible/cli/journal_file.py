@@ -190,6 +190,8 @@ def _compare(
         return None, read.tx  # erased: nothing is left to compare
     if salts is None or record is None or payload is None or len(salts) != 2 * leaf.SALT_SIZE:
         return "a part of it is missing", read.tx
+    if not all(isinstance(part, bytes) for part in (salts, record, payload)):
+        return "a part of it is not the bytes that were stored", read.tx
     payload_salt, record_salt = salts[: leaf.SALT_SIZE], salts[leaf.SALT_SIZE :]
     wrong = []
     if leaf.commit(payload_salt, leaf.PAYLOAD, payload) != read.payload_commitment:

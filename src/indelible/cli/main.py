@@ -10,6 +10,7 @@ import typer
 
 from indelible import __version__
 from indelible.cli import (
+    attack,
     audit,
     backup,
     doctor,
@@ -52,7 +53,7 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     for module in (
         *(serve, send, tail, where, export),
-        *(receipt, verify, audit, evidence, witness),
+        *(receipt, verify, audit, attack, evidence, witness),
         *(project, keys, erase, backup, restore, doctor),
     ):
         module.register(app)

@@ -522,6 +522,7 @@ class _Audit:
                 self._progress(done, end)
             if len(self._findings) >= MOST_FINDINGS:
                 self._notes.append(f"Stopped after {MOST_FINDINGS:,} findings.")
+                tree.roots += [None] * (-(-end // WIDTH) - len(tree.roots))  # nobody knows them
                 break
 
     def _count_stored(self, size: int) -> int:

@@ -81,8 +81,10 @@ class Witnessing:
             self._wake.wait(_LOOK_EVERY_S)
             self._wake.clear()
             began = monotonic_s()
-            asked = [self._ask(log) for log in self._logs() if self._is_due(log)]
-            if asked:
+            due = [log for log in self._logs() if self._is_due(log)]
+            for log in due:
+                self._ask(log)
+            if due:
                 self._stopping.wait(began + self._interval_s - monotonic_s())
 
     def _is_due(self, log: Log) -> bool:
