@@ -20,7 +20,8 @@ from typing import Any
 import httpx
 import uvloop
 
-from indelible.app import House, Welcome, free_port, run
+from indelible.app import House, Welcome, run
+from indelible.serving import free_port
 from indelible.settings import Settings
 
 TOKEN = "test-token"

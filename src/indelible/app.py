@@ -8,8 +8,6 @@ import asyncio
 import gc
 import json
 import logging
-import signal
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -17,8 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server as Granian
 
 from indelible.api.application import make_api
 from indelible.clock import now_ms
@@ -27,7 +23,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
-from indelible.errors import AddressInUse, PolicyMalformed, SettingInvalid
+from indelible.errors import PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
@@ -36,13 +32,14 @@ from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.policy import Policy, parse_policy
+from indelible.ledger.retention import Retention, Rule
+from indelible.serving import free_port, serve_asgi, until_signalled
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PROJECT: Final = "default"
 CLI_FILE: Final = "cli.json"
-_BACKLOG: Final = 1024
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -93,6 +90,7 @@ class House:
                 clock=now_ms,
             )
             opened.callback(self.ledger.close)
+            self.retention = Retention(self.journal, rules=self._rules, clock=now_ms)
             self._build()
             self._opened = opened.pop_all()
 
@@ -116,6 +114,26 @@ class House:
                 clock=now_ms,
             ),
         )
+
+    def start(self) -> None:
+        """Start what works behind the answers; call it on the event loop that will serve."""
+        self.committer.start()
+        self.ledger.start()
+        self.retention.start()
+
+    async def stop(self) -> None:
+        """Store, expire and seal what is under way, then end the threads."""
+        await self.committer.stop()
+        await asyncio.to_thread(self.retention.stop)
+        await asyncio.to_thread(self.ledger.stop)
+
+    def _rules(self) -> list[Rule]:
+        """The projects that keep their events for a time only."""
+        return [
+            Rule(project.id, project.retention_days)
+            for project in self.registry.snapshot.projects.values()
+            if project.retention_days is not None
+        ]
 
     def token(self) -> str:
         """The newest valid token of the project `default`."""
@@ -216,10 +234,7 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
 
 
 async def _until_signalled(house: House, port: int, announce: Callable[[Welcome], None]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(house, port, announce=announce, stop=stop)
+    await run(house, port, announce=announce, stop=until_signalled())
 
 
 async def run(
@@ -229,66 +244,21 @@ async def run(
 
     `announce` is called once, when the first request would be answered.
     """
-    listen = house.settings.listen
-    server = Granian(
-        house.edge,
-        address=listen,
-        port=port,
-        interface=Interfaces.ASGI,
-        websockets=False,
-        log_enabled=False,
-        backlog=_BACKLOG,
-    )
-    loop = asyncio.get_running_loop()
-    house.committer.start()
-    house.ledger.start()
+
+    def answering(url: str) -> None:
+        house.write_cli_file(url)
+        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+
+    house.start()
     # All that was made up to here lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
-    serving = loop.create_task(server.serve())
     try:
-        await _until_answering(listen, port, serving)
-        shown = "127.0.0.1" if listen in ("0.0.0.0", "::") else listen  # noqa: S104 — compared
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-        house.write_cli_file(url)
-        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
-        await asyncio.wait(
-            {serving, loop.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED
+        await serve_asgi(
+            house.edge, listen=house.settings.listen, port=port, announce=answering, stop=stop
         )
     finally:
-        server.stop()  # type: ignore[no-untyped-call]
-        await serving
-        await house.committer.stop()
-        await asyncio.to_thread(house.ledger.stop)
-
-
-async def _until_answering(listen: str, port: int, serving: "asyncio.Task[None]") -> None:
-    while not serving.done():
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection(listen, port)
-            writer.close()
-            return
-        await asyncio.sleep(0.01)
-    await serving
-
-
-def free_port(listen: str, port: int) -> int:
-    """`port`, or a free one for 0.
-
-    Granian shares ports between processes, so without this look two servers on one port would each
-    get a part of the requests.
-
-    Raises:
-        AddressInUse: something listens there, or the address is none of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen, port))
-        except OSError as error:
-            raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
-        return int(probe.getsockname()[1])
+        await house.stop()
 
 
 def _choices(settings: Settings) -> Choices:

@@ -82,6 +82,12 @@ SEAL_SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=REGISTRY,
 )
+WITNESS_ANSWERS = SharedCounter(
+    "indelible_witness_answers",
+    "Answers of witnesses, by what came of them.",
+    ["witness", "answer"],
+    registry=REGISTRY,
+)
 
 
 def exposition() -> bytes:

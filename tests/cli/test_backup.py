@@ -95,7 +95,7 @@ def test_a_journal_with_a_gap_is_not_backed_up(shared: ServerProcess, tmp_path: 
     broken = tmp_path / "journal.db"
     assert 0 == call("backup", str(broken), *at(shared)).code
     with sqlite3.connect(broken) as connection:
-        connection.execute("DELETE FROM event WHERE id = (1 << 40) + 2")
+        connection.execute("DELETE FROM event_1 WHERE id = (1 << 40) + 2")
     connection.close()
 
     ran = call("backup", str(tmp_path / "copy.db"), "--data", str(tmp_path))

@@ -112,20 +112,24 @@ def _sql(statement: str) -> Callable[[Path], None]:
         (_flip_payload, "leaves", "index 3: its payload differs from what its leaf commits to"),
         (_flip_record, "leaves", "index 3: its record differs from what its leaf commits to"),
         (
-            _sql("UPDATE event SET salts = NULL WHERE id = (1 << 40) + 3"),
+            _sql("UPDATE event_1 SET salts = NULL WHERE id = (1 << 40) + 3"),
             "leaves",
             "index 3: a part of it is missing",
         ),
         (
             _sql(
-                "UPDATE event SET leaf = (SELECT leaf FROM event WHERE id = 1 << 40), salts = NULL,"
-                " record = NULL, payload = NULL WHERE id = (1 << 40) + 3"
+                "UPDATE event_1 SET leaf = (SELECT leaf FROM event_1 WHERE id = 1 << 40),"
+                " salts = NULL, record = NULL, payload = NULL WHERE id = (1 << 40) + 3"
             ),
             "leaves",
             "index 3: its transaction id is not above those before it",
         ),
-        (_sql("DELETE FROM event WHERE id = (1 << 40) + 3"), "indexes", "misses 1 of its indexes"),
-        (_sql("DELETE FROM event WHERE id = 1 << 40"), "indexes", "begins at index 1"),
+        (
+            _sql("DELETE FROM event_1 WHERE id = (1 << 40) + 3"),
+            "indexes",
+            "misses 1 of its indexes",
+        ),
+        (_sql("DELETE FROM event_1 WHERE id = 1 << 40"), "indexes", "begins at index 1"),
         (_sql("PRAGMA user_version = 99"), "schema", "version 99"),
         (lambda journal: journal.write_bytes(b"x" * 8192), "journal", "not a database"),
         (
@@ -156,7 +160,7 @@ def test_an_event_that_is_stored_twice_is_found_by_a_full_look(
 ) -> None:
     journal = tmp_path / "journal.db"
     journal.write_bytes(healthy.read_bytes())
-    _sql("UPDATE event SET unique_key = zeroblob(32) WHERE id > 1 << 40 AND id < (1 << 40) + 3")(
+    _sql("UPDATE event_1 SET unique_key = zeroblob(32) WHERE id > 1 << 40 AND id < (1 << 40) + 3")(
         journal
     )
 

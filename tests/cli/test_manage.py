@@ -88,7 +88,7 @@ def test_a_list_of_projects_says_how_much_of_the_month_is_used(shop: Shop) -> No
     (one,) = [each for each in found if each["name"] == shop.name]
 
     # two entries: the event, and the change of the limit
-    assert ["live", "2", "1", "1,000", "mark", shop.token] == line[1:]
+    assert ["live", "2", "1", "1,000", "mark", "for", "ever", shop.token] == line[1:]
     assert (1_000, 1) == (one["monthly_limit"], one["events_this_month"])
 
 

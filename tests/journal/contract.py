@@ -5,6 +5,7 @@ builds a `Rig` over a new and empty journal each time it is called; `rig` is one
 """
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from indelible import leaf
-from indelible.errors import JournalUnwritable
+from indelible.errors import JournalUnwritable, NotErasable, NotFound
 from indelible.event import Kind, Lane, tx_time_ms
-from indelible.journal.contract import Draft, Duplicate, Entry, Journal, Outcome, OverLimit, Stored
+from indelible.journal.contract import (
+    Draft,
+    Duplicate,
+    Entry,
+    Erased,
+    Journal,
+    Outcome,
+    OverLimit,
+    Stored,
+)
 
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 MODEL_SETTINGS = settings(
@@ -76,8 +86,8 @@ class Rig(Protocol):
         """Open the journal again on what the disk has of it after a power cut."""
         ...
 
-    def erase(self, project_id: int, index: int) -> None:
-        """Destroy payload, record and salts of one entry."""
+    def files(self) -> bytes:
+        """Every byte of every file that the journal has now."""
         ...
 
     def close(self) -> None: ...
@@ -118,6 +128,11 @@ def numbered(project_id: int, count: int, *, prefix: str = "e") -> list[Draft]:
         a_draft(project_id, f"{prefix}{n}", payload=b'{"n":%d}' % n, received_at_ms=NEW_YEAR_MS + n)
         for n in range(count)
     ]
+
+
+def erase(journal: Journal, project_id: int, *indexes: int) -> Erased:
+    """Erase these entries, for a reason that does not matter."""
+    return journal.erase(project_id, indexes, reason="request", received_at_ms=NEW_YEAR_MS)
 
 
 def whole_log(journal: Journal, project_id: int) -> list[Entry]:
@@ -543,7 +558,7 @@ class JournalContract:
         outcomes = stored(rig.journal.append(drafts))
         (_, before, _) = whole_log(rig.journal, project)
 
-        rig.erase(project, 1)
+        erase(rig.journal, project, 1)
 
         for entry in (
             whole_log(rig.journal, project)[1],
@@ -564,12 +579,171 @@ class JournalContract:
         project = rig.new_project()
         draft = a_draft(project, "e", new_entry_on_conflict=new_entry_on_conflict)
         (first,) = stored(rig.journal.append([draft]))
-        rig.erase(project, first.index)
+        erase(rig.journal, project, first.index)
 
         (outcome,) = rig.journal.append([draft])
 
         assert Duplicate(first.index, first.tx, same_content=None) == outcome
-        assert 1 == rig.journal.next_index(project)
+        assert 2 == rig.journal.next_index(project)
+
+    def test_an_erasure_is_an_entry_that_says_what_was_erased(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.append(numbered(project, 8))
+        rig.clock.now_ms += 5
+
+        done = rig.journal.erase(
+            project, [6, 2, 3, 6, 4], reason="contract_end", received_at_ms=rig.clock.now_ms
+        )
+
+        (entry,) = rig.journal.read(project, 8, 99)
+        assert Erased((Stored(8, entry.leaf.tx),), erased=4, already=0, swept=True) == done
+        said = b'{"at":"2026-01-01T00:00:00.005Z","erased":[[2,5],[6,7]],"reason":"contract_end"}'
+        draft = a_draft(
+            project,
+            payload=said,
+            record=b'{"event":"erasure"}',
+            kind=Kind.ERASURE,
+            received_at_ms=rig.clock.now_ms,
+        )
+        assert_holds(entry, draft, done.entries[0])
+        kept = [e.index for e in whole_log(rig.journal, project) if e.record is not None]
+        assert [0, 1, 5, 7, 8] == kept
+
+    def test_what_was_erased_before_is_passed_over(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.append(numbered(project, 4))
+        first = erase(rig.journal, project, 0, 1)
+
+        again = erase(rig.journal, project, 0, 1)
+        more = erase(rig.journal, project, 1, 2)
+
+        assert (2, 0) == (first.erased, first.already)
+        assert Erased((), erased=0, already=2, swept=True) == again
+        assert (1, 1) == (more.erased, more.already)
+        (entry,) = rig.journal.read(project, more.entries[0].index, 99)
+        assert entry.payload is not None
+        assert b'"erased":[[2,3]]' in entry.payload
+        assert 6 == rig.journal.next_index(project)
+
+    def test_a_large_erasure_is_made_in_steps_that_each_say_what_they_erased(
+        self, rig: Rig
+    ) -> None:
+        project = rig.new_project()
+        for start in range(0, 4_500, 500):
+            rig.journal.append([a_draft(project) for _ in range(start, start + 500)])
+
+        done = rig.journal.erase(
+            project, range(4_500), reason="request", received_at_ms=NEW_YEAR_MS
+        )
+
+        assert (4_500, 0, True) == (done.erased, done.already, done.swept)
+        entries = rig.journal.read(project, 4_500, 9_999)
+        assert [e.index for e in entries] == [s.index for s in done.entries]
+        runs = [
+            (start, end)
+            for entry in entries
+            for start, end in json.loads(entry.payload or b"")["erased"]
+        ]
+        assert len(entries) == len(runs) > 1
+        assert list(range(4_500)) == [i for start, end in runs for i in range(start, end)]
+        assert {None} == {e.payload for e in rig.journal.read(project, 0, 4_500)}
+
+    @pytest.mark.parametrize("kind", [Kind.ERASURE, Kind.ADMINISTRATION, Kind.LOSS])
+    def test_an_entry_of_the_logs_own_is_never_erased(self, rig: Rig, kind: Kind) -> None:
+        project = rig.new_project()
+        rig.journal.append([a_draft(project), a_draft(project, kind=kind), a_draft(project)])
+        before = whole_log(rig.journal, project)
+
+        with pytest.raises(NotErasable, match=kind.word):
+            erase(rig.journal, project, 0, 1, 2)
+
+        assert before == whole_log(rig.journal, project)
+
+    @pytest.mark.parametrize("unknown", [3, -1, 2**40, 2**70])
+    def test_an_index_that_is_not_there_keeps_everything(self, rig: Rig, unknown: int) -> None:
+        other, project, another = rig.new_project(), rig.new_project(), rig.new_project()
+        rig.journal.append([a_draft(p) for p in (other, project, another) for _ in range(3)])
+        before = [whole_log(rig.journal, p) for p in (other, project, another)]
+
+        with pytest.raises(NotFound):
+            erase(rig.journal, project, 0, unknown)
+
+        assert before == [whole_log(rig.journal, p) for p in (other, project, another)]
+
+    def test_erasing_nothing_adds_nothing(self, rig: Rig) -> None:
+        project = rig.new_project()
+        assert Erased((), erased=0, already=0, swept=True) == erase(rig.journal, project)
+        assert 0 == rig.journal.next_index(project)
+
+    def test_erased_bytes_are_in_no_file(self, rig: Rig) -> None:
+        project = rig.new_project()
+        sizes = [0, 10, 300, 4_000, 5_000, 70_000] * 5
+        marks = [f"mark-{n:04d}-".encode() for n in range(len(sizes))]
+        for mark, size in zip(marks, sizes, strict=True):
+            record = b'{"distinct_id":"d%s"}' % mark
+            payload = b'{"p%s":"%s"}' % (mark, mark * (size // 10))
+            rig.journal.append([a_draft(project, payload=payload, record=record)])
+        assert all(mark in rig.files() for mark in marks)
+        salts = [e.payload_salt or b"" for e in whole_log(rig.journal, project)]
+
+        done = erase(rig.journal, project, *range(5, 25))
+
+        assert done.swept
+        for _ in range(2):
+            found = rig.files()
+            assert [*marks[:5], *marks[25:]] == [mark for mark in marks if mark in found]
+            assert [*salts[:5], *salts[25:]] == [salt for salt in salts if salt in found]
+            rig.reopen()
+
+    def test_an_erasure_survives_a_power_cut_at_once(self, rig: Rig) -> None:
+        project = rig.new_project()
+        rig.journal.append([a_draft(project, payload=b'"mark-%d-"' % n) for n in range(5)])
+        for n in range(5):
+            erase(rig.journal, project, n)
+
+            rig.lose_power()
+
+            kept = [e.index for e in rig.journal.read(project, 0, 5) if e.payload is not None]
+            assert list(range(n + 1, 5)) == kept
+            found = rig.files()
+            assert kept == [m for m in range(5) if b"mark-%d-" % m in found]
+
+    @pytest.mark.parametrize("writes", [0, 1, 2, 3, 10])
+    def test_an_erasure_without_space_erases_all_or_nothing(self, rig: Rig, writes: int) -> None:
+        project = rig.new_project()
+        rig.journal.append(
+            [a_draft(project, f"e{n}", payload=b'"%s"' % (b"x" * 5_000)) for n in range(300)]
+        )
+        before = whole_log(rig.journal, project)
+
+        rig.disk.writes_left = writes
+        with pytest.raises(JournalUnwritable):
+            erase(rig.journal, project, *range(300))
+        rig.disk.writes_left = None
+
+        assert before == whole_log(rig.journal, project)
+        assert 300 == erase(rig.journal, project, *range(300)).erased
+
+    def test_events_sent_again_while_they_are_erased_are_never_stored_twice(self, rig: Rig) -> None:
+        project = rig.new_project()
+        drafts = numbered(project, 40)
+        first = {o.index for o in stored(rig.journal.append(drafts))}
+        begin = threading.Barrier(2)
+
+        def send_again() -> list[Outcome]:
+            begin.wait()
+            return [o for _ in range(20) for o in rig.journal.append(drafts)]
+
+        with ThreadPoolExecutor(1) as pool:
+            again = pool.submit(send_again)
+            begin.wait()
+            for index in range(40):
+                erase(rig.journal, project, index)
+            outcomes = again.result(60)
+
+        assert {Duplicate} == {type(o) for o in outcomes}
+        assert first == {o.index for o in outcomes if isinstance(o, Duplicate)}
+        assert {None} == {e.payload for e in rig.journal.read(project, 0, 40)}
 
     # Cursors
 
@@ -661,7 +835,7 @@ class JournalContract:
         one, two = rig.new_project(), rig.new_project()
         rig.journal.append(numbered(one, 30) + numbered(two, 3))
         rig.journal.append([_beside(one, b"1"), _beside(one, b"2")])
-        rig.erase(one, 4)
+        erase(rig.journal, one, 4)
         rig.journal.move_cursor("loader", one, 12)
         before = [whole_log(rig.journal, project) for project in (one, two)]
 
@@ -671,7 +845,7 @@ class JournalContract:
         assert 12 == rig.journal.cursor("loader", one)
         assert {Duplicate} == {type(o) for o in rig.journal.append(numbered(one, 30))}
         (next_one,) = stored(rig.journal.append([a_draft(one)]))
-        assert 32 == next_one.index
+        assert 33 == next_one.index
 
     def test_what_was_answered_survives_a_power_cut_at_once(self, rig: Rig) -> None:
         project = rig.new_project()

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
-from tests.journal.contract import DAY_MS, Rig, a_draft, assert_holds, whole_log
+from tests.journal.contract import DAY_MS, Rig, a_draft, assert_holds, erase, whole_log
 
 Fate = tuple[str, int | None, bool | None]
 """What becomes of a draft: the outcome's name, the index, and `conflict` or `same_content`."""
@@ -159,11 +159,20 @@ def machine_for(make: Callable[[], Rig]) -> type[RuleBasedStateMachine]:
 
         @rule(data=st.data())
         def erase(self, data: Any) -> None:
-            places = [(p, i) for p, log in self.model.logs.items() for i in range(len(log))]
+            places = [
+                (project, index)
+                for project, log in self.model.logs.items()
+                for index, kept in enumerate(log)
+                if kept.draft.kind in (Kind.PRODUCT, Kind.AUDIT)
+            ]
             if places:
                 project, index = data.draw(st.sampled_from(places))
-                self.rig.erase(project, index)
-                self.model.logs[project][index].erased = True
+                done = erase(self.rig.journal, project, index)
+                log = self.model.logs[project]
+                assert log[index].erased is (done.erased == 0)
+                assert done.swept
+                log[index].erased = True
+                log += [Kept(_erasure(project, index), entry.tx) for entry in done.entries]
 
         @invariant()
         def both_say_the_same(self) -> None:
@@ -192,6 +201,14 @@ def machine_for(make: Callable[[], Rig]) -> type[RuleBasedStateMachine]:
             self.rig.close()
 
     return JournalMachine
+
+
+def _erasure(project_id: int, index: int) -> Draft:
+    said = (
+        f'{{"at":"2026-01-01T00:00:00.000Z","erased":[[{index},{index + 1}]],"reason":"request"}}'
+    )
+    record = b'{"event":"erasure"}'
+    return a_draft(project_id, payload=said.encode(), record=record, kind=Kind.ERASURE)
 
 
 def _placed(draft: Draft, project_id: int) -> Draft:

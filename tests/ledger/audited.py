@@ -143,7 +143,8 @@ class Shop:
     def erase(self, start: int, end: int, *, listed: bool = True) -> None:
         """Destroy what the events [start, end) hold, and list them in an erasure event."""
         self.sql(
-            "UPDATE event SET salts = NULL, record = NULL, payload = NULL WHERE id >= ? AND id < ?",
+            "UPDATE event_1 SET salts = NULL, record = NULL, payload = NULL"
+            " WHERE id >= ? AND id < ?",
             self.row_id(start),
             self.row_id(end),
         )

@@ -75,7 +75,7 @@ def test_too_few_events_or_an_unsound_log_cannot_be_attacked(tmp_path: Path) -> 
         attacked(sealed(tmp_path / "few" / "data", 7), tmp_path / "few")
 
     shop = sealed(tmp_path / "unsound" / "data", 20)
-    shop.sql("UPDATE event SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
     with pytest.raises(NotAttackable, match="not sound"):
         attacked(shop, tmp_path / "unsound")
 

@@ -115,7 +115,7 @@ def test_a_large_log_is_verified_in_several_processes_and_a_forgery_named(tmp_pa
     found = shop.audit(processes=2)
     assert ((), 201_000, 201_000) == (found.findings, found.size, found.events)
 
-    shop.sql("UPDATE event SET payload = X'7B7D' WHERE id = ?", shop.row_id(150_001))
+    shop.sql("UPDATE event_1 SET payload = X'7B7D' WHERE id = ?", shop.row_id(150_001))
     change(shop.log / "tile/entries/600", 98 * 7 + 2 + 40)
     change(shop.log / "tile/1/001", 32 * 3)
     assert {
@@ -150,7 +150,7 @@ def test_events_that_are_not_sealed_yet_are_checked_and_counted(shop: Shop) -> N
     found = shop.audit()
     assert ((), 320, 300) == (found.findings, found.events, found.unsealed)
 
-    shop.sql("UPDATE event SET record = X'7B7D' WHERE id = ?", shop.row_id(310))
+    shop.sql("UPDATE event_1 SET record = X'7B7D' WHERE id = ?", shop.row_id(310))
     assert {(TAMPERED, "journal", "journal.db", 310)} == places(shop.audit())
 
 
@@ -198,21 +198,21 @@ def test_a_log_is_audited_without_journal_and_without_the_server(kept: Shop) -> 
     [("payload", b'{"n":99}'), ("record", b"{}"), ("salts", bytes(64)), ("salts", b"short")],
 )
 def test_an_edited_row_is_named(shop: Shop, column: str, value: bytes) -> None:
-    shop.sql(f"UPDATE event SET {column} = ? WHERE id = ?", value, shop.row_id(7))
+    shop.sql(f"UPDATE event_1 SET {column} = ? WHERE id = ?", value, shop.row_id(7))
     found = shop.audit()
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(found)
     assert found.findings[0].tx_id is not None
 
 
 def test_a_row_edited_by_hand_as_text_is_named(shop: Shop) -> None:
-    shop.sql("UPDATE event SET payload = '{\"n\":99}' WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET payload = '{\"n\":99}' WHERE id = ?", shop.row_id(7))
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(shop.audit())
-    shop.sql("UPDATE event SET leaf = 'text', payload = 1.5 WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET leaf = 'text', payload = 1.5 WHERE id = ?", shop.row_id(7))
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(shop.audit())
 
 
 def test_an_edited_leaf_of_the_journal_is_told_from_one_of_the_bundle(shop: Shop) -> None:
-    shop.sql("UPDATE event SET leaf = zeroblob(96) WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET leaf = zeroblob(96) WHERE id = ?", shop.row_id(7))
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(shop.audit())
 
 
@@ -234,18 +234,18 @@ def test_without_a_journal_the_signed_root_tells_which_was_altered(shop: Shop) -
 
 
 def test_a_missing_row_is_named(shop: Shop) -> None:
-    shop.sql("DELETE FROM event WHERE id = ?", shop.row_id(7))
+    shop.sql("DELETE FROM event_1 WHERE id = ?", shop.row_id(7))
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(shop.audit())
 
 
 def test_a_journal_shorter_than_its_checkpoint_is_tampered_with(shop: Shop) -> None:
-    shop.sql("DELETE FROM event WHERE id >= ?", shop.row_id(15))
+    shop.sql("DELETE FROM event_1 WHERE id >= ?", shop.row_id(15))
     assert {(TAMPERED, "journal", "journal.db", 15)} == places(shop.audit())
 
 
 def test_rows_that_changed_places_are_named(shop: Shop) -> None:
     for old, new in ((7, 90), (8, 7), (90, 8)):
-        shop.sql("UPDATE event SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
+        shop.sql("UPDATE event_1 SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
     found = places(shop.audit())
     assert {7, 8} == {index for _, _, _, index in found}
 
@@ -254,7 +254,7 @@ def test_a_log_whose_events_were_reordered_before_it_was_signed_is_named(tmp_pat
     shop = Shop.new(tmp_path / "data")
     shop.store(10)
     for old, new in ((7, 90), (8, 7), (90, 8)):
-        shop.sql("UPDATE event SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
+        shop.sql("UPDATE event_1 SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
     shop.seal()
     assert {(TAMPERED, "order", None, 8)} == places(shop.audit())
 
@@ -389,7 +389,7 @@ def test_a_missing_short_or_long_tile_cannot_be_checked(shop: Shop) -> None:
 
 def test_where_a_tile_is_missing_a_forgery_elsewhere_outweighs_it(shop: Shop) -> None:
     (shop.log / TILE).unlink()
-    shop.sql("UPDATE event SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
     found = shop.audit()
     assert Verdict.TAMPERED is found.verdict
     assert [7, 0] == [one.index for one in found.findings]
@@ -411,7 +411,7 @@ def test_a_leaf_of_an_unknown_version_cannot_be_checked(tmp_path: Path) -> None:
     shop = Shop.new(tmp_path / "data")
     shop.store(3)
     shop.sql(
-        "UPDATE event SET leaf = CAST(X'02' || substr(leaf, 2) AS BLOB) WHERE id = ?",
+        "UPDATE event_1 SET leaf = CAST(X'02' || substr(leaf, 2) AS BLOB) WHERE id = ?",
         shop.row_id(1),
     )
     shop.seal()
@@ -550,7 +550,7 @@ def test_an_event_that_is_listed_and_still_there_is_named(shop: Shop) -> None:
 
 @pytest.mark.parametrize("column", ["payload", "record", "salts"])
 def test_an_event_that_was_erased_in_part_is_named(shop: Shop, column: str) -> None:
-    shop.sql(f"UPDATE event SET {column} = NULL WHERE id = ?", shop.row_id(7))
+    shop.sql(f"UPDATE event_1 SET {column} = NULL WHERE id = ?", shop.row_id(7))
     assert {(TAMPERED, "journal", "journal.db", 7)} == places(shop.audit())
 
 
@@ -613,7 +613,7 @@ def test_the_command_says_what_was_checked_and_ends_with_0(kept: Shop, tmp_path:
 
 
 def test_the_command_names_the_record_and_ends_with_1(shop: Shop, tmp_path: Path) -> None:
-    shop.sql("UPDATE event SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
+    shop.sql("UPDATE event_1 SET payload = X'7B7D' WHERE id = ?", shop.row_id(7))
     ran = audit_command(str(shop.folder), state=tmp_path)
     assert 1 == ran.code
     assert "index 7, tx_" in ran.out

@@ -61,7 +61,7 @@ class Flips:
         bit = 0
         for column in COLUMNS:
             rows = journal.execute(f"SELECT id, {column} FROM event ORDER BY id").fetchall()
-            change = f"UPDATE event SET {column} = ? WHERE id = ?"
+            change = f"UPDATE event_1 SET {column} = ? WHERE id = ?"
             for row_id, content in rows:
                 if content is None:
                     continue

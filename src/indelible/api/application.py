@@ -8,7 +8,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, events, health, ingest, manage
+from indelible.api import docs, erasures, events, health, ingest, manage
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
@@ -18,6 +18,7 @@ from indelible.edge.gate import Gate
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 
@@ -45,6 +46,7 @@ def make_api(
                 "journal": given(journal),
                 "disk": given(disk),
                 "ledger": given(ledger),
+                "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
@@ -77,7 +79,7 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
         Router("/", route_handlers=ledger_routes.OPEN_ROUTES, tags=["read"]),
         Router(
             "/",
-            route_handlers=manage.ROUTES,
+            route_handlers=[*manage.ROUTES, *erasures.ROUTES],
             guards=[admins_only(gate), json_only],
             tags=["manage"],
             opt={"keys": ["adminKey"]},

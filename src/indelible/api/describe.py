@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from indelible import __version__
-from indelible.api import ingest, manage
+from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, Json, ref, refusals
@@ -29,8 +29,8 @@ JSON: Final = "application/json"
 TAGS: Final = {
     "ingest": "Send product events with the public project token, audit events with an API key.",
     "read": "Find events, with an application key of their project or an admin key.",
-    "manage": "Projects and keys, with an admin key. Each change of them is an `administration` "
-    "event in the log of its project.",
+    "manage": "Projects, keys and erasures, with an admin key. Each change is an `administration` "
+    "or `erasure` event in the log of its project.",
     "server": "How the server is, and what it can do.",
 }
 _INTRODUCTION: Final = (
@@ -152,6 +152,7 @@ _BODIES: Final[dict[str, Json]] = {
     "change_project": {"monthly_limit": 2_000_000, "ledger_access": "public"},
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
     "rotate_key": {"grace_s": 3600},
+    "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
 _STRUCTS: Final = (
     Page,
@@ -167,6 +168,8 @@ _STRUCTS: Final = (
     manage.KeyWanted,
     manage.KeyMade,
     manage.Rotation,
+    erasures.ErasureWanted,
+    erasures.ErasureCertificate,
 )
 
 
@@ -284,5 +287,15 @@ def _schemas() -> dict[str, Json]:
                 "project": {"type": "string"},
             },
         },
+    ]
+    schemas["ErasureWanted"]["oneOf"] = [
+        {
+            "required": [wanted],
+            "properties": {wanted: {"type": kind}, other: {"type": "null"}},
+        }
+        for wanted, kind, other in (
+            ("tx_ids", "array", "distinct_id"),
+            ("distinct_id", "string", "tx_ids"),
+        )
     ]
     return {**schemas, "LoggedEvent": _LOGGED, "Event": _EVENT, "Step": _STEP, "Error": ERROR}

@@ -29,7 +29,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
     """The answer to any exception that left a route."""
-    ours = _ours(error)
+    ours = _ours(error, limit_bytes=_limit_of(request))
     if ours.http_status >= 500:
         # Only the type: a message could quote what somebody sent.
         logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
@@ -46,7 +46,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     )
 
 
-def _ours(error: Exception) -> IndelibleError:
+def _ours(error: Exception, *, limit_bytes: int) -> IndelibleError:
     match error:
         case IndelibleError():
             return error
@@ -60,8 +60,15 @@ def _ours(error: Exception) -> IndelibleError:
         case MethodNotAllowedException():
             return MethodNotAllowed()
         case HTTPException(status_code=413):
-            return BodyTooLarge(limit_bytes=MAX_BODY_BYTES, unpacked=False)
+            return BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
         case HTTPException(status_code=400):
             return InvalidJson()
         case _:
             return IndelibleError()
+
+
+def _limit_of(request: Request[Any, Any, Any]) -> int:
+    """The longest body that the route of this request takes."""
+    handler = request.scope.get("route_handler")
+    own = getattr(handler, "request_max_body_size", None)
+    return own if isinstance(own, int) else MAX_BODY_BYTES

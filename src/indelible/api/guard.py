@@ -27,6 +27,7 @@ from indelible.errors import (
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Key, Project, Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
@@ -53,6 +54,7 @@ TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]
+TheEraser = NamedDependency[SkipValidation[Eraser]]
 NowMs = NamedDependency[int]
 
 ProjectName = Annotated[

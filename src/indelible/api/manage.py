@@ -28,6 +28,7 @@ Name = Annotated[
     str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(?!\n)$", examples=["web-shop"])
 ]
 Limit = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Label = Annotated[str, msgspec.Meta(max_length=200)]
 NetworkText = Annotated[
     str,
@@ -51,6 +52,7 @@ class ProjectView(msgspec.Struct):
     events: int
     bot_policy: BotPolicy | None
     ledger_access: LedgerAccess
+    retention_days: int | None
     created_at: str
 
 
@@ -59,12 +61,16 @@ class Projects(msgspec.Struct):
 
 
 class NewProject(msgspec.Struct, forbid_unknown_fields=True):
-    """A project to be made; it gets a token and an application key at once."""
+    """A project to be made; it gets a token and an application key at once.
+
+    With `retention_days` its product and audit events are erased after so many days.
+    """
 
     name: Name
     kind: ProjectKind = "live"
     monthly_limit: Limit | None = None
     bot_policy: BotPolicy | None = None
+    retention_days: Days | None = None
 
 
 class ProjectMade(msgspec.Struct):
@@ -76,11 +82,13 @@ class ProjectMade(msgspec.Struct):
 
 
 class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
-    """What to change; what is left out stays. null takes the limit or the policy away."""
+    """What to change; what is left out stays. null takes the limit, the policy or the retention
+    away; it brings back nothing that has been erased."""
 
     monthly_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
     bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
     ledger_access: LedgerAccess | msgspec.UnsetType = msgspec.UNSET
+    retention_days: Days | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class KeyView(msgspec.Struct):
@@ -159,6 +167,7 @@ def create_project(
         kind=data.kind,
         monthly_limit=data.monthly_limit,
         bot_policy=data.bot_policy,
+        retention_days=data.retention_days,
     )
     ledger.settle()
     token = registry.create_key(Role.TOKEN, project, label="first", log=False)
@@ -177,14 +186,14 @@ def change_project(
     registry: TheRegistry, now_ms: NowMs, name: ProjectPath, data: JSONBody[ProjectChange]
 ) -> ProjectView:
     """Changes the monthly limit, the bot policy or who may read the signed log's files, from the
-    next request on."""
+    next request on; the retention, within the hour."""
     changes = {
         field: value
-        for field in ("monthly_limit", "bot_policy", "ledger_access")
+        for field in ProjectChange.__struct_fields__
         if (value := getattr(data, field)) is not msgspec.UNSET
     }
     if not changes:
-        raise InvalidParameter("Name what to change: monthly_limit, bot_policy, ledger_access")
+        raise InvalidParameter(f"Name what to change: {', '.join(ProjectChange.__struct_fields__)}")
     return _project(registry.change_project(name, changes), registry, now_ms)
 
 
@@ -287,6 +296,7 @@ def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
         events=registry.events_stored(project),
         bot_policy=project.bot_policy,
         ledger_access=project.ledger_access,
+        retention_days=project.retention_days,
         created_at=rfc3339(project.created_at_ms),
     )
 

@@ -1,7 +1,7 @@
 """``indelible erase``: destroy what somebody sent; the log says that it was."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from indelible.cli.server import Server, reach
 
 _GONE = ("in no file of the journal any more", screen.GOOD)
 _KEPT = ("still in the journal's WAL, which somebody reads; the server goes on trying", screen.BAD)
+
+
+_LONGEST_WALK_S: Final = 3600.0  # a distinct id is looked for in the whole log
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +84,9 @@ def _wanted(
 
 
 def _send(server: Server, wanted: dict[str, Any]) -> dict[str, Any]:
-    certificate: dict[str, Any] = server.send("POST", "/v1/erasures", wanted)
+    certificate: dict[str, Any] = server.send(
+        "POST", "/v1/erasures", wanted, timeout_s=_LONGEST_WALK_S
+    )
     return certificate
 
 

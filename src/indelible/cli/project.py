@@ -31,6 +31,13 @@ class Policy(StrEnum):
     NONE = "none"
 
 
+class Access(StrEnum):
+    """Who may read the files of the signed log: whoever has a key of the project, or anyone."""
+
+    KEY = "key"
+    PUBLIC = "public"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The project's name.")]
 Limit = Annotated[
     str | None,
@@ -49,6 +56,15 @@ Bots = Annotated[
     ),
 ]
 
+Retention = Annotated[
+    str | None,
+    typer.Option(
+        "--retention-days",
+        metavar="N|none",
+        help="Erase product and audit events after so many days, for good.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help="Projects, each a log; needs an admin key.")
@@ -64,6 +80,7 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible project set shop --monthly-limit 1000000",
             "indelible project set shop --monthly-limit none --bot-policy mark",
+            "indelible project set shop --retention-days 365 --ledger public",
         ),
     )(set_project)
     app.add_typer(group, name="project")
@@ -76,6 +93,7 @@ def create_project(
     ] = ProjectKind.LIVE,
     monthly_limit: Limit = None,
     bot_policy: Bots = None,
+    retention_days: Retention = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
@@ -89,7 +107,11 @@ def create_project(
             "first",
             hint="indelible project create shop",
         )
-    wanted = {"name": name, "kind": kind.value, **_changes(monthly_limit, bot_policy)}
+    wanted = {
+        "name": name,
+        "kind": kind.value,
+        **_changes(monthly_limit, bot_policy, retention_days),
+    }
     with reach(data) as server:
         made = server.send("POST", "/v1/projects", wanted)
     if as_json:
@@ -115,7 +137,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
         screen.emit(found)
         return ExitCode.FINE
     screen.table(
-        ("PROJECT", "KIND", "EVENTS", "THIS MONTH", "LIMIT", "BOTS", "TOKEN"),
+        ("PROJECT", "KIND", "EVENTS", "THIS MONTH", "LIMIT", "BOTS", "KEPT", "TOKEN"),
         [
             (
                 project["name"],
@@ -124,6 +146,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
                 f"{project['events_this_month']:,}",
                 _limit(project),
                 project["bot_policy"] or "by route",
+                _retention(project),
                 project["token"] or "(none)",
             )
             for project in found["projects"]
@@ -136,11 +159,26 @@ def set_project(
     name: Name,
     monthly_limit: Limit = None,
     bot_policy: Bots = None,
+    retention_days: Retention = None,
+    ledger: Annotated[
+        Access | None,
+        typer.Option(
+            "--ledger",
+            metavar="key|public",
+            help="Who may read the signed log's files at /ledger/NAME/.",
+        ),
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
-    """Change the monthly limit or the bot policy, from the next event on."""
-    changes = _changes(monthly_limit, bot_policy)
+    """Change the rules of a project.
+
+    Its monthly limit and bot policy count from the next event on. What a retention has erased never
+    comes back.
+    """
+    changes = _changes(monthly_limit, bot_policy, retention_days)
+    if ledger is not None:
+        changes["ledger_access"] = ledger.value
     if not changes:
         raise called_wrongly(
             "Nothing to change was named", hint=f"indelible project set {name} --monthly-limit none"
@@ -156,31 +194,40 @@ def set_project(
             ("monthly limit", _limit(project)),
             ("this month", f"{project['events_this_month']:,}"),
             ("bot policy", project["bot_policy"] or "by route"),
+            ("retention", _retention(project)),
+            ("ledger", "anyone" if project["ledger_access"] == "public" else "with a key"),
         ]
     )
     return ExitCode.FINE
 
 
-def _changes(monthly_limit: str | None, bot_policy: Policy | None) -> dict[str, Any]:
+def _changes(
+    monthly_limit: str | None, bot_policy: Policy | None, retention_days: str | None
+) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if monthly_limit is not None:
-        changes["monthly_limit"] = _number(monthly_limit)
+        changes["monthly_limit"] = _number("--monthly-limit", monthly_limit)
+    if retention_days is not None:
+        changes["retention_days"] = _number("--retention-days", retention_days)
     if bot_policy is not None:
         changes["bot_policy"] = None if bot_policy is Policy.NONE else bot_policy.value
     return changes
 
 
-def _number(text: str) -> int | None:
+def _number(option: str, text: str) -> int | None:
     if text == "none":
         return None
     plain = text.replace(",", "").replace("_", "")
     if not plain.isascii() or not plain.isdigit() or len(plain) > _LARGEST_DIGITS:
-        raise called_wrongly(
-            f"--monthly-limit {text}: neither a number nor none", hint="--monthly-limit 1000000"
-        )
+        raise called_wrongly(f"{option} {text}: neither a number nor none", hint=f"{option} 365")
     return int(plain)
 
 
 def _limit(project: dict[str, Any]) -> str:
     limit = project["monthly_limit"]
     return "none" if limit is None else f"{limit:,}"
+
+
+def _retention(project: dict[str, Any]) -> str:
+    days = project["retention_days"]
+    return "for ever" if days is None else f"{days:,} days"

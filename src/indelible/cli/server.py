@@ -156,10 +156,13 @@ class Server:
         body: object = None,
         *,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
         **parameters: Parameter,
     ) -> Any:
         """The decoded answer to a request with a JSON body; None when it has no content."""
-        answer = self.answer(method, path, parameters, body=body, headers=headers)
+        answer = self.answer(
+            method, path, parameters, body=body, headers=headers, timeout_s=timeout_s
+        )
         return None if answer.status_code == 204 else self._decoded(answer)
 
     def answer(
@@ -171,6 +174,7 @@ class Server:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         may_fail: bool = False,
+        timeout_s: float = _TIMEOUT_S,
     ) -> "httpx.Response":
         """The answer itself; `may_fail` hands an error's answer back as well."""
         import httpx
@@ -185,6 +189,7 @@ class Server:
                 params=_given(parameters),
                 content=content,
                 headers={**kind, **(headers or {})},
+                timeout=timeout_s,
             )
         except httpx.TransportError as error:
             raise self._unreachable(error) from error

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import apsw
 
-_BUSY_TIMEOUT_MS: Final = 5_000
+BUSY_TIMEOUT_MS: Final = 5_000
 _LARGEST_RUN: Final = 256
 
 _T = TypeVar("_T")
@@ -21,7 +21,7 @@ def open_for_writing(path: Path, *, vfs: str | None, cache_kib: int) -> apsw.Con
     """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
-    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA cache_size = -{cache_kib}")
     return connection
@@ -43,7 +43,7 @@ class Readers:
             connection = apsw.Connection(
                 str(self._path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._vfs
             )
-            connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             self._local.connection = connection
             self._all.append(connection)
         return connection

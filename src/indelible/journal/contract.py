@@ -1,6 +1,6 @@
 """What a journal promises. tests/journal/contract.py can be run against any implementation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -71,6 +71,24 @@ class OverLimit(Struct, frozen=True, gc=False):
 Outcome = Stored | Duplicate | OverLimit
 
 
+class Erased(Struct, frozen=True, gc=False):
+    """What an erasure came to.
+
+    Attributes:
+        entries: the entries of kind erasure that were added, in order; none when all was erased
+            before.
+        erased: how many entries lost their content now.
+        already: how many of those named had lost it before.
+        swept: the bytes are in none of the journal's files any more. When False, somebody reads an
+            older state of a file and so keeps it; `sweep` finishes it, as does the next start.
+    """
+
+    entries: tuple[Stored, ...]
+    erased: int
+    already: int
+    swept: bool
+
+
 class Entry(Struct, frozen=True, gc=False):
     """A stored event as the log holds it.
 
@@ -103,6 +121,33 @@ class Journal(Protocol):
         Raises:
             JournalUnwritable: none of them may be taken as stored. After a failed sync every
                 later append raises too, until the process is restarted.
+        """
+        ...
+
+    def erase(
+        self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
+    ) -> Erased:
+        """Destroy payload, record and salts of these product and audit entries, for good.
+
+        Leaf, transaction id and the knowledge that a client id was used stay. Up to 2,000 entries
+        are erased in one atomic and synced step, which also adds an entry of kind erasure:
+        ``{"at": RFC 3339, "erased": [[start, end), ...], "reason": ...}``. What was erased before
+        is passed over, so the call may be repeated.
+
+        Raises:
+            NotFound: the log has no such index; nothing was erased.
+            NotErasable: an entry is neither product nor audit; nothing was erased.
+            JournalUnwritable: the steps before the one that failed stand.
+        """
+        ...
+
+    def sweep(self) -> bool:
+        """Make sure that nothing erased is left in the journal's files; whether that is so now.
+
+        Cheap when it was so already. Waits a few seconds at most for whoever reads an older state.
+
+        Raises:
+            JournalUnwritable: a file could not be written or synced.
         """
         ...
 

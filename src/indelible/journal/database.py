@@ -3,7 +3,9 @@
 What a transaction leaves behind when something fails is decided here and nowhere else.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import resources
@@ -13,16 +15,23 @@ from typing import Final
 import apsw
 
 from indelible.errors import JournalNewer, JournalUnwritable
-from indelible.journal.connections import Readers, open_for_writing
+from indelible.journal.connections import BUSY_TIMEOUT_MS, Readers, open_for_writing
+from indelible.journal.tables import create_table, create_view, table_of
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 2
 _CACHE_KIB: Final = 64 * 1024
+_SWEEP_S: Final = 5.0
+_SWEEP_PAUSE_S: Final = 0.05
+_SWEEP_HOLDS_MS: Final = 20  # how long one try may keep events from being stored
 
 # What turns a journal of the version before into one of this version; schema.sql is the newest.
 _MIGRATIONS: Final = {
     1: """
 ALTER TABLE project ADD COLUMN ledger_access TEXT NOT NULL DEFAULT 'key'
     CHECK (ledger_access IN ('key', 'public'));
+ALTER TABLE project ADD COLUMN retention_days INTEGER;
 CREATE TABLE log (
     name       TEXT PRIMARY KEY,
     project_id INTEGER NOT NULL REFERENCES project (id),
@@ -52,11 +61,17 @@ class Database:
         self._failure: str | None = None
         self._changed = threading.Condition()
         self._commits = 0
+        self._must_sweep = True  # whatever the last process left in the WAL
         self._readers = Readers(path, vfs=vfs)
         self._writer = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
         # FULL syncs the WAL at every commit: an acknowledged event survives power loss.
         self._writer.execute("PRAGMA synchronous = FULL")
+        # What an erasure overwrites is overwritten with zeros, on freed pages as well.
+        self._writer.execute("PRAGMA secure_delete = ON")
+        # A statement's own undo log holds content, and would lie in a file outside the data folder.
+        self._writer.execute("PRAGMA temp_store = MEMORY")
         self._create_tables()
+        self._sweep_once()
 
     @property
     def failure(self) -> str | None:
@@ -98,6 +113,28 @@ class Database:
             self._commits += 1
             self._changed.notify_all()
 
+    def must_sweep(self) -> None:
+        """Say, within a transaction, that it overwrites what must not be left in any file."""
+        self._must_sweep = True
+
+    def sweep(self) -> bool:
+        """Fold the WAL into the file and cut it to nothing, so that what was overwritten is gone.
+
+        At once when nothing was overwritten since the last time. Otherwise tried for five seconds:
+        False means that another connection has been reading an older state all the while.
+
+        Raises:
+            JournalUnwritable: the file could not be written or synced; nothing is written any
+                more, until the process is restarted.
+        """
+        for _ in range(round(_SWEEP_S / _SWEEP_PAUSE_S)):
+            with self._lock:
+                if self._sweep_once():
+                    return True
+            time.sleep(_SWEEP_PAUSE_S)
+        logger.warning("erased bytes are still in %s-wal: it is being read", self.path.name)
+        return False
+
     def reader(self) -> apsw.Connection:
         """This thread's connection for reading; each statement sees all that was committed."""
         return self._readers.mine()
@@ -121,6 +158,24 @@ class Database:
                 self._writer.close()
             self._failure = "the journal is closed"
 
+    def _sweep_once(self) -> bool:
+        if not self._must_sweep:
+            return True
+        if self._failure is not None:
+            raise JournalUnwritable(self._failure)
+        try:
+            self._writer.set_busy_timeout(_SWEEP_HOLDS_MS)
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except _PASSING:
+            return False
+        except apsw.Error as error:
+            self._failure = f"the WAL could not be folded in: {error}; restart the server"
+            raise JournalUnwritable(self._failure) from error
+        finally:
+            self._writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._must_sweep = False
+        return True
+
     def _undo(self) -> None:
         with suppress(apsw.Error):
             if self._writer.in_transaction:
@@ -141,4 +196,22 @@ class Database:
         with self.transaction() as connection:
             for step in steps:
                 connection.execute(step)
+            if version == 1:
+                _part_logs(connection)
+            if version == 0:
+                create_view(connection)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _part_logs(connection: apsw.Connection) -> None:
+    """Give each project's log the table of its own that it has from version 2 on."""
+    connection.execute("ALTER TABLE event RENAME TO every_event")
+    for (project_id,) in connection.execute("SELECT id FROM project").fetchall():
+        assert isinstance(project_id, int)
+        create_table(connection, project_id)
+        connection.execute(
+            f"INSERT INTO {table_of(project_id)} SELECT id, leaf, unique_key, salts, record,"  # noqa: S608
+            " payload FROM every_event WHERE id >> 40 = ? ORDER BY id",
+            (project_id,),
+        )
+    connection.execute("DROP TABLE every_event")

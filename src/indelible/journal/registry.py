@@ -23,6 +23,7 @@ from indelible.errors import AlreadyExists, InvalidParameter, NotFound
 from indelible.event import Kind
 from indelible.journal.contract import Draft
 from indelible.journal.sqlite import SqliteJournal, events_used
+from indelible.journal.tables import create_table
 from indelible.network import Address, Network, contains, parse_networks
 
 ProjectKind = Literal["live", "test"]
@@ -32,6 +33,7 @@ LedgerAccess = Literal["key", "public"]
 
 _RANDOM_BYTES: Final = 24  # 192 bits: no digest of such a key can be turned back
 _PREFIX_LENGTH: Final = 14
+_RULES: Final = frozenset({"monthly_limit", "bot_policy", "ledger_access", "retention_days"})
 DEFAULT_GRACE_MS: Final = 24 * 60 * 60 * 1000
 
 
@@ -50,6 +52,7 @@ class Project:
 
     `bot_policy` None leaves each route its own default; `monthly_limit` None is no limit.
     `ledger_access` says who may read the files of its signed log: whoever has a key, or anyone.
+    After `retention_days` product and audit events are erased; None keeps them.
     """
 
     id: int
@@ -59,6 +62,7 @@ class Project:
     bot_policy: BotPolicy | None
     created_at_ms: int
     ledger_access: LedgerAccess
+    retention_days: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,7 @@ class Registry:
         kind: ProjectKind = "live",
         monthly_limit: int | None = None,
         bot_policy: BotPolicy | None = None,
+        retention_days: int | None = None,
     ) -> Project:
         """Make a project with an empty log. Its keys are made by `create_key`.
 
@@ -156,20 +161,22 @@ class Registry:
             self._journal.database.transaction() as connection,
         ):
             connection.execute(
-                "INSERT INTO project (name, kind, secret, monthly_limit, bot_policy, created_at_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (name, kind, os.urandom(32), monthly_limit, bot_policy, now),
+                "INSERT INTO project (name, kind, secret, monthly_limit, bot_policy, created_at_ms,"
+                " retention_days) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, kind, os.urandom(32), monthly_limit, bot_policy, now, retention_days),
             )
+            project_id = connection.last_insert_rowid()
+            create_table(connection, project_id)
             connection.execute(
-                "INSERT INTO log (name, project_id, state) SELECT name, id, 'new' FROM project"
-                " WHERE name = ?",
-                (name,),
+                "INSERT INTO log (name, project_id, state) VALUES (?, ?, 'new')",
+                (name, project_id),
             )
         self.refresh()
         return self.snapshot.projects[name]
 
     def change_project(self, name: str, changes: Mapping[str, int | str | None]) -> Project:
-        """Set `monthly_limit`, `bot_policy` or `ledger_access`, as `changes` names them.
+        """Set rules of the project, as `changes` names them: `monthly_limit`, `bot_policy`,
+        `ledger_access`, `retention_days`.
 
         Raises:
             NotFound: there is no such project.
@@ -177,9 +184,9 @@ class Registry:
         project = self.project(name)
         with self._journal.database.transaction() as connection:
             for column, value in changes.items():
-                assert column in ("monthly_limit", "bot_policy", "ledger_access")
+                assert column in _RULES
                 connection.execute(
-                    f"UPDATE project SET {column} = ? WHERE id = ?",  # noqa: S608 — one of three
+                    f"UPDATE project SET {column} = ? WHERE id = ?",  # noqa: S608 — one of _RULES
                     (value, project.id),
                 )
             self._log(connection, project.id, "project.changed", dict(changes))
@@ -352,8 +359,8 @@ class Registry:
         projects = {
             int(row[0]): Project(*row)
             for row in connection.execute(
-                "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms, ledger_access"
-                " FROM project"
+                "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms, ledger_access,"
+                " retention_days FROM project"
             )
         }
         keys = [

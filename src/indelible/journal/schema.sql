@@ -1,17 +1,7 @@
--- The journal's tables. An event's id is (project id << 40) + its index, so a project's log is one
+-- The journal's tables. The log of each project is a table of its own, event_<project id>, made with
+-- the project (tables.py). An event's id is (project id << 40) + its index, so a log is one
 -- contiguous run of keys and needs no index. The look-up by unique key is derived from these rows
 -- and lies in a file of its own (unique.py).
--- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
--- so that a search by time or transaction id never touches a large row's overflow pages.
-CREATE TABLE event (
-    id         INTEGER PRIMARY KEY,
-    leaf       BLOB NOT NULL CHECK (length(leaf) = 96),
-    unique_key BLOB,   -- HMAC-SHA256(project secret, lane || 0x00 || client id); NULL: client sent none
-    salts      BLOB,   -- payload salt, then record salt; NULL once erased, as are the next two
-    record     BLOB,
-    payload    BLOB
-);
-
 CREATE TABLE project (
     id            INTEGER PRIMARY KEY,
     name          TEXT NOT NULL UNIQUE,
@@ -20,7 +10,8 @@ CREATE TABLE project (
     monthly_limit INTEGER,
     bot_policy    TEXT CHECK (bot_policy IN ('discard', 'mark', 'off')),
     created_at_ms INTEGER NOT NULL,
-    ledger_access TEXT NOT NULL DEFAULT 'key' CHECK (ledger_access IN ('key', 'public'))
+    ledger_access TEXT NOT NULL DEFAULT 'key' CHECK (ledger_access IN ('key', 'public')),
+    retention_days INTEGER   -- product and audit events are erased after so many days; NULL: never
 );
 
 -- The signed log of each project. A row in state `new` was ordered, with its project, and has signed

@@ -7,7 +7,7 @@ transaction, so there is no moment at which one exists without the others.
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -17,11 +17,13 @@ from msgspec.structs import replace
 
 from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
-from indelible.errors import JournalUnwritable
-from indelible.event import Kind, Lane
+from indelible.errors import JournalUnwritable, NotErasable, NotFound
+from indelible.event import Kind, Lane, tx_text
 from indelible.journal.connections import in_runs
-from indelible.journal.contract import Draft, Duplicate, Entry, Outcome, OverLimit, Stored
+from indelible.journal.contract import Draft, Duplicate, Entry, Erased, Outcome, OverLimit, Stored
 from indelible.journal.database import Database
+from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
+from indelible.journal.tables import table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import Mark, UniqueKeys
 
@@ -30,11 +32,10 @@ KEYS_FILE: Final = "unique.db"
 _INDEX_BITS: Final = 40
 _INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
+_MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 ms
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
 _COLUMNS: Final = "id, leaf, salts, record, payload"
-_BY_ID: Final = f"SELECT {_COLUMNS} FROM event WHERE id = ?"  # noqa: S608 — a constant
-_LAST: Final = "SELECT id FROM event WHERE id >= ? AND id <= ? ORDER BY id DESC LIMIT 1"
 
 _Row = tuple[int, bytes, bytes | None, bytes | None, bytes | None]
 """One row of `event`, in the order of _COLUMNS."""
@@ -75,12 +76,39 @@ class SqliteJournal:
             self._keys.add(group.new_keys(), group.marks())
         return outcomes
 
-    def log(self, connection: apsw.Connection, draft: Draft) -> None:
-        """Add one event without a client id, in a transaction that the caller holds."""
+    def log(self, connection: apsw.Connection, draft: Draft) -> Stored:
+        """Add one uncounted event without a client id, in a transaction that the caller holds."""
         assert draft.client_id is None
         group = self._group(connection)
-        group.take_all([draft])
+        (outcome,) = group.take_all([draft])
         group.write()
+        assert isinstance(outcome, Stored)
+        return outcome
+
+    def erase(
+        self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
+    ) -> Erased:
+        wanted = sorted(set(indexes))
+        self._refuse_unerasable(project_id, wanted)
+        entries: list[Stored] = []
+        erased = 0
+        for start in range(0, len(wanted), _MOST_ERASED):
+            row_ids = [_id(project_id, index) for index in wanted[start : start + _MOST_ERASED]]
+            with self.database.transaction() as connection:
+                wiped = [
+                    row_id & _INDEX_MASK
+                    for row_id in wipe(connection, table_of(project_id), row_ids)
+                ]
+                if wiped:
+                    self.database.must_sweep()
+                    draft = erasure(project_id, wiped, reason=reason, at_ms=received_at_ms)
+                    entries.append(self.log(connection, draft))
+            # power lost here: the entries are erased, and the next start sweeps their bytes away
+            erased += len(wiped)
+        return Erased(tuple(entries), erased, len(wanted) - erased, self.database.sweep())
+
+    def sweep(self) -> bool:
+        return self.database.sweep()
 
     def close(self) -> None:
         """Close the journal and the database below it."""
@@ -102,14 +130,15 @@ class SqliteJournal:
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         rows = self.database.reader().execute(
-            f"SELECT {_COLUMNS} FROM event WHERE id >= ? AND id < ?",  # noqa: S608 — a constant
+            f"SELECT {_COLUMNS} FROM {table_of(project_id)} WHERE id >= ? AND id < ?",  # noqa: S608
             _ids(project_id, start, end),
         )
         return [_entry(row) for row in rows]
 
     def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
         rows = self.database.reader().execute(
-            "SELECT leaf FROM event WHERE id >= ? AND id < ?", _ids(project_id, start, end)
+            f"SELECT leaf FROM {table_of(project_id)} WHERE id >= ? AND id < ?",  # noqa: S608
+            _ids(project_id, start, end),
         )
         return [bytes(entry) for (entry,) in rows]
 
@@ -122,10 +151,9 @@ class SqliteJournal:
         if row_id is not None:
             return _entry(_row(connection, row_id))
         rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM event WHERE id > ? AND id <= ? AND unique_key = ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM {table_of(project_id)} WHERE id > ? AND unique_key = ?",  # noqa: S608
             (
                 _id(project_id, 0) - 1 if mark is None else mark.last_id,
-                _id(project_id, _INDEX_MASK),
                 key,
             ),
         )
@@ -149,6 +177,20 @@ class SqliteJournal:
         return next((int(index) for (index,) in rows), 0)
 
     # Behind the scenes
+
+    def _refuse_unerasable(self, project_id: int, indexes: Sequence[int]) -> None:
+        """
+        Raises:
+            NotFound, NotErasable.
+        """
+        if indexes and not 0 <= indexes[0] <= indexes[-1] < self.next_index(project_id):
+            raise NotFound(f"The log has no index {indexes[0] if indexes[0] < 0 else indexes[-1]}")
+        reader = self.database.reader()
+        row_ids = [_id(project_id, index) for index in indexes]
+        for entry in leaves_of(reader, table_of(project_id), row_ids).values():
+            read = leaf.decode(entry)
+            if read.kind not in ERASABLE:
+                raise NotErasable(f"{tx_text(read.tx)} is of kind {read.kind.word}")
 
     def _group(self, connection: apsw.Connection) -> "_Group":
         month = month_of(self._clock())
@@ -179,7 +221,8 @@ class SqliteJournal:
         while low < high:
             middle = (low + high) // 2
             row = connection.execute(
-                "SELECT leaf FROM event WHERE id = ?", (_id(project_id, middle),)
+                f"SELECT leaf FROM {table_of(project_id)} WHERE id = ?",  # noqa: S608
+                (_id(project_id, middle),),
             )
             if leaf.decode(row.get).tx < tx:
                 low = middle + 1
@@ -195,6 +238,7 @@ class _StoredRows:
         self._database = database
 
     def tx_of(self, row_id: int) -> bytes | None:
+        # The view: the mark of another journal may name a project that this one does not have.
         rows = self._database.reader().execute("SELECT leaf FROM event WHERE id = ?", (row_id,))
         return next((leaf.decode(entry).tx for (entry,) in rows), None)
 
@@ -205,8 +249,9 @@ class _StoredRows:
             mark = marks.get(project_id)
             after = _id(project_id, 0) - 1 if mark is None else mark.last_id
             rows = reader.execute(
-                "SELECT id, substr(leaf, 17, 16), unique_key FROM event WHERE id > ? AND id <= ?",
-                (after, _id(project_id, _INDEX_MASK)),
+                f"SELECT id, substr(leaf, 17, 16), unique_key FROM {table_of(project_id)}"  # noqa: S608
+                " WHERE id > ?",
+                (after,),
             )
             for row_id, tx, key in rows:
                 assert isinstance(row_id, int)
@@ -254,8 +299,13 @@ class _Group:
 
     def write(self) -> None:
         """Write what was decided."""
-        for rows in in_runs(self._rows):
-            self._connection.execute(_insert(len(rows)), [value for row in rows for value in row])
+        by_project: dict[int, list[_NewRow]] = {}
+        for row in self._rows:
+            by_project.setdefault(row[0] >> _INDEX_BITS, []).append(row)
+        for project_id, mine in by_project.items():
+            for rows in in_runs(mine):
+                values = [value for row in rows for value in row]
+                self._connection.execute(_insert(table_of(project_id), len(rows)), values)
         for project_id, used in self._used.items():
             self._connection.execute(
                 "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
@@ -338,9 +388,9 @@ class _Group:
 
 
 @cache
-def _insert(rows: int) -> str:
+def _insert(table: str, rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    return f"INSERT INTO event (id, leaf, unique_key, salts, record, payload) VALUES {values}"  # noqa: S608
+    return f"INSERT INTO {table} (id, leaf, unique_key, salts, record, payload) VALUES {values}"  # noqa: S608
 
 
 def events_used(connection: apsw.Connection, project_id: int, month: str) -> int:
@@ -353,7 +403,8 @@ def events_used(connection: apsw.Connection, project_id: int, month: str) -> int
 
 def _row(connection: apsw.Connection, row_id: int) -> _Row:
     row: _Row
-    (row,) = connection.execute(_BY_ID, (row_id,))
+    table = table_of(row_id >> _INDEX_BITS)
+    (row,) = connection.execute(f"SELECT {_COLUMNS} FROM {table} WHERE id = ?", (row_id,))  # noqa: S608
     return row
 
 
@@ -368,8 +419,8 @@ def _ids(project_id: int, start: int, end: int) -> tuple[int, int]:
 
 
 def _next_index(connection: apsw.Connection, project_id: int) -> int:
-    bounds = (_id(project_id, 0), _id(project_id, _INDEX_MASK))
-    return next((int(i & _INDEX_MASK) + 1 for (i,) in connection.execute(_LAST, bounds)), 0)
+    last = connection.execute(f"SELECT max(id) FROM {table_of(project_id)}").get  # noqa: S608
+    return 0 if last is None else (int(last) & _INDEX_MASK) + 1
 
 
 def _entry(row: Sequence[object]) -> Entry:

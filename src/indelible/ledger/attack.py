@@ -28,6 +28,7 @@ from indelible import leaf as leaves
 from indelible.clock import now_ms
 from indelible.errors import IndelibleError, NotAttackable
 from indelible.event import Kind
+from indelible.journal.tables import table_of
 from indelible.ledger.audit import Audit
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import LOCK_FILE
@@ -162,19 +163,19 @@ class Copy:
         return closing(connection)
 
     def change(self, statement: str, *values: "apsw.SQLiteValue") -> None:
-        """Change the journal behind everybody's back."""
+        """Change the journal behind everybody's back; `{log}` stands for the log's table."""
         with self.journal() as connection:
-            connection.execute(statement, values)
+            connection.execute(statement.format(log=table_of(self.project_id)), values)
 
     def shift(self, start: int, by: int) -> None:
         """Give the events from `start` on other indexes; two steps, as ids must stay unique."""
         first, last = self.id(start), self.id((1 << _INDEX_BITS) - 1)
         far = 1 << 62
-        self.change("UPDATE event SET id = id + ? WHERE id BETWEEN ? AND ?", far, first, last)
-        self.change("UPDATE event SET id = id - ? WHERE id > ?", far - by, far)
+        self.change("UPDATE {log} SET id = id + ? WHERE id BETWEEN ? AND ?", far, first, last)
+        self.change("UPDATE {log} SET id = id - ? WHERE id > ?", far - by, far)
 
     def put(self, row: _Row) -> None:
-        self.change("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", *row)
+        self.change("INSERT INTO {log} VALUES (?, ?, ?, ?, ?, ?)", *row)
 
     def sign(self, size: int, root: bytes) -> str:
         """What a log says at this size, signed with its own key."""
@@ -336,7 +337,7 @@ def _ask(copy: Copy, folder: Path, signer: Signer, *, old: int) -> str | None:
 
 
 def _edit_payload(copy: Copy) -> None:
-    copy.change("UPDATE event SET payload = X'7B7D' WHERE id = ?", copy.id(_open_event(copy)))
+    copy.change("UPDATE {log} SET payload = X'7B7D' WHERE id = ?", copy.id(_open_event(copy)))
 
 
 def _edit_leaf(copy: Copy) -> None:
@@ -358,20 +359,20 @@ def _insert(copy: Copy) -> None:
 
 def _delete(copy: Copy) -> None:
     index = _quarter(copy)
-    copy.change("DELETE FROM event WHERE id = ?", copy.id(index))
+    copy.change("DELETE FROM {log} WHERE id = ?", copy.id(index))
     copy.shift(index + 1, -1)
 
 
 def _reorder(copy: Copy) -> None:
     index = _quarter(copy)
     one, other = copy.row(index), copy.row(index + 1)
-    copy.change("DELETE FROM event WHERE id IN (?, ?)", one.id, other.id)
+    copy.change("DELETE FROM {log} WHERE id IN (?, ?)", one.id, other.id)
     copy.put(one._replace(id=other.id))
     copy.put(other._replace(id=one.id))
 
 
 def _truncate(copy: Copy) -> None:
-    copy.change("DELETE FROM event WHERE id BETWEEN ? AND ?", *_tail(copy))
+    copy.change("DELETE FROM {log} WHERE id BETWEEN ? AND ?", *_tail(copy))
 
 
 def _truncate_and_sign(copy: Copy) -> None:
@@ -384,7 +385,7 @@ def _rewrite_and_sign(copy: Copy) -> None:
     row = copy.row(_open_event(copy))
     forged = _forged(row)
     copy.change(
-        "UPDATE event SET leaf = ?, salts = ?, payload = ? WHERE id = ?",
+        "UPDATE {log} SET leaf = ?, salts = ?, payload = ? WHERE id = ?",
         forged.leaf,
         forged.salts,
         forged.payload,
@@ -404,7 +405,7 @@ def _split_view(copy: Copy) -> None:
     row = copy.row(_open_event(copy, last=True))
     forged = _forged(row)
     copy.change(
-        "UPDATE event SET leaf = ?, salts = ?, payload = ? WHERE id = ?",
+        "UPDATE {log} SET leaf = ?, salts = ?, payload = ? WHERE id = ?",
         forged.leaf,
         forged.salts,
         forged.payload,
@@ -459,7 +460,7 @@ def _flip_each(source: Copy, workspace: Path, kept: _Kept, audit: AuditFolder) -
     row = copy.row(_open_event(copy))
     assert row.salts is not None
     copy.change(
-        "UPDATE event SET salts = ? WHERE id = ?", bytes([row.salts[0] ^ 1]) + row.salts[1:], row.id
+        "UPDATE {log} SET salts = ? WHERE id = ?", bytes([row.salts[0] ^ 1]) + row.salts[1:], row.id
     )
     attempts.append(_judge("flip a bit of the journal", _NOTICED_BY_ALL, copy, kept, audit))
     shutil.rmtree(copy.folder)

@@ -15,6 +15,7 @@ import logging
 import re
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
@@ -38,6 +39,8 @@ _ADD: Final = "/add-checkpoint"
 _SIZE: Final = re.compile(r"(0|[1-9][0-9]{0,19})\n?", re.ASCII)
 _THIS_MACHINE: Final = ("all://127.0.0.1", "all://[::1]", "all://localhost")
 _TRIES: Final = 2
+_LOOKUPS: Final = 32
+_PROVERS: Final = 2
 _CLOSE_S: Final = 5.0
 
 
@@ -140,7 +143,8 @@ _Outcome = tuple[Answered, Signature | None]
 class Cosigners:
     """The witnesses of a policy. Any thread may `ask`; several at once may ask for several logs.
 
-    One thread of its own does the waiting and keeps the connections open; it ends with `close`.
+    One thread of its own does the waiting and keeps the connections open, and a few look up names
+    and make proofs; they end with `close`.
 
     Args:
         policy: whom to ask, and how many are enough. A witness's URL is its submission prefix.
@@ -161,6 +165,10 @@ class Cosigners:
         here: dict[str, httpx.AsyncBaseTransport | None] = dict.fromkeys(_THIS_MACHINE)
         self._http = httpx.AsyncClient(timeout=timeout_s, mounts=here)
         self._loop = asyncio.new_event_loop()
+        # Names are looked up on the loop's own pool, where one that nobody answers stays for long:
+        # proofs must not wait behind it.
+        self._loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS, "cosigners-lookup"))
+        self._provers = ThreadPoolExecutor(_PROVERS, "cosigners-prove")
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="cosigners", daemon=True
         )
@@ -188,6 +196,7 @@ class Cosigners:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(_CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_S)
+        self._provers.shutdown()
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
@@ -249,7 +258,9 @@ class Cosigners:
         for _ in range(_TRIES):
             # An older note than the last one has nothing to continue: the witness will say so.
             old = min(self._confirmed.get(about, 0), size)
-            proof = await asyncio.to_thread(prove_consistency, asking.tree, old, size)
+            proof = await self._loop.run_in_executor(
+                self._provers, prove_consistency, asking.tree, old, size
+            )
             reply = await self._post(witness.url, request_body(old, proof, asking.note))
             if reply.status == 200:
                 return self._confirm(witness, asking, reply.body)
@@ -299,7 +310,7 @@ class Cosigners:
         new = asking.checkpoint
         if old == 0:
             return False  # the witness has seen nothing yet, so nothing else either
-        root = await asyncio.to_thread(prove_root, asking.tree, old)
+        root = await self._loop.run_in_executor(self._provers, prove_root, asking.tree, old)
         return check_consistency(old, new.size, proof, root, new.root)
 
     def _raise_alarm(

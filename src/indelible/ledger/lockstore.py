@@ -6,6 +6,8 @@ journal are trusted; tiles are not. It is never part of a backup: a lock that is
 journal beside it would prove nothing.
 """
 
+import errno
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +18,9 @@ from indelible.errors import LockMissing, LockMoved, LockUnwritable
 from indelible.journal.connections import open_for_writing
 
 LOCK_FILE: Final = "lock.db"
+
+# After these SQLite has undone the change, and nothing half-written was called durable.
+_PASSING: Final = (apsw.FullError, apsw.BusyError)
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS head (
@@ -50,6 +55,8 @@ class LockStore:
         if not may_create and (not path.exists() or path.stat().st_size == 0):
             raise LockMissing(f"{path} is not there, and logs of this journal are signed")
         path.touch(mode=0o600)
+        self._lock = threading.Lock()
+        self._failure: str | None = None
         try:
             self._connection = open_for_writing(path, vfs=vfs, cache_kib=256)
             self._connection.execute("PRAGMA synchronous = FULL")
@@ -58,18 +65,26 @@ class LockStore:
             raise LockUnwritable(f"{path}: {error}") from error
 
     def head(self, origin: str) -> Head | None:
-        """The last checkpoint of this log; None when it was never created here."""
-        rows = self._connection.execute(
-            "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
-        )
-        return next((Head(*row) for row in rows), None)
+        """The last checkpoint of this log; None when it was never created here.
+
+        Raises:
+            LockUnwritable: the file is damaged.
+        """
+        with self._lock:
+            try:
+                rows = self._connection.execute(
+                    "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
+                )
+                return next((Head(*row) for row in rows), None)
+            except apsw.Error as error:
+                raise LockUnwritable(f"{type(error).__name__}: {error}") from error
 
     def create(self, head: Head) -> None:
         """Enter a new log.
 
         Raises:
             LockMoved: it is here already.
-            LockUnwritable.
+            OSError, LockUnwritable: as `advance`.
         """
         self._change(
             "INSERT INTO head (origin, size, root, note) VALUES (?, ?, ?, ?)"
@@ -82,6 +97,8 @@ class LockStore:
 
         Raises:
             LockMoved: `old` is not the last; nothing was changed.
+            OSError: there is no room, or another process holds the file; nothing was changed, and
+                it may be tried again.
             LockUnwritable: nobody may see the signature.
         """
         assert old.origin == new.origin
@@ -96,11 +113,19 @@ class LockStore:
             self._connection.close()
 
     def _change(self, statement: str, values: tuple[object, ...]) -> None:
-        try:
-            with self._connection:
-                self._connection.execute(statement, values)
-                changed = self._connection.changes()
-        except apsw.Error as error:
-            raise LockUnwritable(f"{type(error).__name__}: {error}") from error
+        with self._lock:
+            if self._failure is not None:
+                raise LockUnwritable(self._failure)
+            try:
+                with self._connection:
+                    self._connection.execute(statement, values)
+                    changed = self._connection.changes()
+            except _PASSING as error:
+                raise OSError(errno.EAGAIN, f"lock.db: {error}") from error
+            except apsw.Error as error:
+                # After a failed sync a second one proves nothing: the next start reads which of
+                # the two checkpoints the disk holds.
+                self._failure = f"{type(error).__name__}: {error}"
+                raise LockUnwritable(self._failure) from error
         if changed != 1:
             raise LockMoved

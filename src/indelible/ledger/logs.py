@@ -6,6 +6,7 @@ none of the other parts is there; a part that is missing later is never made ane
 """
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from indelible import durable
 from indelible.errors import (
     IndelibleError,
     JournalShorter,
+    KeyMalformed,
     LockBehind,
     LockMissing,
     LogExists,
@@ -76,6 +78,7 @@ class Logs:
         self._base = base
         self._witnesses = witnesses
         self._mend = mend
+        self._settling = threading.Lock()
         self._by_name: dict[str, Log] = {}
         self._by_project: dict[int, Log] = {}
         self.settle()
@@ -85,13 +88,15 @@ class Logs:
 
         Called at the start, and after a project was made.
         """
-        for row in self._registry.logs():
-            if row.name in self._by_name:
-                continue
-            log = self._create(row) if row.state == "new" else self._open(row)
-            self._by_name[log.name] = log
-            if log.signer is not None:
-                self._by_project[log.project_id] = log
+        # Two requests that make projects at once must not make two keys for one of them.
+        with self._settling:
+            for row in self._registry.logs():
+                if row.name in self._by_name:
+                    continue
+                log = self._create(row) if row.state == "new" else self._open(row)
+                self._by_name[log.name] = log
+                if log.signer is not None:
+                    self._by_project[log.project_id] = log
 
     def projects(self) -> list[int]:
         """The projects whose logs sign."""
@@ -136,7 +141,8 @@ class Logs:
             LogExists: a part of an older log of this name is there.
         """
         path = self._key_path(row.name)
-        if path.exists():
+        was_begun = path.exists()
+        if was_begun:
             signer = _read_key(path)
             if signer.key.text != row.vkey:
                 raise LogExists(f"{path} is the key of another log than the journal knows")
@@ -144,10 +150,10 @@ class Logs:
             origin = f"{self._base or _made_up_base()}/{row.name}"
             signer = Signer.generate(origin)
         head = self._lock.head(signer.key.name)
-        if head is not None and head.size > 0:
+        if head is not None and (head.size > 0 or not was_begun):
             raise LogExists(f"The log {head.origin} has signed {head.size:,} events already")
-        if tiles.published(CHECKPOINT) is not None:
-            raise LogExists(f"{tiles.folder} holds the checkpoint of an older log")
+        if tiles.folder.is_dir() and any(tiles.folder.iterdir()):
+            raise LogExists(f"{tiles.folder} holds files of an older log")
         self._registry.identify_log(row.name, origin=signer.key.name, vkey=signer.key.text)
         return signer
 
@@ -222,15 +228,22 @@ class Logs:
 
 
 def _read_key(path: Path) -> Signer:
-    return Signer.parse(path.read_text("utf-8"))
+    """
+    Raises:
+        LogKeyMissing: there is no key in the file.
+    """
+    try:
+        return Signer.parse(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, KeyMalformed) as error:
+        raise LogKeyMissing(f"{path} holds no key: {error}") from error
 
 
 def _write_key(path: Path, signer: Signer) -> None:
     durable.make_folder(path.parent, mode=0o700)
-    if path.exists():
-        return
-    durable.write_file(path, f"{signer.text}\n".encode(), mode=0o600)
-    durable.sync_folder(path.parent)
+    if not path.exists():
+        durable.write_file(path, f"{signer.text}\n".encode(), mode=0o600)
+    # Also when it is there: whoever put it there may have been killed before this.
+    durable.sync_folders((path.parent, path.parent.parent))
 
 
 def _made_up_base() -> str:

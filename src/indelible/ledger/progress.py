@@ -40,9 +40,15 @@ class Progress:
         return None
 
     def advance(self, project_id: int, level: Level, head: Head) -> None:
-        """A checkpoint has reached this level; whoever waited for it goes on."""
+        """A checkpoint has reached this level; whoever waited for it goes on.
+
+        One that is older than the newest changes nothing.
+        """
         key = (project_id, level)
         with self._lock:
+            newest = self._heads.get(key)
+            if newest is not None and newest.size > head.size:
+                return
             self._heads[key] = head
             waiting = self._waiting.get(key, [])
             self._waiting[key] = [one for one in waiting if one.size > head.size]

@@ -15,7 +15,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from indelible.errors import IndelibleError, JournalDiffers, RootMismatch, SealingStopped
+from indelible.errors import (
+    IndelibleError,
+    JournalDiffers,
+    RootMismatch,
+    SealingStopped,
+    Unverifiable,
+)
 from indelible.journal.contract import Journal
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import Head, LockStore
@@ -25,6 +31,7 @@ from indelible.ledger.tile import (
     WIDTH,
     Tile,
     TileHashes,
+    check_width,
     decode_entries,
     encode_entries,
     hashes_of,
@@ -66,6 +73,7 @@ class Sealer:
         self._log_of = log_of
         self._publish = publish
         self._failure: str | None = None
+        self._unpublished: dict[str, Head] = {}
 
     @property
     def failure(self) -> str | None:
@@ -77,19 +85,21 @@ class Sealer:
 
         Raises:
             SealingStopped: now and for every later call, until the process is restarted.
-            OSError: nothing was signed; it may be tried again.
+            OSError: nothing was signed, or what was signed could not be published; it may be
+                tried again.
         """
         if self._failure is not None:
             raise SealingStopped(self._failure)
         log = self._log_of(project_id)
         assert log is not None
-        head = self._lock.head(log.origin)
-        assert head is not None
-        if end <= head.size:
-            return
         try:
-            with SEAL_SECONDS.time():
-                self._seal(log, head, end)
+            head = self._lock.head(log.origin)
+            assert head is not None
+            if end > head.size:
+                with SEAL_SECONDS.time():
+                    self._seal(log, head, end)
+            elif log.origin in self._unpublished:  # signed, and then publishing it failed
+                self._put_forward(log, head)
         except SealingStopped as error:
             self._failure = f"{error.code}: {error.message}"
             logger.error("sealing %s has stopped: %s", log.origin, self._failure)  # noqa: TRY400
@@ -103,9 +113,14 @@ class Sealer:
         new = Head(log.origin, size, root, log.signer.sign(checkpoint.text))
         self._lock.advance(old, new)
         # power lost here: nobody has seen the signature, and the next start publishes it
-        self._publish(log, new)
+        self._unpublished[log.origin] = new
+        self._put_forward(log, new)
         full = [tile for tile in tiles_between(old.size, size) if tile.width == WIDTH]
         log.tiles.discard_partials(full)
+
+    def _put_forward(self, log: Log, head: Head) -> None:
+        self._publish(log, head)
+        del self._unpublished[log.origin]
 
 
 def integrate(tiles: TileStore, old: int, entries: Sequence[bytes]) -> None:
@@ -144,6 +159,8 @@ def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
 
     Upwards: the subtrees of the last checkpoint, which must give its root, and on top of them the
     bundles, which must be the journal's leaves. Downwards: the tiles, as a reader would use them.
+    Every tile that was written must be the hashes of what is below it as well: a full one that no
+    root is made from today is in somebody's proof tomorrow.
 
     Raises:
         RootMismatch: anything of this is not so. Nothing may be signed.
@@ -154,13 +171,17 @@ def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
         if frontier.root() != old.root:
             raise RootMismatch(f"The tiles do not give the root that was signed at {old.size:,}")
         for number in range(old.size // WIDTH, -(-size // WIDTH)):
-            first = max(number * WIDTH, old.size)
-            bundle = tile_at(ENTRIES, number, size)
-            (content,) = log.tiles.read([bundle])
-            entries = decode_entries(bundle, content)[first - number * WIDTH :]
-            if entries != journal.leaves(log.project_id, first, number * WIDTH + bundle.width):
+            first = number * WIDTH
+            bundle, tile = tile_at(ENTRIES, number, size), tile_at(0, number, size)
+            content, hashes = log.tiles.read([bundle, tile])
+            entries = decode_entries(bundle, content)
+            if entries != journal.leaves(log.project_id, first, first + bundle.width):
                 raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
-            frontier.append(map(leaf_hash, entries))
+            leaves = [leaf_hash(entry) for entry in entries]
+            if hashes_of(hashes) != leaves:
+                raise RootMismatch(f"{tile.path} does not hold the hashes of {bundle.path}")
+            frontier.append(leaves[max(old.size - first, 0) :])
+        _check_levels(log, old.size, size)
         root = prove_root(TileHashes(log.tiles.read, size), size)
     except SealingStopped:
         raise
@@ -171,27 +192,64 @@ def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
     return root
 
 
+def _check_levels(log: Log, old: int, size: int) -> None:
+    """
+    Raises:
+        RootMismatch: a hash in a tile is not the root of the full tile below it that is new.
+    """
+    level, before, behind = 1, old // WIDTH, size // WIDTH
+    while behind > before:
+        for number in range(before, behind):
+            below, above = Tile(level - 1, number), tile_at(level, number // WIDTH, size)
+            hashes, parents = log.tiles.read([below, above])
+            check_width(below, hashes)
+            check_width(above, parents)
+            if hashes_of(parents)[number % WIDTH] != root_of_full(hashes):
+                raise RootMismatch(f"{above.path} does not hold the root of {below.path}")
+        level, before, behind = level + 1, before // WIDTH, behind // WIDTH
+
+
 def mend(log: Log, journal: Journal, head: Head) -> None:
     """Make the tiles that a log needs at its last checkpoint and that are not there.
 
     Raises:
-        JournalDiffers: the tiles, or the journal's leaves, do not give the root that was signed.
+        JournalDiffers: the journal's leaves do not give the root that was signed; nothing was
+            changed.
+        TileConflict: they do, and a tile that is there holds something else.
     """
-    hashes = TileHashes(log.tiles.read, head.size)
-    try:
-        sound = prove_root(hashes, head.size) == head.root
-    except IndelibleError:
-        logger.warning("%s: tiles are missing; making them from the journal", log.origin)
-        for start in range(0, head.size, MOST_ENTRIES):
-            end = min(start + MOST_ENTRIES, head.size)
-            integrate(log.tiles, start, journal.leaves(log.project_id, start, end))
-        sound = prove_root(hashes, head.size) == head.root
-    if sound and head.size:
-        last = tile_at(ENTRIES, (head.size - 1) // WIDTH, head.size)
-        first = last.number * WIDTH
-        (content,) = log.tiles.read([last])
-        sound = decode_entries(last, content) == journal.leaves(log.project_id, first, head.size)
-    if not sound:
+    lacking = log.tiles.missing(tiles_between(0, head.size))
+    if not lacking and _is_sound(log, journal, head):
+        return
+    # From the journal first: tiles that it must not have made would stand in the way of those that
+    # are made once the right journal is back.
+    frontier = Frontier()
+    for start in range(0, head.size, MOST_ENTRIES):
+        end = min(start + MOST_ENTRIES, head.size)
+        frontier.append(map(leaf_hash, journal.leaves(log.project_id, start, end)))
+    if frontier.root() != head.root:
+        raise JournalDiffers(
+            f"{log.origin}: the journal is not what was signed at {head.size:,} events"
+        )
+    logger.warning("%s: %d tiles are missing; making them anew", log.origin, len(lacking))
+    for start in range(0, head.size, MOST_ENTRIES):
+        end = min(start + MOST_ENTRIES, head.size)
+        integrate(log.tiles, start, journal.leaves(log.project_id, start, end))
+    if not _is_sound(log, journal, head):
         raise JournalDiffers(
             f"{log.origin}: what lies on disk is not what was signed at {head.size:,} events"
         )
+
+
+def _is_sound(log: Log, journal: Journal, head: Head) -> bool:
+    """Whether the tiles give the root, and the last bundle holds the journal's leaves."""
+    if head.size == 0:
+        return True
+    last = tile_at(ENTRIES, (head.size - 1) // WIDTH, head.size)
+    try:
+        root = prove_root(TileHashes(log.tiles.read, head.size), head.size)
+        (content,) = log.tiles.read([last])
+        entries = decode_entries(last, content)
+    except Unverifiable:
+        return False
+    expected = journal.leaves(log.project_id, last.number * WIDTH, head.size)
+    return (root, entries) == (head.root, expected)

@@ -4,6 +4,7 @@ For people who ask for the life of an event. Nothing depends on it: when it is l
 older events are those of the oldest checkpoint that it knows of.
 """
 
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -42,11 +43,12 @@ class Seals:
             for end in ("", "-wal", "-shm"):
                 path.with_name(path.name + end).unlink(missing_ok=True)
             self._writer = _open(path)
+        self._writing = threading.Lock()
         self._readers = Readers(path, vfs=None)
 
     def sealed(self, origin: str, size: int, at_ms: int) -> None:
         """Note a checkpoint; the first time counts."""
-        with suppress(apsw.Error):
+        with self._writing, suppress(apsw.Error):
             self._writer.execute(
                 "INSERT INTO seal (origin, size, sealed_at_ms) VALUES (?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
@@ -55,7 +57,7 @@ class Seals:
 
     def witnessed(self, origin: str, size: int, at_ms: int) -> None:
         """Note that the checkpoint of this size met the quorum."""
-        with suppress(apsw.Error):
+        with self._writing, suppress(apsw.Error):
             self._writer.execute(
                 "UPDATE seal SET witnessed_at_ms = ? WHERE origin = ? AND size = ?",
                 (at_ms, origin, size),

@@ -6,7 +6,7 @@ is trusted: whatever is read from it is recomputed before it is signed.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -44,6 +44,10 @@ class TileStore(Protocol):
         Raises:
             TileMissing: one is not there.
         """
+        ...
+
+    def missing(self, tiles: Iterable[Tile]) -> list[Tile]:
+        """Those of these that `read` would not find; made for a whole log at once."""
         ...
 
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
@@ -86,6 +90,17 @@ class FolderTiles:
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
         return [self._read(tile) for tile in tiles]
 
+    def missing(self, tiles: Iterable[Tile]) -> list[Tile]:
+        listed: dict[str, frozenset[str]] = {}
+
+        def is_there(tile: Tile) -> bool:
+            folder, _, name = tile.path.rpartition("/")
+            if folder not in listed:
+                listed[folder] = _names(self.folder / folder)
+            return name in listed[folder]
+
+        return [tile for tile in tiles if not is_there(tile) and not is_there(tile.full)]
+
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
         for tile in tiles:
             path = self.folder / tile.full.path
@@ -118,6 +133,13 @@ class FolderTiles:
         if tile.level != ENTRIES:
             return full[: tile.width * HASH_SIZE]
         return encode_entries(decode_entries(tile.full, full)[: tile.width])
+
+
+def _names(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(entry.name for entry in os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
 
 
 def _content(path: Path) -> bytes | None:

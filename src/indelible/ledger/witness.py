@@ -32,7 +32,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -48,18 +48,17 @@ from indelible.errors import (
     WitnessRefused,
     WitnessUnwritable,
 )
+from indelible.folder import hold, private
 from indelible.journal.connections import Readers, open_for_writing
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.cosignature import Cosigner
 from indelible.ledger.note import LogKey, Note, open_note, parse_note, strict_base64
 from indelible.ledger.tree import EMPTY_ROOT, HASH_SIZE, check_consistency
-from indelible.serving import hold_folder
 
 logger = logging.getLogger(__name__)
 
 KEY_FILE: Final = "witness.key"
 DATABASE_FILE: Final = "witness.db"
-LOCK_FILE: Final = "witness.lock"
 
 MOST_BODY_BYTES: Final = 64 * 1024
 MOST_HASHES: Final = 63
@@ -171,6 +170,7 @@ class Witness:
         logs: the keys of the logs that it cosigns; a key's name is its log's origin.
         cosigner: its key, as `read_key` finds it.
         clock: gives the time in cosignatures.
+        most_evidence: how much is kept of each origin and reason.
 
     Raises:
         DataFolderInUse: another process has the folder.
@@ -178,8 +178,15 @@ class Witness:
     """
 
     def __init__(
-        self, folder: Path, logs: Sequence[LogKey], cosigner: Cosigner, clock: Clock
+        self,
+        folder: Path,
+        logs: Sequence[LogKey],
+        cosigner: Cosigner,
+        clock: Clock,
+        *,
+        most_evidence: int = MOST_EVIDENCE,
     ) -> None:
+        self._most_evidence = most_evidence
         self._cosigner = cosigner
         self._clock = clock
         self._logs: dict[str, list[LogKey]] = {}
@@ -189,7 +196,7 @@ class Witness:
         self._failure: str | None = None
         path = folder / DATABASE_FILE
         with ExitStack() as opened:
-            opened.enter_context(hold_folder(folder, LOCK_FILE))
+            opened.enter_context(hold(folder))
             _compare(path, cosigner)
             self._writer = _open(path)
             opened.callback(_close, self._writer)
@@ -277,7 +284,8 @@ class Witness:
                 " WHERE size = ? AND root = ?",
                 (new.origin, new.size, new.root, note, last.size, last.root),
             )
-            return self._writer.changes() == 1
+            changed = self._writer.changes()
+        return changed == 1
 
     def _keep(self, request: _Request, signed: Note, reason: Reason, last: _Last) -> None:
         """Keep a refused request, once.
@@ -294,7 +302,7 @@ class Witness:
             kept = self._writer.execute(
                 "SELECT count(*) FROM evidence WHERE origin = ? AND reason = ?", (origin, reason)
             ).get
-            if kept < MOST_EVIDENCE:
+            if kept < self._most_evidence:
                 logger.error("%s: refused and kept as evidence: %s", origin, reason)
                 self._writer.execute(
                     "INSERT INTO evidence (at_ms, origin, reason, digest, body, seen)"
@@ -327,15 +335,14 @@ def create(folder: Path, name: str) -> None:
     """
     cosigner = Cosigner.generate(name)
     durable.make_folder(folder, mode=0o700)
-    with hold_folder(folder, LOCK_FILE):
+    with hold(folder):
         for part in (KEY_FILE, DATABASE_FILE):
             if (folder / part).exists():
                 raise AlreadyExists(
                     f"{folder / part} is there already",
                     hint="Start that witness without --new, or give a new one another folder.",
                 )
-        (folder / DATABASE_FILE).touch(mode=0o600)
-        database = _open(folder / DATABASE_FILE)
+        database = _open(private(folder / DATABASE_FILE))
         with database:
             database.execute(_SCHEMA)
             database.execute("INSERT INTO witness (vkey) VALUES (?)", (cosigner.key.text,))
@@ -378,10 +385,10 @@ def read_evidence(folder: Path) -> tuple[list[Evidence], int]:
     readers = Readers(path, vfs=None)
     try:
         connection = readers.mine()
-        rows = connection.execute(
+        rows: list[Any] = connection.execute(
             "SELECT at_ms, origin, reason, body, seen FROM evidence ORDER BY id"
         ).fetchall()
-        left_out = connection.execute("SELECT coalesce(sum(count), 0) FROM left_out").get
+        left_out: int = connection.execute("SELECT coalesce(sum(count), 0) FROM left_out").get
     except apsw.Error as error:
         raise WitnessRefused(f"{path} cannot be read: {error}") from error
     finally:

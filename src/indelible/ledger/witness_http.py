@@ -27,6 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _ADD: Final = "/add-checkpoint"
 _LATEST: Final = re.compile(r"(?:/[^/]*)*?/([0-9a-f]{64})/checkpoint", re.ASCII)
+_MOST_READ_BYTES: Final = 1024 * 1024
 _READ: Final = ("GET", "HEAD")
 
 
@@ -63,15 +64,15 @@ class WitnessApp:
         if path.endswith(_ADD):
             if method != "POST":
                 return Answer(405, "POST a checkpoint here\n"), "POST"
-            return await self._add(scope, receive), ""
+            return await self._add(receive), ""
         if latest is None and path not in ("/", "/healthz"):
             return Answer(404, "there is nothing here\n"), ""
         if method not in _READ:
             return Answer(405, "this is to be read\n"), ", ".join(_READ)
         return await self._latest(latest[1]) if latest else self._health(), ""
 
-    async def _add(self, scope: Message, receive: Receive) -> Answer:
-        body = await _read(scope, receive)
+    async def _add(self, receive: Receive) -> Answer:
+        body = await _read(receive)
         if body is None:
             return Answer(413, f"a request has at most {MOST_BODY_BYTES:,} bytes\n")
         try:
@@ -99,23 +100,22 @@ async def run(witness: Witness, *, listen: str, port: int, announce: Callable[[s
     )
 
 
-async def _read(scope: Message, receive: Receive) -> bytes | None:
-    """The body; None when it is over the limit, by its Content-Length or by what arrived."""
-    declared = dict(scope["headers"]).get(b"content-length", b"")
-    if declared.isdigit() and int(declared) > MOST_BODY_BYTES:
-        return None
+async def _read(receive: Receive) -> bytes | None:
+    """The body; None when it is over the limit.
+
+    Some more is read of one that is: whoever is still sending would not hear the answer.
+    """
     parts: list[bytes] = []
     size = 0
     more = True
-    while more:
+    while more and size <= _MOST_READ_BYTES:
         message = await receive()
         part = message.get("body", b"")
         size += len(part)
-        if size > MOST_BODY_BYTES:
-            return None
-        parts.append(part)
+        if size <= MOST_BODY_BYTES:
+            parts.append(part)
         more = message.get("more_body", False)
-    return b"".join(parts)
+    return b"".join(parts) if size <= MOST_BODY_BYTES else None
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -1,0 +1,62 @@
+"""The table of each project's log, and how its name is found.
+
+A table of its own for each log, because a log only ever grows at its end: then SQLite's B-tree
+never splits a page in the middle. Such a split copies rows and leaves bytes of them behind in the
+free space of a page, where no later erasure of the row can reach them; `secure_delete` does not
+cover it. The view `event` has all logs together, for whoever looks at the file from outside.
+"""
+
+from typing import Final
+
+import apsw
+
+_TABLE: Final = """
+-- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
+-- so that a search by time or transaction id never touches a large row's overflow pages.
+CREATE TABLE {table} (
+    id         INTEGER PRIMARY KEY,  -- (project id << 40) + index
+    leaf       BLOB NOT NULL CHECK (length(leaf) = 96),
+    unique_key BLOB,   -- HMAC-SHA256(project secret, lane || 0x00 || client id), or NULL
+    salts      BLOB,   -- payload salt, then record salt; NULL once erased, as are the next two
+    record     BLOB,
+    payload    BLOB
+)
+"""
+_NOTHING: Final = (
+    "SELECT 0 AS id, x'' AS leaf, x'' AS unique_key, x'' AS salts, x'' AS record, x'' AS payload"
+    " WHERE false"
+)
+_MOST_ARMS: Final = 400  # of one compound SELECT: SQLite takes 500
+
+
+def table_of(project_id: int) -> str:
+    """The table that holds the log of this project."""
+    return f"event_{project_id:d}"
+
+
+def create_table(connection: apsw.Connection, project_id: int) -> None:
+    """Make the table of a new project's log, within a transaction of the caller's."""
+    connection.execute(_TABLE.format(table=table_of(project_id)))
+    create_view(connection)
+
+
+def create_view(connection: apsw.Connection) -> None:
+    """Make the view `event` anew, over the logs of all projects."""
+    projects = connection.execute("SELECT id FROM project ORDER BY id").fetchall()
+    tables = [table_of(int(str(project_id))) for (project_id,) in projects]
+    for (name,) in connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'view' AND name GLOB 'event*'"
+    ).fetchall():
+        connection.execute(f"DROP VIEW {name}")
+    parts = [tables[at : at + _MOST_ARMS] for at in range(0, len(tables), _MOST_ARMS)]
+    names = [f"event_part_{number}" for number in range(len(parts))]
+    for name, part in zip(names, parts, strict=True):
+        connection.execute(f"CREATE VIEW {name} AS {_union(part)}")
+    connection.execute(f"CREATE VIEW event AS {_union(names) or _NOTHING}")
+
+
+def _union(tables: list[str]) -> str:
+    return " UNION ALL ".join(
+        f"SELECT id, leaf, unique_key, salts, record, payload FROM {table}"  # noqa: S608
+        for table in tables
+    )
