@@ -187,9 +187,10 @@ class _Head:
 
 @dataclass(slots=True)
 class _Tree:
-    """The log as it was computed again."""
+    """The log as it was computed again; not `is_whole` when there was too much to find."""
 
     size: int = 0
+    is_whole: bool = True
     roots: list[bytes | None] = field(default_factory=list)
     other_roots: dict[int, bytes] = field(default_factory=dict)
     cut_roots: dict[int, bytes] = field(default_factory=dict)
@@ -202,6 +203,8 @@ class _Tree:
         """The root of the first `size` events; None when something that it needs is missing."""
         if size == 0:
             return EMPTY_ROOT
+        if not self.is_whole:
+            return None
         if size > self.size:
             return self._root_beyond(size)
         roots = list(self.roots[: -(-size // WIDTH)])
@@ -274,9 +277,10 @@ class _Audit:
         if size <= _MOST_EVENTS:
             cuts = self._cuts(size, seen, lock)
             self._recompute(size, cuts, [tile for tile in copies if tile.level <= 0])
-            levels = self._check_levels(size, [tile for tile in copies if tile.level > 0])
-            if basis is not None:
-                self._check_ahead(ahead, levels)
+            if self._tree.is_whole:
+                levels = self._check_levels(size, [tile for tile in copies if tile.level > 0])
+                if basis is not None:
+                    self._check_ahead(ahead, levels)
         if basis is not None:
             self._check_root(basis)
             self._check_heads(basis, seen, lock)
@@ -522,7 +526,7 @@ class _Audit:
                 self._progress(done, end)
             if len(self._findings) >= MOST_FINDINGS:
                 self._notes.append(f"Stopped after {MOST_FINDINGS:,} findings.")
-                tree.roots += [None] * (-(-end // WIDTH) - len(tree.roots))  # nobody knows them
+                tree.is_whole = False
                 break
 
     def _count_stored(self, size: int) -> int:
