@@ -718,6 +718,9 @@ def assert_begins(folder: Path) -> None:
 
 
 TO_SCHEMA_1 = """
+DROP VIEW event;
+DROP VIEW event_part_0;
+ALTER TABLE event_1 RENAME TO event;
 DROP TABLE log;
 ALTER TABLE project DROP COLUMN ledger_access;
 ALTER TABLE project DROP COLUMN retention_days;

@@ -382,11 +382,7 @@ def test_a_leaf_that_changes_in_the_journal_before_the_signature_is_never_signed
             )
 
     sealer = bench.sealer(Meddling(bench.log.tiles.folder, meddle))
-    if index < 3:  # it was signed long ago: for the audit to find
-        sealer.handle(bench.project_id, 3, 5)
-        assert 5 == bench.head.size
-        return
-
+    # One that was signed before is noticed as well while its bundle still grows.
     with pytest.raises(RootMismatch):
         sealer.handle(bench.project_id, 3, 5)
 
@@ -421,7 +417,7 @@ def test_a_tile_that_is_there_with_other_bytes_stops_it(bench: Bench) -> None:
 def test_while_nothing_is_signed_health_is_red_and_events_are_stored(tmp_path: Path) -> None:
     with started(tmp_path / "data") as server:
         answer = server.http.post("/api/e?wait=sealed&timeout=10s", json=product())
-        assert "sealed" == answer.json()["results"][0]["status"]
+        assert "sealed" == answer.json()["events"][0]["status"]
         size = len(server.events())
         until(lambda: published_size(server.data_dir) == size)
         flip(server.data_dir / "ledger/default" / tile_at(0, 0, size).path, 5)
@@ -431,7 +427,7 @@ def test_while_nothing_is_signed_health_is_red_and_events_are_stored(tmp_path: P
         ]
 
         assert [200] * 3 == [answer.status_code for answer in answers]
-        assert ["receipt" in answer.json()["results"][0] for answer in answers] == [False] * 3
+        assert ["receipt" in answer.json()["events"][0] for answer in answers] == [False] * 3
         health = server.http.get("/healthz")
         assert 503 == health.status_code
         assert "failing" == health.json()["ledger"]["status"]
@@ -528,7 +524,7 @@ def test_a_checkpoint_that_could_not_be_published_is_published_when_it_can_be(
         until(lambda: published_size(server.data_dir) == len(server.events()))
         in_the_way.mkdir()
         answer = server.http.post("/api/e?wait=sealed&timeout=300ms", json=product())
-        result = answer.json()["results"][0]
+        result = answer.json()["events"][0]
         assert "receipt" not in result
         size = len(server.events())
         assert size > published_size(server.data_dir)
