@@ -286,7 +286,7 @@ class Examination:
             return Check("server", "ok", detail)
         parts = [
             f"{name}: {health[name].get('failure') or health[name]['status']}"
-            for name in ("journal", "disk")
+            for name in ("journal", "disk", "ledger")
             if health[name]["status"] != "ok"
         ]
         return Check("server", "failed", "; ".join([detail, *parts]), "See /healthz.")
