@@ -214,3 +214,16 @@ def test_a_command_is_shown_as_it_works_in_this_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert [str(script)] == program(str(script), "python")
+
+
+def test_a_command_whose_parts_are_not_installed_says_what_to_install(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['apsw'] = None; from indelible.cli.main import run; "
+        f"sys.exit(run(['serve', '--data', {str(tmp_path / 'data')!r}]))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert 3 == done.returncode
+    assert done.stderr.startswith("server_not_installed: This command needs apsw")
+    assert 'pip install "indelible[server]"' in done.stderr

@@ -98,6 +98,17 @@ def run(arguments: Sequence[str]) -> int:
         failure = _as_failure(error)
         report(failure, as_json=as_json)
         return failure.exit_code
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] == "indelible":
+            raise
+        failure = Failure(
+            "server_not_installed",
+            f"This command needs {missing.name}, which is not here",
+            hint='pip install "indelible[server]"',
+            exit_code=ExitCode.BROKEN,
+        )
+        report(failure, as_json=as_json)
+        return failure.exit_code
     except Exception:  # the one door: a fault of ours must not look like a check that failed
         traceback.print_exc()
         return ExitCode.BROKEN
