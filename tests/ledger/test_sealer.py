@@ -364,6 +364,24 @@ def test_a_bit_that_flips_in_any_file_before_the_signature_is_never_signed(
     bench.check()
 
 
+@pytest.mark.parametrize("bit", [5 * 256 + 3, WIDTH * 256 - 1])
+def test_nor_is_one_in_a_full_tile_above_others_that_no_root_is_made_from(
+    bench: Bench, bit: int
+) -> None:
+    old, size = WIDTH * WIDTH - 6, WIDTH * WIDTH + 4
+    bench.append(old)
+    bench.seal()
+    bench.append(size - old)
+    before = bench.head
+    path = bench.log.tiles.folder / Tile(1, 0).path
+    sealer = bench.sealer(Meddling(bench.log.tiles.folder, lambda: flip(path, bit)))
+
+    with pytest.raises(RootMismatch):
+        sealer.handle(bench.project_id, old, size)
+
+    assert before == bench.head
+
+
 @pytest.mark.parametrize("index", [0, 3, 4])
 def test_a_leaf_that_changes_in_the_journal_before_the_signature_is_never_signed(
     bench: Bench, index: int

@@ -134,7 +134,7 @@ _RECEIPT_LINES: Final[Json] = {
     }
 }
 _FILES: Final[Json] = {
-    "text/plain; charset=utf-8": {"schema": {"type": "string"}},
+    "text/plain": {"schema": {"type": "string"}},
     "application/octet-stream": {},
 }
 

@@ -40,7 +40,7 @@ from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
 from indelible.query.events import Events
 
-TEXT: Final = "text/plain; charset=utf-8"
+TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
 
 # A tile never changes; a note is replaced within seconds.

@@ -4,6 +4,7 @@ For people who ask for the life of an event. Nothing depends on it: when it is l
 older events are those of the oldest checkpoint that it knows of.
 """
 
+import logging
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final, NamedTuple
 import apsw
 
 from indelible.journal.connections import Readers, open_for_writing
+
+logger = logging.getLogger(__name__)
 
 SEALS_FILE: Final = "seals.db"
 
@@ -39,7 +42,8 @@ class Seals:
     def __init__(self, path: Path) -> None:
         try:
             self._writer = _open(path)
-        except apsw.Error:
+        except apsw.Error as error:
+            logger.warning("%s is damaged (%s): begun anew", path, type(error).__name__)
             for end in ("", "-wal", "-shm"):
                 path.with_name(path.name + end).unlink(missing_ok=True)
             self._writer = _open(path)
@@ -64,17 +68,24 @@ class Seals:
             )
 
     def times(self, origin: str, index: int) -> Times:
-        """When the event with this index was covered for the first time."""
-        found = [
-            self._readers.mine()
-            .execute(
-                f"SELECT {column} FROM seal WHERE origin = ? AND size > ?"  # noqa: S608 — a constant
-                f" AND {column} IS NOT NULL ORDER BY size LIMIT 1",
-                (origin, index),
-            )
-            .get
-            for column in ("sealed_at_ms", "witnessed_at_ms")
-        ]
+        """When the event with this index was covered for the first time.
+
+        Unknown, too, where the file has been damaged since it was opened.
+        """
+        try:
+            found = [
+                self._readers.mine()
+                .execute(
+                    f"SELECT {column} FROM seal"  # noqa: S608 — a constant
+                    f" WHERE origin = ? AND size > ? AND {column} IS NOT NULL"
+                    " ORDER BY size LIMIT 1",
+                    (origin, index),
+                )
+                .get
+                for column in ("sealed_at_ms", "witnessed_at_ms")
+            ]
+        except apsw.Error:
+            return Times(None, None)
         return Times(*found)
 
     def close(self) -> None:
@@ -86,7 +97,12 @@ class Seals:
 def _open(path: Path) -> apsw.Connection:
     path.touch(mode=0o600)
     connection = open_for_writing(path, vfs=None, cache_kib=256)
-    # The last seconds may be lost with the power, the file may not: no sync at each checkpoint.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(_SCHEMA)
+    try:
+        # The last seconds may be lost with the power, the file may not: no sync at each checkpoint.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(_SCHEMA)
+        connection.execute("SELECT size FROM seal LIMIT 1")  # the schema tells nothing of the rows
+    except apsw.Error:
+        connection.close()  # closed later, it would take the log of the file begun anew with it
+        raise
     return connection
