@@ -546,7 +546,7 @@ class LogKeyMissing(LogRefused):
 class LogExists(LogRefused):
     code = "log_exists"
     summary = "Parts of an older log of this name are here already."
-    hint = "The journal was replaced: bring it back, or take keys/ and ledger/ away with it."
+    hint = "The journal was replaced: bring it back, or take keys/, ledger/ and lock.db away too."
 
 
 class WitnessMissing(NotStarted):

@@ -164,6 +164,11 @@ def lock_of_an_earlier_day(made: Path, data: Path) -> None:
     take(made / "earlier", data, LOCK_FILE)
 
 
+def lock_of_an_earlier_day_and_no_checkpoint(made: Path, data: Path) -> None:
+    take(made / "earlier", data, LOCK_FILE)
+    (data / "ledger" / LOG / CHECKPOINT).unlink()
+
+
 def lock_of_the_fork(made: Path, data: Path) -> None:
     take(made / "fork", data, LOCK_FILE)
 
@@ -303,6 +308,7 @@ def size_published(data: Path) -> int:
         (lock_of_another_origin, "lock_missing"),
         (lock_is_no_database, "lock_unwritable"),
         (lock_of_an_earlier_day, "lock_behind"),
+        (lock_of_an_earlier_day_and_no_checkpoint, "lock_behind"),
         (lock_of_the_fork, "lock_behind"),
         (published_by_the_fork, "lock_behind"),
         (published_at_another_origin, "lock_behind"),
@@ -542,6 +548,9 @@ def test_events_stored_after_the_last_checkpoint_are_sealed_at_the_next_start(
     take(made / "earlier", data, LOCK_FILE)
     shutil.rmtree(data / "ledger")
     shutil.copytree(made / "earlier" / "ledger", data / "ledger")
+    connection = apsw.Connection(str(data / "journal.db"))
+    connection.execute("UPDATE follower SET next_index = ?", (head_of(data).size,))
+    connection.close()
 
     with house(data) as one:
         one.ledger.start()
@@ -741,6 +750,15 @@ def test_a_journal_of_schema_1_is_taken_over_and_sealed(data: Path) -> None:
 
     assert_sound(data)
     assert count <= head_of(data).size == events_in(data)
+
+
+def test_a_project_is_not_made_beside_what_is_left_of_an_older_log(data: Path) -> None:
+    with started(data) as server:
+        (server.data_dir / "keys" / "shop.key").write_text("an older log's")
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        refused = server.http.post("/v1/projects", json={"name": "shop"}, headers=headers)
+        assert (409, "already_exists") == (refused.status_code, refused.json()["code"])
+        assert 404 == server.http.get("/ledger/shop/policy", headers=headers).status_code
 
 
 def test_a_project_made_while_the_server_runs_has_a_log_at_once(data: Path) -> None:

@@ -162,6 +162,11 @@ def create_project(
     registry: TheRegistry, ledger: TheLedger, now_ms: NowMs, data: JSONBody[NewProject]
 ) -> ProjectMade:
     """Makes a project with an empty, signed log, a token and an application key."""
+    if data.name not in registry.snapshot.projects and not ledger.logs.is_vacant(data.name):
+        raise AlreadyExists(
+            f"Parts of an older log {data.name!r} are in the data folder",
+            hint="Choose another name, or take its key and its folder in ledger/ away.",
+        )
     project = registry.create_project(
         data.name,
         kind=data.kind,

@@ -19,7 +19,7 @@ from indelible.journal.sqlite import SqliteJournal
 from indelible.leaf import decode
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
-from indelible.ledger.logs import Log, Logs
+from indelible.ledger.logs import SEALER, Log, Logs
 from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy
 from indelible.ledger.progress import Progress
@@ -194,9 +194,10 @@ class Ledger:
         head = self._lock.head(log.origin)
         assert head is not None
         self._seals.sealed(log.origin, head.size, self._clock())
-        if self._journal.cursor(self.sealer.name, log.project_id) > head.size:
+        self._published[log.name] = head.size
+        if self._journal.cursor(SEALER, log.project_id) > head.size:
             # The log is younger than its journal: it follows one that was frozen.
-            self._journal.move_cursor(self.sealer.name, log.project_id, head.size)
+            self._journal.move_cursor(SEALER, log.project_id, head.size)
         self.progress.advance(log.project_id, Level.SEALED, head)
         witnessed = self._last_witnessed(log)
         if witnessed is not None and witnessed.size <= head.size:

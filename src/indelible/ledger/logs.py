@@ -31,6 +31,8 @@ from indelible.ledger.policy import KnownLog, Policy
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, FolderTiles
 from indelible.ledger.tree import EMPTY_ROOT
 
+SEALER: Final = "sealer"
+"""Names the sealer's cursor."""
 KEYS_FOLDER: Final = "keys"
 LEDGER_FOLDER: Final = "ledger"
 
@@ -114,6 +116,12 @@ class Logs:
         """The log with this name, frozen or not."""
         return self._by_name.get(name)
 
+    def is_vacant(self, name: str) -> bool:
+        """Whether a log of this name can be created: nothing of an older one is left."""
+        folder = self._data_dir / LEDGER_FOLDER / name
+        left = folder.is_dir() and any(folder.iterdir())
+        return not left and not self._key_path(name).exists()
+
     def policy_of(self, log: Log) -> Policy:
         """What the log proposes to its readers."""
         mine = self._witnesses
@@ -182,6 +190,11 @@ class Logs:
         return log
 
     def _compare_journal(self, log: Log, head: Head) -> None:
+        sealed = self._journal.cursor(SEALER, log.project_id)
+        if sealed > head.size > 0:  # at 0 the log is new, and follows one that was frozen
+            raise LockBehind(
+                f"{log.origin} was sealed to {sealed:,} events, lock.db has {head.size:,}"
+            )
         entries = self._journal.next_index(log.project_id)
         if entries < head.size:
             raise JournalShorter(

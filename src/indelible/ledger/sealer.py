@@ -25,7 +25,7 @@ from indelible.errors import (
 from indelible.journal.contract import Journal
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.logs import Log
+from indelible.ledger.logs import SEALER, Log
 from indelible.ledger.tile import (
     ENTRIES,
     WIDTH,
@@ -57,7 +57,7 @@ class Sealer:
         publish: puts a checkpoint before the log's readers.
     """
 
-    name: Final = "sealer"
+    name: Final = SEALER
     batch: Final = MOST_ENTRIES
 
     def __init__(
