@@ -60,7 +60,9 @@ def follower(
         return rig.database.wait_for_commit(seen, timeout_s=1.0)
 
     asked = (lambda: projects) if isinstance(projects, list) else projects
-    return Follower(rig.journal, handler, projects=asked, wait=wait, pace_s=pace_s)
+    return Follower(
+        rig.journal, handler, projects=asked, wait=wait, wake=rig.database.wake, pace_s=pace_s
+    )
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Parts:
             self.ledger.sealer,
             projects=self.ledger.logs.projects,
             wait=lambda seen: seen,
+            wake=lambda: None,
         )
 
     @property

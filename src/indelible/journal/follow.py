@@ -50,6 +50,7 @@ class Follower:
         projects: the ids of all projects, asked for anew in each round.
         wait: given how many commits it has seen, returns the count once it has grown or a second
             has passed.
+        wake: ends a `wait` that is under way, so that stopping need not wait for it.
         pace_s: least time from the start of a round that handled something to the next one, so
             that a busy log is handled in larger batches.
     """
@@ -61,12 +62,14 @@ class Follower:
         *,
         projects: Callable[[], Iterable[int]],
         wait: Callable[[int], int],
+        wake: Callable[[], None],
         pace_s: float = 0.0,
     ) -> None:
         self._journal = journal
         self._handler = handler
         self._projects = projects
         self._wait = wait
+        self._wake = wake
         self._pace_s = pace_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -82,6 +85,7 @@ class Follower:
         `drain`: handle all that is stored as well.
         """
         self._stopping.set()
+        self._wake()
         self._thread.join()
         if drain:
             self._stopping.clear()

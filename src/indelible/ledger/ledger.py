@@ -89,6 +89,7 @@ class Ledger:
             self.sealer,
             projects=self.logs.projects,
             wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
+            wake=journal.database.wake,
             pace_s=choices.seal_interval_ms / 1000,
         )
         self._witnessing: Witnessing | None = None
