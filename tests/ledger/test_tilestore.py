@@ -9,6 +9,7 @@ import signal
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,10 @@ class PublishesOnce(FolderTiles):
 
 
 class KeepsItInMemory(FolderTiles):
+    opened = count()
+
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder / str(id(self)))
+        super().__init__(folder / str(next(self.opened)))
 
 
 @pytest.mark.parametrize(
