@@ -20,7 +20,7 @@ $(VENV)/.ready: pyproject.toml
 
 # What the tests and checks need besides the server.
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group dev --group frameworks
 	@touch $@
 
 serve: setup

@@ -567,3 +567,43 @@ class ServerUnreachable(NotStarted):
     code = "server_unreachable"
     summary = "No server answers at this address."
     hint = "Start one with `indelible serve`, or set INDELIBLE_HOST."
+
+
+# What the client's durable door raises. Everything else of the client only counts.
+
+
+class AuditFailed(IndelibleError):
+    """An audit event that was to be durable is not."""
+
+    on_the_wire = False
+    code = "audit_failed"
+    summary = "The audit event was not stored."
+    hint = "Send it again with the same idempotency key."
+
+
+class AuditRefused(AuditFailed):
+    """The server will never take this event.
+
+    `reason` is the server's own code, `status` that of its answer.
+    """
+
+    code = "audit_refused"
+    summary = "The server refused the audit event."
+    hint = "The reason is the server's code: see its page in the reference of errors."
+
+    def __init__(self, reason: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(f"The server refused the audit event: {reason} ({status})", hint=hint)
+        self.reason = reason
+        self.status = status
+
+
+class AuditNotKept(AuditFailed):
+    code = "audit_not_kept"
+    summary = "Neither the server nor the spool on disk could take the audit event."
+    hint = "Bring the server back or make room on disk, then send it again with the same key."
+
+
+class ClientDisabled(AuditFailed):
+    code = "client_disabled"
+    summary = "The client sends no audit events."
+    hint = "Give it a key and a host: INDELIBLE_API_KEY and INDELIBLE_HOST."

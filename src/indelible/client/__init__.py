@@ -1,0 +1,28 @@
+"""The client: never blocks, never raises, never loses without counting.
+
+Needs nothing but the standard library. ``indelible.capture(…)`` is the shortest way in; an
+`Indelible` of one's own is the same with its own options.
+"""
+
+from indelible.client.asynchronous import AsyncIndelible
+from indelible.client.audit import Audit, AuditEvent, Receipt
+from indelible.client.client import Indelible
+from indelible.client.context import Context
+from indelible.client.options import InvalidOption, Options
+from indelible.client.privacy import pseudonym, sha256_hex
+from indelible.client.tally import Counts, Loss
+
+__all__ = [
+    "AsyncIndelible",
+    "Audit",
+    "AuditEvent",
+    "Context",
+    "Counts",
+    "Indelible",
+    "InvalidOption",
+    "Loss",
+    "Options",
+    "Receipt",
+    "pseudonym",
+    "sha256_hex",
+]

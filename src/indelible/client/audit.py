@@ -1,0 +1,594 @@
+"""Audit events from an application: durable where it asks, queued where it must not wait.
+
+`send` comes back when the event is safe: with the server's receipt, or, when the server cannot be
+reached, after the event was synced to the spool on disk. It raises only when neither took it, or
+when the server says that it never will. `send_async` is queued, never blocks and never raises.
+
+One event has one Idempotency-Key for ever: over retries, over restarts, through the spool. So the
+server stores it once, however often it arrives.
+"""
+
+import functools
+import inspect
+import json
+import random
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+
+from indelible.client import context
+from indelible.client.options import Options
+from indelible.client.outbox import Outbox, Time
+from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
+from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.transport import Answer, Transport, TransportFailed
+from indelible.client.wire import AuditCapture, AuditWire, Record
+from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
+
+if TYPE_CHECKING:
+    from indelible.ledger.verify import Verification
+
+TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
+MAX_IN_FLIGHT: Final = 8
+_BATCH: Final = 100
+_PAYLOAD_BYTES: Final = 1_024  # of one that is not text yet, about
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One event for `send_batch`.
+
+    Attributes:
+        event_name: dotted noun.verb: ``user.created``.
+        payload: text is sent and proved to the byte; anything else becomes JSON first.
+        type: one of `TYPES`.
+        meta: more members of the event's meta, text to text.
+        idempotency_key: 1 to 255 visible ASCII characters; made here when there is none.
+    """
+
+    event_name: str
+    payload: object
+    type: str = "info"
+    meta: Mapping[str, str] | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of one durable event.
+
+    Attributes:
+        status: `accepted` (stored and synced by the server), `sealed` or `witnessed` where that
+            was waited for, or `spooled` (synced to disk here; it will be delivered).
+        idempotency_key: the event's own, for ever.
+        tx_id, index, payload_hash, duplicate, request_id: as the server answered; unknown while
+            the event is spooled.
+        receipt: the portable receipt (`.tlog-proof`), where the call waited for it.
+        block_id, block_hash, event_hash: never set; code written for ImmutableLog may read them.
+    """
+
+    status: str
+    idempotency_key: str
+    tx_id: str | None = None
+    index: int | None = None
+    payload_hash: str | None = None
+    duplicate: bool = False
+    request_id: str | None = None
+    receipt: str | None = None
+    block_id: None = field(default=None, repr=False)
+    block_hash: None = field(default=None, repr=False)
+    event_hash: None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """True: an event that is not safe has no receipt."""
+        return True
+
+    @property
+    def is_spooled(self) -> bool:
+        return self.status == "spooled"
+
+
+class AuditLane(NamedTuple):
+    """What the audit side has in one process; a forked child has another."""
+
+    outbox: Outbox
+    wire: AuditWire
+
+
+class Audit:
+    """The audit side of a client: `Indelible(…).audit`."""
+
+    def __init__(
+        self, options: Options, lane: Callable[[], "AuditLane | None"], *, time: Time
+    ) -> None:
+        self._options = options
+        self._lane = lane
+        self._time = time
+        self._unsent = Tally()
+        self._idle: deque[Transport] = deque()
+
+    # The durable door.
+
+    def send(
+        self,
+        event_name: str,
+        payload: object,
+        *,
+        type: str = "info",
+        meta: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        attempts: int = 1,
+        wait: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Receipt:
+        """Store one audit event, and come back when it is safe.
+
+        Args:
+            event_name, payload, type, meta, idempotency_key: see `AuditEvent`.
+            attempts: tries before the spool takes it, with a pause of about 0.5, 1, 2 … s between.
+            wait: `sealed` or `witnessed`: wait for the receipt itself, up to `timeout_s`.
+            timeout_s: longest wait for one exchange; 5 s unless set otherwise.
+
+        Raises:
+            AuditRefused: the server will never take it; nothing was stored.
+            AuditNotKept: neither server nor disk could take it.
+            ClientDisabled: the client has no key or no host, or was shut down.
+            ValueError: `type` or `wait` is none of the known words.
+        """
+        event = AuditEvent(
+            event_name=event_name,
+            payload=payload,
+            type=type,
+            meta=meta,
+            idempotency_key=idempotency_key,
+        )
+        return self._send(event, attempts=attempts, wait=wait, timeout_s=timeout_s)
+
+    def send_batch(
+        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
+    ) -> list[Receipt | AuditFailed]:
+        """Store many; a receipt or an error for each, by its place.
+
+        Up to 100 travel in one request, and at most 8 requests are under way at once.
+
+        Raises:
+            TypeError, ValueError: an item is no audit event; nothing was sent.
+            ClientDisabled: as for `send`.
+        """
+        ready = [self._checked(_event_of(event)) for event in events]
+        chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
+        if len(chunks) <= 1:
+            return [result for chunk in chunks for result in self._send_chunk(chunk, timeout_s)]
+        with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="indelible-batch") as pool:
+            results = pool.map(lambda chunk: self._send_chunk(chunk, timeout_s), chunks)
+            return [result for chunk in results for result in chunk]
+
+    # The queued door.
+
+    def send_async(
+        self,
+        event_name: str,
+        payload: object,
+        *,
+        type: str = "info",
+        meta: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Queue one audit event and return at once; never raises.
+
+        It is written to the spool within some ten milliseconds and delivered from there, by this
+        process or by a later one. A dict is copied, but not what is in it.
+        """
+        given = dict(payload) if isinstance(payload, dict) else payload
+        self._queue(event_name, given, None, type, meta, idempotency_key)
+
+    def send_observed(
+        self,
+        event_name: str,
+        payload: Callable[[str, int], Any],
+        *,
+        clamp: Callable[[Any], bytes],
+        type: str,
+        meta: Mapping[str, str],
+    ) -> None:
+        """`send_async` for the hooks: the payload is made on the background thread.
+
+        `payload` is given the event's id, which is its Idempotency-Key too, and its time in ms
+        since the epoch; `clamp` makes text of it that is not too long.
+        """
+        self._queue(event_name, payload, clamp, type, meta, None)
+
+    def _queue(
+        self,
+        event_name: str,
+        payload: object,
+        clamp: Callable[[Any], bytes] | None,
+        kind: str,
+        meta: Mapping[str, str] | None,
+        idempotency_key: str | None,
+    ) -> None:
+        try:
+            lane = self._lane()
+            if lane is None:
+                self._unsent.add(Loss.DISABLED)
+                return
+        except Exception:
+            if self._options.strict:
+                raise
+            return
+        try:
+            event = AuditEvent(
+                event_name=event_name,
+                payload=payload,
+                type=kind,
+                meta=meta,
+                idempotency_key=idempotency_key,
+            )
+            described = self._meta_of(event)
+            size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
+        except Exception:
+            if self._options.strict:
+                raise
+            lane.outbox.stamp()
+            lane.outbox.lose(Loss.ENCODE_FAILED)
+            return
+        stamp = lane.outbox.stamp()
+        lane.outbox.put(
+            AuditCapture(stamp, event_name, payload, described, idempotency_key, clamp), size
+        )
+        if self._options.mode == "sync" or lane.outbox.is_ending:
+            lane.outbox.flush(self._options.total_s)
+
+    # Reading back.
+
+    def fetch_receipt(
+        self, tx_id: str, *, wait: str | None = "sealed", timeout_s: float = 10.0
+    ) -> str:
+        """The portable receipt (`.tlog-proof`) of a stored event, once it is sealed.
+
+        Raises:
+            AuditRefused: the server has no such event, or it is not that far yet.
+            AuditFailed: no answer came.
+        """
+        query = f"?wait={_level(wait)}&timeout={timeout_s:.3f}s" if wait else ""
+        answer = self._asked("GET", f"/v1/events/{tx_id}/receipt{query}", timeout_s + 5)
+        return answer.text.decode()
+
+    def verify(self, receipt: "Receipt | str", *, policy: str) -> "Verification":
+        """Check a receipt against a policy; see `indelible verify`, which does the same.
+
+        `receipt` is the text of a `.tlog-proof`, or what `send` returned: then the proof is
+        fetched from the server where it did not come along. `policy` is the text of a policy that
+        you keep yourself: one fetched from the server that is to be checked would prove nothing.
+
+        Raises:
+            ImportError: the extra is missing: ``pip install "indelible[verify]"``.
+            AuditFailed: the receipt had to be fetched and was not.
+        """
+        from indelible.ledger.policy import parse_policy  # needs the extra
+        from indelible.ledger.verify import verify_receipt
+
+        if isinstance(receipt, Receipt):
+            if receipt.receipt is None and receipt.tx_id is None:
+                raise AuditFailed("The event is still in the spool: it has no receipt yet")
+            text = receipt.receipt or self.fetch_receipt(str(receipt.tx_id))
+        else:
+            text = receipt
+        return verify_receipt(text, parse_policy(policy))
+
+    def counts(self) -> Counts:
+        """What became of this process's audit events."""
+        lane = self._lane()
+        if lane is not None:
+            return lane.outbox.counts()
+        unsent = self._unsent.sums()[Loss.DISABLED]
+        return Counts(unsent, 0, 0, {Loss.DISABLED: unsent} if unsent else {})
+
+    # How.
+
+    def _send(
+        self, event: AuditEvent, *, attempts: int, wait: str | None, timeout_s: float | None
+    ) -> Receipt:
+        outbox, wire, record, at_ms = self._prepared(event)
+        query = (
+            f"?wait={_level(wait)}&timeout={timeout_s or self._options.total_s}s" if wait else ""
+        )
+        for attempt in range(1, max(1, attempts) + 1):
+            # Where the queue finds the server down, a call need not wait to find it too.
+            if attempts > 1 or not outbox.is_down:
+                outcome = self._tried(outbox, wire, record, query, attempt, timeout_s)
+                if isinstance(outcome, Receipt):
+                    outbox.note_delivered(1)
+                    return outcome
+                if isinstance(outcome, AuditRefused):
+                    outbox.lose(Loss.REFUSED)
+                    raise outcome
+            if attempt < attempts:
+                pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
+                threading.Event().wait(pause_s)
+        return self._kept(outbox, record, at_ms)
+
+    def _tried(
+        self,
+        outbox: Outbox,
+        wire: AuditWire,
+        record: Record,
+        query: str,
+        attempt: int,
+        timeout_s: float | None,
+    ) -> Receipt | AuditRefused | None:
+        """One try; None when it may be tried again."""
+        fields = json.loads(record.data)
+        body = json.dumps({"payload": fields["payload"], "meta": fields["meta"]}).encode()
+        headers = {
+            **wire.headers(),
+            "Idempotency-Key": record.event_id,
+            "X-Indelible-Attempt": str(attempt),
+        }
+        try:
+            with self._transport(outbox) as transport:
+                answer = transport.request(
+                    "POST", wire.one_path + query, body, headers=headers, total_s=timeout_s
+                )
+        except TransportFailed:
+            return None
+        match self._meaning(answer):
+            case Taken():
+                return _receipt(answer.body, record.event_id)
+            case Again():
+                return None
+            case Refused(reason):
+                return AuditRefused(reason, status=answer.status, hint=_hint(answer))
+            case Halve():
+                return AuditRefused("payload_too_large", status=413, hint=_hint(answer))
+
+    def _send_chunk(
+        self, events: Sequence[AuditEvent], timeout_s: float | None
+    ) -> list[Receipt | AuditFailed]:
+        prepared = [self._prepared(event) for event in events]
+        outbox, wire = prepared[0][0], prepared[0][1]
+        records = [record for _, _, record, _ in prepared]
+        fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
+        results: list[Receipt | AuditFailed] = []
+        for place, (_, _, record, at_ms) in enumerate(prepared):
+            fate = fates[place] if fates is not None else None
+            if isinstance(fate, Receipt):
+                outbox.note_delivered(1)
+                results.append(fate)
+            elif isinstance(fate, AuditRefused):
+                outbox.lose(Loss.REFUSED)
+                results.append(fate)
+            else:
+                try:
+                    results.append(self._kept(outbox, record, at_ms))
+                except AuditNotKept as error:
+                    results.append(error)
+        return results
+
+    def _tried_chunk(
+        self, outbox: Outbox, wire: AuditWire, records: Sequence[Record], timeout_s: float | None
+    ) -> list[Receipt | AuditRefused | None] | None:
+        """One try for up to 100 events; None when all may be tried again."""
+        body = wire.frame(records, None, sent_at_ms=self._time.wall_ms())
+        try:
+            with self._transport(outbox) as transport:
+                answer = transport.request(
+                    "POST", wire.path, body, headers=wire.headers(), total_s=timeout_s
+                )
+        except TransportFailed:
+            return None
+        if answer.status in (404, 405):  # a server that knows single events only
+            return [self._tried(outbox, wire, record, "", 1, timeout_s) for record in records]
+        meaning = self._meaning(answer)
+        if isinstance(meaning, Halve):
+            if len(records) == 1:
+                return [AuditRefused("payload_too_large", status=413, hint=_hint(answer))]
+            middle = len(records) // 2
+            halves = (records[:middle], records[middle:])
+            return [
+                fate
+                for half in halves
+                for fate in self._tried_chunk(outbox, wire, half, timeout_s) or [None] * len(half)
+            ]
+        if isinstance(meaning, Refused):
+            return [AuditRefused(meaning.reason, status=answer.status)] * len(records)
+        results = answer.body.get("results") if isinstance(answer.body, dict) else None
+        if isinstance(meaning, Again) or not isinstance(results, list):
+            return None
+        return [
+            _fate(result, record.event_id) for result, record in zip(results, records, strict=False)
+        ]
+
+    def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
+        if outbox.keep(record, at_ms):
+            return Receipt(status="spooled", idempotency_key=record.event_id)
+        outbox.lose(Loss.SPOOL_FAILED)
+        raise AuditNotKept
+
+    def _prepared(self, event: AuditEvent) -> tuple[Outbox, AuditWire, Record, int]:
+        lane = self._lane()
+        if lane is None or lane.outbox.is_closed:
+            raise ClientDisabled
+        meta = self._meta_of(event)
+        # This door keeps a payload whole, whatever its length: its caller gets the answer.
+        wire = replace(lane.wire, max_payload_bytes=sys.maxsize)
+        stamp = lane.outbox.stamp()
+        record, repaired = wire.encode(
+            AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
+        )
+        if repaired:
+            lane.outbox.note_repaired()
+        return lane.outbox, wire, record, stamp.at_ns // 1_000_000
+
+    def _meta_of(self, event: AuditEvent) -> dict[str, str]:
+        """The event's own meta, over that of the current context.
+
+        Raises:
+            TypeError, ValueError: the event is none.
+        """
+        self._checked(event)
+        meta = {"type": event.type}
+        here = context.current()
+        if here is not None:
+            meta |= here.meta
+            if here.request_id:
+                meta["request_id"] = here.request_id
+            if here.trace_id:
+                meta["trace_id"] = here.trace_id
+            if here.trail:
+                meta["immutable_trail"] = here.trail
+        if event.meta:
+            meta.update(event.meta)
+        return meta
+
+    def _checked(self, event: AuditEvent) -> AuditEvent:
+        if not isinstance(event.event_name, str) or not event.event_name:
+            raise TypeError("event_name must be text, such as user.created")
+        if event.type not in TYPES:
+            raise ValueError(f"type must be one of {', '.join(TYPES)}, not {event.type!r}")
+        for name, value in (event.meta or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"meta must be text to text; {name!r} is not")
+        return event
+
+    def _meaning(self, answer: Answer) -> Taken | Again | Halve | Refused:
+        now = datetime.fromtimestamp(self._time.wall_ns() / 1e9, UTC)
+        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=now)
+        if isinstance(meaning, Taken) and not isinstance(answer.body, dict):
+            return Again("an answer that cannot be read")
+        return meaning
+
+    def _asked(self, method: str, path: str, total_s: float) -> Answer:
+        lane = self._lane()
+        if lane is None:
+            raise ClientDisabled
+        try:
+            with self._transport(lane.outbox) as transport:
+                answer = transport.request(
+                    method, path, headers=lane.wire.headers(), total_s=total_s
+                )
+        except TransportFailed as error:
+            raise AuditFailed(f"No answer: {error}", hint="Ask again later.") from None
+        if answer.status != 200:
+            raise AuditRefused(
+                answer.reason or f"http_{answer.status}", status=answer.status, hint=_hint(answer)
+            )
+        return answer
+
+    @contextmanager
+    def _transport(self, outbox: Outbox) -> Iterator[Transport]:
+        """A connection for this thread alone, kept for the next one who needs it."""
+        try:
+            transport = self._idle.pop()
+        except IndexError:
+            transport = outbox.new_transport()
+        try:
+            yield transport
+        finally:
+            if len(self._idle) < MAX_IN_FLIGHT:
+                self._idle.append(transport)
+            else:
+                transport.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def audited(
+    audit: Callable[[], Audit], event_name: str, payload: Callable[..., object] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: an audit event for each call, `success` or `error` by its outcome.
+
+    Works on functions and coroutine functions; what they raise is raised again. `payload` is given
+    the call's arguments; without it the payload names the function only, since arguments may hold
+    anything.
+    """
+
+    def note(call: Callable[..., object], arguments: Any, named: Any, error: Any) -> None:
+        try:
+            body = payload(*arguments, **named) if payload else {"function": call.__qualname__}
+        except Exception:
+            body = {"function": call.__qualname__}
+        meta = {"error_type": type(error).__name__} if error is not None else {}
+        kind = "success" if error is None else "error"
+        audit().send_async(event_name, body, type=kind, meta=meta)
+
+    def decorate(call: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(call):
+
+            @functools.wraps(call)
+            async def awaited(*arguments: P.args, **named: P.kwargs) -> Any:
+                try:
+                    result = await call(*arguments, **named)
+                except BaseException as error:
+                    note(call, arguments, named, error)
+                    raise
+                note(call, arguments, named, None)
+                return result
+
+            return cast("Callable[P, R]", awaited)
+
+        @functools.wraps(call)
+        def called(*arguments: P.args, **named: P.kwargs) -> R:
+            try:
+                result = call(*arguments, **named)
+            except BaseException as error:
+                note(call, arguments, named, error)
+                raise
+            note(call, arguments, named, None)
+            return result
+
+        return called
+
+    return decorate
+
+
+def _event_of(event: AuditEvent | Mapping[str, Any]) -> AuditEvent:
+    return event if isinstance(event, AuditEvent) else AuditEvent(**event)
+
+
+def _level(wait: str | None) -> str:
+    if wait not in ("sealed", "witnessed"):
+        raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
+    return wait
+
+
+def _receipt(body: Mapping[str, Any], key: str) -> Receipt:
+    return Receipt(
+        status=str(body.get("status", "accepted")),
+        idempotency_key=key,
+        tx_id=body.get("tx_id"),
+        index=body.get("index"),
+        payload_hash=body.get("payload_hash"),
+        duplicate=bool(body.get("duplicate", False)),
+        request_id=body.get("request_id"),
+        receipt=body.get("receipt"),
+    )
+
+
+def _fate(result: Any, key: str) -> Receipt | AuditRefused | None:
+    if not isinstance(result, dict):
+        return None
+    if result.get("ok") is True:
+        return _receipt(result, key)
+    reason = str(result.get("reason") or "refused")
+    if reason in ("internal_error", "unavailable", "rate_limited"):
+        return None
+    return AuditRefused(reason, status=400, hint=result.get("hint"))
+
+
+def _hint(answer: Answer) -> str | None:
+    hint = answer.body.get("hint") if isinstance(answer.body, dict) else None
+    return str(hint) if hint else None

@@ -1,0 +1,163 @@
+"""The client of those who want no object: ``indelible.capture(…)``.
+
+It is made at the first call, from the environment, or before that by `configure`. Two threads that
+call first at the same time get the same one.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, Final, ParamSpec, TypeVar
+
+from indelible.client import audit as audits
+from indelible.client.audit import Audit
+from indelible.client.client import Indelible
+from indelible.client.context import Context
+from indelible.client.outbox import logger
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_made: list[Indelible] = []
+_making: Final = threading.RLock()
+
+
+def default_client() -> Indelible:
+    """The one client of this module, made now if there is none yet."""
+    if not _made:
+        with _making:
+            if not _made:
+                _made.append(_from_environment())
+    return _made[-1]
+
+
+def _from_environment() -> Indelible:
+    try:
+        return Indelible()
+    except ValueError as error:
+        # A variable that means nothing must not break the first caller: the warning says which.
+        logger.warning("no events are sent: %s", error)
+        return Indelible(enabled=False)
+
+
+def configure(token: str | None = None, **options: Any) -> Indelible:
+    """Make the default client with these options; one that was there is shut down.
+
+    Raises:
+        InvalidOption: an option means nothing.
+    """
+    client = Indelible(token, **options)
+    with _making:
+        old = list(_made)
+        _made[:] = [client]
+    for one in old:
+        one.shutdown(one.options.exit_s)
+    return client
+
+
+def capture(
+    event: str,
+    *,
+    distinct_id: str | None = None,
+    anonymous_id: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    timestamp: datetime | None = None,
+    uuid: str | None = None,
+) -> None:
+    """`Indelible.capture` of the default client."""
+    default_client().capture(
+        event,
+        distinct_id=distinct_id,
+        anonymous_id=anonymous_id,
+        properties=properties,
+        timestamp=timestamp,
+        uuid=uuid,
+    )
+
+
+def identify(
+    distinct_id: str,
+    properties: Mapping[str, object] | None = None,
+    *,
+    anonymous_id: str | None = None,
+) -> None:
+    """`Indelible.identify` of the default client."""
+    default_client().identify(distinct_id, properties, anonymous_id=anonymous_id)
+
+
+def alias(alias: str, *, distinct_id: str | None = None) -> None:
+    """`Indelible.alias` of the default client."""
+    default_client().alias(alias, distinct_id=distinct_id)
+
+
+def set(
+    properties: Mapping[str, object] | None = None,
+    *,
+    once: Mapping[str, object] | None = None,
+    distinct_id: str | None = None,
+) -> None:
+    """`Indelible.set` of the default client."""
+    default_client().set(properties, once=once, distinct_id=distinct_id)
+
+
+def context(**fields: Any) -> AbstractContextManager[Context]:
+    """`Indelible.context` of the default client."""
+    return default_client().context(**fields)
+
+
+def audited(
+    event_name: str, payload: Callable[..., object] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`Indelible.audited` of the default client, which is looked up at each call."""
+    return audits.audited(lambda: default_client().audit, event_name, payload)
+
+
+def flush(timeout_s: float | None = None) -> bool:
+    """`Indelible.flush` of the default client; True when there is none."""
+    return _made[-1].flush(timeout_s) if _made else True
+
+
+def shutdown(timeout_s: float = 30.0) -> bool:
+    """`Indelible.shutdown` of the default client; True when there is none."""
+    return _made[-1].shutdown(timeout_s) if _made else True
+
+
+def send_event(
+    event_name: str,
+    payload: Mapping[str, object],
+    kind: str = "info",
+    service: str = "python-service",
+    env: str = "production",
+) -> dict[str, object]:
+    """ImmutableLog's function of this name: one durable audit event, its answer as a dict.
+
+    A `timestamp` (ISO 8601, UTC) is added to the payload.
+
+    Raises:
+        AuditFailed: as `Audit.send` does.
+    """
+    body = {"timestamp": datetime.now(UTC).isoformat(), **payload}
+    meta = {"service": service, "env": env, "environment": env}
+    receipt = default_client().audit.send(event_name, body, type=kind, meta=meta)
+    return {
+        "ok": receipt.ok,
+        "tx_id": receipt.tx_id,
+        "payload_hash": receipt.payload_hash,
+        "status": receipt.status,
+        "duplicate": receipt.duplicate,
+        "request_id": receipt.request_id,
+    }
+
+
+class _DefaultAudit:
+    """`indelible.audit`: whatever the default client's audit side is at each call."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(default_client().audit, name)
+
+    def __repr__(self) -> str:
+        return "<the audit side of the default client>"
+
+
+audit: Audit = _DefaultAudit()  # type: ignore[assignment]

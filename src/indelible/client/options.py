@@ -1,0 +1,226 @@
+"""Every option of the client, in one list, and where its value comes from.
+
+An argument outweighs `INDELIBLE_…`, which outweighs the names of the two services whose clients
+this one replaces, so that a service that was configured for them needs no change.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+from indelible.client.privacy import Redaction, sha256_hex
+
+Mode = Literal["thread", "sync"]
+Overflow = Literal["newest", "oldest"]
+WireEvent = dict[str, Any]
+
+ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
+    "token": ("INDELIBLE_TOKEN", "VTILT_TOKEN", "VTILT_TRACKER_TOKEN"),
+    "api_key": ("INDELIBLE_API_KEY", "INDELIBLE_AUDIT_KEY", "IMTBL_API_KEY"),
+    "host": ("INDELIBLE_HOST", "VTILT_HOST", "IMTBL_URL"),
+    "service": ("INDELIBLE_SERVICE", "IMTBL_SERVICE_NAME"),
+    "env": ("INDELIBLE_ENV", "IMTBL_ENV"),
+    "headers": ("INDELIBLE_HEADERS", "IMTBL_HEADERS"),
+    "enabled": ("INDELIBLE_ENABLED",),
+    "insecure": ("INDELIBLE_INSECURE",),
+    "pii_key": ("INDELIBLE_PII_KEY",),
+    "spool_dir": ("INDELIBLE_SPOOL_DIR",),
+}
+"""The variables that an option is read from, first one first. No other variable is read."""
+
+_YES: Final = frozenset({"1", "true", "yes", "on"})
+_NO: Final = frozenset({"0", "false", "no", "off"})
+
+
+class InvalidOption(ValueError):
+    """An option has a value that means nothing; the message names it. Raised at construction only:
+    a client that was made never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a client was told. Sizes are in bytes, times in seconds.
+
+    Attributes:
+        token: project token, for product events. Without one they are counted and let go.
+        api_key: application key, for audit events. Without one they are counted and let go.
+        host: address of the server, such as ``https://events.example.com``; no default.
+        audit_host: where audit events go, if not to `host`.
+        service, env: written into `meta` of every audit event.
+        headers: sent with every request, as a proxy may demand.
+        enabled: when False nothing is done and nothing is sent; calls cost under a microsecond.
+        mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
+            a call returns when its event was delivered or a delivery was tried once.
+        strict: raise in the caller what would be counted otherwise. For tests.
+        insecure: allow plain HTTP to a host that is not this machine.
+        max_queued, max_queued_bytes: most that waits in memory, per lane.
+        overflow: what is let go when that is reached.
+        batch_events, batch_bytes, batch_s: a batch leaves at whichever is reached first.
+        max_event_bytes: a larger product event is sent as a stub: name, size and digest.
+        max_payload_bytes: the same for the payload of a queued audit event.
+        connect_s, total_s: longest wait for a connection, and for a whole exchange.
+        retry_base_s, retry_cap_s: the n-th retry waits between 0 and base * 2**n, at most the cap.
+        max_age_s: how long an event that cannot be delivered is tried; a day where it is spooled.
+        breaker_failures, breaker_probe_s: after so many failures in a row, only one try each.
+        exit_s: longest wait for delivery when the process ends or is told to.
+        spool: keep product events on disk until they are delivered.
+        spool_audit: the same for audit events.
+        spool_dir: where; one folder beneath it for each process. Without it, a folder of this host
+            and key below the user's folder for state, so that nothing spooled for one project is
+            ever sent to another. With it, whoever is given the same folder sends what is in it.
+        spool_bytes: most that the spool may hold, all processes together.
+        redact_names, redact_patterns: what is masked beside what is always masked.
+        before_send: given each product event as it will be sent; returns it, changed or not, or
+            None to let it go. Runs on the background thread. If it raises, the event is let go:
+            a filter that failed must not leak.
+        on_error: told, on the background thread, what was refused or failed, in words.
+        on_drop: told the reason and number of events that were let go.
+        pii_key: key of the pseudonyms that the middleware makes of client addresses.
+    """
+
+    token: str | None = None
+    api_key: str | None = None
+    host: str | None = None
+    audit_host: str | None = None
+    service: str | None = None
+    env: str | None = None
+    headers: Mapping[str, str] | None = None
+    enabled: bool = True
+    mode: Mode = "thread"
+    strict: bool = False
+    insecure: bool = False
+    max_queued: int = 10_000
+    max_queued_bytes: int = 32 << 20
+    overflow: Overflow = "newest"
+    batch_events: int = 100
+    batch_bytes: int = 1 << 20
+    batch_s: float = 1.0
+    max_event_bytes: int = 1 << 20
+    max_payload_bytes: int = 64 << 10
+    connect_s: float = 2.0
+    total_s: float = 5.0
+    retry_base_s: float = 0.5
+    retry_cap_s: float = 30.0
+    max_age_s: float | None = None
+    breaker_failures: int = 5
+    breaker_probe_s: float = 30.0
+    exit_s: float = 2.0
+    spool: bool = False
+    spool_audit: bool = True
+    spool_dir: str | Path | None = None
+    spool_bytes: int = 256 << 20
+    redact_names: tuple[str, ...] = ()
+    redact_patterns: tuple[str, ...] = ()
+    before_send: Callable[[WireEvent], WireEvent | None] | None = None
+    on_error: Callable[[str], None] | None = None
+    on_drop: Callable[[str, int], None] | None = None
+    pii_key: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("mode", get_args(Mode)), ("overflow", get_args(Overflow))):
+            if getattr(self, name) not in known:
+                raise InvalidOption(f"{name} must be one of {', '.join(known)}")
+        for name in ("max_queued", "max_queued_bytes", "batch_events", "batch_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidOption(f"{name} must be at least 1")
+        for name in ("batch_s", "connect_s", "total_s", "retry_base_s", "retry_cap_s", "exit_s"):
+            if getattr(self, name) < 0:
+                raise InvalidOption(f"{name} must not be negative")
+        for host in (self.host, self.audit_host):
+            if host is not None and urlsplit(host).scheme not in ("http", "https"):
+                raise InvalidOption(f"host must begin with http:// or https://, not {host!r}")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], **arguments: Any) -> "Options":
+        """The options from `arguments`, and from `environment` where an argument is missing.
+
+        An argument that is None counts as missing.
+
+        Raises:
+            InvalidOption: an argument or a variable has a value that means nothing.
+        """
+        unknown = arguments.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise InvalidOption(f"no such option: {', '.join(sorted(unknown))}")
+        values = {name: value for name, value in arguments.items() if value is not None}
+        for name, variables in ENVIRONMENT.items():
+            found = next((v for v in variables if environment.get(v)), None)
+            if name not in values and found is not None:
+                values[name] = _read_variable(name, found, environment[found])
+        if "audit_host" not in values and "host" not in arguments:
+            # A service that was a client of both had an address for each.
+            audit_host = environment.get("IMTBL_URL")
+            if audit_host and not environment.get("INDELIBLE_HOST"):
+                values["audit_host"] = audit_host
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InvalidOption(str(error)) from None
+
+    def redaction(self) -> Redaction:
+        return Redaction.of(self.redact_names, self.redact_patterns)
+
+    def spool_folder(self, lane: str, host: str, secret: str) -> Path:
+        """Where a lane's spool is.
+
+        Raises:
+            RuntimeError: no folder is set and this user has no home.
+        """
+        if self.spool_dir is not None:
+            return Path(self.spool_dir) / lane
+        state = os.environ.get("XDG_STATE_HOME")
+        base = Path(state) if state else Path.home() / ".local" / "state"
+        owner = sha256_hex(f"{host}\n{secret}")[:16]
+        return base / "indelible" / "spool" / f"{owner}-{lane}"
+
+    def why_not(self, host: str | None, secret: str | None, *, secret_name: str) -> str | None:
+        """Why a lane cannot send, as a sentence with the cure; None when it can."""
+        if not secret:
+            variable = ENVIRONMENT[secret_name][0]
+            return f"no {secret_name}: set {variable} or pass {secret_name}=…"
+        if not host:
+            return f"no host: set {ENVIRONMENT['host'][0]} or pass host=…"
+        parts = urlsplit(host)
+        if parts.scheme == "http" and not self.insecure and not _is_loopback(parts.hostname):
+            return (
+                f"{host} would carry events and keys in the clear: use https://, or allow it with "
+                f"insecure=True or {ENVIRONMENT['insecure'][0]}=1"
+            )
+        return None
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_variable(name: str, variable: str, text: str) -> object:
+    if name in ("enabled", "insecure"):
+        lower = text.strip().lower()
+        if lower in _YES | _NO:
+            return lower in _YES
+        raise InvalidOption(f"{variable} must be 1 or 0, not {text!r}")
+    if name == "headers":
+        return _read_headers(variable, text)
+    return text
+
+
+def _read_headers(variable: str, text: str) -> dict[str, str]:
+    """Headers as ``Name=value,Name=value``."""
+    headers = {}
+    for pair in text.split(","):
+        name, equals, value = pair.strip().partition("=")
+        if not name or not equals:
+            raise InvalidOption(f"{variable} must be written as Name=value,Name=value")
+        headers[name.strip()] = value.strip()
+    return headers

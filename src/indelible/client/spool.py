@@ -1,0 +1,274 @@
+"""Batches kept on disk until they are delivered: safe against kill -9, full disks and each other.
+
+One folder for each process, and in it one file for each batch, named so that the order of names is
+the order of capture:
+
+    SPOOL/<process id>/lock                       held with flock(2) while the process lives
+    SPOOL/<process id>/<ms since epoch>-<n>.batch
+    SPOOL/refused/…                               what the server will not take; nobody sends it
+
+A file is an 8-byte head and then records:
+
+    +----------------+----------------+-----------------------+
+    | length  u32 be | crc32   u32 be | record, length bytes  |
+    +----------------+----------------+-----------------------+
+
+A record is one event as it will be sent. A file that was cut short by a crash ends at its last
+whole record. When a process finds a folder whose lock nobody holds, its owner is dead: it renames
+the files into its own folder, which only one of several can do, and sends them first.
+
+Everything here may raise OSError: the caller counts and goes on in memory.
+"""
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final
+
+try:
+    import fcntl
+except ImportError:  # no flock on this system, so no way to know that an owner is dead
+    fcntl = None  # type: ignore[assignment]
+
+HEAD: Final = b"INDSPL1\n"
+MAX_RECORD_BYTES: Final = 32 << 20
+_FRAME: Final = struct.Struct(">II")
+_SUFFIX: Final = ".batch"
+_LOCK: Final = "lock"
+_REFUSED: Final = "refused"
+
+
+def frame(record: bytes) -> bytes:
+    """One record with its length and checksum."""
+    return _FRAME.pack(len(record), zlib.crc32(record)) + record
+
+
+def records_of(data: bytes) -> list[bytes]:
+    """The whole records of a file, in order, up to the first that is cut short or damaged.
+
+    >>> records_of(HEAD + frame(b"a") + frame(b"b")[:-1])
+    [b'a']
+    """
+    records: list[bytes] = []
+    if not data.startswith(HEAD):
+        return records
+    start = len(HEAD)
+    while start + _FRAME.size <= len(data):
+        length, crc = _FRAME.unpack_from(data, start)
+        body = start + _FRAME.size
+        record = data[body : body + length]
+        if length > MAX_RECORD_BYTES or len(record) != length or zlib.crc32(record) != crc:
+            break
+        records.append(record)
+        start = body + length
+    return records
+
+
+class SpoolFile:
+    """The file of one batch, while it is filled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._entered = False
+        # Unbuffered: what `append` returned from is the kernel's, and survives a kill -9.
+        self._file: BinaryIO | None = path.open("xb", buffering=0)
+        self._write(HEAD)
+
+    def append(self, records: Iterable[bytes], *, sync: bool) -> None:
+        """Add records; with `sync`, they survive power loss on return.
+
+        Raises:
+            OSError: none of them may be taken as kept. What was written in part is cut off again.
+        """
+        before = self.size_bytes
+        try:
+            self._write(b"".join(map(frame, records)))
+            if sync and self._file is not None:
+                os.fsync(self._file.fileno())
+                self._enter()
+        except OSError:
+            self._cut(before)
+            raise
+
+    def _enter(self) -> None:
+        """Make the name durable too, once: a synced file without a name is lost."""
+        if not self._entered:
+            _sync_folder(self.path.parent)
+            self._entered = True
+
+    def seal(self) -> None:
+        """Nothing more will be added."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, data: bytes) -> None:
+        if self._file is None:
+            raise OSError(errno.EBADF, "the batch is closed")
+        written = self._file.write(data)
+        if written != len(data):  # a full disk takes a part
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.size_bytes += written
+
+    def _cut(self, size: int) -> None:
+        if self._file is None:
+            return
+        try:
+            os.ftruncate(self._file.fileno(), size)
+            self._file.seek(size)
+            self.size_bytes = size
+        except OSError:  # the reader stops at the damaged record by itself
+            self.seal()
+
+
+class Spool:
+    """The spool of one process.
+
+    Not for two threads at once, except `used_bytes`.
+
+    Args:
+        folder: shared by all processes that send for the same project.
+        process_id: names this process's folder; unique.
+        max_bytes: most that all folders together may hold.
+
+    Raises:
+        OSError: the folder cannot be made or locked, or the system has no flock.
+    """
+
+    def __init__(self, folder: Path, process_id: str, *, max_bytes: int) -> None:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, "no flock on this system")
+        self.folder = folder
+        self._own = folder / process_id
+        self._max_bytes = max_bytes
+        self._number = 0
+        self._used: int | None = None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made under another name first: a folder without a held lock would be taken for a dead
+        # process's, and emptied.
+        making = folder / f".{process_id}"
+        making.mkdir(mode=0o700)
+        self._lock = os.open(making / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        making.rename(self._own)
+        _sync_folder(folder)
+
+    def create(self, at_ms: int) -> SpoolFile:
+        """Begin the file of a batch whose first event was captured at `at_ms`."""
+        self._number += 1
+        return SpoolFile(self._own / f"{at_ms:015d}-{self._number:08d}{_SUFFIX}")
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether so many bytes more are within the limit, over all processes."""
+        if self._used is None:
+            self._used = sum(_size(path) for path in self.folder.glob(f"*/*{_SUFFIX}"))
+        return self._used + size_bytes <= self._max_bytes
+
+    def grew(self, size_bytes: int) -> None:
+        """Note what was written since; other processes' share is looked up now and then."""
+        if self._used is not None:
+            self._used += size_bytes
+
+    def look_again(self) -> None:
+        """Forget how much is used: the next question walks the folders."""
+        self._used = None
+
+    def read(self, path: Path) -> list[bytes]:
+        """The whole records of a batch's file."""
+        return records_of(path.read_bytes())
+
+    def remove(self, path: Path) -> None:
+        """Let go of a batch that was delivered."""
+        size = _size(path)
+        path.unlink(missing_ok=True)
+        if self._used is not None:
+            self._used = max(0, self._used - size)
+
+    def refuse(self, records: Sequence[bytes], at_ms: int) -> Path:
+        """Put aside what the server will not take, for a person to look at; nobody sends it.
+
+        Move a file back into a folder of the spool to have it sent again.
+        """
+        aside = self.folder / _REFUSED
+        aside.mkdir(mode=0o700, exist_ok=True)
+        self._number += 1
+        file = SpoolFile(aside / f"{at_ms:015d}-{self._own.name}-{self._number:08d}{_SUFFIX}")
+        try:
+            file.append(records, sync=False)
+        finally:
+            file.seal()
+        return file.path
+
+    def adopt(self) -> list[Path]:
+        """Take over what dead processes left, oldest first."""
+        adopted = [
+            path
+            for folder in sorted(self.folder.iterdir())
+            if folder.name not in (self._own.name, _REFUSED) and not folder.name.startswith(".")
+            for path in self._take_over(folder)
+        ]
+        return sorted(adopted, key=lambda path: path.name)
+
+    def _take_over(self, folder: Path) -> Iterator[Path]:
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # somebody else was faster and removed it, or it is no folder
+            return
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # its owner lives
+                return
+            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                self._number += 1
+                mine = self._own / f"{path.name.partition('-')[0]}-{self._number:08d}{_SUFFIX}"
+                try:
+                    path.rename(mine)
+                except FileNotFoundError:
+                    continue
+                yield mine
+            _remove_folder(folder)
+        finally:
+            os.close(lock)
+
+    def close(self) -> None:
+        """Give up the lock; what is still here may be adopted by others."""
+        try:
+            if not any(self._own.glob(f"*{_SUFFIX}")):
+                _remove_folder(self._own)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the lock's descriptor only: a forked child must not keep its parent's lock."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:
+        # Not empty, or another process looks at it at this moment; the next one will remove it.
+        return
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

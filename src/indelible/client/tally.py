@@ -1,0 +1,108 @@
+"""What became of everything that was captured, by lane and reason.
+
+A tally is added to from any thread, from signal handlers and while the interpreter ends. So adding
+takes no lock that could be held by the code it interrupts: it appends to a deque, which is atomic,
+and whoever reads folds the deque into the sums.
+"""
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+_FOLD_AT: Final = 1_024
+
+
+class Loss(StrEnum):
+    """Why an event was let go by the client. Public and closed: reported to the server by name."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_BYTES = "queue_bytes"
+    ENCODE_FAILED = "encode_failed"
+    TOO_LARGE = "too_large"
+    BEFORE_SEND = "before_send"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    SPOOL_FAILED = "spool_failed"
+    AFTER_SHUTDOWN = "after_shutdown"
+    EXIT = "exit"
+    DISABLED = "disabled"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a person."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Final = {
+    Loss.QUEUE_FULL: "As many events as may wait in memory were waiting (`max_queued`).",
+    Loss.QUEUE_BYTES: "As many bytes as may wait in memory were waiting (`max_queued_bytes`).",
+    Loss.ENCODE_FAILED: "The call's arguments had the wrong types.",
+    Loss.TOO_LARGE: "The server finds even this one event too large.",
+    Loss.BEFORE_SEND: "`before_send` returned None, raised, or captured an event itself.",
+    Loss.EXPIRED: "It could not be delivered for `max_age_s`.",
+    Loss.REFUSED: "The server will never take it; `on_error` was told why.",
+    Loss.SPOOL_FAILED: "It was in the spool only, and the file cannot be read.",
+    Loss.AFTER_SHUTDOWN: "It was captured after `shutdown()`.",
+    Loss.EXIT: "The process ended before it could be delivered.",
+    Loss.DISABLED: "The client is disabled, or has no key or host.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the events of one lane in this process, at one moment.
+
+    captured = delivered + waiting + the sum of lost, always.
+
+    Attributes:
+        captured: calls that meant an event.
+        delivered: stored by the server, as it said itself.
+        waiting: in memory or in this process's spool.
+        lost: let go, by reason.
+        repaired: delivered or waiting with a value in another form than given, or as a stub.
+        retried: batches that were sent again.
+        adopted: delivered for a process that ended before it could: not among `captured`.
+        failures: faults inside the client or a hook that the caller was spared.
+    """
+
+    captured: int
+    delivered: int
+    waiting: int
+    lost: dict[Loss, int]
+    repaired: int = 0
+    retried: int = 0
+    adopted: int = 0
+    failures: int = 0
+
+
+class Tally:
+    """Sums under any hashable name, added to from anywhere."""
+
+    def __init__(self) -> None:
+        self._added: deque[tuple[str, int]] = deque()
+        self._sums: Counter[str] = Counter()
+        self._folding = threading.Lock()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count; safe in a signal handler."""
+        self._added.append((name, count))
+        if len(self._added) > _FOLD_AT:
+            self._fold(wait_s=0)
+
+    def sums(self) -> Counter[str]:
+        """A copy of the sums; what another thread adds meanwhile may be missing."""
+        self._fold(wait_s=0.1)
+        return Counter(self._sums)
+
+    def _fold(self, *, wait_s: float) -> None:
+        # Never waits for long: a signal handler may have interrupted the thread that folds.
+        if not self._folding.acquire(timeout=wait_s):
+            return
+        try:
+            while self._added:
+                name, count = self._added.popleft()
+                self._sums[name] += count
+        finally:
+            self._folding.release()

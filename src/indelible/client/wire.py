@@ -1,0 +1,341 @@
+"""The two lanes as bytes: what one event looks like, how a batch is framed, what an answer says.
+
+Product events travel as vTilt's batches, ``POST /api/e``:
+
+    {"api_key": "…", "sent_at": "…", "lost": {…}?, "batch": [
+        {"event", "distinct_id", "uuid", "timestamp", "process_id", "sequence", "properties"}, …]}
+
+audit events as ``POST /v1/events/batch``, each as ImmutableLog documents it:
+
+    {"lost": {…}?, "events": [{"payload": "…", "meta": {…}, "idempotency_key": "…"}, …]}
+
+A record is the JSON of one event and is never written anew: its id and time stay what they were at
+capture, over every retry and restart. `process_id` and `sequence` number all captures of one
+client, those that were lost included, so that a server sees what is missing.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+from indelible.client.encode import encode, plain
+from indelible.client.options import WireEvent
+from indelible.client.privacy import Redaction
+from indelible.client.transport import Answer
+from indelible.clock import rfc3339
+from indelible.event import Lane, clean_trail
+
+MAX_META_CHARS: Final = 1_024
+_DELIVERED: Final = frozenset({"ok", "warning", "limited"})
+
+
+class Stamp(NamedTuple):
+    """What is frozen at the moment of capture."""
+
+    at_ns: int
+    sequence: int
+    random: bytes
+
+    @property
+    def uuid(self) -> str:
+        """A UUIDv7 (RFC 9562 section 5.7) of this moment, from 10 random bytes."""
+        bits = (self.at_ns // 1_000_000) << 80 | int.from_bytes(self.random)
+        bits = bits & ~(0xF << 76) | 7 << 76
+        return str(uuid.UUID(int=bits & ~(3 << 62) | 2 << 62))
+
+
+class ProductCapture(NamedTuple):
+    """A product event as the caller left it."""
+
+    stamp: Stamp
+    event: str
+    distinct_id: object
+    properties: dict[str, object]
+    event_id: str | None = None
+    timestamp: str | None = None
+
+
+class AuditCapture(NamedTuple):
+    """An audit event as the caller left it.
+
+    With `clamp`, `payload` makes the payload from the event's id and its time in ms since the
+    epoch, and `clamp` makes text of it that is not too long.
+    """
+
+    stamp: Stamp
+    event_name: str
+    payload: object
+    meta: dict[str, str]
+    idempotency_key: str | None = None
+    clamp: Callable[[Any], bytes] | None = None
+
+
+Capture = ProductCapture | AuditCapture
+
+
+class Record(NamedTuple):
+    """One event as it will be sent: its id, and its JSON."""
+
+    event_id: str
+    data: bytes
+
+
+class LetGo(Exception):
+    """The event is not to be sent: `before_send` said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was lost since the last report; frozen until a server has taken it."""
+
+    uuid: str
+    process_id: str
+    counts: Mapping[str, int]
+
+    def body(self) -> dict[str, object]:
+        return {"uuid": self.uuid, "process_id": self.process_id, "counts": dict(self.counts)}
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What the server did with one event."""
+
+    result: Literal["delivered", "retry", "refused"]
+    reason: str = ""
+
+
+class Wire(Protocol):
+    """How one lane speaks."""
+
+    lane: Lane
+    path: str
+
+    def encode(self, capture: Any) -> tuple[Record, bool]:
+        """The event as it will be sent, and whether anything in it was given another form.
+
+        Raises:
+            LetGo: it is not to be sent.
+        """
+        ...
+
+    def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
+        """The body of a request."""
+        ...
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a request, beside those that all have."""
+        ...
+
+    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+        """What became of each record; None when the answer cannot be read."""
+        ...
+
+    def event_id_of(self, data: bytes) -> str:
+        """The id that a record's JSON carries."""
+        ...
+
+
+@dataclass(slots=True)
+class ProductWire:
+    """Product events, in vTilt's dialect."""
+
+    token: str
+    process_id: str
+    redaction: Redaction
+    max_event_bytes: int
+    library: tuple[str, str]
+    before_send: Callable[[WireEvent], WireEvent | None] | None = None
+    lane: Lane = Lane.PRODUCT
+    path: str = "/api/e"
+
+    def encode(self, capture: ProductCapture) -> tuple[Record, bool]:
+        event = self._event(capture)
+        if self.before_send is not None:
+            changed = self.before_send(event)
+            if changed is None:
+                raise LetGo
+            event = changed
+        event_id = str(event["uuid"])
+        data, repaired = _masked(event, self.redaction)
+        if len(data) > self.max_event_bytes:
+            data, _ = encode({**event, "properties": _stub(data)})
+            repaired = True
+        return Record(event_id, data), repaired
+
+    def _event(self, capture: ProductCapture) -> WireEvent:
+        stamp = capture.stamp
+        properties = {"$lib": self.library[0], "$lib_version": self.library[1]}
+        distinct_id = capture.distinct_id
+        if distinct_id is None:
+            # Nobody's event still needs an id: that of the process, and no person is made of it.
+            distinct_id = self.process_id
+            properties["$process_person_profile"] = False  # type: ignore[assignment]
+        return {
+            "event": capture.event,
+            "distinct_id": _id(distinct_id),
+            "uuid": capture.event_id or stamp.uuid,
+            "timestamp": capture.timestamp or rfc3339(stamp.at_ns // 1_000_000),
+            "process_id": self.process_id,
+            "sequence": stamp.sequence,
+            "properties": {**properties, **capture.properties},
+        }
+
+    def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
+        head: dict[str, object] = {"api_key": self.token, "sent_at": rfc3339(sent_at_ms)}
+        return _framed(head, "batch", records, report)
+
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+        body = answer.body
+        if answer.status == 204:
+            return [Fate("refused", "bot")] * len(records)
+        if not isinstance(body, dict):
+            return None
+        results = body.get("results")
+        if isinstance(results, dict) and all(isinstance(one, dict) for one in results.values()):
+            return [_fate(results.get(record.event_id, {"result": "ok"})) for record in records]
+        # vTilt documents no answer: a JSON object with a status of success is one.
+        return [Fate("delivered")] * len(records)
+
+    def event_id_of(self, data: bytes) -> str:
+        return str(json.loads(data)["uuid"])
+
+
+@dataclass(slots=True)
+class AuditWire:
+    """Audit events, in ImmutableLog's dialect."""
+
+    api_key: str
+    process_id: str
+    redaction: Redaction
+    max_payload_bytes: int
+    service: str | None
+    env: str | None
+    lane: Lane = Lane.AUDIT
+    path: str = "/v1/events/batch"
+    one_path: str = field(default="/v1/events", init=False)
+
+    def encode(self, capture: AuditCapture) -> tuple[Record, bool]:
+        key = capture.idempotency_key or capture.stamp.uuid
+        payload, repaired = self._payload(capture, key)
+        body = {
+            "payload": payload,
+            "meta": self._meta(capture),
+            "idempotency_key": key,
+        }
+        data, _ = encode(body)
+        return Record(key, data), repaired
+
+    def _payload(self, capture: AuditCapture, key: str) -> tuple[str, bool]:
+        payload = capture.payload
+        if isinstance(payload, str):
+            # Text is opaque: it is what the caller wants to have proved, to the byte.
+            data, repaired = payload.encode("utf-8", "replace"), False
+        elif capture.clamp is not None and callable(payload):
+            made = plain(payload(key, capture.stamp.at_ns // 1_000_000))
+            data, repaired = capture.clamp(self.redaction.of_value(made)), False
+        else:
+            data, repaired = _masked(payload, self.redaction)
+        if len(data) > self.max_payload_bytes:
+            data, repaired = encode(truncated(data))[0], True
+        return data.decode(), repaired
+
+    def _meta(self, capture: AuditCapture) -> dict[str, str]:
+        meta = {
+            "event_name": capture.event_name,
+            "process_id": self.process_id,
+            "sequence": str(capture.stamp.sequence),
+        }
+        if self.service:
+            meta["service"] = self.service
+        if self.env:
+            meta["env"] = meta["environment"] = self.env
+        meta.update(capture.meta)
+        trail = clean_trail(meta.pop("immutable_trail", ""))
+        if trail:
+            meta["immutable_trail"] = trail
+        return {name: self._value(value) for name, value in meta.items()}
+
+    def _value(self, value: str) -> str:
+        text = value.encode("utf-8", "replace").decode()
+        return self.redaction.of_text(text)[:MAX_META_CHARS]
+
+    def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
+        return _framed({"sent_at": rfc3339(sent_at_ms)}, "events", records, report)
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
+
+    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+        body = answer.body
+        results = body.get("results") if isinstance(body, dict) else None
+        if not isinstance(results, list) or len(results) != len(records):
+            return None
+        return [_audit_fate(one) for one in results]
+
+    def event_id_of(self, data: bytes) -> str:
+        return str(json.loads(data)["idempotency_key"])
+
+
+def _id(value: object) -> str:
+    """An id as text. Raises TypeError for what is no id: its text might say anything."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | uuid.UUID) and not isinstance(value, bool):
+        return str(value)
+    raise TypeError("distinct_id must be text, a number or a UUID")
+
+
+def _masked(value: object, redaction: Redaction) -> tuple[bytes, bool]:
+    """`value` with what must not leave masked, as JSON; and whether it had to be given a form."""
+    try:
+        data, repaired = encode(redaction.of_value(value))
+    except RecursionError:
+        repaired = True
+    if not repaired:
+        return data, False
+    # Rebuilt first: only then has masking seen every key and text that will leave.
+    return encode(redaction.of_value(plain(value)))[0], True
+
+
+def _framed(
+    head: dict[str, object], name: str, records: Sequence[Record], report: Report | None
+) -> bytes:
+    if report is not None:
+        head["lost"] = report.body()
+    opening, _ = encode({**head, name: []})
+    return opening[:-2] + b",".join(record.data for record in records) + b"]}"
+
+
+def _stub(data: bytes) -> dict[str, object]:
+    return {"$truncated": True, "$original_size": len(data), "$sha256": _sha256(data)}
+
+
+def truncated(data: bytes) -> dict[str, object]:
+    """What stands for a payload that is too long: its size and digest, so that it can be told."""
+    return {"truncated": True, "original_size": len(data), "sha256": _sha256(data)}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _fate(result: Mapping[str, Any]) -> Fate:
+    word, reason = result.get("result"), str(result.get("reason") or "refused")
+    if word == "retry":
+        return Fate("retry", reason)
+    return Fate("delivered") if word in _DELIVERED else Fate("refused", reason)
+
+
+def _audit_fate(result: Any) -> Fate:
+    if isinstance(result, dict) and result.get("ok") is True:
+        return Fate("delivered")
+    reason = result.get("reason") if isinstance(result, dict) else None
+    if reason in ("internal_error", "unavailable", "rate_limited"):
+        return Fate("retry", str(reason))
+    return Fate("refused", str(reason or "refused"))

@@ -1,0 +1,442 @@
+"""From what a hook saw to the events that are sent. Decided here once, for every framework.
+
+A hook for requests opens a `Watch` before the application runs and closes it afterwards:
+
+    watch = observer.open(method=…, path=…, header=…)
+    if watch is None: …                     # skipped: run the application and do nothing
+    watch.began(status) … watch.finished()  # the answer's first and last byte
+    watch.failed(error)                     # what the application raised
+    watch.close(route=…)                    # always, in a `finally`
+
+Nothing here raises into the application: a fault of ours is counted and the request goes on.
+"""
+
+import functools
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Token
+from dataclasses import dataclass
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
+
+from indelible.client import context as contexts
+from indelible.client.client import Indelible
+from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
+from indelible.client.default import default_client
+from indelible.client.privacy import pseudonym, sha256_hex
+from indelible.hooks.observation import (
+    METHODS,
+    OTHER_METHOD,
+    UNMATCHED,
+    Failure,
+    Observation,
+    Request,
+    Work,
+)
+from indelible.hooks.payload import Dialect, clamper, payload_of, type_of
+from indelible.network import Network, client_address, parse_networks
+
+IpMode = Literal["off", "hash", "hmac", "raw"]
+NameStyle = Literal["http", "dotted"]
+Header = Callable[[str], str | None]
+
+COOKIE: Final = "vt_anon"
+NEVER: Final = frozenset({"HEAD", "OPTIONS"})
+SKIPPED: Final = ("/health", "/healthz", "/ping", "/metrics", "/static", "/favicon.ico")
+_COOKIES: Final = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
+_ABORTED: Final = 499
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What the hooks record, and how. Each hook takes these as keyword arguments.
+
+    Attributes:
+        product: capture a product event (`http_request`) for each request.
+        audit: send an audit event for each request.
+        audit_methods: only for these methods; None means all but HEAD and OPTIONS.
+        skip: paths that leave no event, each with all below it.
+        request_filter: given method and path; False skips the request.
+        extra: given the observation; what it returns is added to the product event.
+        sample: share of requests that leave a product event, 0 to 1, or by route template. Audit
+            events are never sampled.
+        name_style: audit events are named ``http.POST./payments`` or, dotted, ``post.payments``.
+        dialect: shape of the audit payload.
+        max_payload_bytes: the clamp ladder's limit.
+        identify_from_cookie: take the visitor from the cookie `vt_anon`.
+        user_agent: record the User-Agent in audit events.
+        ip_mode: what audit events say of the client's address: nothing, its digest, a pseudonym
+            under the client's `pii_key`, or the address. Default: `hmac` with a key, else `off`.
+        trusted_proxies: networks whose X-Forwarded-For is believed.
+        install_signal_handlers: flush at SIGTERM.
+    """
+
+    product: bool = True
+    audit: bool = True
+    audit_methods: Sequence[str] | None = None
+    skip: Sequence[str] = SKIPPED
+    request_filter: Callable[[str, str], bool] | None = None
+    extra: Callable[[Observation], Mapping[str, object]] | None = None
+    sample: float | Mapping[str, float] = 1.0
+    name_style: NameStyle = "http"
+    dialect: Dialect = "nested"
+    max_payload_bytes: int = 12_000
+    identify_from_cookie: bool = False
+    user_agent: bool = False
+    ip_mode: IpMode | None = None
+    trusted_proxies: str = ""
+    install_signal_handlers: bool = True
+
+
+def _quietly(
+    method: "Callable[Concatenate[Any, P], R]",
+) -> "Callable[Concatenate[Any, P], R | None]":
+    """A fault of ours is counted; the application never sees it (`strict` clients raise)."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *arguments: P.args, **named: P.kwargs) -> R | None:
+        try:
+            return method(self, *arguments, **named)
+        except Exception:
+            if self.client.options.strict:
+                raise
+            self.client.note_failure()
+            return None
+
+    return cast("Callable[Concatenate[Any, P], R | None]", guarded)
+
+
+class Observer:
+    """Turns what one hook sees into events of one client.
+
+    Args:
+        client: the client to send with; the module's default one, made when it is first needed.
+        framework: name and version, such as ``flask 3.1.3``.
+        recording: fields of `Recording`.
+
+    Raises:
+        TypeError: there is no such field.
+    """
+
+    def __init__(
+        self, client: Indelible | None = None, *, framework: str, **recording: Any
+    ) -> None:
+        self.recording = Recording(**recording)
+        self.framework = framework
+        self._client = client
+        self._clamp = clamper(self.recording.max_payload_bytes)
+        self._skip = tuple(path.rstrip("/") for path in self.recording.skip)
+        self._proxies: tuple[Network, ...] = parse_networks(self.recording.trusted_proxies)
+        if self.recording.install_signal_handlers:
+            self._install()
+
+    @property
+    def client(self) -> Indelible:
+        return self._client if self._client is not None else default_client()
+
+    def _install(self) -> None:
+        from indelible.client.lifecycle import install_signal_handlers
+
+        install_signal_handlers()
+
+    # Requests.
+
+    @_quietly
+    def open(
+        self, *, method: str, path: str, header: Header, peer: str | None = None
+    ) -> "Watch | None":
+        """Begin to watch a request; None when it leaves no event.
+
+        Args:
+            method, path: as received; `path` without the query.
+            header: looks up a header by its lower-case name.
+            peer: the address that the connection comes from.
+        """
+        recording = self.recording
+        if method in NEVER or not (recording.product or recording.audit):
+            return None
+        if not self.client.is_enabled or self._is_skipped(path):
+            return None
+        if recording.request_filter is not None and not recording.request_filter(method, path):
+            return None
+        here = Context(
+            request_id=request_id_of(header("x-request-id")),
+            trace_id=contexts.active_trace_id() or trace_id_of(header("traceparent")),
+            trail=clean_id(header("x-audit-trail")),
+        )
+        if recording.identify_from_cookie:
+            match = _COOKIES.search(header("cookie") or "")
+            here.anonymous_id = clean_id(match.group(1)) if match else None
+        return Watch(self, here, method=method, path=path, header=header, peer=peer)
+
+    def _is_skipped(self, path: str) -> bool:
+        return any(path == skip or path.startswith(skip + "/") for skip in self._skip)
+
+    # Work.
+
+    @_quietly
+    def saw(self, seen: Observation) -> None:
+        """Leave the events of one observation."""
+        if seen.context.ignored or not self.client.is_enabled:
+            return
+        if self.recording.product and self._is_sampled(seen):
+            self._capture(seen)
+        if self.recording.audit and self._is_audited(seen):
+            self._audit(seen)
+
+    def _is_sampled(self, seen: Observation) -> bool:
+        sample = self.recording.sample
+        if isinstance(sample, Mapping):
+            route = seen.route if isinstance(seen, Request) else seen.name
+            sample = sample.get(route, 1.0)
+        return sample >= 1.0 or random.random() < sample  # noqa: S311 — guards nothing
+
+    def _is_audited(self, seen: Observation) -> bool:
+        methods = self.recording.audit_methods
+        return methods is None or not isinstance(seen, Request) or seen.method in methods
+
+    def _capture(self, seen: Observation) -> None:
+        properties = _properties(seen)
+        if self.recording.extra is not None:
+            properties |= self.recording.extra(seen)  # noqa: S610 — no Django here
+        if isinstance(self.recording.sample, float) and self.recording.sample < 1.0:
+            properties["$sample_rate"] = self.recording.sample
+        name = "http_request" if isinstance(seen, Request) else _EVENT_NAMES[seen.kind]
+        self.client.capture(
+            name,
+            distinct_id=seen.context.distinct_id,
+            anonymous_id=seen.context.anonymous_id,
+            properties={**seen.context.properties, **properties},
+        )
+
+    def _audit(self, seen: Observation) -> None:
+        self.client.audit.send_observed(
+            self._audit_name(seen),
+            functools.partial(self._payload, seen),
+            type=type_of(seen),
+            meta=self._meta(seen),
+            clamp=self._clamp,
+        )
+
+    def _payload(self, seen: Observation, event_id: str, at_ms: int) -> dict[str, Any]:
+        return payload_of(
+            seen,
+            dialect=self.recording.dialect,
+            event_id=event_id,
+            at_ms=at_ms,
+            ip_fields=self._ip_fields(seen),
+        )
+
+    def _audit_name(self, seen: Observation) -> str:
+        if seen.context.event_name:
+            return seen.context.event_name
+        if isinstance(seen, Work):
+            return f"{seen.kind}.{seen.name}"
+        where = seen.route if seen.route != UNMATCHED else UNMATCHED
+        if self.recording.name_style == "http":
+            return f"http.{seen.method}.{where}"
+        dotted = ".".join(part for part in where.split("/") if part)
+        return f"{seen.method.lower()}.{dotted}".rstrip(".")
+
+    def _meta(self, seen: Observation) -> dict[str, str]:
+        meta = dict(seen.context.meta)
+        meta["log_level"] = _LOG_LEVELS.get(type_of(seen), "info")
+        if isinstance(seen, Request):
+            meta["http_method"] = seen.method
+            meta["http_route"] = seen.route if seen.route != UNMATCHED else seen.path
+            if seen.status is not None:
+                meta["http_status"] = str(seen.status)
+        if seen.failure is not None:
+            meta["error_type"] = seen.failure.type
+            meta["error_message"] = seen.failure.message[:500]
+        if isinstance(seen, Request) and seen.client_ip and self._ip_mode() == "raw":
+            meta["client_ip"] = seen.client_ip
+        ids = {
+            "request_id": seen.context.request_id,
+            "trace_id": seen.context.trace_id,
+            "immutable_trail": seen.context.trail,
+        }
+        return meta | {name: value for name, value in ids.items() if value}
+
+    def _ip_mode(self) -> IpMode:
+        if self.recording.ip_mode is not None:
+            return self.recording.ip_mode
+        return "hmac" if self.client.options.pii_key else "off"
+
+    def _ip_fields(self, seen: Observation) -> dict[str, str]:
+        if not isinstance(seen, Request) or not seen.client_ip:
+            return {}
+        match self._ip_mode():
+            case "off":
+                return {}
+            case "hash":
+                return {"ip_hash": sha256_hex(seen.client_ip)}
+            case "hmac":
+                key = self.client.options.pii_key
+                return {"ip_hash": pseudonym(seen.client_ip, key=key)} if key else {}
+            case "raw":
+                name = "client_ip" if self.recording.dialect == "flat" else "ip"
+                return {name: seen.client_ip}
+
+    def client_ip(self, peer: str | None, header: Header) -> str | None:
+        """The client's address by the trusted-proxy rule; None where none is recorded."""
+        if self._ip_mode() == "off":
+            return None
+        forwarded = header("x-forwarded-for")
+        address = client_address(peer, [forwarded] if forwarded else [], self._proxies)
+        return str(address) if address is not None else None
+
+
+_EVENT_NAMES: Final = {
+    "task": "task_run",
+    "message": "message_consumed",
+    "job": "job_run",
+    "rpc": "rpc_call",
+    "command": "command_run",
+    "websocket": "websocket_session",
+}
+_LOG_LEVELS: Final = {"error": "error", "warning": "warn", "debug": "debug"}
+
+
+def _properties(seen: Observation) -> dict[str, object]:
+    """What a product event says: names and numbers of few values, nothing of anybody's content."""
+    if isinstance(seen, Request):
+        properties: dict[str, object] = {
+            "method": seen.method,
+            "route": seen.route,
+            "status": seen.status,
+            "duration_ms": _milliseconds(seen.duration_s),
+        }
+        known = {
+            "first_byte_ms": _milliseconds(seen.first_byte_s),
+            "request_bytes": seen.request_bytes,
+            "response_bytes": seen.response_bytes,
+        }
+        properties |= {name: value for name, value in known.items() if value is not None}
+        if seen.aborted:
+            properties["aborted"] = True
+    else:
+        properties = {"name": seen.name, "outcome": seen.outcome, **seen.details}
+        if seen.duration_s is not None:
+            properties["duration_ms"] = _milliseconds(seen.duration_s)
+    properties["framework"] = seen.framework
+    if seen.context.request_id:
+        properties["request_id"] = seen.context.request_id
+    if seen.context.trace_id:
+        properties["trace_id"] = seen.context.trace_id
+    if seen.failure is not None:
+        properties["error_type"] = seen.failure.type
+    return properties
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1_000, 3)
+
+
+class Watch:
+    """One request under way: its context, its clocks, and what came of it.
+
+    Opened by `Observer.open`, which makes its context the current one. `close` must be called
+    exactly when nothing of the request runs any more; later calls do nothing.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        here: Context,
+        *,
+        method: str,
+        path: str,
+        header: Header,
+        peer: str | None,
+    ) -> None:
+        self.client = observer.client
+        self.context = here
+        self.status: int | None = None
+        self._observer = observer
+        self._method = method
+        self._path = path
+        self._peer = peer
+        self._forwarded = observer.client_ip(peer, header)
+        self._user_agent = header("user-agent") if observer.recording.user_agent else None
+        self._request_bytes = _length(header("content-length"))
+        self._response_bytes: int | None = None
+        self._counted = 0
+        self._first: float | None = None
+        self._end: float | None = None
+        self._failure: Failure | None = None
+        self._closed = False
+        self._token: Token[Context | None] | None = contexts.enter(here)
+        self._start = time.perf_counter()
+
+    @_quietly
+    def began(self, status: int, *, content_length: str | None = None) -> None:
+        """The answer begins: its status, and its Content-Length where it has one."""
+        self.status = status
+        self._first = time.perf_counter()
+        self._response_bytes = _length(content_length)
+
+    @_quietly
+    def sent(self, size_bytes: int) -> None:
+        """So many bytes of the body were sent."""
+        self._counted += size_bytes
+
+    @_quietly
+    def finished(self) -> None:
+        """The last byte of the body was sent: the clock of the duration stops here."""
+        self._end = time.perf_counter()
+
+    @_quietly
+    def failed(self, error: BaseException) -> None:
+        """The application raised; the first thing that it raised counts."""
+        if self._failure is None:
+            self._failure = Failure.of(error)
+
+    def detach(self) -> None:
+        """Stop being the current context, while the request goes on elsewhere."""
+        token, self._token = self._token, None
+        if token is not None:
+            contexts.leave(token)
+
+    @_quietly
+    def close(self, *, route: str | None) -> None:
+        """The request is over; leaves its events. `route` is the template, None if none matched."""
+        if self._closed:
+            return
+        self._closed = True
+        self.detach()
+        now = time.perf_counter()
+        status, aborted = self.status, False
+        if self._end is None:
+            if self._failure is not None:
+                status = status or 500
+            else:
+                aborted, status = True, _ABORTED
+        self._observer.saw(
+            Request(
+                method=self._method if self._method in METHODS else OTHER_METHOD,
+                route=route or UNMATCHED,
+                path=self._path,
+                status=status,
+                duration_s=(self._end or now) - self._start,
+                first_byte_s=None if self._first is None else self._first - self._start,
+                request_bytes=self._request_bytes,
+                response_bytes=self._response_bytes
+                if self._response_bytes is not None
+                else self._counted or None,
+                framework=self._observer.framework,
+                context=self.context,
+                failure=self._failure,
+                aborted=aborted,
+                client_ip=self._forwarded,
+                user_agent=self._user_agent,
+            )
+        )
+
+
+def _length(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isascii() and header.isdigit() else None
