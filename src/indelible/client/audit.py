@@ -10,7 +10,6 @@ server stores it once, however often it arrives.
 
 import functools
 import inspect
-import json
 import random
 import sys
 import threading
@@ -19,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from indelible.client import context
 from indelible.client.options import Options
-from indelible.client.outbox import Outbox, Time
+from indelible.client.outbox import Outbox
 from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
 from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
 from indelible.client.wire import AuditCapture, AuditWire, Record
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
@@ -328,17 +327,12 @@ class Audit:
         timeout_s: float | None,
     ) -> Receipt | AuditRefused | None:
         """One try; None when it may be tried again."""
-        fields = json.loads(record.data)
-        body = json.dumps({"payload": fields["payload"], "meta": fields["meta"]}).encode()
-        headers = {
-            **wire.headers(),
-            "Idempotency-Key": record.event_id,
-            "X-Indelible-Attempt": str(attempt),
-        }
+        body, own_headers = wire.single(record)
+        headers = {**wire.headers(), **own_headers, "X-Indelible-Attempt": str(attempt)}
         try:
             with self._transport(outbox) as transport:
                 answer = transport.request(
-                    "POST", wire.one_path + query, body, headers=headers, total_s=timeout_s
+                    "POST", f"{wire.one_path}{query}", body, headers=headers, total_s=timeout_s
                 )
         except TransportFailed:
             return None
@@ -462,8 +456,7 @@ class Audit:
         return event
 
     def _meaning(self, answer: Answer) -> Taken | Again | Halve | Refused:
-        now = datetime.fromtimestamp(self._time.wall_ns() / 1e9, UTC)
-        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=now)
+        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now())
         if isinstance(meaning, Taken) and not isinstance(answer.body, dict):
             return Again("an answer that cannot be read")
         return meaning

@@ -5,7 +5,6 @@ must not become a fault in the caller. What cannot be delivered is counted by re
 """
 
 import os
-import time as clock
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,12 +16,12 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane, audited
 from indelible.client.options import Options
-from indelible.client.outbox import Outbox, Time, logger
+from indelible.client.outbox import Outbox, logger
 from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, ProductCapture, ProductWire, Stamp, Wire
 from indelible.event import Lane
 
-_REAL_TIME: Final = Time(wall_ns=clock.time_ns, monotonic=clock.monotonic)
 _LIBRARY: Final = ("indelible-python", __version__)
 _ITEM_BYTES: Final = 64
 
@@ -57,7 +56,7 @@ class Indelible:
         *,
         api_key: str | None = None,
         host: str | None = None,
-        _time: Time = _REAL_TIME,
+        _time: Time = REAL_TIME,
         **options: Any,
     ) -> None:
         self.options = Options.read(os.environ, token=token, api_key=api_key, host=host, **options)
@@ -141,7 +140,6 @@ class Indelible:
             process_id=process_id,
             version=__version__,
             time=self._time,
-            tally=Tally(),
             spool_folder=folder,
         )
 

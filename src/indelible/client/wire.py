@@ -112,6 +112,8 @@ class Wire(Protocol):
 
     lane: Lane
     path: str
+    one_path: str | None
+    """Where single events go, for a server that knows no batches; None if there is none."""
 
     def encode(self, capture: Any) -> tuple[Record, bool]:
         """The event as it will be sent, and whether anything in it was given another form.
@@ -133,6 +135,10 @@ class Wire(Protocol):
         """What became of each record; None when the answer cannot be read."""
         ...
 
+    def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of a request with this event alone, for `one_path`."""
+        ...
+
     def event_id_of(self, data: bytes) -> str:
         """The id that a record's JSON carries."""
         ...
@@ -148,8 +154,9 @@ class ProductWire:
     max_event_bytes: int
     library: tuple[str, str]
     before_send: Callable[[WireEvent], WireEvent | None] | None = None
-    lane: Lane = Lane.PRODUCT
-    path: str = "/api/e"
+    lane: Lane = field(default=Lane.PRODUCT, init=False)
+    path: str = field(default="/api/e", init=False)
+    one_path: str | None = field(default=None, init=False)
 
     def encode(self, capture: ProductCapture) -> tuple[Record, bool]:
         event = self._event(capture)
@@ -196,11 +203,14 @@ class ProductWire:
             return [Fate("refused", "bot")] * len(records)
         if not isinstance(body, dict):
             return None
-        results = body.get("results")
-        if isinstance(results, dict) and all(isinstance(one, dict) for one in results.values()):
-            return [_fate(results.get(record.event_id, {"result": "ok"})) for record in records]
+        events = body.get("events")
+        if isinstance(events, list) and len(events) == len(records):
+            return [_fate(one) for one in events]
         # vTilt documents no answer: a JSON object with a status of success is one.
-        return [Fate("delivered")] * len(records)
+        return [Fate("delivered")] * len(records) if 200 <= answer.status < 300 else None
+
+    def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
+        return self.frame([record], None, sent_at_ms=0), {}
 
     def event_id_of(self, data: bytes) -> str:
         return str(json.loads(data)["uuid"])
@@ -216,9 +226,9 @@ class AuditWire:
     max_payload_bytes: int
     service: str | None
     env: str | None
-    lane: Lane = Lane.AUDIT
-    path: str = "/v1/events/batch"
-    one_path: str = field(default="/v1/events", init=False)
+    lane: Lane = field(default=Lane.AUDIT, init=False)
+    path: str = field(default="/v1/events/batch", init=False)
+    one_path: str | None = field(default="/v1/events", init=False)
 
     def encode(self, capture: AuditCapture) -> tuple[Record, bool]:
         key = capture.idempotency_key or capture.stamp.uuid
@@ -278,6 +288,11 @@ class AuditWire:
             return None
         return [_audit_fate(one) for one in results]
 
+    def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
+        fields = json.loads(record.data)
+        body, _ = encode({"payload": fields["payload"], "meta": fields["meta"]})
+        return body, {"Idempotency-Key": record.event_id}
+
     def event_id_of(self, data: bytes) -> str:
         return str(json.loads(data)["idempotency_key"])
 
@@ -325,7 +340,9 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _fate(result: Mapping[str, Any]) -> Fate:
+def _fate(result: Any) -> Fate:
+    if not isinstance(result, dict):
+        return Fate("delivered")
     word, reason = result.get("result"), str(result.get("reason") or "refused")
     if word == "retry":
         return Fate("retry", reason)

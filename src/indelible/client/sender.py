@@ -1,0 +1,208 @@
+"""Delivers batches to one server: one try at a time, and says what came of each event.
+
+It owns the connection, the pace of the tries and the reports of what was lost; it knows nothing of
+queues and files.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from indelible.client.options import Options
+from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
+from indelible.client.tally import Loss, Tally
+from indelible.client.timing import Time
+from indelible.client.transport import Answer, Transport, TransportFailed
+from indelible.client.wire import Fate, Record, Report, Stamp, Wire
+
+
+@dataclass(slots=True)
+class Sent:
+    """What came of one try.
+
+    Attributes:
+        delivered: how many events the server has now.
+        again: those that are to be sent again, in order.
+        refused: those that it will never take, with the reason that it gave.
+        trouble: why something is to be sent again, in words; None if all went well.
+    """
+
+    delivered: int = 0
+    again: list[Record] = field(default_factory=list)
+    refused: list[tuple[Loss, str, list[Record]]] = field(default_factory=list)
+    trouble: str | None = None
+
+    def __iadd__(self, other: "Sent") -> "Sent":
+        self.delivered += other.delivered
+        self.again += other.again
+        self.refused += other.refused
+        self.trouble = self.trouble or other.trouble
+        return self
+
+
+class Sender:
+    """One lane's way to its server. Not for two threads at once."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        options: Options,
+        *,
+        process_id: str,
+        time: Time,
+        tally: Tally,
+        new_transport: Callable[[], Transport],
+    ) -> None:
+        self.pace = Pace(
+            options.retry_base_s,
+            options.retry_cap_s,
+            options.breaker_failures,
+            options.breaker_probe_s,
+        )
+        self._wire = wire
+        self._process_id = process_id
+        self._time = time
+        self._tally = tally
+        self._transport = new_transport()
+        self._report: Report | None = None
+        self._reported: dict[str, int] = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a try may be made now."""
+        return self._time.monotonic() >= self.pace.not_before
+
+    def send(
+        self, records: list[Record], *, attempt: int, request_id: str, total_s: float | None
+    ) -> Sent:
+        """Try once to deliver `records`; halves are tried where the whole is too large."""
+        report = self._next_report()
+        body = self._wire.frame(records, report, sent_at_ms=self._time.wall_ms())
+        headers = {"X-Indelible-Attempt": str(attempt), "X-Request-ID": request_id}
+        try:
+            answer = self._post(self._wire.path, body, headers, total_s)
+        except TransportFailed as error:
+            return self._failed(records, str(error))
+        if answer.status in (404, 405) and self._wire.one_path is not None:
+            return self._one_by_one(records, headers, total_s)
+        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now())
+        fates = self._wire.fates(answer, records)
+        if isinstance(meaning, Refused) and fates is not None:
+            meaning = Taken()  # the server looked at each event, and says so for each
+        match meaning:
+            case Taken() if fates is None:
+                return self._failed(records, "an answer that cannot be read")
+            case Taken():
+                assert fates is not None
+                self._taken(report)
+                return self._sorted(records, fates)
+            case Halve() if len(records) > 1:
+                middle = len(records) // 2
+                sent = Sent()
+                for half in (records[:middle], records[middle:]):
+                    sent += self.send(half, attempt=attempt, request_id=request_id, total_s=total_s)
+                return sent
+            case Halve():
+                self.pace.succeeded()
+                return Sent(refused=[(Loss.TOO_LARGE, "413", records)])
+            case Again(reason, after_s):
+                return self._failed(records, reason, after_s)
+            case Refused(reason):
+                self.pace.succeeded()
+                return Sent(refused=[(Loss.REFUSED, reason, records)])
+
+    def report_losses(self, total_s: float | None) -> None:
+        """With nothing else to send, say what was lost: nobody else would."""
+        report = self._next_report()
+        if report is None or not self.is_due:
+            return
+        body = self._wire.frame([], report, sent_at_ms=self._time.wall_ms())
+        try:
+            self._post(self._wire.path, body, {}, total_s)
+        except TransportFailed:
+            return
+        self._taken(report)  # a server that knows no reports refuses it each time: once is enough
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def _post(
+        self, path: str, body: bytes, headers: dict[str, str], total_s: float | None
+    ) -> Answer:
+        return self._transport.request(
+            "POST", path, body, headers={**self._wire.headers(), **headers}, total_s=total_s
+        )
+
+    def _one_by_one(
+        self, records: list[Record], headers: dict[str, str], total_s: float | None
+    ) -> Sent:
+        """To a server without the batch route, as the original service is."""
+        sent = Sent()
+        for place, record in enumerate(records):
+            body, own_headers = self._wire.single(record)
+            try:
+                answer = self._post(str(self._wire.one_path), body, headers | own_headers, total_s)
+            except TransportFailed as error:
+                sent += self._failed(records[place:], str(error))
+                return sent
+            match meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now()):
+                case Taken() if isinstance(answer.body, dict):
+                    sent += self._sorted([record], [Fate("delivered")])
+                case Refused(reason):
+                    sent += Sent(refused=[(Loss.REFUSED, reason, [record])])
+                case Halve():
+                    sent += Sent(refused=[(Loss.TOO_LARGE, "413", [record])])
+                case Again(reason, after_s):
+                    sent += self._failed(records[place:], reason, after_s)
+                    return sent
+                case _:
+                    sent += self._failed(records[place:], "an answer that cannot be read")
+                    return sent
+        return sent
+
+    def _sorted(self, records: Sequence[Record], fates: Sequence[Fate]) -> Sent:
+        """What the server said of each, by what it means for us."""
+        sent = Sent()
+        refused: dict[str, list[Record]] = {}
+        for record, fate in zip(records, fates, strict=True):
+            match fate.result:
+                case "delivered":
+                    sent.delivered += 1
+                case "retry":
+                    sent.again.append(record)
+                    sent.trouble = fate.reason
+                case "refused":
+                    refused.setdefault(fate.reason, []).append(record)
+        sent.refused = [(Loss.REFUSED, reason, ones) for reason, ones in refused.items()]
+        if sent.again:
+            self.pace.failed(self._time.monotonic())
+        else:
+            self.pace.succeeded()
+        return sent
+
+    def _failed(self, records: list[Record], why: str, after_s: float | None = None) -> Sent:
+        self.pace.failed(self._time.monotonic(), after_s)
+        return Sent(again=list(records), trouble=why)
+
+    # Reports of what was lost.
+
+    def _next_report(self) -> Report | None:
+        """What was lost since the last report that a server took; the same until one takes it."""
+        if self._report is None:
+            sums = self._tally.sums()
+            counts = {
+                reason.value: sums[reason] - self._reported.get(reason, 0)
+                for reason in Loss
+                if sums[reason] > self._reported.get(reason, 0)
+            }
+            if counts:
+                stamp = Stamp(self._time.wall_ns(), 0, os.urandom(10))
+                self._report = Report(stamp.uuid, self._process_id, counts)
+        return self._report
+
+    def _taken(self, report: Report | None) -> None:
+        if report is not None and self._report is report:
+            for reason, count in report.counts.items():
+                self._reported[reason] = self._reported.get(reason, 0) + count
+            self._report = None

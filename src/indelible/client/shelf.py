@@ -1,0 +1,359 @@
+"""Batches that wait to be sent: in memory, and on disk where the lane is spooled.
+
+    add ─▶ open batch ─▶ ready batches ─▶ settle
+           filled, and   closed, oldest
+           its file      first
+
+Memory has two limits, in events and in bytes. A batch that is on disk may leave memory when half of
+either is used, and is read again when its turn comes; so what a spooled lane can hold while its
+server is down is the spool's size.
+
+Nothing here is safe for two threads at once: the outbox holds a lock around each call.
+"""
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from indelible.client.options import Options
+from indelible.client.spool import Spool, SpoolFile
+from indelible.client.timing import Time
+from indelible.client.wire import Record
+from indelible.event import Lane
+
+SPOOLED_AGE_S: Final = 24 * 3_600.0
+MEMORY_AGE_S: Final = 3_600.0
+ADOPT_EACH_S: Final = 30.0
+_FRAME_BYTES: Final = 8
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Events that are sent together, and the file that keeps them.
+
+    Attributes:
+        born: monotonic time of the first event.
+        at_ms: its wall time, ms since the epoch.
+        records: what is to be sent; None while it is on disk only.
+        count, size_bytes: of the records, in memory or not.
+        kept: how many of them are on disk.
+        file: while the batch is filled; `path` until it is settled.
+        adopted: begun by another process, so not among our captures.
+        attempts, request_id: of its delivery.
+    """
+
+    born: float
+    at_ms: int
+    records: list[Record] | None = field(default_factory=list)
+    count: int = 0
+    size_bytes: int = 0
+    kept: int = 0
+    file: SpoolFile | None = None
+    path: Path | None = None
+    adopted: bool = False
+    attempts: int = 0
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def room_for(self, records: Sequence[Record], options: Options) -> int:
+        """How many of `records` it still takes, from the first; an empty batch takes any one."""
+        size = self.size_bytes
+        for place, record in enumerate(records):
+            size += len(record.data)
+            is_first = self.count + place == 0
+            too_long = size > options.batch_bytes and not is_first
+            if too_long or self.count + place >= options.batch_events:
+                return place
+        return len(records)
+
+
+class Notes(Protocol):
+    """Whom a shelf tells what happened."""
+
+    def unspooled(self, count: int, what: str) -> None:
+        """So many events wait in memory only, because of `what`."""
+        ...
+
+    def spool_failed(self, error: BaseException) -> None: ...
+
+    def unreadable(self, count: int) -> None:
+        """So many events were on disk only and cannot be read."""
+        ...
+
+
+class Shelf:
+    """The waiting batches of one lane.
+
+    Args:
+        options: its limits.
+        lane: audit events are synced to disk; product events only written.
+        folder: of the spool; None for a lane that is not spooled.
+        event_id_of: reads the id out of a record's JSON.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        lane: Lane,
+        folder: Path | None,
+        process_id: str,
+        time: Time,
+        notes: Notes,
+        event_id_of: Callable[[bytes], str],
+    ) -> None:
+        self.ready: deque[Batch] = deque()
+        self.open: Batch | None = None
+        self.in_memory = 0
+        self.memory_bytes = 0
+        self._options = options
+        self._lane = lane
+        self._folder = folder
+        self._process_id = process_id
+        self._time = time
+        self._notes = notes
+        self._event_id_of = event_id_of
+        self._spool: Spool | None = None
+        self._next_adoption = 0.0
+
+    @property
+    def is_spooled(self) -> bool:
+        return self._folder is not None
+
+    @property
+    def is_empty(self) -> bool:
+        return self.open is None and not self.ready
+
+    def may_have_leftovers(self) -> bool:
+        """Whether there may be something on disk that was not looked at yet."""
+        return self._folder is not None and self._spool is None and self._folder.exists()
+
+    # Filling.
+
+    def add(self, records: list[Record], at_ms: int) -> None:
+        """Put records into the open batch and its file, closing it wherever it is full."""
+        while records:
+            batch = self.open or Batch(self._time.monotonic(), at_ms)
+            room = batch.room_for(records, self._options)
+            if not room:
+                self.close_open()
+                continue
+            self.open = batch
+            chunk, records = records[:room], records[room:]
+            self._write_down(batch, chunk)
+            self._hold(batch, chunk)
+            if records or batch.count >= self._options.batch_events:
+                self.close_open()
+
+    def keep(self, record: Record, at_ms: int) -> bool:
+        """Put one record on disk, synced, as a batch of its own; False when that cannot be."""
+        batch = Batch(self._time.monotonic(), at_ms)
+        if not self._write_down(batch, [record]):
+            return False
+        self._hold(batch, [record])
+        self._close(batch)
+        return True
+
+    def close_due(self) -> None:
+        """Close the open batch if it has waited long enough for company."""
+        if self.open is not None and self._time.monotonic() >= self.due_at:
+            self.close_open()
+
+    @property
+    def due_at(self) -> float:
+        """When the open batch is due, as a monotonic time; infinite without one."""
+        return float("inf") if self.open is None else self.open.born + self._options.batch_s
+
+    def close_open(self) -> None:
+        """Nothing more joins the open batch: it waits to be sent."""
+        batch, self.open = self.open, None
+        if batch is not None:
+            self._close(batch)
+
+    def _close(self, batch: Batch) -> None:
+        if batch.file is not None:
+            batch.file.seal()
+            batch.file = None
+        half_full = (
+            self.memory_bytes > self._options.max_queued_bytes // 2
+            or self.in_memory > self._options.max_queued // 2
+        )
+        if half_full and batch.kept == batch.count:
+            self._release(batch)  # it is read from disk when its turn comes
+        self.ready.append(batch)
+
+    # Emptying.
+
+    def load(self, batch: Batch) -> list[Record]:
+        """The records of a batch, read from its file where they are not in memory."""
+        if batch.records is not None:
+            return batch.records
+        found: list[bytes] = []
+        if batch.path is not None and self._spool is not None:
+            try:
+                found = self._spool.read(batch.path)
+            except OSError as error:
+                self._notes.spool_failed(error)
+        records = [Record(self._event_id_of(data), data) for data in found]
+        if not batch.adopted and len(records) < batch.count:
+            self._notes.unreadable(batch.count - len(records))
+        batch.records, batch.count, batch.size_bytes = [], 0, 0
+        self._hold(batch, records)
+        return records
+
+    def reduce(self, batch: Batch, left: list[Record]) -> None:
+        """Only these of a batch are still to be sent. Its file stays whole until it is settled."""
+        self._release(batch)
+        batch.records, batch.count, batch.size_bytes = [], 0, 0
+        self._hold(batch, left)
+        batch.kept = min(batch.kept, batch.count)
+
+    def settle(self, batch: Batch) -> None:
+        """Every event of the batch has its fate: let go of it and of its file."""
+        self.ready.remove(batch)
+        self._release(batch)
+        if batch.path is not None and self._spool is not None:
+            try:
+                self._spool.remove(batch.path)
+            except OSError as error:
+                self._notes.spool_failed(error)
+
+    def put_aside(self, batch: Batch, records: Sequence[Record]) -> Path | None:
+        """Keep what the server refused where a person finds it, if the batch was spooled."""
+        if self._spool is None or batch.path is None:
+            return None
+        try:
+            return self._spool.refuse([record.data for record in records], batch.at_ms)
+        except OSError as error:
+            self._notes.spool_failed(error)
+            return None
+
+    def expired(self) -> Iterator[Batch]:
+        """The batches that have been tried for too long, oldest first; an audit event on disk is
+        never one."""
+        limit_s = self._options.max_age_s
+        if limit_s is None:
+            if self.is_spooled and self._lane == Lane.AUDIT:
+                return
+            limit_s = SPOOLED_AGE_S if self.is_spooled else MEMORY_AGE_S
+        for batch in list(self.ready):
+            age_s = self._time.monotonic() - batch.born
+            if batch.adopted:  # another process's clock; only the wall's is shared
+                age_s = (self._time.wall_ms() - batch.at_ms) / 1_000
+            if age_s > limit_s:
+                yield batch
+
+    def surplus(self) -> Iterator[Batch]:
+        """With `overflow="oldest"`: what must go, oldest first, until the rest is within bounds."""
+        if self._options.overflow != "oldest":
+            return
+        for batch in list(self.ready)[1:]:  # the first may be under way
+            if self.in_memory <= self._options.max_queued:
+                return
+            yield batch
+
+    # The disk.
+
+    def adopt(self) -> None:
+        """Now and then, take over what dead processes left in the spool, to be sent first."""
+        now = self._time.monotonic()
+        if self._folder is None or now < self._next_adoption:
+            return
+        self._next_adoption = now + ADOPT_EACH_S
+        spool = self._opened()
+        if spool is None:
+            return
+        spool.look_again()
+        try:
+            paths = spool.adopt()
+        except OSError as error:
+            self._notes.spool_failed(error)
+            return
+        for path in reversed(paths):
+            at_ms = int(path.name.partition("-")[0])
+            self.ready.appendleft(Batch(now, at_ms, records=None, path=path, adopted=True))
+
+    def _opened(self) -> Spool | None:
+        if self._spool is None and self._folder is not None:
+            try:
+                self._spool = Spool(
+                    self._folder, self._process_id, max_bytes=self._options.spool_bytes
+                )
+            except OSError as error:
+                self._notes.spool_failed(error)
+                self._folder = None
+        return self._spool
+
+    def _write_down(self, batch: Batch, records: list[Record]) -> bool:
+        """Put records into the batch's file; where that fails they wait in memory only."""
+        spool = self._opened()
+        if spool is None:
+            return False
+        size = _size(records) + _FRAME_BYTES * len(records)
+        if not spool.has_room(size):
+            self._notes.unspooled(len(records), "the spool is full")
+            return False
+        try:
+            if batch.file is None and batch.path is None:
+                batch.file = spool.create(batch.at_ms)
+                batch.path = batch.file.path
+            if batch.file is None:
+                return False
+            data = [record.data for record in records]
+            batch.file.append(data, sync=self._lane == Lane.AUDIT)
+        except OSError as error:
+            self._notes.unspooled(len(records), "the spool cannot be written")
+            self._notes.spool_failed(error)
+            return False
+        batch.kept += len(records)
+        spool.grew(size)
+        return True
+
+    # The end.
+
+    def unkept(self) -> int:
+        """How many of our events are in memory only."""
+        batches = [*self.ready, *([self.open] if self.open is not None else [])]
+        return sum(batch.count - batch.kept for batch in batches if not batch.adopted)
+
+    def give_back(self) -> None:
+        """Let go of the spool; what is still in it may be adopted by others."""
+        spool, self._spool = self._spool, None
+        if spool is None:
+            return
+        if self.open is not None and self.open.file is not None:
+            self.open.file.seal()
+        try:
+            spool.close()
+        except OSError as error:
+            self._notes.spool_failed(error)
+
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the descriptors. The parent goes on."""
+        if self.open is not None and self.open.file is not None:
+            self.open.file.seal()
+        if self._spool is not None:
+            self._spool.abandon()
+
+    # Memory.
+
+    def _hold(self, batch: Batch, records: list[Record]) -> None:
+        assert batch.records is not None
+        size = _size(records)
+        batch.records += records
+        batch.count += len(records)
+        batch.size_bytes += size
+        self.in_memory += len(records)
+        self.memory_bytes += size
+
+    def _release(self, batch: Batch) -> None:
+        if batch.records is not None:
+            self.in_memory -= len(batch.records)
+            self.memory_bytes -= _size(batch.records)
+            batch.records = None
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(len(record.data) for record in records)
