@@ -15,9 +15,10 @@ from indelible.journal.contract import Draft
 from indelible.journal.database import Database
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.audit import Audit, Known, audit_log
+from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.cosignature import Cosigner
+from indelible.ledger.known import Known
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.memory import Memory
 from indelible.ledger.note import Note, Signer

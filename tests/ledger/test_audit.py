@@ -13,9 +13,10 @@ import apsw
 import pytest
 
 from indelible.event import Kind
-from indelible.ledger.audit import Audit, Known, audit_log
+from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.findings import Gravity
+from indelible.ledger.known import Known
 from indelible.ledger.memory import Memory
 from indelible.ledger.note import Note, Signer
 from indelible.ledger.policy import KnownLog, Policy

@@ -9,8 +9,9 @@ import apsw
 import pytest
 
 from indelible.event import Kind
-from indelible.ledger.audit import Audit, Known, audit_log
+from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.findings import Gravity
+from indelible.ledger.known import Known
 from indelible.ledger.memory import Memory
 from indelible.ledger.sources import FolderSource
 from indelible.ledger.verify import Verdict

@@ -14,15 +14,15 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure, called_wrongly
 from indelible.cli.verify import PolicyFile, read_policy
-from indelible.ledger.audit import Audit, Known, Progress, audit_log
+from indelible.ledger.audit import Audit, audit_log
+from indelible.ledger.checks.computed import Progress
 from indelible.ledger.findings import Gravity
+from indelible.ledger.known import JOURNAL_FILE, LOCK_FILE, Known
 from indelible.ledger.memory import Memory
 from indelible.ledger.policy import Policy
 from indelible.ledger.sources import FolderSource, Source, UrlSource
 from indelible.ledger.verify import Verdict
 
-JOURNAL_FILE: Final = "journal.db"
-LOCK_FILE: Final = "lock.db"
 LEDGER_FOLDER: Final = "ledger"
 _MOST_SHOWN: Final = 50
 _EXIT: Final = {

@@ -13,8 +13,7 @@ import apsw
 
 from indelible.cli.journal_file import open_to_read
 from indelible.errors import JournalUnreadable
-from indelible.ledger.audit import SignedHead
-from indelible.ledger.recompute import Row
+from indelible.ledger.known import Row, SignedHead
 
 _INDEX_BITS: Final = 40
 _INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
@@ -33,7 +32,7 @@ class LogRow:
 
 
 class JournalFile:
-    """The rows of one project: an `indelible.ledger.recompute.JournalRows`.
+    """The rows of one project: an `indelible.ledger.known.JournalRows`.
 
     Each process that it is handed to opens the file for itself.
     """

@@ -6,8 +6,14 @@ docstring is the specification that it follows.
 
     tree, tile, note, checkpoint, cosignature, proof, policy    formats, pure
     opening                       what a receipt of ours carries besides the proof, pure
-    verify, audit                 checking, with `cryptography` alone
-    tilestore, lockstore, keys    what lies on disk
-    logs, sealer, cosigner        writing: a log's birth, its checkpoints, their cosignatures
-    progress, receipts, erase     what the rest of the house asks for
+    verify                        checking a receipt, with `cryptography` alone
+    audit, checks                 checking a whole log; what it reads and says: sources, known,
+                                  memory, findings
+    tilestore, lockstore, seals   what lies on disk
+    logs, sealer                  writing: a log's birth, its checkpoints
+    witnessing, cosigners         asking witnesses for their cosignatures
+    witness, witness_http         being one
+    ledger, progress, receipts    what the rest of the house asks for
+    erase, retention, restore     destroying contents, and going on after a loss
+    evidence, attack              a log for strangers, and what they would notice
 """

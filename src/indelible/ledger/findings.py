@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+MOST_FINDINGS: Final = 1_000
+"""Nobody reads more; a range stops here, and the audit soon after."""
 
 
 class Gravity(StrEnum):
@@ -73,3 +77,42 @@ def cannot(
 ) -> Finding:
     """A check that could not be made."""
     return Finding(Gravity.CANNOT, check, sentence, file, number, index, tx_id)
+
+
+class Report:
+    """What the checks of one audit have to say, as they go on.
+
+    Attributes:
+        findings: what is not as it should be.
+        notes: what else is worth knowing; nothing is wrong with it.
+    """
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+
+    def add(self, *findings: Finding) -> None:
+        """Say what is wrong."""
+        self.findings += findings
+
+    def note(self, sentence: str) -> None:
+        """Say something that is not wrong."""
+        self.notes.append(sentence)
+
+    def is_about(self, file: str) -> bool:
+        """Whether anything that is wrong is in this file."""
+        return any(one.file == file for one in self.findings)
+
+    def in_order(self) -> tuple[Finding, ...]:
+        """Each finding once, the tampered ones first, then by place."""
+
+        def key(finding: Finding) -> tuple[bool, bool, int, str, int]:
+            return (
+                finding.gravity is not Gravity.TAMPERED,
+                finding.index is None,
+                finding.index or 0,
+                finding.file or "",
+                finding.number or 0,
+            )
+
+        return tuple(sorted(dict.fromkeys(self.findings), key=key))[:MOST_FINDINGS]

@@ -1,30 +1,31 @@
-"""One range of a log, computed again from its bundles and compared with all that speaks of it.
+"""One range of events, computed again from its bundles and compared with all that speaks of it.
 
 For every event of the range up to three witnesses exist: the entry in its bundle, the hash in its
 level-0 tile, and the row of the journal. Where one differs from the others it is named; where all
-are altered alike, only the root can tell, and that is for `indelible.ledger.audit`.
+are altered alike, only the root can tell, and that is for `indelible.ledger.checks.roots`.
 
 A range is a whole number of tiles, and knows nothing of the ranges beside it, so that several
 processes can each take some. What is asked of the files is read in large steps, and the events are
 compared a tile at once; only a tile that differs is looked at event by event.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import lt
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from indelible import leaf as leaves
 from indelible.errors import LeafMalformed, LogUnreadable, TileMalformed, Unverifiable
 from indelible.event import Kind, tx_text
-from indelible.ledger.findings import Finding, cannot, tampered
+from indelible.ledger.checks.rows import JOURNAL, check_contents, is_erased, leaf_of, opens
+from indelible.ledger.checks.tiles import TILES, absent, compare_copy, read_tiles, wrong_size
+from indelible.ledger.findings import MOST_FINDINGS, Finding, cannot, tampered
+from indelible.ledger.known import JOURNAL_FILE, JournalRows, Row
 from indelible.ledger.sources import Content, Source
 from indelible.ledger.tile import (
     ENTRIES,
     WIDTH,
     Tile,
     decode_entries,
-    encode_entries,
     hashes_of,
     root_of_full,
     tile_at,
@@ -32,54 +33,13 @@ from indelible.ledger.tile import (
 from indelible.ledger.tree import HASH_SIZE, leaf_hash, root_of
 
 BUNDLES: Final = "bundles"
-TILES: Final = "tiles"
 LEAVES: Final = "leaves"
 ORDER: Final = "order"
-JOURNAL: Final = "journal"
-COPIES: Final = "older tiles"
-
-JOURNAL_FILE: Final = "journal.db"
-MOST_FINDINGS: Final = 1_000
-"""Nobody reads more; a range stops here, and the audit soon after."""
 
 _FRAMED: Final = 2 + leaves.SIZE
 _LENGTH: Final = leaves.SIZE.to_bytes(2, "big")
 _KINDS: Final = bytes(Kind)
 _TILES_AT_ONCE: Final = 16
-_SALTS: Final = 2 * leaves.SALT_SIZE
-
-
-class Row(NamedTuple):
-    """The event at an index, as the journal's file has it; what is not there is None.
-
-    Types are not promised: whoever altered the file may have left a text where bytes were.
-    """
-
-    at: int
-    leaf: bytes
-    salts: bytes | None
-    record: bytes | None
-    payload: bytes | None
-
-
-class JournalRows(Protocol):
-    """The journal of one project, read only. Can be handed to another process."""
-
-    def next_index(self) -> int:
-        """How many events the journal has now, if none is missing.
-
-        Raises:
-            JournalUnreadable.
-        """
-        ...
-
-    def rows(self, start: int, end: int) -> list[Row]:
-        """The rows that there are with start <= at < end, in order.
-
-        Raises:
-            JournalUnreadable.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,27 +104,6 @@ def recompute(asked: Range) -> Recomputed:
         if len(work.done.findings) >= MOST_FINDINGS:
             break
     return work.done
-
-
-def read_tiles(source: Source, tiles: Sequence[Tile]) -> list[Content]:
-    """The bytes of each tile; of a partial one that is gone, the beginning of the full one."""
-    found = source.read([tile.path for tile in tiles])
-    for at, (tile, content) in enumerate(zip(tiles, found, strict=True)):
-        if content is None and tile.width < WIDTH:
-            (full,) = source.read([tile.full.path])
-            found[at] = _beginning(tile, full)
-    return found
-
-
-def _beginning(tile: Tile, full: Content) -> Content:
-    if not isinstance(full, bytes):
-        return full
-    if tile.level != ENTRIES:
-        return full[: tile.width * HASH_SIZE]
-    try:
-        return encode_entries(decode_entries(tile.full, full)[: tile.width])
-    except TileMalformed as error:
-        return LogUnreadable(error.message)
 
 
 class _Work:
@@ -236,7 +175,7 @@ class _Work:
         """A row whose leaf is in no bundle yet."""
         done = self.done
         done.events += 1
-        held = _leaf_of(row)
+        held = leaf_of(row)
         if isinstance(held, Finding):
             done.findings.append(held)
             return
@@ -258,21 +197,12 @@ class _Work:
 
     def contents(self, row: Row, held: leaves.Leaf) -> None:
         """Whether payload and record are what the leaf commits to."""
-        parts = (row.salts, row.record, row.payload)
-        if parts == (None, None, None):
+        if is_erased(row):
             self.done.erased.append(row.at)
             return
-        complaint = _complaint(row, held)
-        if complaint is not None:
-            self.done.findings.append(
-                tampered(
-                    JOURNAL,
-                    complaint,
-                    file=JOURNAL_FILE,
-                    index=row.at,
-                    tx_id=tx_text(held.tx),
-                )
-            )
+        wrong = check_contents(row, held)
+        if wrong is not None:
+            self.done.findings.append(wrong)
 
     def _rows(self, start: int, end: int) -> list[Row] | None:
         if self.asked.journal is None:
@@ -401,7 +331,7 @@ class _Chunk:
             done.first_tx = first, entries[0][16:32]
         done.last_tx = first + len(entries) - 1, entries[-1][16:32]
         for row in rows or ():
-            if not _opens(row):
+            if not opens(row):
                 self._work.contents(row, leaves.decode(row.leaf))
 
     def _one_by_one(
@@ -505,7 +435,7 @@ class _Chunk:
 
     def _read_row(self, row: Row) -> None:
         """A row whose entry is missing or was altered."""
-        held = _leaf_of(row)
+        held = leaf_of(row)
         if isinstance(held, Finding):
             self._done.findings.append(held)
             return
@@ -544,55 +474,6 @@ class _Chunk:
             done.last, done.last_entries = chosen, entries or []
 
 
-def compare_copy(
-    copy: Tile, content: Content, hashes: Sequence[bytes], entries: Sequence[bytes] | None
-) -> list[Finding]:
-    """Whether a tile of another width agrees with the hashes, or entries, of its place.
-
-    It is compared as far as both of them reach.
-    """
-    path, first = copy.path, copy.number * WIDTH if copy.level <= 0 else None
-    if not isinstance(content, bytes):
-        return [absent(COPIES, path, content, index=first)]
-    if copy.level == ENTRIES:
-        try:
-            parts = decode_entries(copy, content)
-        except TileMalformed as error:
-            return [cannot(COPIES, f"{error.message}.", file=path, index=first)]
-        found = [leaf_hash(part) for part in parts]
-        if entries is not None and encode_entries(parts) != content:
-            return [tampered(COPIES, "The lengths in it are not those of its entries.", file=path)]
-    else:
-        wanted = copy.width * HASH_SIZE
-        if len(content) != wanted:
-            return [wrong_size(COPIES, path, len(content), wanted)]
-        found = hashes_of(content)
-    return [
-        tampered(
-            COPIES,
-            "It is not the beginning of what the log has at this place now.",
-            file=path,
-            number=number,
-            index=None if first is None else first + number,
-        )
-        for number, (old, new) in enumerate(zip(found, hashes, strict=False))
-        if old != new
-    ]
-
-
-def absent(
-    check: str, path: str, content: LogUnreadable | None, *, index: int | None = None
-) -> Finding:
-    """A file that is not there, or cannot be read."""
-    why = "It is not there" if content is None else content.message
-    return cannot(check, f"{why}.", file=path, index=index)
-
-
-def wrong_size(check: str, path: str, size: int, wanted: int) -> Finding:
-    """A tile that is cut short, or too long."""
-    return cannot(check, f"It has {size:,} bytes where {wanted:,} belong.", file=path)
-
-
 def out_of_order(index: int, tx: bytes) -> Finding:
     """A transaction id that is not above the one before it."""
     return tampered(
@@ -621,60 +502,6 @@ def _same_leaves(rows: list[Row], first: int, entries: list[bytes]) -> bool:
         and rows[-1].at == first + len(rows) - 1
         and [row.leaf for row in rows] == entries
     )
-
-
-def _opens(row: Row) -> bool:
-    """Whether payload and record are there, and what the leaf commits to."""
-    _, entry, salts, record, payload = row
-    if salts is None or record is None or payload is None:
-        return False
-    try:
-        return (
-            len(salts) == _SALTS
-            and leaves.commit(salts[:32], leaves.PAYLOAD, payload) == entry[32:64]
-            and leaves.commit(salts[32:], leaves.RECORD, record) == entry[64:]
-        )
-    except (TypeError, AttributeError):  # a text or a number where bytes were stored
-        return False
-
-
-def _complaint(row: Row, held: leaves.Leaf) -> str | None:
-    """What is wrong with the contents of a row that are not all gone; None: nothing."""
-    parts = {"salts": row.salts, "record": row.record, "payload": row.payload}
-    gone = [name for name, part in parts.items() if part is None]
-    if gone:
-        return f"Of what the leaf commits to, {' and '.join(gone)} is gone, and the rest is there."
-    others = [name for name, part in parts.items() if not isinstance(part, bytes)]
-    if others:
-        return f"{' and '.join(others).capitalize()}: another type than the bytes that were stored."
-    assert row.salts is not None
-    assert row.record is not None
-    assert row.payload is not None
-    if len(row.salts) != _SALTS:
-        return f"The salts have {len(row.salts)} bytes, not {_SALTS}."
-    wrong = []
-    if leaves.commit(row.salts[:32], leaves.PAYLOAD, row.payload) != held.payload_commitment:
-        wrong.append("payload")
-    if leaves.commit(row.salts[32:], leaves.RECORD, row.record) != held.record_commitment:
-        wrong.append("record")
-    if not wrong:
-        return None
-    return (
-        f"The commitment to its {' and to its '.join(wrong)} was computed again and is not the one"
-        " in its leaf: what is stored is not what was recorded, or its salt is another."
-    )
-
-
-def _leaf_of(row: Row) -> leaves.Leaf | Finding:
-    """The leaf of a row, or what is wrong with it."""
-    if not isinstance(row.leaf, bytes):
-        sentence = "The journal's leaf is of another type than the bytes that were stored."
-        return tampered(JOURNAL, sentence, file=JOURNAL_FILE, index=row.at)
-    try:
-        return leaves.decode(row.leaf)
-    except LeafMalformed as error:
-        sentence = f"The journal's leaf is none that is known here: {error.message}."
-        return cannot(JOURNAL, sentence, file=JOURNAL_FILE, index=row.at)
 
 
 def _tx_of(entry: bytes | None) -> str | None:

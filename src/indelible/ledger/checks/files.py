@@ -1,0 +1,84 @@
+"""What lies in a log's folder: its notes, its tiles, and what does not belong there."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from indelible.durable import DRAFT_SUFFIX
+from indelible.errors import LogUnreadable
+from indelible.ledger.checks.tiles import absent
+from indelible.ledger.findings import Report, cannot
+from indelible.ledger.sources import Source
+from indelible.ledger.tile import WIDTH, Tile, parse_path
+from indelible.ledger.tilestore import NOTES
+
+FILES: Final = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """The files that are not among those that a log of its size has.
+
+    Attributes:
+        copies: tiles and bundles that are narrower than theirs: left from when the log was smaller.
+        ahead: those that are wider, or further on: written, and not signed yet.
+        strays: what is neither tile nor note.
+    """
+
+    copies: tuple[Tile, ...]
+    ahead: tuple[Tile, ...]
+    strays: tuple[str, ...]
+
+
+def read_note(source: Source, path: str, report: Report) -> str | None:
+    """A note; None, with a finding unless it is simply not there, when there is none."""
+    (content,) = source.read([path])
+    if content is None:
+        return None
+    if isinstance(content, LogUnreadable):
+        report.add(absent(path, path, content))
+        return None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        report.add(cannot(path, "A byte of it is not UTF-8.", file=path, number=error.start))
+        return None
+
+
+def list_files(source: Source, report: Report) -> list[str]:
+    """The paths of all files; none where they cannot be listed."""
+    try:
+        return source.files() or []
+    except LogUnreadable as error:
+        report.add(cannot(FILES, f"{error.message}."))
+        return []
+
+
+def besides(paths: list[str], size: int) -> Besides:
+    """Sort out what a log of `size` events would not have."""
+    copies: list[Tile] = []
+    ahead: list[Tile] = []
+    strays: list[str] = []
+    for path in paths:
+        if path in NOTES:
+            continue
+        tile = parse_path(path)
+        if tile is None:
+            strays.append(path)
+            continue
+        count = size >> (8 * max(tile.level, 0))
+        width = min(WIDTH, count - tile.number * WIDTH)
+        if tile.width < width:
+            copies.append(tile)
+        elif tile.width > width:
+            ahead.append(tile)
+    return Besides(tuple(copies), tuple(ahead), tuple(strays))
+
+
+def name_strays(strays: tuple[str, ...], report: Report) -> None:
+    """Name what does not belong to a log; a draft that was left behind is no fault."""
+    for path in strays:
+        name = path.rpartition("/")[2]
+        if name.startswith(".") and name.endswith(DRAFT_SUFFIX):
+            report.note(f"{path} is what a write that was broken off has left.")
+        else:
+            report.add(cannot(FILES, "This is no file of a log.", file=path))

@@ -1,0 +1,94 @@
+"""The journal's rows: how many there are, and whether each is what its leaf commits to."""
+
+from typing import Final
+
+from indelible import leaf as leaves
+from indelible.errors import LeafMalformed, Unverifiable
+from indelible.event import tx_text
+from indelible.ledger.findings import Finding, Report, cannot, tampered
+from indelible.ledger.known import JOURNAL_FILE, JournalRows, Row
+
+JOURNAL: Final = "journal"
+
+_SALTS: Final = 2 * leaves.SALT_SIZE
+
+
+def count_stored(journal: JournalRows | None, size: int, report: Report) -> int:
+    """How many events the journal has, of which `size` were signed; 0 without a journal."""
+    if journal is None:
+        return 0
+    try:
+        stored = journal.next_index()
+    except Unverifiable as error:
+        report.add(cannot(JOURNAL, f"{error.message}.", file=JOURNAL_FILE))
+        return 0
+    if stored < size:
+        sentence = f"The journal ends after {stored:,} events; {size:,} were signed."
+        report.add(tampered(JOURNAL, sentence, file=JOURNAL_FILE, index=stored))
+    return stored
+
+
+def is_erased(row: Row) -> bool:
+    """Whether payload, record and salts are all gone."""
+    return row.salts is None and row.record is None and row.payload is None
+
+
+def opens(row: Row) -> bool:
+    """Whether payload and record are there, and what the row's own leaf commits to."""
+    _, entry, salts, record, payload = row
+    if salts is None or record is None or payload is None:
+        return False
+    try:
+        return (
+            len(salts) == _SALTS
+            and leaves.commit(salts[:32], leaves.PAYLOAD, payload) == entry[32:64]
+            and leaves.commit(salts[32:], leaves.RECORD, record) == entry[64:]
+        )
+    except (TypeError, AttributeError):  # a text or a number where bytes were stored
+        return False
+
+
+def check_contents(row: Row, held: leaves.Leaf) -> Finding | None:
+    """What is wrong with payload, record and salts, which are not all gone; None: nothing."""
+    complaint = _complaint(row, held)
+    if complaint is None:
+        return None
+    return tampered(JOURNAL, complaint, file=JOURNAL_FILE, index=row.at, tx_id=tx_text(held.tx))
+
+
+def leaf_of(row: Row) -> leaves.Leaf | Finding:
+    """The leaf of a row, or what is wrong with it."""
+    if not isinstance(row.leaf, bytes):
+        sentence = "The journal's leaf is of another type than the bytes that were stored."
+        return tampered(JOURNAL, sentence, file=JOURNAL_FILE, index=row.at)
+    try:
+        return leaves.decode(row.leaf)
+    except LeafMalformed as error:
+        sentence = f"The journal's leaf is none that is known here: {error.message}."
+        return cannot(JOURNAL, sentence, file=JOURNAL_FILE, index=row.at)
+
+
+def _complaint(row: Row, held: leaves.Leaf) -> str | None:
+    parts = {"salts": row.salts, "record": row.record, "payload": row.payload}
+    gone = [name for name, part in parts.items() if part is None]
+    if gone:
+        return f"Of what the leaf commits to, {' and '.join(gone)} is gone, and the rest is there."
+    others = [name for name, part in parts.items() if not isinstance(part, bytes)]
+    if others:
+        return f"{' and '.join(others).capitalize()}: another type than the bytes that were stored."
+    assert row.salts is not None
+    assert row.record is not None
+    assert row.payload is not None
+    if len(row.salts) != _SALTS:
+        return f"The salts have {len(row.salts)} bytes, not {_SALTS}."
+    wrong = []
+    if leaves.commit(row.salts[:32], leaves.PAYLOAD, row.payload) != held.payload_commitment:
+        wrong.append("payload")
+    if leaves.commit(row.salts[32:], leaves.RECORD, row.record) != held.record_commitment:
+        wrong.append("record")
+    if not wrong:
+        return None
+    return (
+        f"The commitment to its {' and to its '.join(wrong)} was computed again and is not the one"
+        " in its leaf: what is stored is not what was recorded, or its salt is another."
+    )
