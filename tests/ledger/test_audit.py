@@ -171,6 +171,14 @@ def test_tiles_ahead_of_the_checkpoint_are_harmless_and_compared(shop: Shop) -> 
     assert {(TAMPERED, "older tiles", "tile/0/001.p/64", 256 + 5)} == places(shop.audit())
 
 
+def test_what_is_sealed_while_a_log_waits_for_its_audit_has_nothing_wrong(shop: Shop) -> None:
+    known = shop.known()  # of every log of the folder, before the first is audited
+    shop.store(4)
+    shop.seal()
+    found = audit_log(FolderSource(shop.log), known)
+    assert ((), 24) == (found.findings, found.size)
+
+
 def test_a_partial_tile_may_go_once_the_full_one_is_there(tmp_path: Path) -> None:
     shop = sealed(tmp_path / "data", 20)
     for name in (CHECKPOINT, WITNESSED):
@@ -326,6 +334,11 @@ def test_a_checkpoint_that_is_newer_than_the_lock_is_tampered_with(shop: Shop) -
     for more in ("-wal", "-shm"):
         (shop.folder / f"lock.db{more}").unlink(missing_ok=True)
     assert {(TAMPERED, "lock", "lock.db", None)} == places(shop.audit())
+
+
+def test_a_lock_that_cannot_be_read_cannot_be_checked(shop: Shop) -> None:
+    (shop.folder / "lock.db").write_bytes(b"no database" * 100)
+    assert {(CANNOT, "lock", "lock.db", None)} == places(shop.audit())
 
 
 def test_a_publish_that_did_not_happen_yet_is_fine(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -179,21 +180,20 @@ def _of_journal(
             hint='pip install "indelible[server]", or audit a log\'s folder below ledger/ alone.',
             exit_code=ExitCode.BROKEN,
         ) from None
-    journal = folder / JOURNAL_FILE
+    journal, lock = folder / JOURNAL_FILE, folder / LOCK_FILE
     for log in logs_of(journal):
         if project not in (None, log.project, log.name):
             continue
         # A frozen log is the predecessor of one that was opened after a restore: the journal of
         # today is not the one that it was made from.
         frozen = log.state == "frozen"
-        lock = None if log.origin is None else head_of(folder / LOCK_FILE, log.origin)
         yield Target(
             log.name,
             FolderSource(folder / LEDGER_FOLDER / log.name),
             Known(
                 policy=policy,
                 journal=None if frozen else JournalFile(journal, log.project_id),
-                lock=lock,
+                lock=None if log.origin is None else partial(head_of, lock, log.origin),
                 vkey=log.vkey,
                 memory=memory,
                 may_be_new=log.state == "new",

@@ -85,8 +85,8 @@ def audit_log(
     """
     known = known or Known()
     report = Report()
-    # `witnessed` before `checkpoint` before the journal: each may only be ahead of the one before
-    # it while a server goes on sealing.
+    # `witnessed` before `checkpoint` before the lock before the journal: each may only be ahead of
+    # the one before it while a server goes on sealing.
     witnessed = read_note(source, WITNESSED, report)
     published = read_note(source, POLICY, report)
     note = read_note(source, CHECKPOINT, report)

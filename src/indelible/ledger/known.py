@@ -1,5 +1,6 @@
 """What an audit is handed besides the log's files, by whoever can open a journal and a lock."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -59,7 +60,9 @@ class Known:
         policy: whom the caller believes; else whom this auditor believed before; else the policy
             that the log publishes itself.
         journal: the journal's rows of its project.
-        lock: its last signed checkpoint in lock.db.
+        lock: reads its last signed checkpoint in lock.db, None where there is none; or raises
+            JournalUnreadable. It is asked after the published checkpoint was read, which a server
+            that goes on sealing may only be ahead of.
         vkey: its key, as the journal has it.
         memory: what this auditor remembers.
         may_be_new: a log without a checkpoint is one that has signed nothing yet.
@@ -67,7 +70,7 @@ class Known:
 
     policy: Policy | None = None
     journal: JournalRows | None = None
-    lock: SignedHead | None = None
+    lock: Callable[[], SignedHead | None] | None = None
     vkey: str | None = None
     memory: Memory | None = None
     may_be_new: bool = False

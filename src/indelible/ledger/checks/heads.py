@@ -55,12 +55,13 @@ def read_heads(
 ) -> Heads:
     """Verify what is signed, each by itself."""
     head = _read(CHECKPOINT, note, policy, report)
-    if note is None:
+    signed = _signed_head(known, report)
+    if note is None and signed is None:
         _no_checkpoint(known, report)
     seen = _read(WITNESSED, witnessed, policy, report)
     if seen is not None and policy is not None:
         _check_quorum(seen, policy, report)
-    lock = None if known.lock is None else _read_lock(known.lock, policy, report)
+    lock = None if signed is None else _read_lock(signed, policy, report)
     heads = Heads(head, seen, lock)
     if head is None and heads.basis is not None:
         report.note(f"Compared with the checkpoint in {heads.basis.where} instead.")
@@ -114,7 +115,7 @@ def _opened(text: str, policy: Policy) -> tuple[Note, Checkpoint, frozenset[str]
 
 
 def _no_checkpoint(known: Known, report: Report) -> None:
-    if known.lock is not None or report.is_about(CHECKPOINT):
+    if report.is_about(CHECKPOINT):
         return
     if known.may_be_new:
         report.note("The log has no checkpoint yet: nothing of it was sealed.")
@@ -129,6 +130,14 @@ def _check_quorum(seen: Head, policy: Policy, report: Report) -> None:
     said = ", ".join(sorted(seen.witnesses)) or "none"
     sentence = f"The quorum {policy.quorum!r} is not met: of its witnesses {said} cosigned."
     report.add(cannot(WITNESSED, sentence, file=WITNESSED))
+
+
+def _signed_head(known: Known, report: Report) -> SignedHead | None:
+    try:
+        return None if known.lock is None else known.lock()
+    except Unverifiable as error:
+        report.add(cannot(LOCK, f"{error.message}.", file=LOCK_FILE))
+        return None
 
 
 def _read_lock(lock: SignedHead, policy: Policy | None, report: Report) -> Head | None:
