@@ -22,7 +22,7 @@ from indelible.ledger.note import Note, Signer
 from indelible.ledger.policy import KnownLog, Policy
 from indelible.ledger.sealer import integrate
 from indelible.ledger.sources import FolderSource, UrlSource
-from indelible.ledger.tile import TileHashes
+from indelible.ledger.tile import WIDTH, TileHashes, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
 from indelible.ledger.tree import prove_root
 from indelible.ledger.verify import Verdict
@@ -191,6 +191,32 @@ def test_a_partial_tile_may_go_once_the_full_one_is_there(tmp_path: Path) -> Non
 
     for name in (CHECKPOINT, WITNESSED):
         shutil.copy(tmp_path / name, shop.log / name)
+    assert () == shop.audit().findings
+
+
+class GoingOn(FolderSource):
+    """The folder of a server that seals on, and tidies up, once an audit has listed its files."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(shop.log)
+        self._shop = shop
+
+    def files(self) -> list[str]:
+        listed = super().files()
+        self._shop.store(WIDTH)
+        before, head = self._shop.head, self._shop.seal()
+        full = [one for one in tiles_between(before.size, head.size) if one.width == WIDTH]
+        self._shop.tiles.discard_partials(full)
+        return listed
+
+
+def test_a_server_may_seal_on_and_tidy_up_during_an_audit(tmp_path: Path) -> None:
+    shop = sealed(tmp_path / "data", 10, 10)
+
+    found = audit_log(GoingOn(shop), shop.known())
+
+    assert ((), 20) == (found.findings, found.size)
+    assert not (shop.log / "tile/0/000.p").exists()
     assert () == shop.audit().findings
 
 
