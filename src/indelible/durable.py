@@ -6,10 +6,11 @@ which may be repeated from the start with a new file.
 """
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from indelible.errors import SyncFailed
 
@@ -37,6 +38,29 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         with suppress(OSError):
             draft.unlink()
         raise
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into; once the block ends it is at `path`, whole and durable.
+
+    Nobody but its owner may read it. Where the block raises, nothing has changed at `path`.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    handle, name = tempfile.mkstemp(DRAFT_SUFFIX, prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            _sync(file.fileno(), draft)
+        draft.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path, *, mode: int = 0o755) -> None:

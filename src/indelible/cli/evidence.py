@@ -1,9 +1,6 @@
 """``indelible evidence``: a log in one file, for somebody who trusts nobody here."""
 
 import base64
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,7 +9,7 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.server import data_folder
-from indelible.durable import sync_folder
+from indelible.durable import new_file
 
 if TYPE_CHECKING:
     from indelible.ledger.evidence import Packed
@@ -100,17 +97,6 @@ def _write(log: Path, output: Path) -> "Packed":
     from indelible.ledger.evidence import pack
     from indelible.ledger.tilestore import FolderTiles
 
-    # The mode is 0600: a log that is not public shows when how much was sent.
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            packed = pack(FolderTiles(log), log.name, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(output)
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-    sync_folder(output.parent)
-    return packed
+    # For its owner alone: a log that is not public shows when how much was sent.
+    with new_file(output) as file:
+        return pack(FolderTiles(log), log.name, file)

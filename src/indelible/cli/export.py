@@ -1,10 +1,7 @@
 """``indelible export``: the log as NDJSON."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Annotated, Any, NamedTuple
@@ -15,7 +12,7 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.invocation import how_to_send
 from indelible.cli.server import Server, reach
-from indelible.durable import sync_folder
+from indelible.durable import new_file
 
 
 def register(app: typer.Typer) -> None:
@@ -111,20 +108,9 @@ def _to_file(
 ) -> Run:
     if output.is_dir():
         raise called_wrongly(f"{output} is a folder", hint=f"--output {output / 'events.ndjson'}")
-    # The mode is 0600: what people sent is nobody else's business until the owner says so.
-    handle, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            run = _copy(server, file, start, end, least, project)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(output)
-    finally:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-    sync_folder(output.parent)
-    return run
+    # For its owner alone: what people sent is nobody else's business until the owner says so.
+    with new_file(output) as file:
+        return _copy(server, file, start, end, least, project)
 
 
 def _copy(

@@ -81,7 +81,7 @@ def audit_log(
     must not do its work on import.
 
     Raises:
-        OSError: the log is sound, and that could not be remembered.
+        OSError, SyncFailed: the log is sound, and that could not be remembered.
     """
     known = known or Known()
     report = Report()

@@ -9,11 +9,11 @@ import base64
 import binascii
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from indelible.durable import new_file
 from indelible.errors import MemoryUnreadable
 
 _VERSION: Final = 1
@@ -83,7 +83,7 @@ class Memory:
         """Remember `head` from now on.
 
         Raises:
-            OSError: what was remembered before still is.
+            OSError, SyncFailed: what was remembered before still is.
         """
         path = self.path_of(head.origin)
         kept = {
@@ -98,11 +98,8 @@ class Memory:
             "at_ms": head.at_ms,
         }
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        draft.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with new_file(path) as file:
+            file.write(f"{json.dumps(kept, indent=1)}\n".encode())
 
 
 def _typed(value: Any, wanted: Any) -> Any:

@@ -78,7 +78,7 @@ def remember(
     """Keep a head that was found sound, and whom it was believed from.
 
     Raises:
-        OSError: what was remembered before still is.
+        OSError, SyncFailed: what was remembered before still is.
     """
     memory.keep(
         Remembered(
