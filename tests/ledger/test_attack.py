@@ -6,8 +6,10 @@ import pytest
 
 from indelible.cli.audit import targets_of
 from indelible.errors import NotAttackable
-from indelible.ledger.attack import COLUMNS, Attempt, Copy, attack
+from indelible.ledger.attack import Attempt, attack
 from indelible.ledger.audit import Audit, audit_log
+from indelible.ledger.forgeable import Copy
+from indelible.ledger.forgeries import COLUMNS
 from indelible.ledger.memory import Memory
 from tests.cli.command import call as run
 from tests.ledger.audited import Shop, sealed

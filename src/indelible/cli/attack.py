@@ -47,8 +47,8 @@ def attack(
     log = _log_of(folder, project)
     # What the witness logs of the forgeries that it refuses stands in the table.
     logging.getLogger("indelible").addHandler(logging.NullHandler())
-    from indelible.ledger.attack import Copy
     from indelible.ledger.attack import attack as forge
+    from indelible.ledger.forgeable import Copy
 
     with tempfile.TemporaryDirectory(prefix="indelible-attack-") as workspace:
         copy = Copy.of(folder, Path(workspace, "copy"), log=log.name, project_id=log.project_id)
@@ -89,7 +89,7 @@ def _log_of(folder: Path, project: str | None) -> "LogRow":
 
 
 def _show(name: str, attempts: "list[Attempt]") -> None:
-    from indelible.ledger.attack import COLUMNS
+    from indelible.ledger.forgeries import COLUMNS
 
     screen.line(f"log {name}, copied; every forgery on a fresh copy of it")
     screen.line()

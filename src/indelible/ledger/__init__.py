@@ -15,5 +15,6 @@ docstring is the specification that it follows.
     witness, witness_http         being one
     ledger, progress, receipts    what the rest of the house asks for
     erase, retention, restore     destroying contents, and going on after a loss
-    evidence, attack              a log for strangers, and what they would notice
+    evidence                      a log in one file, for strangers
+    attack, forgeries, forgeable  which forgery of a log is noticed by whom
 """
