@@ -56,6 +56,14 @@ def test_a_log_with_erased_and_unsealed_events_can_be_attacked(tmp_path: Path) -
     assert [] == [one.forgery for one in attacked(shop, tmp_path).values() if one.missed]
 
 
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"forged":true}'])
+def test_any_payload_can_be_edited(tmp_path: Path, payload: bytes) -> None:
+    shop = Shop.new(tmp_path / "data")
+    shop.store(20, payload=payload)
+    shop.seal()
+    assert [] == [one.forgery for one in attacked(shop, tmp_path).values() if one.missed]
+
+
 def test_what_is_attacked_is_a_copy(tmp_path: Path) -> None:
     shop = sealed(tmp_path / "data", 20)
     attacked(shop, tmp_path)

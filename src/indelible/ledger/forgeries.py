@@ -40,7 +40,9 @@ def forgeries_of(log: Copy) -> list[Forgery]:
 
 
 def _edit_payload(copy: Copy) -> None:
-    copy.change("UPDATE {log} SET payload = X'7B7D' WHERE id = ?", copy.id(_open_event(copy)))
+    row = copy.row(_open_event(copy))
+    assert row.payload is not None
+    copy.change("UPDATE {log} SET payload = ? WHERE id = ?", row.payload + b" ", row.id)
 
 
 def _edit_leaf(copy: Copy) -> None:
