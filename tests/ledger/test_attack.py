@@ -1,5 +1,6 @@
 """Forgeries of a copy: each is noticed by those who can, and by nobody who cannot."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,15 @@ def test_any_payload_can_be_edited(tmp_path: Path, payload: bytes) -> None:
     shop = Shop.new(tmp_path / "data")
     shop.store(20, payload=payload)
     shop.seal()
+    assert [] == [one.forgery for one in attacked(shop, tmp_path).values() if one.missed]
+
+
+def test_a_log_that_a_server_goes_on_writing_can_be_attacked(tmp_path: Path) -> None:
+    shop = sealed(tmp_path / "data", 20)
+    shop.store(300)
+    shop.seal(publish=False)  # its tiles are there, and its checkpoint is on the way
+    shutil.rmtree(shop.log / "tile/0/000.p")
+    (shop.log / "tile/0/.002.tmp").symlink_to("a draft that has got its name by now")
     assert [] == [one.forgery for one in attacked(shop, tmp_path).values() if one.missed]
 
 

@@ -19,8 +19,8 @@ from indelible.ledger.lockstore import LOCK_FILE
 from indelible.ledger.logs import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger.note import Signer
 from indelible.ledger.sealer import MOST_ENTRIES, integrate
-from indelible.ledger.tile import TileHashes
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
+from indelible.ledger.tile import TileHashes, tiles_between
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import prove_root
 
 _INDEX_BITS: Final = 40
@@ -57,12 +57,13 @@ class Copy:
             if not path.exists():
                 raise NotAttackable(f"{path} is not there")
         (folder / KEYS_FOLDER).mkdir(parents=True, mode=0o700)
-        shutil.copytree(source / LEDGER_FOLDER / log, folder / LEDGER_FOLDER / log)
+        copy = cls(folder, log, project_id)
+        _copy_log(FolderTiles(source / LEDGER_FOLDER / log), copy)
         # After the files: lock and journal may be ahead of them, never behind.
         for path in parts[:2]:
             _copy_database(path, folder / path.name)
         shutil.copy(parts[2], folder / KEYS_FOLDER)
-        return cls(folder, log, project_id)
+        return copy
 
     def again(self, folder: Path) -> "Copy":
         """A copy of the copy."""
@@ -168,6 +169,30 @@ class Copy:
         connection.close()
         (self.files / CHECKPOINT).write_text(note, "utf-8")
         (self.files / WITNESSED).unlink(missing_ok=True)
+
+
+def _copy_log(source: FolderTiles, copy: Copy) -> None:
+    """The notes, and the tiles that the checkpoint demands: no others are there to stay.
+
+    Raises:
+        NotAttackable: there is no checkpoint.
+        NoteMalformed, TileMissing.
+    """
+    # Before the checkpoint: so it is the older of the two whatever a server does meanwhile.
+    witnessed = source.published(WITNESSED)
+    notes = {
+        WITNESSED: witnessed,
+        **{name: source.published(name) for name in (CHECKPOINT, POLICY)},
+    }
+    if notes[CHECKPOINT] is None:
+        raise NotAttackable(f"{source.folder / CHECKPOINT} is not there")
+    for name, note in notes.items():
+        if note is not None:
+            copy.tiles.publish(name, note)
+    for tile in tiles_between(0, copy.checkpoint.size):
+        path = copy.files / tile.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(*source.read([tile]))
 
 
 def _copy_database(source: Path, target: Path) -> None:
