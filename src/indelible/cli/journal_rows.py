@@ -62,12 +62,6 @@ class JournalFile:
                 )
             ]
 
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
     def __getstate__(self) -> tuple[Path, int]:
         return self._path, self._project_id
 
