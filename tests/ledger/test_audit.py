@@ -4,8 +4,9 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -606,31 +607,64 @@ def test_an_erasure_that_cannot_be_read_cannot_be_checked(shop: Shop, payload: b
 # By its address
 
 
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A web server on a free port; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def sentence_of(found: Audit, file: str) -> tuple[Gravity, str, str]:
+    """Gravity, check and sentence of the one finding in this file."""
+    (one,) = (one for one in found.findings if one.file == file)
+    return one.gravity, one.check, one.sentence
+
+
 @pytest.fixture
-def served(shop: Shop) -> Iterator[Callable[[], str]]:
+def served(shop: Shop) -> Iterator[str]:
     """The log's folder behind any web server."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(shop.log)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield lambda: f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(partial(Quiet, directory=str(shop.log))) as address:
+        yield address
 
 
-def test_a_log_is_audited_by_its_address(shop: Shop, served: Callable[[], str]) -> None:
-    found = audit_log(UrlSource(served()))
+def test_a_log_is_audited_by_its_address(shop: Shop, served: str) -> None:
+    found = audit_log(UrlSource(served))
     assert ((), 20) == (found.findings, found.size)
 
     change(shop.log / TILE, 40)
-    assert {(TAMPERED, "tiles", TILE, 1)} == places(audit_log(UrlSource(served())))
+    assert {(TAMPERED, "tiles", TILE, 1)} == places(audit_log(UrlSource(served)))
     (shop.log / TILE).unlink()
-    assert {(CANNOT, "tiles", TILE, 0)} == places(audit_log(UrlSource(served())))
+    assert {(CANNOT, "tiles", TILE, 0)} == places(audit_log(UrlSource(served)))
+
+
+def test_a_log_that_is_not_public_says_that_it_wants_a_key(shop: Shop) -> None:
+    class Closed(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with serving(Closed) as address:
+        keyless = audit_log(UrlSource(address))
+        refused = audit_log(UrlSource(address, "iml_live_other"))
+
+    wants = "The address answered 401 Unauthorized: it wants an API key."
+    assert (CANNOT, "checkpoint", wants) == sentence_of(keyless, CHECKPOINT)
+    wrong = "The address answered 401 Unauthorized, with this API key."
+    assert (CANNOT, "checkpoint", wrong) == sentence_of(refused, CHECKPOINT)
 
 
 def test_an_address_that_does_not_answer_cannot_be_checked() -> None:

@@ -238,7 +238,8 @@ def _show(name: str, result: Audit) -> None:
     rows.append(("verdict", [(_words(result), _VERDICT_STYLES[result.verdict])]))
     screen.facts(rows)
     for finding in result.findings[:_MOST_SHOWN]:
-        place = f"{finding.place}: " if finding.place else ""
+        # What a check found in a file of its own name is not said twice.
+        place = "" if finding.place in ("", finding.check) else f"{finding.place}: "
         screen.line(
             (f"{finding.gravity}  ", _STYLES[finding.gravity]),
             (f"{finding.check}: ", screen.DIM),

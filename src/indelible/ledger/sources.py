@@ -69,7 +69,7 @@ class FolderSource:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
         except OSError as error:
-            return LogUnreadable(f"{path}: {error.strerror or error}")
+            return LogUnreadable(str(error.strerror or error))
 
 
 class UrlSource:
@@ -103,14 +103,21 @@ class UrlSource:
             error.close()
             if error.code in (404, 410):
                 return None
-            return LogUnreadable(f"{path}: answered {error.code} {error.reason}")
+            return LogUnreadable(_refused(error, with_key="Authorization" in self._headers))
         except urllib.error.URLError as error:
-            return LogUnreadable(f"{path}: {error.reason}")
+            return LogUnreadable(f"The address does not answer: {error.reason}")
         except (OSError, ValueError, HTTPException) as error:  # it broke off, or is no answer
-            return LogUnreadable(f"{path}: {error or type(error).__name__}")
+            return LogUnreadable(f"The answer cannot be read: {error or type(error).__name__}")
         if len(content) > _MOST_BYTES:
-            return LogUnreadable(f"{path}: longer than any file of a log")
+            return LogUnreadable("It is longer than any file of a log")
         return content
+
+
+def _refused(error: urllib.error.HTTPError, *, with_key: bool) -> str:
+    said = f"The address answered {error.code} {error.reason}"
+    if error.code in (401, 403):
+        said += ", with this API key" if with_key else ": it wants an API key"
+    return said
 
 
 def _below(folder: str, prefix: str) -> Iterator[str]:
