@@ -16,7 +16,7 @@ from indelible.errors import NotAttackable
 from indelible.event import Kind
 from indelible.ledger.forgeable import Copy, EventRow
 from indelible.ledger.tile import ENTRIES, WIDTH, tile_at
-from indelible.ledger.tilestore import NOTES, POLICY
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 
 COLUMNS: Final = ("audit", "saved head", "receipt", "witnesses")
 """Who may notice, as `indelible.ledger.attack` explains them."""
@@ -127,7 +127,7 @@ _FORGERIES: Final = (
 def _flips(log: Copy) -> list[Forgery]:
     """One bit of one file of each kind, and one of the journal."""
     size = log.checkpoint.size
-    kinds = {name: name for name in NOTES}
+    kinds = {"the checkpoint": CHECKPOINT, "the witnessed note": WITNESSED, "the policy": POLICY}
     for level in (ENTRIES, 0, 1, 2):
         if size >> 8 * max(level, 0):
             name = "a bundle" if level == ENTRIES else f"a tile of level {level}"
@@ -215,7 +215,7 @@ def _place(path: Path) -> int:
     content = path.read_bytes()
     if path.name == POLICY:
         return content.index(b"+") + 3  # in the id of the log's key
-    if path.name in NOTES:
+    if path.name in (CHECKPOINT, WITNESSED):
         return content.index(b"\n") + 1  # in the size
     return len(content) // 2
 
