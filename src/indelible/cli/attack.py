@@ -33,13 +33,17 @@ def attack(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="A data folder; only a copy of it is forged.")
     ],
-    project: options.Project = None,
+    project: Annotated[
+        str | None,
+        typer.Option("--project", metavar="NAME", help="Whose log; else the first that is signed."),
+    ] = None,
     as_json: options.Json = False,
 ) -> int:
     """Forge a log in every known way, on a copy, and show which check notices.
 
     The forger is the operator, with the log's own key: what it signs anew looks whole to whoever
-    sees the log for the first time. That is what saved heads, receipts and witnesses are for.
+    sees the log for the first time. That is what saved heads, receipts and witnesses are for. Each
+    forgery is audited three times, so a large log takes long.
 
     Exit code 0 when all was noticed by those who must, 1 when something was not, 3 when the log has
     too few events or is not sound to begin with.

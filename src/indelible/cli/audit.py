@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible audit ./data",
             "indelible audit https://events.example/ledger/default --policy shop.policy",
-            "indelible audit ./evidence/default --json",
+            "indelible audit ./evidence-default/log --json",
         )
     )(audit)
 
@@ -84,8 +84,8 @@ def audit(
     """Compute a whole log again, and compare it with all that speaks of it.
 
     Bundles, tiles, checkpoint, witnesses, the journal's payloads where it is there, and the last
-    head that this auditor saw. A log served only to entitled readers is read with
-    INDELIBLE_API_KEY.
+    head that this auditor saw. A server may go on writing meanwhile. A log served only to entitled
+    readers is read with INDELIBLE_API_KEY.
 
     Exit code 0 when all is well, 1 when something was tampered with, 3 when something cannot be
     checked: a file is missing, cut short, or of an unknown version.
