@@ -458,6 +458,23 @@ class JournalContract:
             read = [entry.index for entry in rig.journal.read(project, start, end)]
             assert [i for i in range(5) if start <= i < end] == read, (start, end)
 
+    def test_the_records_of_a_range_are_those_of_its_entries_in_their_order(self, rig: Rig) -> None:
+        before, project, behind = (rig.new_project() for _ in range(3))
+        for log in (before, behind, project):
+            drafts = [
+                a_draft(log, record=json.dumps({"n": n, "of": log, "é": "]}\x00"}).encode())
+                for n in range(300)
+            ]
+            rig.journal.append(drafts)
+        erase(rig.journal, project, 7, 8, 299)
+
+        for start, end in [(0, 302), (5, 9), (7, 8), (0, 0), (9, 3), (299, 2**41), (400, 500)]:
+            entries = rig.journal.read(project, start, end)
+            found = rig.journal.records(project, start, end)
+            assert b"".join(entry.leaf_entry for entry in entries) == found.leaves
+            known = [None if e.record is None else json.loads(e.record) for e in entries]
+            assert known == json.loads(found.text)
+
     def test_each_entry_is_found_by_its_client_id_and_by_its_transaction_id(self, rig: Rig) -> None:
         project, other = rig.new_project(), rig.new_project()
         drafts = numbered(project, 20)

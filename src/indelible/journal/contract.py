@@ -105,6 +105,18 @@ class Entry(Struct, frozen=True, gc=False):
     record_salt: bytes | None
 
 
+class Records(Struct, frozen=True, gc=False):
+    """A run of entries without their payloads, in one piece for whoever walks many of them.
+
+    Attributes:
+        leaves: their leaf entries in order, 96 bytes each.
+        text: their records in order, as one list in JSON; null where the event has been erased.
+    """
+
+    leaves: bytes
+    text: str
+
+
 class Journal(Protocol):
     """A durable log for each project, with exact and permanent de-duplication.
 
@@ -161,6 +173,10 @@ class Journal(Protocol):
 
     def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
         """The leaf entries (96 bytes each) of what `read` would return, without the rest."""
+        ...
+
+    def records(self, project_id: int, start: int, end: int) -> Records:
+        """Leaf entries and records of what `read` would return, at a fifth of its cost."""
         ...
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
