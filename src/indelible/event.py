@@ -127,6 +127,46 @@ _WARN_MEANINGS: Final = {
 }
 
 
+class LossReason(StrEnum):
+    """Why an event never left its sender. Public and closed; the sender counts and reports it."""
+
+    QUEUE_FULL = "queue_full"
+    QUEUE_BYTES = "queue_bytes"
+    ENCODE_FAILED = "encode_failed"
+    TOO_LARGE = "too_large"
+    BEFORE_SEND = "before_send"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    SPOOL_FULL = "spool_full"
+    SPOOL_FAILED = "spool_failed"
+    AFTER_SHUTDOWN = "after_shutdown"
+    EXIT = "exit"
+    DISABLED = "disabled"
+    SAMPLED = "sampled"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a person who reads the reason in an account or on a page."""
+        return _LOSS_MEANINGS[self]
+
+
+_LOSS_MEANINGS: Final = {
+    LossReason.QUEUE_FULL: "More events were waiting to be sent than the queue holds.",
+    LossReason.QUEUE_BYTES: "The events that were waiting were larger than the queue may be.",
+    LossReason.ENCODE_FAILED: "The event could not be written as JSON.",
+    LossReason.TOO_LARGE: "The event was larger than the sender sends.",
+    LossReason.BEFORE_SEND: "The application's own `before_send` let the event go.",
+    LossReason.EXPIRED: "The event could not be delivered within the time that the sender tries.",
+    LossReason.REFUSED: "The server refused or dropped the event for good.",
+    LossReason.SPOOL_FULL: "The spool on disk had no room for the event.",
+    LossReason.SPOOL_FAILED: "The spool on disk could not be written or read.",
+    LossReason.AFTER_SHUTDOWN: "The event was captured after the sender was shut down.",
+    LossReason.EXIT: "The process ended before the event was sent.",
+    LossReason.DISABLED: "The sender was switched off.",
+    LossReason.SAMPLED: "Sampling left the event out.",
+}
+
+
 def clean_trail(text: str) -> str:
     """The business key that groups events, as every client cleans it: nothing is refused.
 
