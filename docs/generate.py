@@ -7,8 +7,9 @@ from pathlib import Path
 
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
+from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
-from indelible.event import DropReason, WarnReason
+from indelible.event import DropReason, LossReason, WarnReason
 from indelible.metrics import REGISTRY
 from indelible.settings import Settings
 
@@ -59,6 +60,14 @@ def errors_page() -> str:
     rows += [f"| `{reason}` | {reason.meaning} |" for reason in DropReason]
     rows += ["", "## Warnings on events", "", "| reason | meaning |", "| --- | --- |"]
     rows += [f"| `{reason}` | {reason.meaning} |" for reason in WarnReason]
+    rows += ["", "## Why an event never left its sender", ""]
+    rows += ["Counted and reported by the sender; any other reason is counted as `other`.", ""]
+    rows += ["| reason | meaning |", "| --- | --- |"]
+    rows += [f"| `{reason}` | {reason.meaning} |" for reason in LossReason]
+    rows += ["", "## Why a report of losses was not taken", ""]
+    rows += ["In `lost_warning` of the answer; the events beside it were taken all the same.", ""]
+    rows += ["| reason | meaning |", "| --- | --- |"]
+    rows += [f"| `{reason}` | {reason.meaning} |" for reason in LostWarning]
     return "\n".join(rows) + "\n"
 
 

@@ -24,7 +24,10 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 MAX_TRAIL_CHARS: Final = 256
+MAX_COUNT: Final = 2**53 - 1
+"""The largest integer that every reader of JSON keeps as it is."""
 _TX_TEXT: Final = re.compile(r"tx_[0-9a-f]{32}")
+_PROCESS_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Kind(IntEnum):
@@ -174,6 +177,20 @@ def clean_trail(text: str) -> str:
     'order-2026-00441'
     """
     return text.strip().replace(":", "-")[:MAX_TRAIL_CHARS].rstrip()
+
+
+def is_process_id(value: object) -> bool:
+    """Whether `value` names one run of one process: 32 lower-case hex digits."""
+    return isinstance(value, str) and _PROCESS_ID.fullmatch(value) is not None
+
+
+def is_sequence(value: object) -> bool:
+    """Whether `value` numbers a capture of a process: an integer from 0.
+
+    >>> is_sequence(0), is_sequence(True), is_sequence(1.0), is_sequence(2**53)
+    (True, False, False, False)
+    """
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def tx_text(tx: bytes) -> str:

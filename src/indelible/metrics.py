@@ -52,6 +52,14 @@ EVENTS_DROPPED = Tally(
 EVENTS_WARNED = Tally(
     "indelible_events_warned", "Events with a warning, by reason.", ("lane", "reason")
 )
+LOSSES_REPORTED = Tally(
+    "indelible_losses_reported",
+    "Events that senders report as lost before they were sent, by reason.",
+    ("lane", "reason"),
+)
+LOSS_REPORTS_IGNORED = Tally(
+    "indelible_loss_reports_ignored", "Reports of losses not taken, by reason.", ("lane", "reason")
+)
 
 BYTES_WAITING = Gauge(
     "indelible_bytes_waiting",

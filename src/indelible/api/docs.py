@@ -21,8 +21,9 @@ from markupsafe import Markup, escape
 from indelible import metrics
 from indelible.api.describe import Description
 from indelible.api.openapi import Json, codes_of
+from indelible.edge.lost import LostWarning
 from indelible.errors import EventRefused, IndelibleError, catalogue
-from indelible.event import DropReason, WarnReason
+from indelible.event import DropReason, LossReason, WarnReason
 
 TheDescription = NamedDependency[SkipValidation[Description]]
 
@@ -92,6 +93,8 @@ def render(document: Json, *, server: str) -> str:
         error_codes={code for code, *_ in _errors()},
         drops=[(reason.value, reason.meaning) for reason in DropReason],
         warnings=[(reason.value, reason.meaning) for reason in WarnReason],
+        losses=[(reason.value, reason.meaning) for reason in LossReason],
+        lost_warnings=[(reason.value, reason.meaning) for reason in LostWarning],
         counters=[(m.name, m.documentation, m.type) for m in metrics.REGISTRY.collect()],
     )
 

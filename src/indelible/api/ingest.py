@@ -25,6 +25,7 @@ from indelible.edge.immutablelog import (
     TYPES,
     AuditReceipt,
 )
+from indelible.edge.lost import MAX_REASONS, MAX_REPORT_BYTES, LostWarning
 from indelible.edge.product import EventResult, ProductAnswer
 from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
@@ -55,7 +56,7 @@ from indelible.errors import (
     UnknownToken,
     UnsupportedMediaType,
 )
-from indelible.event import MAX_TRAIL_CHARS, DropReason, Level, WarnReason
+from indelible.event import MAX_COUNT, MAX_TRAIL_CHARS, DropReason, Level, LossReason, WarnReason
 
 PRODUCT_PATHS: Final = ("/api/e", "/batch/", "/batch")
 
@@ -133,6 +134,14 @@ _PRODUCT_EVENT: Final[Json] = {
             "type": ["array", "null"],
             "description": "Names of properties of the person, to remove.",
         },
+        "process_id": {
+            "description": "Names the run of the process that captured it: 32 lower-case hex "
+            "digits. Anything else is kept under `$extra`.",
+        },
+        "sequence": {
+            "description": "How many events that process had captured before, those that it lost "
+            "included: an integer from 0. Anything else is kept under `$extra`.",
+        },
     },
     "anyOf": [
         {"required": ["distinct_id"], "properties": {"distinct_id": _DISTINCT_ID}},
@@ -149,6 +158,46 @@ _PRODUCT_EVENT: Final[Json] = {
         },
     ],
 }
+_LOSS_REPORT: Final[Json] = {
+    "type": "object",
+    "description": "What one process lost, in the lane of the route, since its last report. Frozen "
+    "until it is answered: sent again with the same `uuid` it is counted once. At most "
+    f"{MAX_REPORT_BYTES // 1024} KiB.",
+    "required": ["uuid", "process_id", "counts"],
+    "properties": {
+        "uuid": {
+            "type": "string",
+            "pattern": "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$",
+        },
+        "process_id": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+        "counts": {
+            "type": "object",
+            "description": f"Events by reason: {', '.join(LossReason)}; others are taken as well.",
+            "minProperties": 1,
+            "maxProperties": MAX_REASONS,
+            "propertyNames": {"pattern": "^[a-z0-9_]{1,64}$"},
+            "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MAX_COUNT},
+        },
+    },
+}
+_LOST: Final[Json] = {
+    "description": "What the sender lost, a LossReport. One that cannot be taken is named in "
+    "`lost_warning` of the answer and costs no event.",
+}
+_LOST_WARNING: Final[Json] = {
+    "enum": list(map(str, LostWarning)),
+    "description": "Why `lost` was not taken. Absent when it was, or when there was none.",
+}
+
+
+def _not_empty(events: str) -> list[Json]:
+    """A batch has at least one event, or a report that can be taken."""
+    return [
+        {"properties": {events: {"type": "array", "minItems": 1}}},
+        {"required": ["lost"], "properties": {"lost": ref("LossReport")}},
+    ]
+
+
 _ONE_OR_OTHER: Final = "Those that cannot be taken are dropped, each with its reason."
 _PRODUCT_EVENTS: Final[Json] = {
     "type": "array",
@@ -171,7 +220,8 @@ _AUDIT_EVENT: Final[Json] = {
         "meta": {
             "type": "object",
             "description": f"Text by name, flat. `type` is one of {', '.join(TYPES)}, else "
-            f"{DEFAULT_TYPE}; `immutable_trail` groups events under one business key.",
+            f"{DEFAULT_TYPE}; `immutable_trail` groups events under one business key; "
+            "`process_id` and `sequence` (digits) are those of product events.",
             "maxProperties": MAX_META_KEYS,
             "propertyNames": {"maxLength": MAX_META_KEY_CHARS},
             "additionalProperties": {"type": "string", "maxLength": MAX_META_VALUE_CHARS},
@@ -190,9 +240,9 @@ _AUDIT_BATCH: Final[Json] = {
     "type": "object",
     "required": ["events"],
     "properties": {
+        "lost": _LOST,
         "events": {
             "type": "array",
-            "minItems": 1,
             "maxItems": MAX_BATCH,
             "description": "Each as the body of `/v1/events`, with its own `idempotency_key`. One "
             "that cannot be taken is refused in its own result.",
@@ -207,8 +257,9 @@ _AUDIT_BATCH: Final[Json] = {
                     {},
                 ]
             },
-        }
+        },
     },
+    "anyOf": _not_empty("events"),
 }
 
 
@@ -234,6 +285,7 @@ def schemas() -> dict[str, Json]:
     for waited in (result, receipt):
         waited["receipt"] = _RECEIPT
     result["status"] = {"enum": [*Level, None], "default": None}
+    answers["ProductAnswer"]["properties"]["lost_warning"] = _LOST_WARNING
     return {
         "Token": {
             "type": "string",
@@ -248,6 +300,7 @@ def schemas() -> dict[str, Json]:
         },
         "ProductEvent": _PRODUCT_EVENT,
         "ProductEvents": _PRODUCT_EVENTS,
+        "LossReport": _LOSS_REPORT,
         "ProductBatch": {
             "type": "object",
             "required": ["batch"],
@@ -255,10 +308,12 @@ def schemas() -> dict[str, Json]:
                 "api_key": _TOKEN,
                 "token": _TOKEN,
                 "$token": _TOKEN,
-                "batch": ref("ProductEvents"),
+                "batch": {"anyOf": [ref("ProductEvents"), {"type": "array", "maxItems": 0}]},
+                "lost": _LOST,
                 "sent_at": {"description": "The client's time of sending. Stored as sent."},
                 "historical_migration": {"description": "Stored as sent."},
             },
+            "anyOf": _not_empty("batch"),
         },
         "ProductBody": {
             "description": "One event, a batch, or a bare list of events.",
@@ -283,6 +338,7 @@ def schemas() -> dict[str, Json]:
                     "items": {"anyOf": [ref("AuditReceipt"), ref("Error")]},
                 },
                 "request_id": {"type": "string"},
+                "lost_warning": _LOST_WARNING,
             },
         },
         **answers,

@@ -38,6 +38,10 @@ ERROR["properties"]["events"] = {
     "description": "Where no product event of a request could be taken: the result of each.",
     "items": {"$ref": "#/components/schemas/EventResult"},
 }
+ERROR["properties"]["lost_warning"] = {
+    "type": "string",
+    "description": "Beside `events`: why the report of losses that came along was not taken.",
+}
 
 
 def ref(name: str) -> Json:

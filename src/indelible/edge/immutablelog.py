@@ -22,10 +22,10 @@ from indelible.edge.body import (
 )
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake
+from indelible.edge.lost import Report, check_not_empty, draft_of, read_lost, settle
 from indelible.edge.waiting import Wish, wish_of
 from indelible.errors import (
     BatchTooLarge,
-    EmptyBatch,
     IdempotencyConflict,
     IndelibleError,
     InvalidEvent,
@@ -111,7 +111,7 @@ class AuditIngest:
             item = self._read(fields, project, request, key, inbound_id=_inbound_id(request))
         except IndelibleError as error:
             raise _counted(error) from None
-        (outcome,) = await self._store([item])
+        (outcome,) = await self._store([item.draft])
         result = _result(item, outcome)
         if isinstance(result, IndelibleError):
             raise result
@@ -120,30 +120,35 @@ class AuditIngest:
         return Answer(202, msgspec.json.encode(result))
 
     async def batch(self, request: Request) -> Answer:
-        """``POST /v1/events/batch``: up to 100 events, a result for each, in order.
+        """``POST /v1/events/batch``: up to 100 events, a result for each, in order; and `lost`.
 
         An event's `idempotency_key` counts; where it has none, the request's Idempotency-Key with
         the event's place behind it does, so that a batch sent again adds nothing.
         """
         project = self._open(request)
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
-        events = _events_of(await self._fields(request))
+        fields = await self._fields(request)
+        events, lost = _events_of(fields), read_lost(fields.get("lost"))
+        check_not_empty(events, lost, Lane.AUDIT)
         EVENTS_RECEIVED.add(_LANE, count=len(events))
         shared_key = _key_of_header(request)
         items: list[_Item | IndelibleError] = []
         for place, raw in enumerate(events):
             try:
-                fields = _object(raw)
-                key = _key_of_event(fields) or (shared_key and f"{shared_key}/{place}")
-                items.append(self._read(fields, project, request, key, inbound_id=None))
+                event = _object(raw)
+                key = _key_of_event(event) or (shared_key and f"{shared_key}/{place}")
+                items.append(self._read(event, project, request, key, inbound_id=None))
             except IndelibleError as error:
                 items.append(_counted(error))
-        taken = [item for item in items if isinstance(item, _Item)]
-        outcomes = iter(await self._store(taken))
+        drafts = [item.draft for item in items if isinstance(item, _Item)]
+        if isinstance(lost, Report):
+            drafts.append(self._draft_of_lost(lost, project, request))
+        outcomes = iter(await self._store(drafts))
         results = [
             item if isinstance(item, IndelibleError) else _result(item, next(outcomes))
             for item in items
         ]
+        lost_warning = settle(lost, Lane.AUDIT, outcomes)
         rejected = sum(isinstance(result, IndelibleError) for result in results)
         if wish is not None:
             stored = [result for result in results if isinstance(result, AuditReceipt)]
@@ -159,6 +164,7 @@ class AuditIngest:
                 for result in results
             ],
             "request_id": request.request_id,
+            **({} if lost_warning is None else {"lost_warning": lost_warning}),
         }
         return Answer(202, msgspec.json.encode(body))
 
@@ -232,11 +238,20 @@ class AuditIngest:
         )
         return _Item(draft, hashlib.sha256(payload).hexdigest(), request_id)
 
-    async def _store(self, items: Sequence[_Item]) -> Sequence[Outcome]:
-        if not items:
+    def _draft_of_lost(self, report: Report, project: Project, request: Request) -> Draft:
+        return draft_of(
+            report,
+            project.id,
+            Lane.AUDIT,
+            {"request_id": request.request_id},
+            received_at_ms=self._intake.clock(),
+        )
+
+    async def _store(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
+        if not drafts:
             return ()
         self._intake.disk.check(Lane.AUDIT)
-        return await self._intake.committer.submit([item.draft for item in items])
+        return await self._intake.committer.submit(drafts)
 
 
 def _is_clock_reading(key: str | None, meta: dict[str, str]) -> bool:
@@ -323,8 +338,6 @@ def _events_of(fields: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
             "The body must be an object with a list `events`",
             hint='Send {"events": [{"payload": "…", "meta": {…}}, …]}.',
         ) from None
-    if not events:
-        raise EmptyBatch
     if len(events) > MAX_BATCH:
         raise BatchTooLarge(size=len(events), limit=MAX_BATCH)
     return events

@@ -16,6 +16,7 @@ from indelible.edge.body import Packing, check_packing, parse, unpack
 from indelible.edge.bots import is_crawler
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake
+from indelible.edge.lost import LostWarning, Report, check_not_empty, draft_of, settle
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
@@ -76,7 +77,10 @@ class ShortResult(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class ProductAnswer(msgspec.Struct):
-    """The answer of every product route; `status`, `success` and `code` are for other clients."""
+    """The answer of every product route; `status`, `success` and `code` are for other clients.
+
+    `lost_warning` says why the report of losses that came along was not taken.
+    """
 
     accepted: int
     rejected: int
@@ -85,6 +89,7 @@ class ProductAnswer(msgspec.Struct):
     status: int = 1
     success: bool = True
     code: int = 200
+    lost_warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +123,26 @@ class ProductIngest:
             event if isinstance(event, Dropped) else admit(event, arrival)
             for event in reading.events
         ]
-        admitted = [event for event in events if isinstance(event, Sighting)]
+        drafts = [
+            _draft(event, arrival, reading.request)
+            for event in events
+            if isinstance(event, Sighting)
+        ]
+        if isinstance(reading.lost, Report):
+            drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
         outcomes: Sequence[Outcome] = ()
-        if admitted:
+        if drafts:
             self._intake.disk.check(Lane.PRODUCT)
-            drafts = [_draft(event, arrival, reading.request) for event in admitted]
             outcomes = await self._intake.committer.submit(drafts)
         stored = iter(outcomes)
         results = [
             _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
             for event in events
         ]
+        lost_warning = settle(reading.lost, Lane.PRODUCT, stored)
         if wish is not None:
             await self._confirm(arrival.project.id, results, wish)
-        return self._answer(request, results)
+        return self._answer(request, results, lost_warning)
 
     async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
         """Wait for the receipts and put them into the results."""
@@ -160,7 +171,9 @@ class ProductIngest:
         check_packing(packing, CONTENT_TYPES)
         text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
         document, text = parse(text)
-        return vtilt.read(document, text, max_batch=self._intake.limits.max_batch)
+        reading = vtilt.read(document, text, max_batch=self._intake.limits.max_batch)
+        check_not_empty(reading.events, reading.lost, Lane.PRODUCT)
+        return reading
 
     def _arrive(self, request: Request, reading: vtilt.Reading) -> Arrival:
         """Find the project that the request is for.
@@ -185,13 +198,16 @@ class ProductIngest:
             max_event_bytes=self._intake.limits.max_event_bytes,
         )
 
-    def _answer(self, request: Request, results: list[EventResult]) -> Answer:
+    def _answer(
+        self, request: Request, results: list[EventResult], lost_warning: LostWarning | None
+    ) -> Answer:
         rejected = [result.reason for result in results if result.result == "drop"]
         if len(rejected) == len(results):
             reasons = [DropReason(reason) for reason in rejected if reason is not None]
             theirs = [reason for reason in reasons if reason not in _NOT_THE_SENDERS]
             if theirs:
-                return refuse(EventRefused(theirs[0]), request, events=results)
+                more = {} if lost_warning is None else {"lost_warning": lost_warning}
+                return refuse(EventRefused(theirs[0]), request, events=results, **more)
             if set(reasons) == {DropReason.BOT} and self._route.crawler_status == 204:
                 return Answer(204)
         if request.method == "GET" and request.query.get("img") == "1":
@@ -203,6 +219,8 @@ class ProductIngest:
                     result.result, result.index, result.duplicate, result.reason
                 )
         answer = ProductAnswer(len(results) - len(rejected), len(rejected), by_id, results)
+        if lost_warning is not None:
+            answer.lost_warning = lost_warning
         return Answer(200, msgspec.json.encode(answer))
 
 
@@ -231,6 +249,16 @@ def _draft(event: Sighting, arrival: Arrival, request: dict[str, msgspec.Raw]) -
         lane=Lane.PRODUCT,
         client_id=event.client_id,
         monthly_limit=arrival.project.monthly_limit,
+    )
+
+
+def _draft_of_lost(report: Report, arrival: Arrival, request: dict[str, msgspec.Raw]) -> Draft:
+    return draft_of(
+        report,
+        arrival.project.id,
+        Lane.PRODUCT,
+        {**request, "route": arrival.route},
+        received_at_ms=arrival.received_at_ms,
     )
 
 

@@ -1,14 +1,15 @@
 """vTilt's dialect: what a body of ``POST /api/e`` means. PostHog's v0 bodies are the same shapes.
 
     {"api_key", "event", "distinct_id", "properties"}     one event
-    {"api_key", "batch": [...], "sent_at"?, …}            a batch; `token` will do for `api_key`
+    {"api_key", "batch": [...], "sent_at"?, "lost"?, …}   a batch; `token` will do for `api_key`
     [...]                                                 a batch; the token in each event
 
-Optional in an event: `uuid`, `timestamp`, `$set`, `$set_once`, `$unset`. Unknown members are kept
-in the record under `$extra`. Reading never fails for one bad event: it becomes a `Dropped`.
+Optional in an event: `uuid`, `timestamp`, `$set`, `$set_once`, `$unset`, `process_id`, `sequence`.
+Unknown members are kept in the record under `$extra`, and so are the last two where they are not
+what they should be. Reading never fails for one bad event: it becomes a `Dropped`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +17,9 @@ import msgspec
 from indelible.edge.admission import Dropped
 from indelible.edge.arrival import Sighting
 from indelible.edge.body import Document, nesting
-from indelible.errors import BatchTooLarge, EmptyBatch, InvalidJson
-from indelible.event import DropReason
+from indelible.edge.lost import Lost, read_lost
+from indelible.errors import BatchTooLarge, InvalidJson
+from indelible.event import DropReason, is_process_id, is_sequence
 
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -26,6 +28,10 @@ _ANY: Final = msgspec.json.Decoder()
 _TOKEN_FIELDS: Final = ("api_key", "token", "$token")
 _BATCH_FIELDS: Final = ("sent_at", "historical_migration")
 _OBJECTS: Final = ("$set", "$set_once")
+_PLACE: Final[Mapping[str, Callable[[object], bool]]] = {
+    "process_id": is_process_id,
+    "sequence": is_sequence,
+}
 _NO_PROPERTIES: Final = b"{}"
 
 
@@ -38,12 +44,14 @@ class Reading(msgspec.Struct):
             property of that name may be anything.
         request: members of the body that describe the request: `sent_at`, `historical_migration`.
         events: one for each event sent, in order.
+        lost: what the sender reports beside them.
     """
 
     tokens: list[str] = []
     inner_tokens: list[str] = []
     request: dict[str, msgspec.Raw] = {}
     events: list[Sighting | Dropped] = []
+    lost: Lost = None
 
 
 def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
@@ -51,7 +59,7 @@ def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
 
     Raises:
         InvalidJson: `batch` is no list.
-        EmptyBatch, BatchTooLarge.
+        BatchTooLarge.
     """
     reading = Reading()
     if isinstance(document, list):
@@ -65,6 +73,7 @@ def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
             events = _LIST.decode(document["batch"])
         except msgspec.ValidationError:
             raise InvalidJson("`batch` must be a list of events") from None
+        reading.lost = read_lost(document.get("lost"))
         _read_events(reading, events, max_batch=max_batch)
     else:
         reading.events.append(_read_event(reading, document, text))
@@ -72,8 +81,6 @@ def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
 
 
 def _read_events(reading: Reading, events: list[msgspec.Raw], *, max_batch: int) -> None:
-    if not events:
-        raise EmptyBatch
     if len(events) > max_batch:
         raise BatchTooLarge(size=len(events), limit=max_batch)
     for raw in events:
@@ -172,7 +179,9 @@ def _rest(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
     extra: dict[str, msgspec.Raw] = {}
     for name, raw in fields.items():
         value = _ANY.decode(raw)
-        if name not in (*_OBJECTS, "$unset"):
+        if name in _PLACE and _PLACE[name](value):
+            rest[name] = raw
+        elif name not in (*_OBJECTS, "$unset"):
             extra[name] = raw
         elif value is not None:
             if not isinstance(value, dict if name in _OBJECTS else list):

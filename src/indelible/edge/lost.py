@@ -1,0 +1,145 @@
+"""What a sender says it lost: the member ``lost`` of a batch, on product and audit routes.
+
+    {"uuid": "<UUID>", "process_id": "<32 hex digits>", "counts": {"queue_full": 10, …}}
+
+A report becomes an entry of kind loss in the project's log, in the transaction of the batch that
+brought it, unique by its uuid in the lane of the route. It is no event: it stands in no result and
+counts towards no quota. One that cannot be read never costs the events beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from indelible.edge.body import MAX_DEPTH, nesting
+from indelible.errors import EmptyBatch
+from indelible.event import MAX_COUNT, Kind, Lane, LossReason
+from indelible.journal.contract import Draft, Duplicate, Outcome, Stored
+from indelible.metrics import LOSS_REPORTS_IGNORED, LOSSES_REPORTED
+
+MAX_REPORT_BYTES: Final = 4_096
+"""More than the longest report needs, and so little that no content hides in one."""
+MAX_REASONS: Final = 32
+OTHER: Final = "other"
+
+_ANY: Final = msgspec.json.Decoder()
+_RECORD: Final = msgspec.json.Encoder(order="sorted")
+_KNOWN: Final = frozenset(LossReason)
+
+
+class LostWarning(StrEnum):
+    """Why a report was not taken. Public and closed: each is a counter."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UUID_CONFLICT = "uuid_conflict"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a person who reads the reason in an answer or on a page."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Final = {
+    LostWarning.MALFORMED: "`lost` is no object with a UUID as `uuid`, 32 lower-case hex digits as "
+    "`process_id`, and 1 to 32 `counts` from 1 under names of a-z, 0-9 and _.",
+    LostWarning.TOO_LARGE: "`lost` is longer than 4 KiB.",
+    LostWarning.UUID_CONFLICT: "A report or an event with this uuid and other content was stored "
+    "before; the first stays.",
+}
+
+
+class Report(Struct, frozen=True, gc=False):
+    """A report, read: `payload` is what was sent, to the byte."""
+
+    payload: bytes
+    uuid: str
+    counts: Mapping[str, int]
+
+
+class _Shape(Struct):
+    # \Z: a pattern's `$` would let a line feed pass behind the last character.
+    uuid: Annotated[
+        str, Meta(pattern=r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z", max_length=36)
+    ]
+    process_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    counts: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")],
+            Annotated[int, Meta(ge=1, le=MAX_COUNT)],
+        ],
+        Meta(min_length=1, max_length=MAX_REASONS),
+    ]
+
+
+Lost = Report | LostWarning | None
+"""The member `lost` of a batch: a report, why it is none, or nothing where it was not sent."""
+
+
+def read_lost(raw: msgspec.Raw | None) -> Lost:
+    """Read the member `lost`; null is as good as none."""
+    sent = b"null" if raw is None else bytes(raw)
+    if sent == b"null":
+        return None
+    if len(sent) > MAX_REPORT_BYTES:
+        return LostWarning.TOO_LARGE
+    if nesting(sent) > MAX_DEPTH:
+        return LostWarning.MALFORMED
+    try:
+        # Members of later versions are kept; whatever they hold, it must be readable.
+        shape = msgspec.convert(_ANY.decode(sent), _Shape)
+    except msgspec.DecodeError:
+        return LostWarning.MALFORMED
+    return Report(sent, shape.uuid, shape.counts)
+
+
+def draft_of(
+    report: Report, project_id: int, lane: Lane, request: object, *, received_at_ms: int
+) -> Draft:
+    """The entry that keeps the report; `request` is what is noted of the request it came with."""
+    record = {"event": "loss", "lane": lane.value, "uuid": report.uuid, "request": request}
+    return Draft(
+        project_id=project_id,
+        kind=Kind.LOSS,
+        received_at_ms=received_at_ms,
+        payload=report.payload,
+        record=_RECORD.encode(record),
+        lane=lane,
+        client_id=report.uuid,
+    )
+
+
+def check_not_empty(events: Sequence[object], lost: Lost, lane: Lane) -> None:
+    """
+    Raises:
+        EmptyBatch: there is neither an event nor a report to be taken.
+    """
+    if events or isinstance(lost, Report):
+        return
+    if lost is None:
+        raise EmptyBatch
+    _ignore(lost, lane)
+    raise EmptyBatch(f"The batch has no events, and its `lost` is not taken: {lost}")
+
+
+def settle(lost: Lost, lane: Lane, outcomes: Iterator[Outcome]) -> LostWarning | None:
+    """Count what became of the report, whose outcome comes next; what its sender should know."""
+    if lost is None:
+        return None
+    if isinstance(lost, LostWarning):
+        return _ignore(lost, lane)
+    outcome = next(outcomes)
+    if isinstance(outcome, Duplicate) and outcome.same_content is False:
+        return _ignore(LostWarning.UUID_CONFLICT, lane)
+    if isinstance(outcome, Stored):
+        for reason, count in lost.counts.items():
+            LOSSES_REPORTED.add(lane.value, reason if reason in _KNOWN else OTHER, count=count)
+    return None
+
+
+def _ignore(warning: LostWarning, lane: Lane) -> LostWarning:
+    LOSS_REPORTS_IGNORED.add(lane.value, warning.value)
+    return warning
