@@ -16,6 +16,7 @@ from typing import Final
 
 import uvloop
 
+from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.clock import now_ms
 from indelible.edge.asgi import Edge, HotRoute
@@ -90,6 +91,10 @@ class House:
                 clock=now_ms,
             )
             opened.callback(self.ledger.close)
+            self.accounting = Accounting(
+                settings.data_dir, journal=self.journal, projects=self._projects, clock=now_ms
+            )
+            opened.callback(self.accounting.close)
             self.retention = Retention(self.journal, rules=self._rules, clock=now_ms)
             self._build()
             self._opened = opened.pop_all()
@@ -111,6 +116,7 @@ class House:
                 gate=self.gate,
                 disk=self.disk,
                 ledger=self.ledger,
+                accounting=self.accounting,
                 clock=now_ms,
             ),
         )
@@ -119,13 +125,18 @@ class House:
         """Start what works behind the answers; call it on the event loop that will serve."""
         self.committer.start()
         self.ledger.start()
+        self.accounting.start()
         self.retention.start()
 
     async def stop(self) -> None:
-        """Store, expire and seal what is under way, then end the threads."""
+        """Store, expire, seal and count what is under way, then end the threads."""
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
         await asyncio.to_thread(self.ledger.stop)
+        await asyncio.to_thread(self.accounting.stop)
+
+    def _projects(self) -> list[int]:
+        return [project.id for project in self.registry.snapshot.projects.values()]
 
     def _rules(self) -> list[Rule]:
         """The projects that keep their events for a time only."""

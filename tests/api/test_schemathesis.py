@@ -59,8 +59,9 @@ def prepare(document: dict[str, Any]) -> None:
     for path in ("/api/e", "/batch/", "/batch"):
         del paths[path]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
     # Only the server can make a cursor.
-    search = paths["/v1/events"]["get"]
-    search["parameters"] = [p for p in search["parameters"] if p["name"] != "cursor"]
+    for path in ("/v1/events", "/v1/senders"):
+        search = paths[path]["get"]
+        search["parameters"] = [p for p in search["parameters"] if p["name"] != "cursor"]
 
 
 @pytest.mark.timeout(180)

@@ -139,7 +139,7 @@ def test_health_names_its_parts(shared: World) -> None:
     answer = shared.http.get("/healthz")
 
     assert 200 == answer.status_code
-    assert {"status", "version", "journal", "disk", "ledger"} == set(answer.json())
+    assert {"status", "version", "journal", "disk", "ledger", "accounting"} == set(answer.json())
     assert {"status": "ok", "failure": None} == answer.json()["journal"]
 
 

@@ -22,6 +22,7 @@ COMMANDS = [
     ("send",),
     ("tail",),
     ("where",),
+    ("senders",),
     ("export",),
     ("receipt",),
     ("policy",),

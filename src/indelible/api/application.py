@@ -8,7 +8,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, erasures, events, health, ingest, manage
+from indelible.accounting.accounting import Accounting
+from indelible.api import docs, erasures, events, health, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
@@ -21,6 +22,7 @@ from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
+from indelible.query.senders import Senders
 
 
 def make_api(
@@ -30,6 +32,7 @@ def make_api(
     gate: Gate,
     disk: DiskGuard,
     ledger: Ledger,
+    accounting: Accounting,
     clock: Clock,
 ) -> Litestar:
     """Build the application over parts that are already open."""
@@ -46,6 +49,8 @@ def make_api(
                 "journal": given(journal),
                 "disk": given(disk),
                 "ledger": given(ledger),
+                "accounting": given(accounting),
+                "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),
                 "description": given(description),
@@ -71,7 +76,7 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
     return [
         Router(
             "/",
-            route_handlers=[*events.ROUTES, *ledger_routes.ROUTES],
+            route_handlers=[*events.ROUTES, *senders.ROUTES, *ledger_routes.ROUTES],
             guards=[keys_only(gate)],
             tags=["read"],
             opt=both,

@@ -23,6 +23,7 @@ from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import Page
 from indelible.query.health import Health
+from indelible.query.senders import SenderPage
 
 JSON: Final = "application/json"
 
@@ -146,6 +147,7 @@ _EXAMPLES: Final = {
     "log_name": "default",
     "path": "checkpoint",
     "name": "web-shop",
+    "process_id": "8d3f1c0b5a2e4f6799b0c1d2e3f4a5b6",
 }
 _BODIES: Final[dict[str, Json]] = {
     "create_project": {"name": "web-shop", "kind": "live", "monthly_limit": 1_000_000},
@@ -160,6 +162,7 @@ _STRUCTS: Final = (
     Checked,
     ReceiptLine,
     Health,
+    SenderPage,
     manage.Projects,
     manage.NewProject,
     manage.ProjectMade,

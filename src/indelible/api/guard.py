@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
+from indelible.accounting.accounting import Accounting
 from indelible.edge.gate import Gate
 from indelible.errors import (
     BodyTooLarge,
@@ -31,6 +32,7 @@ from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
+from indelible.query.senders import Senders
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
@@ -54,6 +56,8 @@ TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]
+TheAccounting = NamedDependency[SkipValidation[Accounting]]
+TheSenders = NamedDependency[SkipValidation[Senders]]
 TheEraser = NamedDependency[SkipValidation[Eraser]]
 NowMs = NamedDependency[int]
 

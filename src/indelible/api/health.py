@@ -4,7 +4,7 @@ from litestar import Response, get
 from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
-from indelible.api.guard import TheDisk, TheJournal, TheLedger
+from indelible.api.guard import TheAccounting, TheDisk, TheJournal, TheLedger
 from indelible.query.health import Health, look
 
 _FAILING = ResponseSpec(
@@ -19,9 +19,11 @@ _FAILING = ResponseSpec(
     response_description="Events are stored, of one lane at least.",
     responses={503: _FAILING},
 )
-def healthz(journal: TheJournal, disk: TheDisk, ledger: TheLedger) -> Response[Health]:
+def healthz(
+    journal: TheJournal, disk: TheDisk, ledger: TheLedger, accounting: TheAccounting
+) -> Response[Health]:
     """503 when nothing is stored or nothing is signed, else 200; the body names the part."""
-    health = look(journal, disk, ledger, version=__version__)
+    health = look(journal, disk, ledger, accounting, version=__version__)
     return Response(health, status_code=503 if health.status == "failing" else 200)
 
 

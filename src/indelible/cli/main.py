@@ -22,6 +22,7 @@ from indelible.cli import (
     receipt,
     restore,
     send,
+    senders,
     serve,
     tail,
     verify,
@@ -52,7 +53,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, export),
+        *(serve, send, tail, where, senders, export),
         *(receipt, verify, audit, attack, evidence, witness),
         *(project, keys, erase, backup, restore, doctor),
     ):

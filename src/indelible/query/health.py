@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from indelible.accounting.accounting import Accounting
 from indelible.event import Lane
 from indelible.journal.disk import DiskGuard
 from indelible.journal.sqlite import SqliteJournal
@@ -44,6 +45,16 @@ class LedgerHealth(msgspec.Struct):
     alarms: list[str]
 
 
+class AccountingHealth(msgspec.Struct):
+    """`failure` says why nothing is counted any more; `oldest_uncounted_s` is how long the oldest
+    event that is in no account has been stored, null when there is none. Never `failing`: accounts
+    are made anew from the log."""
+
+    status: Word
+    failure: str | None
+    oldest_uncounted_s: float | None
+
+
 class Health(msgspec.Struct):
     """The worst of the parts is the status of the whole; `failing` is answered 503."""
 
@@ -52,9 +63,17 @@ class Health(msgspec.Struct):
     journal: JournalHealth
     disk: DiskHealth
     ledger: LedgerHealth
+    accounting: AccountingHealth
 
 
-def look(journal: SqliteJournal, disk: DiskGuard, ledger: Ledger, *, version: str) -> Health:
+def look(
+    journal: SqliteJournal,
+    disk: DiskGuard,
+    ledger: Ledger,
+    accounting: Accounting,
+    *,
+    version: str,
+) -> Health:
     """The state of every part, now."""
     failure = journal.failure
     journal_health = JournalHealth("failing" if failure else "ok", failure)
@@ -63,7 +82,8 @@ def look(journal: SqliteJournal, disk: DiskGuard, ledger: Ledger, *, version: st
     if not (takes_product and takes_audit):
         disk_word = "degraded" if takes_product or takes_audit else "failing"
     ledger_health = _of_ledger(ledger)
-    parts: list[Word] = [journal_health.status, disk_word, ledger_health.status]
+    accounts = _of_accounting(accounting)
+    parts: list[Word] = [journal_health.status, disk_word, ledger_health.status, accounts.status]
     worst: Word = max(parts, key=["ok", "degraded", "failing"].index)
     return Health(
         status=worst,
@@ -78,6 +98,7 @@ def look(journal: SqliteJournal, disk: DiskGuard, ledger: Ledger, *, version: st
             takes_audit=takes_audit,
         ),
         ledger=ledger_health,
+        accounting=accounts,
     )
 
 
@@ -91,3 +112,10 @@ def _of_ledger(ledger: Ledger) -> LedgerHealth:
     elif (age_ms or 0) > DEGRADED_LAG_MS:
         word = "degraded"
     return LedgerHealth(word, failure, None if age_ms is None else age_ms / 1000, alarms)
+
+
+def _of_accounting(accounting: Accounting) -> AccountingHealth:
+    age_ms, failure = accounting.oldest_uncounted_ms(), accounting.accounts.failure
+    is_behind = failure is not None or (age_ms or 0) > DEGRADED_LAG_MS
+    age_s = None if age_ms is None else age_ms / 1000
+    return AccountingHealth("degraded" if is_behind else "ok", failure, age_s)

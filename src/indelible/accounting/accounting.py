@@ -1,0 +1,132 @@
+"""The room's own composition: a follower that keeps the accounts of one data folder."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts, Mark
+from indelible.accounting.facts import Facts, facts_of
+from indelible.clock import Clock
+from indelible.event import tx_time_ms
+from indelible.journal.follow import Follower
+from indelible.journal.sqlite import SqliteJournal
+from indelible.leaf import decode
+
+logger = logging.getLogger(__name__)
+
+KEPT_DAYS: Final = 30
+
+_KEPT_MS: Final = KEPT_DAYS * 24 * 60 * 60 * 1000
+_FOLD_EVERY_MS: Final = 60 * 60 * 1000
+_READ_AT_ONCE: Final = 250  # records, together in memory
+_PACE_S: Final = 1.0  # each round moves a cursor, which is a sync of the journal
+_WAIT_S: Final = 1.0
+
+
+class Accounting:
+    """`indelible.journal.follow.Handler`, and the follower that runs it.
+
+    `projects` has the ids of all projects.
+    """
+
+    name: Final = "accounting"
+    batch: Final = 10_000
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        journal: SqliteJournal,
+        projects: Callable[[], Iterable[int]],
+        clock: Clock,
+    ) -> None:
+        self._journal = journal
+        self._projects = projects
+        self._clock = clock
+        self._next_folding_ms = 0
+        self.accounts = Accounts(data_dir / ACCOUNTS_FILE)
+        self._follower = Follower(
+            journal,
+            self,
+            projects=projects,
+            wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
+            wake=journal.database.wake,
+            pace_s=_PACE_S,
+        )
+        self._resume()
+
+    def start(self) -> None:
+        """Count what is stored already, and go on with what will be."""
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Count what is stored, then end the thread."""
+        self._follower.stop(drain=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.accounts.close()
+
+    def handle(self, project_id: int, start: int, end: int) -> None:  # noqa: ARG002 — a Handler
+        """Take the project's log up to `end` into the accounts; what they have is passed over.
+
+        Raises:
+            Unavailable, apsw.Error: see `Accounts.take`.
+        """
+        first = self.accounts.next_index(project_id)
+        for behind in range(first + self.batch, end + self.batch, self.batch):
+            self._take(project_id, behind - self.batch, min(behind, end))
+        if end == self._journal.next_index(project_id):
+            # Not while old events are read: the rest of a process would begin a second account.
+            self._fold_away()
+
+    def oldest_uncounted_ms(self) -> int | None:
+        """How long the oldest event that is in no account has been stored; None: there is none.
+
+        A clock that stepped back makes it 0, not less.
+        """
+        ages: list[int] = []
+        for project_id in self._projects():
+            first = self.accounts.next_index(project_id)
+            waiting = self._journal.leaves(project_id, first, first + 1)
+            ages += [self._clock() - tx_time_ms(decode(entry).tx) for entry in waiting]
+        return max(0, *ages) if ages else None
+
+    def _take(self, project_id: int, start: int, end: int) -> None:
+        facts = Facts()
+        for first in range(start, end, _READ_AT_ONCE):
+            records = self._journal.records(project_id, first, min(first + _READ_AT_ONCE, end))
+            facts.add(facts_of(records, partial(self._report, project_id, first)))
+        (last,) = self._journal.leaves(project_id, end - 1, end)
+        self.accounts.take(project_id, facts, Mark(end, decode(last).tx))
+
+    def _report(self, project_id: int, first: int, at: int) -> bytes:
+        (entry,) = self._journal.read(project_id, first + at, first + at + 1)
+        assert entry.payload is not None, "an entry of kind loss is never erased"
+        return entry.payload
+
+    def _fold_away(self) -> None:
+        now_ms = self._clock()
+        if now_ms >= self._next_folding_ms:
+            self.accounts.fold_away(before_ms=now_ms - _KEPT_MS)
+            self._next_folding_ms = now_ms + _FOLD_EVERY_MS
+
+    def _resume(self) -> None:
+        """Begin where the file ends: its marks are the truth, since it may have lost a stretch."""
+        projects = list(self._projects())
+        if not all(self._is_ours(*each, projects) for each in self.accounts.marks.items()):
+            logger.warning("the accounts are another journal's: making them anew")
+            self.accounts.begin_anew()
+        for project_id in projects:
+            first = self.accounts.next_index(project_id)
+            if self._journal.cursor(self.name, project_id) != first:
+                self._journal.move_cursor(self.name, project_id, first)
+
+    def _is_ours(self, project_id: int, mark: Mark, projects: Sequence[int]) -> bool:
+        """Whether the journal has the entry that the mark stands behind."""
+        if project_id not in projects:
+            return False
+        leaves = self._journal.leaves(project_id, mark.next_index - 1, mark.next_index)
+        return [decode(entry).tx for entry in leaves] == [mark.last_tx]

@@ -1,0 +1,346 @@
+"""The file that keeps the accounts, `DATA/accounts.db`: derived from the journal, never backed up.
+
+A stretch of a log and the mark that says how far it reaches are written in one transaction, so a
+stretch counts once however often it is handed over. The file is made anew where it is missing,
+damaged, of another version, or another journal's. What has been erased by then has no record any
+more, and nobody can say whose it was: it is counted as `erased`, and may be what is missing.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from indelible.accounting.account import Account, merge, sum_of
+from indelible.accounting.facts import Facts
+from indelible.errors import Unavailable
+from indelible.event import Lane
+from indelible.folder import private
+from indelible.journal.connections import Readers, open_for_writing
+
+logger = logging.getLogger(__name__)
+
+ACCOUNTS_FILE: Final = "accounts.db"
+
+_VERSION: Final = 1
+_CACHE_KIB: Final = 4 * 1024
+_FOLDED_AT_ONCE: Final = 1_000
+
+_SCHEMA: Final = """
+CREATE TABLE account (
+    project_id   INTEGER NOT NULL,
+    process_id   TEXT NOT NULL,
+    lane         TEXT NOT NULL,
+    last_seen_ms INTEGER NOT NULL,
+    missing      INTEGER NOT NULL,
+    state        BLOB NOT NULL,   -- an Account in JSON
+    PRIMARY KEY (project_id, process_id, lane)
+) WITHOUT ROWID;
+CREATE INDEX by_time ON account (project_id, last_seen_ms, process_id, lane);
+CREATE INDEX lacking ON account (project_id, last_seen_ms, process_id, lane) WHERE missing > 0;
+CREATE INDEX by_age ON account (last_seen_ms);
+
+CREATE TABLE rest (
+    project_id INTEGER NOT NULL,
+    lane       TEXT NOT NULL,
+    state      BLOB NOT NULL,     -- a Rest in JSON
+    PRIMARY KEY (project_id, lane)
+) WITHOUT ROWID;
+
+CREATE TABLE mark (
+    project_id INTEGER PRIMARY KEY,
+    next_index INTEGER NOT NULL,  -- every entry below it is in the accounts
+    last_tx    BLOB NOT NULL      -- the transaction id before it: tells another journal apart
+);
+"""
+_ENCODE: Final = msgspec.json.Encoder().encode
+_ACCOUNT: Final = msgspec.json.Decoder(Account)
+
+
+class Key(NamedTuple):
+    """Where an account stands among those of its project, newest last."""
+
+    last_seen_ms: int
+    process_id: str
+    lane: Lane
+
+
+class Rest(Struct, frozen=True):
+    """What stands in no account of a lane.
+
+    Attributes:
+        processes: how many were folded away, since nothing was heard of them for long.
+        captured, stored, missing, lost: the sums of their accounts.
+        erased: how many events had been erased before they were counted.
+    """
+
+    processes: int = 0
+    captured: int = 0
+    stored: int = 0
+    missing: int = 0
+    lost: Mapping[str, int] = {}
+    erased: int = 0
+
+
+_REST: Final = msgspec.json.Decoder(Rest)
+
+
+class Mark(NamedTuple):
+    """How far into a project's log the accounts reach, and the transaction id before that."""
+
+    next_index: int
+    last_tx: bytes
+
+
+class Accounts:
+    """The accounts of every project. One thread writes; any thread reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failure: str | None = None
+        self._writer = _open(path)
+        self._readers = Readers(path, vfs=None)
+        rows = self._writer.execute("SELECT project_id, next_index, last_tx FROM mark")
+        self.marks: dict[int, Mark] = {project_id: Mark(*mark) for project_id, *mark in rows}
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is counted any more, or None while all is well."""
+        return self._failure
+
+    # Writing
+
+    def next_index(self, project_id: int) -> int:
+        """The first entry of the project that is in no account yet."""
+        return self.marks[project_id].next_index if project_id in self.marks else 0
+
+    def take(self, project_id: int, facts: Facts, mark: Mark) -> None:
+        """Add what a stretch of the project's log says, which ends at `mark`; all or nothing.
+
+        Raises:
+            Unavailable: the file is damaged; the next start makes it anew.
+            apsw.Error: nothing was added; it may be tried again.
+        """
+        with self._guarded(), self._writer:
+            for (lane, process_id), account in facts.accounts.items():
+                self._add(project_id, process_id, lane, account)
+            for lane, count in facts.erased.items():
+                self._add_rest(project_id, lane, Rest(erased=count))
+            self._writer.execute(
+                "INSERT OR REPLACE INTO mark (project_id, next_index, last_tx) VALUES (?, ?, ?)",
+                (project_id, *mark),
+            )
+        # power lost here: the stretch may be forgotten, and its mark with it
+        self.marks[project_id] = mark
+
+    def fold_away(self, *, before_ms: int) -> int:
+        """Keep only the sums of processes that were last seen before; how many those were.
+
+        Raises what `take` raises.
+        """
+        folded = 0
+        while True:
+            with self._guarded(), self._writer:
+                rows: list[Any] = self._writer.execute(
+                    "SELECT project_id, process_id, lane, state FROM account"
+                    " WHERE last_seen_ms < ? LIMIT ?",
+                    (before_ms, _FOLDED_AT_ONCE),
+                ).fetchall()
+                for row in rows:
+                    self._fold(*row)
+            folded += len(rows)
+            if len(rows) < _FOLDED_AT_ONCE:
+                return folded
+
+    def begin_anew(self) -> None:
+        """Forget everything."""
+        with self._guarded(), self._writer:
+            self._writer.execute("DELETE FROM account; DELETE FROM rest; DELETE FROM mark")
+        self.marks = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.close()
+        with suppress(apsw.Error):
+            self._writer.close()
+
+    # Reading
+
+    def page(
+        self,
+        project_id: int,
+        *,
+        process_id: str | None,
+        missing: bool,
+        before: Key | None,
+        limit: int,
+    ) -> list[tuple[Key, Account]]:
+        """At most `limit` accounts in descending order of their keys, of those below `before`.
+
+        Only those of `process_id`, where it is given; with `missing`, only those that miss events.
+
+        Raises:
+            Unavailable: the file is damaged; the next start makes it anew.
+        """
+        conditions: list[str] = ["project_id = ?"]
+        values: list[str | int] = [project_id]
+        if process_id is not None:
+            conditions.append("process_id = ?")
+            values.append(process_id)
+        if missing:
+            conditions.append("missing > 0")
+        if before is not None:
+            conditions.append("(last_seen_ms, process_id, lane) < (?, ?, ?)")
+            values += before
+        with self._guarded():
+            rows = self._readers.mine().execute(
+                "SELECT last_seen_ms, process_id, lane, state FROM account"  # noqa: S608
+                f" WHERE {' AND '.join(conditions)}"
+                " ORDER BY last_seen_ms DESC, process_id DESC, lane DESC LIMIT ?",
+                (*values, limit),
+            )
+            return [
+                (Key(at_ms, process, Lane(lane)), _ACCOUNT.decode(state))
+                for at_ms, process, lane, state in rows
+            ]
+
+    def rest(self, project_id: int) -> dict[Lane, Rest]:
+        """What stands in no account of the project, by lane.
+
+        Raises:
+            Unavailable: the file is damaged; the next start makes it anew.
+        """
+        with self._guarded():
+            rows = self._readers.mine().execute(
+                "SELECT lane, state FROM rest WHERE project_id = ? ORDER BY lane", (project_id,)
+            )
+            return {Lane(lane): _REST.decode(state) for lane, state in rows}
+
+    def _add(self, project_id: int, process_id: str, lane: Lane, account: Account) -> None:
+        known = self._writer.execute(
+            "SELECT state FROM account WHERE project_id = ? AND process_id = ? AND lane = ?",
+            (project_id, process_id, lane),
+        ).get
+        if known is not None:
+            account = merge(_ACCOUNT.decode(known), account)
+        self._writer.execute(
+            "INSERT OR REPLACE INTO account"
+            " (project_id, process_id, lane, last_seen_ms, missing, state)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                project_id,
+                process_id,
+                lane,
+                account.last_seen_ms,
+                account.missing,
+                _ENCODE(account),
+            ),
+        )
+
+    def _fold(self, project_id: int, process_id: str, lane: str, state: bytes) -> None:
+        self._add_rest(project_id, Lane(lane), _rest_of(_ACCOUNT.decode(state)))
+        self._writer.execute(
+            "DELETE FROM account WHERE project_id = ? AND process_id = ? AND lane = ?",
+            (project_id, process_id, lane),
+        )
+
+    def _add_rest(self, project_id: int, lane: Lane, more: Rest) -> None:
+        known = self._writer.execute(
+            "SELECT state FROM rest WHERE project_id = ? AND lane = ?", (project_id, lane)
+        ).get
+        rest = more if known is None else _add(_REST.decode(known), more)
+        self._writer.execute(
+            "INSERT OR REPLACE INTO rest (project_id, lane, state) VALUES (?, ?, ?)",
+            (project_id, lane, _ENCODE(rest)),
+        )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """
+        Raises:
+            Unavailable: the file is damaged, now or before. It is taken away, so that the next
+                start makes it anew.
+        """
+        if self._failure is None:
+            try:
+                yield
+            except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError) as error:
+                self._failure = f"{self._path.name} is damaged ({error}); restart the server"
+                logger.critical("%s", self._failure)
+                _remove(self._path)
+            else:
+                return
+        raise Unavailable(
+            "The accounts are damaged", hint="Restart the server: it makes them anew."
+        )
+
+
+def _rest_of(account: Account) -> Rest:
+    return Rest(
+        processes=1,
+        captured=account.captured,
+        stored=account.stored,
+        missing=account.missing,
+        lost=account.lost,
+    )
+
+
+def _add(one: Rest, other: Rest) -> Rest:
+    return Rest(
+        processes=one.processes + other.processes,
+        captured=one.captured + other.captured,
+        stored=one.stored + other.stored,
+        missing=one.missing + other.missing,
+        lost=sum_of(one.lost, other.lost),
+        erased=one.erased + other.erased,
+    )
+
+
+def _open(path: Path) -> apsw.Connection:
+    """The file, made anew where it is damaged or of another version."""
+    try:
+        return _prepared(path)
+    except (apsw.CorruptError, apsw.NotADBError, _OtherVersion) as error:
+        logger.warning("%s: %s; making it anew", path.name, error)
+        _remove(path)
+        return _prepared(path)
+
+
+def _prepared(path: Path) -> apsw.Connection:
+    connection = open_for_writing(private(path), vfs=None, cache_kib=_CACHE_KIB)
+    try:
+        # NORMAL may lose the last stretches at a power failure, whole; the marks go back with them.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        _settle_version(connection)
+        connection.execute("SELECT * FROM mark").fetchall()
+    except BaseException:
+        connection.close()  # closed later, it would take the log of the file made anew with it
+        raise
+    return connection
+
+
+def _settle_version(connection: apsw.Connection) -> None:
+    """
+    Raises:
+        _OtherVersion: the file is not of this version.
+    """
+    version = int(connection.pragma("user_version"))
+    if version == 0:
+        with connection:
+            connection.execute(f"{_SCHEMA}; PRAGMA user_version = {_VERSION}")
+    elif version != _VERSION:
+        raise _OtherVersion(f"it is of version {version}")
+
+
+def _remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+class _OtherVersion(Exception):
+    """Another version of this software wrote the file."""
