@@ -23,7 +23,7 @@ _KNOWN: Final = frozenset(LossReason)
 
 
 class _Record(Struct):
-    """The members of a record that tell whose it is; anything may stand there."""
+    """The members of a record that tell whose it is, as the edge lets them in."""
 
     process_id: Any = None
     sequence: Any = None
@@ -84,7 +84,8 @@ def facts_of(records: Records, report_at: Callable[[int], bytes]) -> Facts:
                 facts.erased[lane] += 1
             continue
         if kind == Kind.PRODUCT:
-            if is_process_id(record.process_id) and is_sequence(record.sequence):
+            # The edge has looked at both: what is none of the kind stands under `$extra`.
+            if record.process_id is not None and record.sequence is not None:
                 _of(seen, Lane.PRODUCT, record.process_id, at_ms).numbers.add(record.sequence)
         elif kind == Kind.AUDIT:
             if (place := _of_meta(record.meta)) is not None:
