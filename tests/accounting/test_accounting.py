@@ -66,18 +66,23 @@ class Office:
     def __post_init__(self) -> None:
         self.journal = SqliteJournal(Database(self.folder / "journal.db"), clock=self.clock)
         registry = Registry(self.journal, clock=self.clock)
-        known = registry.snapshot.projects.get("p")
-        self.project = (known or registry.create_project("p")).id
+        self.project, self.neighbour = (
+            (registry.snapshot.projects.get(name) or registry.create_project(name)).id
+            for name in ("p", "q")
+        )
         self.open()
 
     def open(self) -> None:
         self.accounting = Accounting(
-            self.folder, journal=self.journal, projects=lambda: [self.project], clock=self.clock
+            self.folder,
+            journal=self.journal,
+            projects=lambda: [self.project, self.neighbour],
+            clock=self.clock,
         )
 
-    def store(self, drafts: Sequence[Draft]) -> None:
+    def store(self, drafts: Sequence[Draft], project: int | None = None) -> None:
         mine = [
-            Draft(self.project, d.kind, d.received_at_ms, d.payload, d.record, d.lane)
+            Draft(project or self.project, d.kind, d.received_at_ms, d.payload, d.record, d.lane)
             for d in drafts
         ]
         self.journal.append(mine)
@@ -391,6 +396,19 @@ def test_nothing_is_folded_away_while_old_events_are_read(office: Office) -> Non
 
     assert {} == office.accounts()
     assert (1, 4, 0) == (office.rest().processes, office.rest().stored, office.rest().missing)
+
+
+def test_nothing_is_folded_away_while_another_projects_log_is_at_its_end(office: Office) -> None:
+    office.clock.now_ms = NEW_YEAR_MS + 2 * KEPT_DAYS * DAY_MS
+    office.store([event(ONE, n) for n in range(4)])
+    office.store([event(OTHER, 0)], office.neighbour)
+
+    office.accounting.handle(office.project, 0, office.journal.next_index(office.project) - 1)
+    office.accounting.handle(office.neighbour, 0, office.journal.next_index(office.neighbour))
+    assert 3 == office.one().stored
+    office.count()
+
+    assert (1, 0) == (office.rest().processes, office.rest().missing)
 
 
 def test_more_than_a_thousand_processes_are_folded_away_at_once(office: Office) -> None:

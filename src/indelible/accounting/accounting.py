@@ -45,7 +45,7 @@ class Accounting:
         self._journal = journal
         self._projects = projects
         self._clock = clock
-        self._next_folding_ms = 0
+        self._next_folding_ms: dict[int, int] = {}
         self.accounts = Accounts(data_dir / ACCOUNTS_FILE)
         self._follower = Follower(
             journal,
@@ -80,7 +80,7 @@ class Accounting:
             self._take(project_id, behind - self.batch, min(behind, end))
         if end == self._journal.next_index(project_id):
             # Not while old events are read: the rest of a process would begin a second account.
-            self._fold_away()
+            self._fold_away(project_id)
 
     def oldest_uncounted_ms(self) -> int | None:
         """How long the oldest event that is in no account has been stored; None: there is none.
@@ -107,11 +107,11 @@ class Accounting:
         assert entry.payload is not None, "an entry of kind loss is never erased"
         return entry.payload
 
-    def _fold_away(self) -> None:
+    def _fold_away(self, project_id: int) -> None:
         now_ms = self._clock()
-        if now_ms >= self._next_folding_ms:
-            self.accounts.fold_away(before_ms=now_ms - _KEPT_MS)
-            self._next_folding_ms = now_ms + _FOLD_EVERY_MS
+        if now_ms >= self._next_folding_ms.get(project_id, 0):
+            self.accounts.fold_away(project_id, before_ms=now_ms - _KEPT_MS)
+            self._next_folding_ms[project_id] = now_ms + _FOLD_EVERY_MS
 
     def _resume(self) -> None:
         """Begin where the file ends: its marks are the truth, since it may have lost a stretch."""

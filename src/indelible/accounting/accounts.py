@@ -43,7 +43,6 @@ CREATE TABLE account (
 ) WITHOUT ROWID;
 CREATE INDEX by_time ON account (project_id, last_seen_ms, process_id, lane);
 CREATE INDEX lacking ON account (project_id, last_seen_ms, process_id, lane) WHERE missing > 0;
-CREATE INDEX by_age ON account (last_seen_ms);
 
 CREATE TABLE rest (
     project_id INTEGER NOT NULL,
@@ -138,8 +137,8 @@ class Accounts:
         # power lost here: the stretch may be forgotten, and its mark with it
         self.marks[project_id] = mark
 
-    def fold_away(self, *, before_ms: int) -> int:
-        """Keep only the sums of processes that were last seen before; how many those were.
+    def fold_away(self, project_id: int, *, before_ms: int) -> int:
+        """Keep only the sum of the project's accounts last heard of before; how many those were.
 
         Raises what `take` raises.
         """
@@ -147,12 +146,12 @@ class Accounts:
         while True:
             with self._guarded(), self._writer:
                 rows: list[Any] = self._writer.execute(
-                    "SELECT project_id, process_id, lane, state FROM account"
-                    " WHERE last_seen_ms < ? LIMIT ?",
-                    (before_ms, _FOLDED_AT_ONCE),
+                    "SELECT process_id, lane, state FROM account"
+                    " WHERE project_id = ? AND last_seen_ms < ? LIMIT ?",
+                    (project_id, before_ms, _FOLDED_AT_ONCE),
                 ).fetchall()
                 for row in rows:
-                    self._fold(*row)
+                    self._fold(project_id, *row)
             folded += len(rows)
             if len(rows) < _FOLDED_AT_ONCE:
                 return folded
