@@ -82,7 +82,23 @@ class World:
     def __init__(self, url: str, data_dir: Path) -> None:
         self.url = url
         self.data_dir = data_dir
-        self.http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._mine = threading.local()
+        self._clients: list[httpx.Client] = []
+
+    @property
+    def http(self) -> httpx.Client:
+        """This thread's client: in a pool that threads share, one of them may close as idle the
+        connection that another has just begun to send on."""
+        if not hasattr(self._mine, "client"):
+            self._mine.client = plain_client(self.url)
+            self._clients.append(self._mine.client)
+        client: httpx.Client = self._mine.client
+        return client
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for client in self._clients:
+            client.close()
 
     def send(self, body: Any, **more: Any) -> httpx.Response:
         """POST a product body (JSON unless `content=` is given) to /api/e."""
@@ -130,7 +146,7 @@ class ServerProcess(World):
         """Stop it if it still runs, and let go of what belongs to it."""
         if self.process.poll() is None:
             self.stop()
-        self.http.close()
+        self.close()
 
     def kill(self) -> None:
         """kill -9 the serve PID."""
@@ -141,6 +157,12 @@ class ServerProcess(World):
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
+
+
+def plain_client(url: str, **more: Any) -> httpx.Client:
+    """A client of a server on this machine, by no proxy."""
+    # Without TLS there is nothing to verify, and reading the list of authorities takes its time.
+    return httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False, **more)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -226,7 +248,7 @@ def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterat
         assert ready.wait(START_S), "the server did not answer"
         world = World(welcome[0].url, data_dir)
         yield world
-        world.http.close()
+        world.close()
     finally:
         loop, stop = stopping[0]
         loop.call_soon_threadsafe(stop.set)

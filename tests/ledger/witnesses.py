@@ -22,6 +22,7 @@ from indelible.ledger.policy import Group, Policy, Witness
 from indelible.ledger.tree import Hashes, leaf_hash, prove_consistency, root_of
 from indelible.ledger.witness import request_body
 from tests.cli.command import PROGRAM, surroundings
+from tests.world import plain_client
 
 START_S = 20.0
 
@@ -69,7 +70,7 @@ class WitnessProcess:
         self.url: str = said["url"]
         self.key = WitnessKey.parse(said["vkey"])
         self.policy_line: str = said["policy_line"]
-        self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.http = plain_client(self.url)
 
     def add(self, body: str | bytes) -> httpx.Response:
         return self.http.post("/add-checkpoint", content=body)

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.world import AS_ADMIN, World, bearer
+from tests.world import AS_ADMIN, World, bearer, plain_client
 
 _numbers = itertools.count()
 
@@ -19,7 +19,7 @@ class Log:
     def __init__(self, url: str, project: str, token: str, api_key: str) -> None:
         self.project = project
         self.token = token
-        self.http = httpx.Client(base_url=url, timeout=30, trust_env=False, headers=bearer(api_key))
+        self.http = plain_client(url, headers=bearer(api_key))
 
     def send(self, body: dict[str, Any]) -> httpx.Response:
         """POST a product body with this project's token."""
