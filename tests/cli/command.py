@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from indelible.cli.main import run as run_here
-from tests.world import World
+from tests.world import World, inherited
 
 PROGRAM = [sys.executable, "-m", "indelible"]
 
@@ -44,8 +44,7 @@ class Ran:
 
 def surroundings(**env: str) -> dict[str, str]:
     """An environment with nothing of Indelible's but `env`."""
-    mine = {k: v for k, v in os.environ.items() if not k.startswith("INDELIBLE_")}
-    return {**mine, **env}
+    return {**inherited(), **env}
 
 
 def run(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:
