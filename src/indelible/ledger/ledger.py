@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 
@@ -27,7 +27,9 @@ from indelible.ledger.receipts import Receipts
 from indelible.ledger.sealer import Sealer, mend
 from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
-from indelible.ledger.witnessing import Witnessing
+
+if TYPE_CHECKING:
+    from indelible.ledger.witnessing import Witnessing
 
 _WAIT_S: Final = 1.0
 
@@ -92,17 +94,7 @@ class Ledger:
             wake=journal.database.wake,
             pace_s=choices.seal_interval_ms / 1000,
         )
-        self._witnessing: Witnessing | None = None
-        if choices.witnesses.quorum is not None:
-            self._witnessing = Witnessing(
-                choices.witnesses,
-                logs=self.logs.signing,
-                progress=self.progress,
-                publish=self._publish_witnessed,
-                interval_s=choices.witness_interval_ms / 1000,
-                clock=clock,
-            )
-            self._opened.callback(self._witnessing.close)
+        self._witnessing = self._ask_witnesses(choices)
         for log in self.logs.signing():
             self._resume(log)
 
@@ -174,6 +166,23 @@ class Ledger:
         """
         await self.wait(project_id, max(indexes), level, timeout_s=timeout_s)
         return await anyio.to_thread.run_sync(self._receipts_of, project_id, indexes, level)
+
+    def _ask_witnesses(self, choices: Choices) -> "Witnessing | None":
+        if choices.witnesses.quorum is None:
+            return None
+        # Its HTTP client takes a tenth of a second to load: not for those without witnesses.
+        from indelible.ledger.witnessing import Witnessing
+
+        witnessing = Witnessing(
+            choices.witnesses,
+            logs=self.logs.signing,
+            progress=self.progress,
+            publish=self._publish_witnessed,
+            interval_s=choices.witness_interval_ms / 1000,
+            clock=self._clock,
+        )
+        self._opened.callback(witnessing.close)
+        return witnessing
 
     def _receipts_of(
         self, project_id: int, indexes: Sequence[int], level: Level
