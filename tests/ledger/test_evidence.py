@@ -20,7 +20,7 @@ from indelible.ledger.sealer import integrate
 from indelible.ledger.tile import ENTRIES, Tile, tile_at, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import leaf_hash, root_of
-from tests.cli.command import run
+from tests.cli.command import call, run
 from tests.ledger import worked
 from tests.ledger.worked import COSIGNER, SIGNER
 
@@ -251,7 +251,7 @@ def test_a_log_that_is_not_there_is_a_wrong_call(
     log: FolderTiles, tmp_path: Path, name: str
 ) -> None:
     data = str(log.folder.parent.parent)
-    done = run("evidence", str(tmp_path / "x.tar"), "--project", name, "--data", data)
+    done = call("evidence", str(tmp_path / "x.tar"), "--project", name, "--data", data)
     assert (2, "") == (done.code, done.out)
     assert "it has shop" in done.err
     assert not (tmp_path / "x.tar").exists()
