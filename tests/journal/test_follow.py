@@ -267,6 +267,7 @@ def test_a_running_follower_sees_what_is_added_and_projects_made_later(sqlite: S
     assert list(range(4)) == recorder.taken[projects[1]]
 
 
+@pytest.mark.clocked
 def test_a_new_event_is_handled_at_once(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
     recorder = Recorder()
@@ -280,6 +281,7 @@ def test_a_new_event_is_handled_at_once(sqlite: SqliteRig) -> None:
         assert time.monotonic() - began < 0.7
 
 
+@pytest.mark.clocked
 def test_a_paced_follower_takes_the_first_event_at_once_and_those_behind_it_together(
     sqlite: SqliteRig,
 ) -> None:
@@ -378,6 +380,7 @@ def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: Sqli
     assert list(range(5)) == recorder.taken[projects[1]]
 
 
+@pytest.mark.clocked
 def test_stopping_does_not_wait_for_the_pause_after_a_failure(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
     sqlite.journal.append(numbered(project, 1))

@@ -188,6 +188,7 @@ def stall(_: str) -> tuple[int, str]:
     return 500, ""
 
 
+@pytest.mark.clocked
 def test_one_that_stalls_or_drips_costs_no_more_than_the_time(
     members: list[Witness], log: Book
 ) -> None:
@@ -203,6 +204,7 @@ def test_one_that_stalls_or_drips_costs_no_more_than_the_time(
     assert "no answer within 1 s" == asked.answers[2].detail
 
 
+@pytest.mark.clocked
 def test_asking_for_many_logs_at_once_takes_one_wait_only(
     members: list[Witness], log: Book
 ) -> None:
@@ -473,6 +475,7 @@ def test_a_failure_is_logged_when_it_begins_and_when_it_ends(
     ] == mine
 
 
+@pytest.mark.clocked
 def test_two_witnesses_answer_well_within_a_second(members: list[Witness], log: Book) -> None:
     with asking(policy_of(members, 2), timeout_s=1.0) as cosigners:
         ask(cosigners, log, 1)
