@@ -82,16 +82,24 @@ def test_help_of_serve_explains_every_setting() -> None:
 
 
 def test_help_loads_neither_the_server_nor_a_database() -> None:
-    script = (
-        "import sys; from indelible.cli.main import run; run(['--help']); "
-        "print(*sorted(sys.modules), file=sys.stderr)"
-    )
+    loaded = loaded_by("from indelible.cli.main import run; run(['--help'])")
 
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-
-    loaded = set(done.stderr.split())
     assert "indelible.cli.doctor" in loaded
     assert set() == loaded & {"litestar", "granian", "httpx", "apsw", "msgspec", "rich.console"}
+
+
+def test_a_server_loads_no_http_client_until_it_has_witnesses() -> None:
+    loaded = loaded_by("import indelible.app")
+
+    assert "indelible.ledger.ledger" in loaded
+    assert set() == loaded & {"httpx", "rich.console", "typer"}
+
+
+def loaded_by(statements: str) -> set[str]:
+    """The modules that a new process has after these statements."""
+    script = f"import sys; {statements}; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    return set(done.stderr.split())
 
 
 def test_version_is_one_line() -> None:
