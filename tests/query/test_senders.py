@@ -57,13 +57,14 @@ def page(log: Log, **parameters: Any) -> dict[str, Any]:
     return body
 
 
-def settled(log: Log, captured: int, **parameters: Any) -> list[dict[str, Any]]:
-    """The accounts, once they say that so many events were captured in all."""
+def settled(log: Log, captured: int) -> list[dict[str, Any]]:
+    """The accounts, once all that was answered is in them; so many events were captured in all."""
     eventually(
-        lambda: captured == sum(s["captured"] for s in page(log, **parameters)["senders"]),
+        lambda: log.http.get("/healthz").json()["accounting"]["oldest_uncounted_s"] is None,
         within_s=20,
     )
-    senders: list[dict[str, Any]] = page(log, **parameters)["senders"]
+    senders: list[dict[str, Any]] = page(log)["senders"]
+    assert captured == sum(sender["captured"] for sender in senders)
     return senders
 
 
