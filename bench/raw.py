@@ -1,7 +1,7 @@
 """The floor of batch ingest: the same rows, index and hashes straight into SQLite.
 
 One transaction for each group, synced; no HTTP, no JSON, no admission. What it writes is what the
-journal writes (schema.sql), with the unique key as an ordinary index of the table.
+journal writes (a project's table), with the unique key as an ordinary index of the table.
 Run: ``python -m bench.raw FILE SECONDS GROUP``.
 """
 
@@ -18,6 +18,7 @@ from bench.load import event
 from indelible import leaf
 from indelible.clock import now_ms
 from indelible.event import Kind
+from indelible.journal.tables import create_table, table_of
 
 
 def insert(path: str, *, seconds: float, group: int) -> float:
@@ -29,7 +30,9 @@ def insert(path: str, *, seconds: float, group: int) -> float:
     connection.execute(
         resources.files("indelible.journal").joinpath("schema.sql").read_text("utf-8")
     )
-    connection.execute("CREATE UNIQUE INDEX event_by_unique_key ON event (unique_key)")
+    table = table_of(1)
+    create_table(connection, 1)
+    connection.execute(f"CREATE UNIQUE INDEX event_by_unique_key ON {table} (unique_key)")
     sent = event("token", 1)
     payload = msgspec.json.encode(sent["properties"])
     record = msgspec.json.encode(
@@ -59,7 +62,7 @@ def insert(path: str, *, seconds: float, group: int) -> float:
             batch.append((rows, entry, key, salts, record, payload))
             rows += 1
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", batch)
+        connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", batch)
         connection.execute("COMMIT")
     return rows / (time.perf_counter() - began)
 
