@@ -12,13 +12,14 @@ from indelible.event import MAX_COUNT
 
 numbers = st.integers(0, 30) | st.integers(0, MAX_COUNT)
 pieces = st.builds(
-    lambda stored, lost, a, b: account_of(
-        stored, lost, first_seen_ms=min(a, b), last_seen_ms=max(a, b)
+    lambda stored, lost, a, b, announced: account_of(
+        stored, lost, first_seen_ms=min(a, b), last_seen_ms=max(a, b), announced=announced
     ),
     st.sets(numbers, max_size=12),
     st.dictionaries(st.sampled_from(["exit", "expired", "other"]), st.integers(1, 9)),
     st.integers(0, 2**48),
     st.integers(0, 2**48),
+    st.integers(0, 40),
 )
 
 
@@ -57,6 +58,7 @@ def test_an_account_says_what_its_parts_say(parts: list[Account]) -> None:
     assert stored == numbers_of(whole)
     assert len(stored) == whole.stored
     assert dict(lost) == whole.lost
+    assert max(part.announced for part in parts) == whole.announced <= whole.captured
     assert min(part.first_seen_ms for part in parts) == whole.first_seen_ms
     assert max(part.last_seen_ms for part in parts) == whole.last_seen_ms
 

@@ -96,6 +96,18 @@ def test_of_a_thousand_captured_ten_were_lost_and_five_have_vanished(log: Log) -
     assert account["first_seen"] <= account["last_seen"]
 
 
+def test_a_process_that_says_how_many_it_captured_hides_nothing_behind_its_losses(log: Log) -> None:
+    mine = process()
+    report = {**lost(mine, exit=3), "captured": 10}
+    log.send({"batch": [numbered(mine, n) for n in (0, 1, 4)], "lost": report})
+
+    (account,) = settled(log, 10)
+
+    assert (10, 3, {"exit": 3}, 4) == tuple(
+        account[name] for name in ("captured", "stored", "lost", "missing")
+    )
+
+
 def test_an_audit_event_and_its_losses_have_an_account_of_their_own(log: Log) -> None:
     mine = process()
     log.send({"batch": [numbered(mine, 0)]})

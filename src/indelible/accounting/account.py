@@ -45,6 +45,7 @@ class Account(Struct, frozen=True, gc=False):
         floor: below it the numbers are not known one by one any more, since there were more than
             MAX_GAPS gaps; 0 as long as there were not.
         settled: how many stored events have numbers below `floor`.
+        announced: how many events it said it had captured, in its last report.
     """
 
     first_seen_ms: int
@@ -53,6 +54,7 @@ class Account(Struct, frozen=True, gc=False):
     lost: Mapping[str, int]
     floor: int = 0
     settled: int = 0
+    announced: int = 0
 
     @property
     def stored(self) -> int:
@@ -68,10 +70,11 @@ class Account(Struct, frozen=True, gc=False):
     def captured(self) -> int:
         """How many events the process captured, at the least.
 
-        The highest number tells; what was lost behind it has reports, but no numbers.
+        The highest number tells, or the process's own word: what was lost behind the highest
+        number has reports, but no numbers.
         """
         behind = self.runs[-1][1] if self.runs else 0
-        return max(behind, self.stored + self.lost_in_all)
+        return max(behind, self.announced, self.stored + self.lost_in_all)
 
     @property
     def missing(self) -> int:
@@ -88,11 +91,17 @@ class Account(Struct, frozen=True, gc=False):
 
 
 def account_of(
-    numbers: Iterable[int], lost: Mapping[str, int], *, first_seen_ms: int, last_seen_ms: int
+    numbers: Iterable[int],
+    lost: Mapping[str, int],
+    *,
+    first_seen_ms: int,
+    last_seen_ms: int,
+    announced: int = 0,
 ) -> Account:
     """The account of a process of which these numbers are stored and these losses reported."""
     runs = _joined((number, number + 1) for number in sorted(numbers))
-    return _bounded(Account(first_seen_ms, last_seen_ms, runs, sum_of({}, lost)))
+    account = Account(first_seen_ms, last_seen_ms, runs, sum_of({}, lost), announced=announced)
+    return _bounded(account)
 
 
 def merge(one: Account, other: Account) -> Account:
@@ -109,6 +118,7 @@ def merge(one: Account, other: Account) -> Account:
         _joined(in_order(one.runs, other.runs)),
         sum_of(one.lost, other.lost),
         settled=one.settled + other.settled,
+        announced=max(one.announced, other.announced),
     )
     return _bounded(_raised(merged, floor) if floor else merged)
 

@@ -36,6 +36,7 @@ class _Report(Struct):
 
     process_id: str
     counts: dict[str, int]
+    captured: int = 0
 
 
 _REPORT: Final = msgspec.json.Decoder(_Report)
@@ -69,6 +70,7 @@ class _Seen:
     last_ms: int
     numbers: set[int] = field(default_factory=set)
     lost: Counter[str] = field(default_factory=Counter)
+    announced: int = 0
 
 
 def facts_of(records: Records, report_at: Callable[[int], bytes]) -> Facts:
@@ -93,11 +95,16 @@ def facts_of(records: Records, report_at: Callable[[int], bytes]) -> Facts:
         elif kind == Kind.LOSS:
             report = _REPORT.decode(report_at(at))
             one = _of(seen, Lane(record.lane), report.process_id, at_ms)
+            one.announced = max(one.announced, report.captured)
             for reason, count in report.counts.items():
                 one.lost[reason if reason in _KNOWN else OTHER] += count
     facts.accounts = {
         whose: account_of(
-            one.numbers, one.lost, first_seen_ms=one.first_ms, last_seen_ms=one.last_ms
+            one.numbers,
+            one.lost,
+            first_seen_ms=one.first_ms,
+            last_seen_ms=one.last_ms,
+            announced=one.announced,
         )
         for whose, one in seen.items()
     }

@@ -90,6 +90,7 @@ class Outbox:
             process_id=process_id,
             time=time,
             tally=self._tally,
+            captured=self._captured,
             new_transport=self.new_transport,
         )
         self._marks: list[Mark] = []
@@ -341,7 +342,7 @@ class Outbox:
         """What became of this lane's events so far."""
         sums = self._tally.sums()
         lost = {reason: sums[reason] for reason in Loss if sums[reason]}
-        captured = _NUMBERS - operator.length_hint(self._numbers)
+        captured = self._captured()
         return Counts(
             captured=captured,
             delivered=sums["delivered"],
@@ -352,6 +353,10 @@ class Outbox:
             adopted=sums["adopted"],
             failures=sums["failures"],
         )
+
+    def _captured(self) -> int:
+        """How many numbers were given out."""
+        return _NUMBERS - operator.length_hint(self._numbers)
 
     # The worker's side.
 

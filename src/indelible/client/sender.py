@@ -51,6 +51,7 @@ class Sender:
         process_id: str,
         time: Time,
         tally: Tally,
+        captured: Callable[[], int],
         new_transport: Callable[[], Transport],
     ) -> None:
         self.pace = Pace(
@@ -63,6 +64,7 @@ class Sender:
         self._process_id = process_id
         self._time = time
         self._tally = tally
+        self._captured = captured
         self._transport = new_transport()
         self._report: Report | None = None
         self._reported: dict[str, int] = {}
@@ -198,7 +200,7 @@ class Sender:
             }
             if counts:
                 stamp = Stamp(self._time.wall_ns(), 0, os.urandom(10))
-                self._report = Report(stamp.uuid, self._process_id, counts)
+                self._report = Report(stamp.uuid, self._process_id, counts, self._captured())
         return self._report
 
     def _taken(self, report: Report | None) -> None:

@@ -89,14 +89,23 @@ class LetGo(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was lost since the last report; frozen until a server has taken it."""
+    """What was lost since the last report; frozen until a server has taken it.
+
+    `captured` is how many events this process had captured by then, in this lane.
+    """
 
     uuid: str
     process_id: str
     counts: Mapping[str, int]
+    captured: int
 
     def body(self) -> dict[str, object]:
-        return {"uuid": self.uuid, "process_id": self.process_id, "counts": dict(self.counts)}
+        return {
+            "uuid": self.uuid,
+            "process_id": self.process_id,
+            "counts": dict(self.counts),
+            "captured": self.captured,
+        }
 
 
 @dataclass(frozen=True, slots=True)

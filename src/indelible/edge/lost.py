@@ -1,7 +1,9 @@
 """What a sender says it lost: the member ``lost`` of a batch, on product and audit routes.
 
-    {"uuid": "<UUID>", "process_id": "<32 hex digits>", "counts": {"queue_full": 10, …}}
+    {"uuid": "<UUID>", "process_id": "<32 hex digits>", "counts": {"queue_full": 10, …},
+     "captured": 1000}
 
+`captured`, which may be missing, is how many events the process had captured by then.
 A report becomes an entry of kind loss in the project's log, in the transaction of the batch that
 brought it, unique by its uuid in the lane of the route. It is no event: it stands in no result and
 counts towards no quota. One that cannot be read never costs the events beside it.
@@ -45,7 +47,8 @@ class LostWarning(StrEnum):
 
 _MEANINGS: Final = {
     LostWarning.MALFORMED: "`lost` is no object with a UUID as `uuid`, 32 lower-case hex digits as "
-    "`process_id`, and 1 to 32 `counts` from 1 under names of a-z, 0-9 and _.",
+    "`process_id`, 1 to 32 `counts` from 1 under names of a-z, 0-9 and _, and perhaps a number as "
+    "`captured`.",
     LostWarning.TOO_LARGE: "`lost` is longer than 4 KiB.",
     LostWarning.UUID_CONFLICT: "A report or an event with this uuid and other content was stored "
     "before; the first stays.",
@@ -73,6 +76,7 @@ class _Shape(Struct):
         ],
         Meta(min_length=1, max_length=MAX_REASONS),
     ]
+    captured: Annotated[int, Meta(ge=0, le=MAX_COUNT)] = 0
 
 
 Lost = Report | LostWarning | None
