@@ -37,6 +37,8 @@ logger = logging.getLogger("indelible")
 
 _SETTLE_S: Final = 0.01
 _NUMBERS: Final = 2**62
+_RANDOM_BYTES: Final = 10
+_RANDOM_POOL: Final = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +73,7 @@ class Outbox:
         self._headers = {"User-Agent": f"indelible-python/{version}", **(options.headers or {})}
         self._tally = Tally()
         self._numbers = iter(range(_NUMBERS))
+        self._random: deque[bytes] = deque()
         self._inbox: deque[tuple[Capture, int] | Mark] = deque()
         self._heavy_bytes = 0
         self._heavy = threading.RLock()
@@ -116,7 +119,19 @@ class Outbox:
 
     def stamp(self) -> Stamp:
         """Freeze now: time, sequence and the random part of the id."""
-        return Stamp(self._time.wall_ns(), next(self._numbers), os.urandom(10))
+        try:
+            random = self._random.popleft()
+        except IndexError:
+            random = self._more_random()
+        return Stamp(self._time.wall_ns(), next(self._numbers), random)
+
+    def _more_random(self) -> bytes:
+        """Fetch many ids' worth at once: each look-up gives other threads the interpreter, and the
+        caller may have to wait 5 ms to have it back."""
+        data = os.urandom(_RANDOM_BYTES * _RANDOM_POOL)
+        first, *more = (data[i : i + _RANDOM_BYTES] for i in range(0, len(data), _RANDOM_BYTES))
+        self._random.extend(more)
+        return first
 
     def put(self, capture: Capture, estimate_bytes: int) -> None:
         """Queue one event and return at once.

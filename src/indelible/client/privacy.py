@@ -10,6 +10,7 @@ try; the same value under the same key is the same pseudonym, which is all that 
 True
 """
 
+import functools
 import hashlib
 import hmac
 import re
@@ -69,6 +70,7 @@ def sounds_secret(name: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=4_096)
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
