@@ -493,6 +493,11 @@ class Audit:
             else:
                 transport.close()
 
+    def after_fork(self) -> None:
+        """In a child: its own counts and, when it needs one, its own connections."""
+        self._unsent = Tally()
+        self.close()
+
     def close(self) -> None:
         """Close idle connections."""
         while self._idle:

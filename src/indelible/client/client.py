@@ -103,6 +103,10 @@ class Indelible:
     def _outboxes(self) -> list[Outbox]:
         """Those of this process, product first."""
         self._notice_fork()
+        return self._made_here()
+
+    def _made_here(self) -> list[Outbox]:
+        """Those made last, in this process or in the one it was forked from."""
         audit = self._audit.outbox if self._audit is not None else None
         return [outbox for outbox in (self._product, audit) if outbox is not None]
 
@@ -113,7 +117,7 @@ class Indelible:
     def _notice_fork(self) -> None:
         """Begin anew in a child of a fork that no hook was told of, as one in C may be."""
         if self._pid != os.getpid():
-            lifecycle.forked(self)
+            self.after_fork()
 
     def _can_send(
         self, host: str | None, secret: str | None, name: str, lane: str, *, say: bool
@@ -319,20 +323,31 @@ class Indelible:
     ) -> None:
         self.shutdown()
 
-    def at_exit(self, timeout_s: float) -> None:
-        """Deliver for up to `timeout_s`, then write what is left to the spool.
+    def at_exit(self, spent_s: float) -> None:
+        """Deliver for the rest of `exit_s`, then write what is left to the spool.
 
         What is captured after this is delivered by the thread that captures it.
         """
-        started = self._time.monotonic()
+        started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
-            lane.end(max(0.05, timeout_s - (self._time.monotonic() - started)))
+            lane.end(self._left_of_exit_s(started))
+
+    def at_signal(self, spent_s: float) -> None:
+        """The same for a process that may go on: the worker goes on too."""
+        started = self._time.monotonic() - spent_s
+        for lane in self._outboxes():
+            lane.save(self._left_of_exit_s(started))
+
+    def _left_of_exit_s(self, started: float) -> float:
+        return max(0.05, self.options.exit_s - (self._time.monotonic() - started))
 
     def after_fork(self) -> None:
         """In a child: begin anew. What the parent queued is the parent's to send."""
-        for lane in self._outboxes():
+        for lane in self._made_here():
             lane.abandon()
-        self.audit.close()
+        self.audit.after_fork()
+        self._disabled = Tally()
+        self._pid = os.getpid()
         if not self._closed:
             self._begin(say=False)
 

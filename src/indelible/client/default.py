@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from indelible.client import audit as audits
+from indelible.client import lifecycle
 from indelible.client.audit import Audit
 from indelible.client.client import Indelible
 from indelible.client.context import Context
@@ -20,7 +21,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _made: list[Indelible] = []
-_making: Final = threading.RLock()
+_making = threading.RLock()
+
+
+def _after_fork() -> None:
+    """In a child: a lock of its own, since nobody may be left to release the parent's."""
+    global _making
+    _making = threading.RLock()
+
+
+lifecycle.in_each_child(_after_fork)
 
 
 def default_client() -> Indelible:

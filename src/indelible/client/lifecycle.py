@@ -6,7 +6,8 @@ One hook of each kind for the whole process, made with the first client:
     exit         deliver for `exit_s` seconds, then write what is left to the spool
     SIGTERM      the same, then whatever handled the signal before; only if asked for
 
-Clients are held weakly: one that the application dropped is not kept alive by this.
+A client is held until it is shut down: one that the application let go of may have events that
+wait, and a thread that delivers them.
 """
 
 import atexit
@@ -15,95 +16,137 @@ import signal
 import sys
 import threading
 import time
-import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Protocol
 
 
 class Watched(Protocol):
-    """What a client does when it is told."""
+    """What a client does when it is told. `spent_s` is what others took of the time there is."""
 
-    def at_exit(self, timeout_s: float) -> None: ...
+    def at_exit(self, spent_s: float) -> None: ...
+    def at_signal(self, spent_s: float) -> None: ...
     def after_fork(self) -> None: ...
 
 
-_watched: Final["weakref.WeakSet[Any]"] = weakref.WeakSet()
-_EXIT_S: Final = 2.0
-_state: Final = {"installed": 0, "finalizer": 0, "left": 0}
-_previous: dict[int, Any] = {}
+@dataclass(slots=True)
+class _Hooks:
+    """Which hooks there are.
+
+    Attributes:
+        installed: of the interpreter.
+        in_children: of multiprocessing, for the children to come.
+        finalizing: the process for which multiprocessing has a finalizer of ours.
+    """
+
+    installed: bool = False
+    in_children: bool = False
+    finalizing: int = 0
+
+
+_watched: Final[dict[int, Watched]] = {}
+_hooks: Final = _Hooks()
 
 
 def watch(client: Watched) -> None:
     """Tell `client` of forks and of the end from now on."""
-    _watched.add(client)
-    if not _state["installed"]:
-        _state["installed"] = 1
+    _watched[id(client)] = client
+    if not _hooks.installed:
+        _hooks.installed = True
         # Handlers run last in, first out: those that were registered before the first client run
         # after this one, and what they capture is sent by the thread that captures it.
         atexit.register(_at_exit)
-        os.register_at_fork(after_in_child=_after_fork)
+        in_each_child(_after_fork)
     _finalize_in_multiprocessing()
 
 
 def unwatch(client: Watched) -> None:
     """Tell it no more."""
-    _watched.discard(client)
+    _watched.pop(id(client), None)
 
 
-def forked(client: Watched) -> None:
-    """A client found itself in another process though no hook ran, as after a fork in C."""
-    _state["finalizer"] = 0
-    client.after_fork()
-    _finalize_in_multiprocessing()
+def in_each_child(call: Callable[[], None]) -> None:
+    """Have `call` made in each child that is forked from now on, where the system can fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=call)
 
 
 def _after_fork() -> None:
-    _state["finalizer"] = 0
-    for client in list(_watched):
+    for client in list(_watched.values()):
         client.after_fork()
+    _finalize_in_multiprocessing()
 
 
 def _at_exit() -> None:
-    deadline = time.monotonic() + _EXIT_S
-    for client in list(_watched):
+    _tell_each(lambda client, spent_s: client.at_exit(spent_s))
+
+
+def _tell_each(tell: Callable[[Watched, float], None]) -> None:
+    started = time.monotonic()
+    for client in list(_watched.values()):
         try:
-            client.at_exit(max(0.05, deadline - time.monotonic()))
+            tell(client, time.monotonic() - started)
         except Exception:  # noqa: S112 — the end of the process: nobody is left to be told
             continue
 
 
+# A child of multiprocessing ends by os._exit: instead of the handlers of atexit it runs finalizers
+# of its own, and forgets at its beginning those that were there before.
+
+
 def _finalize_in_multiprocessing() -> None:
-    """A child of multiprocessing ends without running atexit's handlers, only its own."""
     util = sys.modules.get("multiprocessing.util")
-    if util is None or _state["finalizer"] == os.getpid():
+    if util is None:
         return
-    _state["finalizer"] = os.getpid()
+    if not _hooks.in_children:
+        _hooks.in_children = True
+        util.register_after_fork(_at_exit, _add_finalizer)
+    is_child = sys.modules["multiprocessing"].parent_process() is not None
+    if is_child and _hooks.finalizing != os.getpid():
+        _add_finalizer()
+
+
+def _add_finalizer(_: object = None) -> None:
+    _hooks.finalizing = os.getpid()
+    util: Any = sys.modules["multiprocessing.util"]
     util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def install_signal_handlers() -> bool:
-    """Chain a handler before the one that SIGTERM has; False outside the main thread."""
+    """Chain a handler before the one that SIGTERM has.
+
+    False where that cannot be: outside the main thread, and where the handler that there is was
+    not set from Python, so that nobody could call it.
+    """
     if threading.current_thread() is not threading.main_thread():
         return False
     previous = signal.getsignal(signal.SIGTERM)
-    if previous is _on_signal:
-        return True
-    _previous[signal.SIGTERM] = previous
-    signal.signal(signal.SIGTERM, _on_signal)
+    if previous is None:
+        return False
+    if not isinstance(previous, _Chained):
+        signal.signal(signal.SIGTERM, _Chained(previous))
     return True
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    """Deliver, then do what would have been done: a parent must see a death by SIGTERM.
+class _Chained:
+    """Delivers, then does what would have been done: a parent must see a death by SIGTERM.
 
-    Runs between two bytecodes of the main thread, so it only waits, with a limit, for workers.
+    Runs between two bytecodes of the main thread, so it only waits, with a limit, for workers. An
+    object for each handler that was there before, so that two that were set in turns end.
     """
-    _at_exit()
-    previous = _previous.get(number, signal.SIG_DFL)
-    if previous == signal.SIG_IGN:
-        return
-    if callable(previous):
-        previous(number, frame)
-        return
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+
+    def __init__(self, previous: Any) -> None:
+        self._previous = previous
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        _tell_each(lambda client, spent_s: client.at_signal(spent_s))
+        if self._previous == signal.SIG_IGN:
+            return
+        if callable(self._previous):
+            self._previous(number, frame)
+            return
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        # Still here: the first process of a container, which the kernel spares.
+        signal.signal(number, self)

@@ -192,6 +192,8 @@ class Outbox:
             return
         try:
             if self._worker is None and not self._stopping:
+                # Made now, since gevent may have changed what a queue is after the outbox was made.
+                self._wake = queue.SimpleQueue()
                 self._worker = _thread.start_new_thread(self._run, ())
         except RuntimeError:
             # Too late in the life of the interpreter for a thread: whoever flushes does the work.
@@ -310,6 +312,7 @@ class Outbox:
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
         self._stopping = True
+        self._stopped.set()  # no worker came along: nobody may wait for it
         self._sender.close()
         self._shelf.abandon()
 
@@ -327,15 +330,20 @@ class Outbox:
             self._wake_up()
         return True
 
+    def save(self, timeout_s: float) -> bool:
+        """Deliver for so long, then spool what is left; whether all was delivered."""
+        if self.flush(timeout_s, total_s=timeout_s):
+            return True
+        self._rescue(0.5)
+        return False
+
     def end(self, timeout_s: float) -> None:
-        """The process is about to end: deliver for so long, then spool what is left.
+        """`save`, since the process is about to end.
 
         What is put after this is delivered by the thread that puts it, until the time is over.
         """
         self._ending = self._time.monotonic() + timeout_s
-        if not self.flush(timeout_s, total_s=timeout_s):
-            self._rescue(0.5)
-        else:
+        if self.save(timeout_s):
             self._give_back()
 
     @property
