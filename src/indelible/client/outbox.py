@@ -391,6 +391,7 @@ class Outbox:
                     self._work()
             except Exception as error:  # the worker's one door: it must outlive every fault
                 self._failed(f"{type(error).__name__} in the worker")
+                self._sender.pace.failed(self._time.monotonic())  # or it would try without a pause
             if self._stopping:
                 break
             self._nap()

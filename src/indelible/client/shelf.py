@@ -128,7 +128,12 @@ class Shelf:
 
     def may_have_leftovers(self) -> bool:
         """Whether there may be something on disk that was not looked at yet."""
-        return self._folder is not None and self._spool is None and self._folder.exists()
+        if self._folder is None or self._spool is not None:
+            return False
+        try:
+            return self._folder.exists()
+        except OSError:  # a folder that this user may not look into
+            return False
 
     # Filling.
 

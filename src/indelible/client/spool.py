@@ -76,7 +76,12 @@ class SpoolFile:
         self._entered = False
         # Unbuffered: what `append` returned from is the kernel's, and survives a kill -9.
         self._file: BinaryIO | None = path.open("xb", buffering=0)
-        self._write(HEAD)
+        try:
+            self._write(HEAD)
+        except OSError:
+            self.seal()
+            path.unlink()
+            raise
 
     def append(self, records: Iterable[bytes], *, sync: bool) -> None:
         """Add records; with `sync`, they survive power loss on return.
