@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from indelible.testing import InMemoryServer
 from tests.world import environment
@@ -38,14 +38,14 @@ class Program:
         file.write_text(text)
         self.process = subprocess.Popen(
             [sys.executable, file, *arguments],
-            env=environment(INDELIBLE_SPOOL_DIR=str(folder / "spool"), **env),
+            env=environment(**{"INDELIBLE_SPOOL_DIR": str(folder / "spool"), **env}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> "Program":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
