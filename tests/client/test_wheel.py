@@ -1,0 +1,94 @@
+"""The wheel alone is the client: in a bare environment it imports, sends and is quiet."""
+
+import json
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.world import API_KEY, TOKEN, ServerProcess, environment
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT_S = 120
+
+SEND = """
+import indelible
+indelible.capture("purchase_completed", distinct_id="user_42", properties={"amount": 99.99})
+receipt = indelible.audit.send("order.created", {"order_id": "ord_1"}, type="success")
+assert indelible.flush(10)
+print(receipt.status, receipt.index, indelible.default_client().counts().delivered)
+"""
+
+# What the import of the package and of the client bring in, and how long it takes.
+LOOK = """
+import sys, time
+before = set(sys.modules)
+began = time.perf_counter()
+import indelible
+took_s = time.perf_counter() - began
+package = {name.partition(".")[0] for name in set(sys.modules) - before}
+import indelible.client, indelible.client.default, indelible.testing
+client = {name.partition(".")[0] for name in set(sys.modules) - before}
+import json
+known = sys.stdlib_module_names
+print(json.dumps([took_s, sorted(package - known), sorted(client - known)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment in which nothing but the wheel is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = ["wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    _run([sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *build])
+    (wheel,) = folder.glob("indelible-*.whl")
+    venv.create(folder / "bare", with_pip=True)
+    bare = folder / "bare" / "bin" / "python"
+    _run([str(bare), "-m", "pip", "install", "-q", "--no-index", "--no-deps", str(wheel)])
+    return bare
+
+
+def test_nothing_else_is_installed(python: Path) -> None:
+    listed = json.loads(_run([str(python), "-m", "pip", "list", "--format", "json"]))
+
+    assert {"indelible"} == {one["name"] for one in listed} - {"pip", "setuptools"}
+
+
+def test_the_wheel_sends_both_kinds_to_a_real_server(
+    world: ServerProcess, python: Path, tmp_path: Path
+) -> None:
+    env = environment(
+        INDELIBLE_HOST=world.url, INDELIBLE_TOKEN=TOKEN, INDELIBLE_API_KEY=API_KEY,
+        INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"),
+    )  # fmt: skip
+    said = _run([str(python), "-I", "-W", "error", "-X", "dev", "-c", SEND], env)
+
+    events = world.events()
+    assert {"product", "audit"} == {event["kind"] for event in events}
+    audit = next(event["index"] for event in events if event["kind"] == "audit")
+    assert f"accepted {audit} 1\n" == said
+
+
+def test_the_import_brings_in_nothing_but_itself_and_is_quick(python: Path) -> None:
+    looks = [json.loads(_run([str(python), "-I", "-W", "error", "-c", LOOK])) for _ in range(3)]
+
+    assert [["indelible"], ["indelible"]] == looks[0][1:]
+    assert min(took_s for took_s, _, _ in looks) < 0.030
+
+
+def test_the_types_come_along(python: Path) -> None:
+    look = (
+        "import indelible, pathlib; print(pathlib.Path(indelible.__file__).with_name('py.typed'))"
+    )
+    marker = Path(_run([str(python), "-I", "-c", look]).strip())
+
+    assert marker.is_file()
+
+
+def _run(command: list[str], env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S)
+    assert 0 == done.returncode, done.stderr
+    assert "" == done.stderr
+    return done.stdout
