@@ -47,6 +47,7 @@ class Mark:
 
     waits_for: set[Batch] = field(default_factory=set)
     done: threading.Event = field(default_factory=threading.Event)
+    given_up: bool = False
 
 
 class Outbox:
@@ -114,6 +115,7 @@ class Outbox:
         self._told: dict[str, int] = {}
         self._warned: set[str] = set()
         self._hook_thread: int | None = None
+        self._working_here: int | None = None  # a caller's thread, which does the worker's work
 
     # The caller's side.
 
@@ -237,8 +239,10 @@ class Outbox:
 
         Safe in a signal handler. `total_s` shortens an exchange that this thread has to do itself.
         """
-        if threading.get_ident() in (self._worker, self._hook_thread):
+        if threading.get_ident() in (self._worker, self._hook_thread, self._working_here):
             return False  # it would wait for itself
+        if self._stopped.is_set():
+            return self.counts().waiting == 0
         if self._ending is not None:
             left_s = max(0.05, self._ending - self._time.monotonic())
             timeout_s, total_s = min(left_s, timeout_s or left_s), left_s
@@ -261,7 +265,9 @@ class Outbox:
                 if self._stopped.is_set():
                     break
                 self._wake_up()
-        return mark.done.is_set()
+        # While a server is down many may come and go: none is kept that nobody waits for.
+        mark.given_up = not mark.done.is_set()
+        return not mark.given_up
 
     @property
     def _has_leftovers(self) -> bool:
@@ -273,6 +279,7 @@ class Outbox:
         deadline = None if timeout_s is None else self._time.monotonic() + timeout_s
         if not self._working.acquire(timeout=-1 if timeout_s is None else timeout_s):
             return
+        self._working_here = threading.get_ident()
         try:
             while not mark.done.is_set():
                 self._work(total_s=total_s)
@@ -284,6 +291,7 @@ class Outbox:
                     return
                 threading.Event().wait(max(pause_s, _SETTLE_S))
         finally:
+            self._working_here = None
             self._working.release()
 
     def close(self, timeout_s: float) -> bool:
@@ -435,13 +443,12 @@ class Outbox:
         while self._shelf.ready and (self._flushing or self._sender.is_due):
             self._flushing = False
             self._send(self._shelf.ready[0], total_s)
+            self._reach_marks(total_s)
             with self._packing:
                 self._pack()
             if self._stopping and not self._marks:
                 break
-        if self._marks and not self._shelf.ready:
-            self._sender.report_losses(total_s)
-        self._reach_marks()
+        self._reach_marks(total_s)
         self._tell_drops()
 
     def _send(self, batch: Batch, total_s: float | None) -> None:
@@ -489,12 +496,19 @@ class Outbox:
         self._shelf.settle(batch)
         for mark in self._marks:
             mark.waits_for.discard(batch)
-        self._reach_marks()
 
-    def _reach_marks(self) -> None:
-        for mark in [mark for mark in self._marks if not mark.waits_for]:
-            self._marks.remove(mark)
-            mark.done.set()
+    def _reach_marks(self, total_s: float | None) -> None:
+        """Let those go on who waited for what is settled now.
+
+        What was lost is reported before: perhaps the process ends as soon as they go on.
+        """
+        if any(not mark.waits_for for mark in self._marks):
+            self._sender.report_losses(total_s)
+        with self._packing:
+            for mark in self._marks:
+                if not mark.waits_for:
+                    mark.done.set()
+            self._marks = [mark for mark in self._marks if mark.waits_for and not mark.given_up]
 
     def _pack(self) -> None:
         """Write queued events as JSON, into batches and their files; close what is due."""

@@ -120,10 +120,13 @@ class Sender:
             return
         body = self._wire.frame([], report, sent_at_ms=self._time.wall_ms())
         try:
-            self._post(self._wire.path, body, {}, total_s)
+            answer = self._post(self._wire.path, body, {"X-Request-ID": report.uuid}, total_s)
         except TransportFailed:
             return
-        self._taken(report)  # a server that knows no reports refuses it each time: once is enough
+        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now())
+        if not isinstance(meaning, Again):
+            # A server that knows no reports refuses each of them: once is enough.
+            self._taken(report)
 
     def close(self) -> None:
         """Close the connection."""
