@@ -477,8 +477,14 @@ def _same_content(record: bytes | None, payload: bytes | None, draft: Draft) -> 
 
 
 def _comparable(record: bytes) -> bytes:
-    """A record without what clients renew for each attempt: the request, and meta.request_id."""
+    """A record without what clients renew for each attempt: the request, and meta.request_id.
+
+    Our own client also numbers its calls, so one event that an application sends twice, under one
+    key, comes with two numbers.
+    """
     fields = msgspec.json.decode(record)
     fields.pop("request", None)
-    fields.get("meta", {}).pop("request_id", None)
+    meta = fields.get("meta", {})
+    for name in ("request_id", "process_id", "sequence"):
+        meta.pop(name, None)
     return msgspec.json.encode(fields, order="sorted")
