@@ -57,9 +57,12 @@ class Indelible:
         api_key: str | None = None,
         host: str | None = None,
         _time: Time = REAL_TIME,
+        _environment: Mapping[str, str] = os.environ,
         **options: Any,
     ) -> None:
-        self.options = Options.read(os.environ, token=token, api_key=api_key, host=host, **options)
+        self.options = Options.read(
+            _environment, token=token, api_key=api_key, host=host, **options
+        )
         self._time = _time
         self._disabled = Tally()
         self._closed = False
@@ -177,7 +180,7 @@ class Indelible:
         self._notice_fork()
         outbox = self._product
         try:
-            if event.__class__ is not str or not event:
+            if not isinstance(event, str) or not event:
                 raise TypeError("event must be text")  # noqa: TRY301 — the door below counts it
             here = contexts.current()
             if here is None:
@@ -198,8 +201,15 @@ class Indelible:
         except Exception:
             if self.options.strict:
                 raise
-            outbox.stamp()
-            outbox.lose(Loss.ENCODE_FAILED)
+            self._misused()
+
+    def _misused(self) -> None:
+        """Count a call whose arguments mean nothing; it has a number like any other."""
+        if self._product is None:
+            self._disabled.add(Loss.DISABLED)
+            return
+        self._product.stamp()
+        self._product.lose(Loss.ENCODE_FAILED)
 
     def identify(
         self,
@@ -217,7 +227,13 @@ class Indelible:
         if here is not None:
             anonymous_id = anonymous_id or here.anonymous_id
             here.distinct_id = distinct_id
-        own: dict[str, object] = {"$set": dict(properties or {})}
+        try:
+            own: dict[str, object] = {"$set": dict(properties or {})}
+        except Exception:
+            if self.options.strict:
+                raise
+            self._misused()
+            return
         if anonymous_id and anonymous_id != distinct_id:
             own["$anon_distinct_id"] = anonymous_id
         self.capture("$identify", distinct_id=distinct_id, properties=own)
@@ -235,10 +251,16 @@ class Indelible:
     ) -> None:
         """Write properties of a person: `properties` always, `once` only where there is none."""
         own: dict[str, object] = {}
-        if properties:
-            own["$set"] = dict(properties)
-        if once:
-            own["$set_once"] = dict(once)
+        try:
+            if properties:
+                own["$set"] = dict(properties)
+            if once:
+                own["$set_once"] = dict(once)
+        except Exception:
+            if self.options.strict:
+                raise
+            self._misused()
+            return
         self.capture("$set", distinct_id=distinct_id, properties=own)
 
     # Context.

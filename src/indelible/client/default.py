@@ -48,7 +48,7 @@ def _from_environment() -> Indelible:
     except ValueError as error:
         # A variable that means nothing must not break the first caller: the warning says which.
         logger.warning("no events are sent: %s", error)
-        return Indelible(enabled=False)
+        return Indelible(enabled=False, _environment={})
 
 
 def configure(token: str | None = None, **options: Any) -> Indelible:

@@ -5,6 +5,7 @@ this one replaces, so that a service that was configured for them needs no chang
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
@@ -131,8 +132,19 @@ class Options:
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be negative")
         for host in (self.host, self.audit_host):
-            if host is not None and urlsplit(host).scheme not in ("http", "https"):
-                raise InvalidOption(f"host must begin with http:// or https://, not {host!r}")
+            if host is not None and not _is_address(host):
+                raise InvalidOption(f"host must be an http:// or https:// address, not {host!r}")
+        for name in ("token", "api_key"):
+            # A line feed at the end of a file of secrets is the usual cause.
+            if not _fits_a_header(getattr(self, name) or ""):
+                raise InvalidOption(f"{name} must be visible ASCII, without blanks or line feeds")
+        for name, value in (self.headers or {}).items():
+            if not _fits_a_header(name) or not _fits_a_header(value.replace(" ", "")):
+                raise InvalidOption(f"headers: {name!r} has a character that no header may have")
+        try:
+            self.redaction()
+        except re.error as error:
+            raise InvalidOption(f"redact_patterns: {error}") from None
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **arguments: Any) -> "Options":
@@ -193,6 +205,18 @@ class Options:
         return None
 
 
+def _is_address(host: str) -> bool:
+    try:
+        parts = urlsplit(host)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, an IPv6 address without its end
+        return False
+
+
+def _fits_a_header(text: str) -> bool:
+    return all("!" <= char <= "~" for char in text)
+
+
 def _is_loopback(host: str | None) -> bool:
     if host is None:
         return False
@@ -212,7 +236,7 @@ def _read_variable(name: str, variable: str, text: str) -> object:
         raise InvalidOption(f"{variable} must be 1 or 0, not {text!r}")
     if name == "headers":
         return _read_headers(variable, text)
-    return text
+    return text.strip()
 
 
 def _read_headers(variable: str, text: str) -> dict[str, str]:
