@@ -6,7 +6,7 @@ What JSON has is written as it is. The rest has one form each, so that no proper
     Decimal, UUID, Path           text
     Enum                          its value
     bytes                         text where it is UTF-8, else Base64
-    set, tuple, generator-free iterables of the standard library    list
+    tuple, deque, range, set      list; a set is sorted
     dataclass                     object of its fields
     NaN, infinities               null
     keys that are no text         text
@@ -22,6 +22,7 @@ What JSON has is written as it is. The rest has one form each, so that no proper
 import base64
 import json
 import math
+from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -80,7 +81,7 @@ def _rebuild(value: object, depth: int, above: set[int]) -> Any:
         case Enum():
             return _plain(value.value, depth, above)
         case str():
-            return _text(value)
+            return clean(value)
         case int():
             # Beyond 64 bits readers disagree, or refuse the whole document.
             return int(value) if -(2**63) <= value < 2**64 else str(value)
@@ -89,7 +90,7 @@ def _rebuild(value: object, depth: int, above: set[int]) -> Any:
         case datetime() | date() | time():
             return value.isoformat()
         case Decimal() | UUID() | PurePath():
-            return _text(str(value))
+            return clean(str(value))
         case bytes() | bytearray() | memoryview():
             return _bytes(bytes(value))
     if id(value) in above:
@@ -106,7 +107,7 @@ def _rebuild(value: object, depth: int, above: set[int]) -> Any:
 def _container(value: object, depth: int, above: set[int]) -> Any:
     if isinstance(value, Mapping):
         return {_key(name): _plain(one, depth, above) for name, one in dict(value).items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque | range):
         return [_plain(one, depth, above) for one in tuple(value)]
     if isinstance(value, Set):
         return [_plain(one, depth, above) for one in sorted(value, key=repr)]
@@ -119,7 +120,7 @@ def _container(value: object, depth: int, above: set[int]) -> Any:
 
 def _key(name: object) -> str:
     if isinstance(name, str):
-        return _text(name)
+        return clean(name)
     if name is None or isinstance(name, bool | int | float | Decimal | UUID):
         return str(name)
     if isinstance(name, Enum):
@@ -127,16 +128,17 @@ def _key(name: object) -> str:
     return _placeholder(name)
 
 
-def _text(text: str) -> str:
-    return text.encode("utf-8", "replace").decode() if not _is_clean(text) else str(text)
+def clean(text: str) -> str:
+    """`text` as UTF-8 can carry it: itself, or with U+FFFD for each lone surrogate.
 
-
-def _is_clean(text: str) -> bool:
+    >>> clean("a\\ud800b")
+    'a\ufffdb'
+    """
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return str(text)
 
 
 def _bytes(data: bytes) -> str:

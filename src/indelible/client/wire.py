@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from indelible.client.encode import encode, plain
+from indelible.client.encode import clean, encode, plain
 from indelible.client.options import WireEvent
 from indelible.client.privacy import Redaction
 from indelible.client.transport import Answer
@@ -29,6 +29,7 @@ from indelible.clock import rfc3339
 from indelible.event import Lane, clean_trail
 
 MAX_META_CHARS: Final = 1_024
+_FROZEN: Final = ("distinct_id", "uuid", "timestamp", "process_id", "sequence")
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
 
 
@@ -175,7 +176,7 @@ class ProductWire:
                 raise LetGo
             event = changed
         event_id = str(event["uuid"])
-        data, repaired = _masked(event, self.redaction)
+        data, repaired = _masked(event, self.redaction, whole=_FROZEN)
         if len(data) > self.max_event_bytes:
             data, _ = encode({**event, "properties": _stub(data)})
             repaired = True
@@ -254,7 +255,8 @@ class AuditWire:
         payload = capture.payload
         if isinstance(payload, str):
             # Text is opaque: it is what the caller wants to have proved, to the byte.
-            data, repaired = payload.encode("utf-8", "replace"), False
+            text = clean(payload)
+            data, repaired = text.encode(), text != payload
         elif capture.clamp is not None and callable(payload):
             made = plain(payload(key, capture.stamp.at_ns // 1_000_000))
             data, repaired = capture.clamp(self.redaction.of_value(made)), False
@@ -278,11 +280,9 @@ class AuditWire:
         trail = clean_trail(meta.pop("immutable_trail", ""))
         if trail:
             meta["immutable_trail"] = trail
-        return {name: self._value(value) for name, value in meta.items()}
-
-    def _value(self, value: str) -> str:
-        text = value.encode("utf-8", "replace").decode()
-        return self.redaction.of_text(text)[:MAX_META_CHARS]
+        masked = self.redaction.of_mapping(meta)
+        masked.update({name: meta[name] for name in _FROZEN if name in meta})
+        return {clean(name): clean(str(value))[:MAX_META_CHARS] for name, value in masked.items()}
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
         return _framed({"sent_at": rfc3339(sent_at_ms)}, "events", records, report)
@@ -315,16 +315,29 @@ def _id(value: object) -> str:
     raise TypeError("distinct_id must be text, a number or a UUID")
 
 
-def _masked(value: object, redaction: Redaction) -> tuple[bytes, bool]:
-    """`value` with what must not leave masked, as JSON; and whether it had to be given a form."""
+def _masked(
+    value: object, redaction: Redaction, *, whole: Sequence[str] = ()
+) -> tuple[bytes, bool]:
+    """`value` with what must not leave masked, as JSON; and whether it had to be given a form.
+
+    The members `whole` are left as they are: a pattern that meets the digits of a time or an id
+    would make it another one, or one person of many.
+    """
+
+    def mask(one: Any) -> object:
+        masked = redaction.of_value(one)
+        if isinstance(masked, dict):
+            masked.update({name: one[name] for name in whole if name in one})
+        return masked
+
     try:
-        data, repaired = encode(redaction.of_value(value))
-    except RecursionError:
+        data, repaired = encode(mask(value))
+    except Exception:  # nested without end, or a mapping of the application's that fails
         repaired = True
     if not repaired:
         return data, False
     # Rebuilt first: only then has masking seen every key and text that will leave.
-    return encode(redaction.of_value(plain(value)))[0], True
+    return encode(mask(plain(value)))[0], True
 
 
 def _framed(
