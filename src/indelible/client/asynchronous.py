@@ -6,11 +6,11 @@ the loop is never kept waiting: the few calls that may wait do so on a thread of
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from indelible.client.audit import Audit, AuditEvent, Receipt
 from indelible.client.client import Indelible
-from indelible.client.tally import Counts
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:
@@ -24,8 +24,19 @@ class AsyncIndelible:
     does.
     """
 
-    def __init__(self, token: str | None = None, **options: Any) -> None:
-        self.client = Indelible(token, **options)
+    audit: "AsyncAudit"
+
+    def __init__(
+        self,
+        token: str | None = None,
+        *,
+        api_key: str | None = None,
+        host: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.client = Indelible(token, api_key=api_key, host=host, **options)
+        self.options = self.client.options
+        self.audit = AsyncAudit(self.client.audit)
         self.capture = self.client.capture
         self.identify = self.client.identify
         self.alias = self.client.alias
@@ -33,10 +44,17 @@ class AsyncIndelible:
         self.context = self.client.context
         self.audited = self.client.audited
         self.counts = self.client.counts
+        self.install_signal_handlers = self.client.install_signal_handlers
 
     @property
-    def audit(self) -> "AsyncAudit":
-        return AsyncAudit(self.client.audit)
+    def is_enabled(self) -> bool:
+        """`Indelible.is_enabled`."""
+        return self.client.is_enabled
+
+    @property
+    def process_id(self) -> str:
+        """`Indelible.process_id`."""
+        return self.client.process_id
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """`Indelible.flush`, awaited."""
@@ -49,7 +67,12 @@ class AsyncIndelible:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.shutdown()
 
 
@@ -58,29 +81,48 @@ class AsyncAudit:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
+        self.send_async = audit.send_async
+        self.counts = audit.counts
 
-    async def send(self, event_name: str, payload: object, **more: Any) -> Receipt:
-        """`Audit.send`, awaited."""
-        return await asyncio.to_thread(self._audit.send, event_name, payload, **more)
+    async def send(
+        self,
+        event_name: str,
+        payload: object,
+        *,
+        type: str = "info",
+        meta: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        attempts: int = 1,
+        wait: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Receipt:
+        """`Audit.send`, awaited. A call that is cancelled goes on in the background."""
+        return await asyncio.to_thread(
+            self._audit.send,
+            event_name,
+            payload,
+            type=type,
+            meta=meta,
+            idempotency_key=idempotency_key,
+            attempts=attempts,
+            wait=wait,
+            timeout_s=timeout_s,
+        )
 
     async def send_batch(
-        self, events: Sequence[AuditEvent | Mapping[str, Any]], **more: Any
+        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
-        return await asyncio.to_thread(self._audit.send_batch, events, **more)
+        return await asyncio.to_thread(self._audit.send_batch, events, timeout_s=timeout_s)
 
-    def send_async(self, event_name: str, payload: object, **more: Any) -> None:
-        """`Audit.send_async`: nothing to await."""
-        self._audit.send_async(event_name, payload, **more)
-
-    async def fetch_receipt(self, tx_id: str, **more: Any) -> str:
+    async def fetch_receipt(
+        self, tx_id: str, *, wait: str | None = "sealed", timeout_s: float = 10.0
+    ) -> str:
         """`Audit.fetch_receipt`, awaited."""
-        return await asyncio.to_thread(self._audit.fetch_receipt, tx_id, **more)
+        return await asyncio.to_thread(
+            self._audit.fetch_receipt, tx_id, wait=wait, timeout_s=timeout_s
+        )
 
     async def verify(self, receipt: Receipt | str, *, policy: str) -> "Verification":
         """`Audit.verify`, awaited."""
         return await asyncio.to_thread(self._audit.verify, receipt, policy=policy)
-
-    def counts(self) -> Counts:
-        """`Audit.counts`."""
-        return self._audit.counts()

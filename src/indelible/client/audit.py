@@ -11,6 +11,7 @@ server stores it once, however often it arrives.
 import functools
 import inspect
 import random
+import re
 import sys
 import threading
 from collections import deque
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
 MAX_IN_FLIGHT: Final = 8
 _BATCH: Final = 100
+_PATIENCE: Final = 0.8
+_KEY: Final = re.compile(r"[!-~]{1,255}")
 _PAYLOAD_BYTES: Final = 1_024  # of one that is not text yet, about
 
 P = ParamSpec("P")
@@ -104,6 +107,15 @@ class AuditLane(NamedTuple):
     wire: AuditWire
 
 
+class _Prepared(NamedTuple):
+    """An event as it will be sent, and the way that it goes."""
+
+    outbox: Outbox
+    wire: AuditWire
+    record: Record
+    at_ms: int
+
+
 class Audit:
     """The audit side of a client: `Indelible(…).audit`."""
 
@@ -164,7 +176,9 @@ class Audit:
             TypeError, ValueError: an item is no audit event; nothing was sent.
             ClientDisabled: as for `send`.
         """
-        ready = [self._checked(_event_of(event)) for event in events]
+        checked = [self._checked(_event_of(event)) for event in events]
+        # Written here: the pool's threads have neither this context nor this fork's lane.
+        ready = [self._prepared(event) for event in checked]
         chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
         if len(chunks) <= 1:
             return [result for chunk in chunks for result in self._send_chunk(chunk, timeout_s)]
@@ -298,10 +312,10 @@ class Audit:
     def _send(
         self, event: AuditEvent, *, attempts: int, wait: str | None, timeout_s: float | None
     ) -> Receipt:
+        # The server is to answer before we stop listening, so that a stored event is known as one.
+        patience_s = (timeout_s or self._options.total_s) * _PATIENCE
+        query = f"?wait={_level(wait)}&timeout={patience_s:.3f}s" if wait else ""
         outbox, wire, record, at_ms = self._prepared(event)
-        query = (
-            f"?wait={_level(wait)}&timeout={timeout_s or self._options.total_s}s" if wait else ""
-        )
         for attempt in range(1, max(1, attempts) + 1):
             # Where the queue finds the server down, a call need not wait to find it too.
             if attempts > 1 or not outbox.is_down:
@@ -328,7 +342,12 @@ class Audit:
     ) -> Receipt | AuditRefused | None:
         """One try; None when it may be tried again."""
         body, own_headers = wire.single(record)
-        headers = {**wire.headers(), **own_headers, "X-Indelible-Attempt": str(attempt)}
+        headers = {
+            **wire.headers(),
+            **own_headers,
+            "X-Indelible-Attempt": str(attempt),
+            "X-Request-ID": record.event_id,
+        }
         try:
             with self._transport(outbox) as transport:
                 answer = transport.request(
@@ -338,7 +357,7 @@ class Audit:
             return None
         match self._meaning(answer):
             case Taken():
-                return _receipt(answer.body, record.event_id)
+                return _fate(answer.body, record.event_id)
             case Again():
                 return None
             case Refused(reason):
@@ -347,14 +366,13 @@ class Audit:
                 return AuditRefused("payload_too_large", status=413, hint=_hint(answer))
 
     def _send_chunk(
-        self, events: Sequence[AuditEvent], timeout_s: float | None
+        self, prepared: Sequence[_Prepared], timeout_s: float | None
     ) -> list[Receipt | AuditFailed]:
-        prepared = [self._prepared(event) for event in events]
-        outbox, wire = prepared[0][0], prepared[0][1]
-        records = [record for _, _, record, _ in prepared]
+        outbox, wire = prepared[0].outbox, prepared[0].wire
+        records = [one.record for one in prepared]
         fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
         results: list[Receipt | AuditFailed] = []
-        for place, (_, _, record, at_ms) in enumerate(prepared):
+        for place, one in enumerate(prepared):
             fate = fates[place] if fates is not None else None
             if isinstance(fate, Receipt):
                 outbox.note_delivered(1)
@@ -364,7 +382,7 @@ class Audit:
                 results.append(fate)
             else:
                 try:
-                    results.append(self._kept(outbox, record, at_ms))
+                    results.append(self._kept(outbox, one.record, one.at_ms))
                 except AuditNotKept as error:
                     results.append(error)
         return results
@@ -409,7 +427,7 @@ class Audit:
         outbox.lose(Loss.SPOOL_FAILED)
         raise AuditNotKept
 
-    def _prepared(self, event: AuditEvent) -> tuple[Outbox, AuditWire, Record, int]:
+    def _prepared(self, event: AuditEvent) -> _Prepared:
         lane = self._lane()
         if lane is None or lane.outbox.is_closed:
             raise ClientDisabled
@@ -417,12 +435,16 @@ class Audit:
         # This door keeps a payload whole, whatever its length: its caller gets the answer.
         wire = replace(lane.wire, max_payload_bytes=sys.maxsize)
         stamp = lane.outbox.stamp()
-        record, repaired = wire.encode(
-            AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
-        )
+        try:
+            record, repaired = wire.encode(
+                AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
+            )
+        except Exception:  # numbered already, so its fate is counted too
+            lane.outbox.lose(Loss.ENCODE_FAILED)
+            raise
         if repaired:
             lane.outbox.note_repaired()
-        return lane.outbox, wire, record, stamp.at_ns // 1_000_000
+        return _Prepared(lane.outbox, wire, record, stamp.at_ns // 1_000_000)
 
     def _meta_of(self, event: AuditEvent) -> dict[str, str]:
         """The event's own meta, over that of the current context.
@@ -453,6 +475,9 @@ class Audit:
         for name, value in (event.meta or {}).items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise TypeError(f"meta must be text to text; {name!r} is not")
+        key = event.idempotency_key
+        if key is not None and not _KEY.fullmatch(key):
+            raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
         return event
 
     def _meaning(self, answer: Answer) -> Taken | Again | Halve | Refused:
@@ -580,7 +605,10 @@ def _fate(result: Any, key: str) -> Receipt | AuditRefused | None:
     if not isinstance(result, dict):
         return None
     if result.get("ok") is True:
-        return _receipt(result, key)
+        # A success without a transaction id is somebody else's: a proxy's, a login page's.
+        return _receipt(result, key) if isinstance(result.get("tx_id"), str) else None
+    if result.get("ok") is not False:
+        return None
     reason = str(result.get("reason") or "refused")
     if reason in ("internal_error", "unavailable", "rate_limited"):
         return None
