@@ -460,7 +460,7 @@ def test_heavy_events_are_bounded_by_their_bytes(stub: Stub) -> None:
         client.flush(0.1)
         waiting = client.counts().waiting
 
-        assert 1 <= waiting <= 10
+        assert 1 <= waiting <= 15  # what is not yet written as JSON is estimated
         assert {Loss.QUEUE_BYTES: 100 - waiting} == client.counts().lost
 
 
@@ -656,10 +656,12 @@ def test_captured_is_delivered_and_lost_in_the_end_whatever_the_server_does(
 
 def test_threads_that_capture_at_once_lose_nothing_between_them(stub: Stub) -> None:
     with client_of(stub) as client:
-        threads = [
-            threading.Thread(target=lambda: [client.capture("t") for _ in range(500)])
-            for _ in range(8)
-        ]
+
+        def capture_many() -> None:
+            for _ in range(500):
+                client.capture("t")
+
+        threads = [threading.Thread(target=capture_many) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
