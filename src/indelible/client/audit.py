@@ -202,8 +202,7 @@ class Audit:
         It is written to the spool within some ten milliseconds and delivered from there, by this
         process or by a later one. A dict is copied, but not what is in it.
         """
-        given = dict(payload) if isinstance(payload, dict) else payload
-        self._queue(event_name, given, None, type, meta, idempotency_key)
+        self._queue(event_name, payload, None, type, meta, idempotency_key)
 
     def send_observed(
         self,
@@ -248,6 +247,7 @@ class Audit:
                 idempotency_key=idempotency_key,
             )
             described = self._meta_of(event)
+            payload = dict(payload) if isinstance(payload, dict) else payload
             size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
         except Exception:
             if self._options.strict:
@@ -261,6 +261,7 @@ class Audit:
         )
         if self._options.mode == "sync" or lane.outbox.is_ending:
             lane.outbox.flush(self._options.total_s)
+            lane.outbox.raise_fault()
 
     # Reading back.
 

@@ -198,6 +198,7 @@ class Indelible:
             outbox.put(ProductCapture(outbox.stamp(), event, who, own, uuid, when), size)
             if self.options.mode == "sync" or outbox.is_ending:
                 outbox.flush(self.options.total_s)
+                outbox.raise_fault()
         except Exception:
             if self.options.strict:
                 raise

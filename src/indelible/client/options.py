@@ -56,7 +56,8 @@ class Options:
         enabled: when False nothing is done and nothing is sent; calls cost under a microsecond.
         mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
             a call returns when its event was delivered or a delivery was tried once.
-        strict: raise in the caller what would be counted otherwise. For tests.
+        strict: raise in the caller what would be counted otherwise: wrong arguments, and in `sync`
+            mode a `before_send` that fails. For tests.
         insecure: allow plain HTTP to a host that is not this machine.
         max_queued, max_queued_bytes: most that waits in memory, per lane.
         overflow: what is let go when that is reached.

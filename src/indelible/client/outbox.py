@@ -115,6 +115,7 @@ class Outbox:
         self._told: dict[str, int] = {}
         self._warned: set[str] = set()
         self._hook_thread: int | None = None
+        self._fault: Exception | None = None  # what `strict` raises in the caller
         self._working_here: int | None = None  # a caller's thread, which does the worker's work
 
     # The caller's side.
@@ -207,6 +208,12 @@ class Outbox:
     def is_down(self) -> bool:
         """Whether the server is taken to be down: a call that would wait for it need not."""
         return self._sender.pace.is_open
+
+    def raise_fault(self) -> None:
+        """With `strict`, in sync mode: raise what an event was let go for since the last call."""
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
 
     @property
     def is_closed(self) -> bool:
@@ -555,6 +562,8 @@ class Outbox:
             if self._wire.lane == Lane.PRODUCT and self._options.before_send is not None:
                 reason = Loss.BEFORE_SEND
             self.lose(reason)
+            if self._options.strict and self._options.mode == "sync":
+                self._fault = error
             self._tell(f"an event was let go: {type(error).__name__} while it was written")
         else:
             if repaired:
