@@ -127,8 +127,9 @@ class Indelible:
     ) -> bool:
         why_not = self.options.why_not(host, secret, secret_name=name)
         other = self.options.api_key if name == "token" else self.options.token
-        # An application that sends one kind only need not hear of the other.
-        if why_not is not None and say and (secret or not other):
+        # An application that sends one kind only need not hear of the other, and one that sends
+        # none hears of it once.
+        if why_not is not None and say and (secret or (lane == "product" and not other)):
             logger.warning("%s events are not sent: %s", lane, why_not)
         return why_not is None
 
