@@ -371,6 +371,7 @@ def test_a_wrong_argument_raises_at_the_durable_door_and_is_counted_at_the_other
 
 def test_an_item_of_a_batch_that_is_none_raises_before_anything_is_sent(stub: Stub) -> None:
     with client_of(stub) as client:
+        wrong: dict[str, Any]
         for wrong in ({"event_name": "x.y", "payload": {}, "color": "red"}, {"payload": {}}):
             with pytest.raises(TypeError):
                 client.audit.send_batch([{"event_name": "x.y", "payload": {}}, wrong])

@@ -1,0 +1,177 @@
+"""Where options come from, which of them mean nothing, and what a client without them does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indelible.client import Indelible, InvalidOption, Loss, Options
+from indelible.client.options import ENVIRONMENT
+from tests.client.stub import TOKEN, Stub, assert_balanced
+
+VTILT = {"VTILT_TOKEN": "ind_pub_x", "VTILT_HOST": "https://v.example"}
+IMMUTABLELOG = {
+    **{"IMTBL_API_KEY": "iml_live_x", "IMTBL_URL": "https://i.example"},
+    **{"IMTBL_SERVICE_NAME": "shop", "IMTBL_ENV": "staging", "IMTBL_HEADERS": "A=1, B=x=y"},
+}
+
+
+def test_a_service_configured_for_either_vendor_needs_no_change() -> None:
+    vtilt, audit = Options.read(VTILT), Options.read(IMMUTABLELOG)
+
+    assert ("ind_pub_x", "https://v.example") == (vtilt.token, vtilt.host)
+    assert ("iml_live_x", "https://i.example") == (audit.api_key, audit.host)
+    assert ("shop", "staging", {"A": "1", "B": "x=y"}) == (audit.service, audit.env, audit.headers)
+
+
+def test_a_service_configured_for_both_keeps_an_address_for_each() -> None:
+    both = Options.read({**VTILT, **IMMUTABLELOG})
+    moved = Options.read({**VTILT, **IMMUTABLELOG, "INDELIBLE_HOST": "https://o.example"})
+
+    assert ("https://v.example", "https://i.example") == (both.host, both.audit_host)
+    assert ("https://o.example", None) == (moved.host, moved.audit_host)
+
+
+@pytest.mark.parametrize("option", ["token", "api_key", "host", "service", "env", "spool_dir"])
+def test_an_argument_outweighs_our_name_and_ours_the_vendors(option: str) -> None:
+    def value(name: str) -> str:
+        return f"https://{name}.example" if option == "host" else name
+
+    names = ENVIRONMENT[option]
+    surroundings = {name: value(name.lower()) for name in names}
+    for place, name in enumerate(names):
+        left = {one: surroundings[one] for one in names[place:]}
+        assert surroundings[name] == getattr(Options.read(left), option)
+    given = Options.read(surroundings, **{option: value("argument")})
+    assert value("argument") == getattr(given, option)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0", False), ("off", False), ("TRUE", True), ("yes", True)]
+)
+def test_switches_are_read_in_the_usual_words(text: str, expected: bool) -> None:
+    assert expected is Options.read({"INDELIBLE_ENABLED": text}).enabled
+    assert expected is Options.read({"INDELIBLE_INSECURE": text}).insecure
+
+
+def test_a_secret_read_from_a_file_may_end_with_a_line_feed() -> None:
+    assert "iml_live_x" == Options.read({"INDELIBLE_API_KEY": "iml_live_x\n"}).api_key
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "names"),
+    [
+        ({}, {"colour": "red"}, "colour"),
+        ({}, {"mode": "fast"}, "mode"),
+        ({}, {"overflow": "none"}, "overflow"),
+        ({}, {"max_queued": 0}, "max_queued"),
+        ({}, {"batch_s": -1}, "batch_s"),
+        ({}, {"batch_events": "many"}, "."),
+        ({}, {"host": "events.example.com"}, "host"),
+        ({}, {"host": "ftp://events.example.com"}, "host"),
+        ({}, {"host": "http://"}, "host"),
+        ({}, {"host": "http://h:99999"}, "host"),
+        ({}, {"host": "http://[::1"}, "host"),
+        ({}, {"audit_host": "nowhere"}, "host"),
+        ({}, {"token": "with blank"}, "token"),
+        ({}, {"api_key": "schlüssel"}, "api_key"),
+        ({}, {"headers": {"A": "b\r\nInjected: 1"}}, "headers"),
+        ({}, {"redact_patterns": ("(",)}, "redact_patterns"),
+        ({"INDELIBLE_ENABLED": "perhaps"}, {}, "INDELIBLE_ENABLED"),
+        ({"IMTBL_HEADERS": "no equals"}, {}, "IMTBL_HEADERS"),
+    ],
+)
+def test_an_option_that_means_nothing_is_named_at_construction(
+    environment: dict[str, str],
+    arguments: dict[str, Any],
+    names: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(InvalidOption, match=re.compile(names)) as caught:
+        Indelible(**{"token": TOKEN, "host": "https://e.example", **arguments})
+    assert "with blank" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({}, "set INDELIBLE_TOKEN"),
+        ({"token": TOKEN}, "set INDELIBLE_HOST"),
+        ({"token": TOKEN, "host": "http://events.example.com"}, "in the clear"),
+    ],
+)
+def test_a_client_that_cannot_send_warns_once_and_still_counts(
+    arguments: dict[str, str], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Indelible(**arguments)
+    for _ in range(3):
+        client.capture("e", distinct_id="u")
+    client.identify("u", {"a": 1})
+
+    assert 1 == len(caplog.records), caplog.text
+    assert says in caplog.text
+    assert client.flush(1)
+    assert not client.is_enabled
+    assert (4, {Loss.DISABLED: 4}) == (client.counts().captured, client.counts().lost)
+    assert_balanced(client)
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "sends"),
+    [
+        ("http://localhost:1", {}, True),
+        ("http://127.0.0.1:1", {}, True),
+        ("http://127.9.9.9", {}, True),
+        ("http://[::1]:1", {}, True),
+        ("http://app.localhost", {}, True),
+        ("https://events.example.com", {}, True),
+        ("http://events.example.com", {}, False),
+        ("http://10.0.0.7", {}, False),
+        ("http://localhost.example.com", {}, False),
+        ("http://events.example.com", {"insecure": True}, True),
+    ],
+)
+def test_plain_http_is_for_this_machine_or_for_those_who_say_so(
+    host: str, more: dict[str, Any], sends: bool
+) -> None:
+    client = Indelible(TOKEN, host=host, **more)
+
+    assert sends is client.is_enabled
+    client.shutdown(0)
+
+
+def test_a_disabled_client_does_nothing_and_counts(stub: Stub) -> None:
+    client = Indelible(TOKEN, api_key="iml_live_x", host=stub.url, enabled=False)
+    client.capture("e")
+    client.audit.send_async("a.b", {})
+    assert client.shutdown(1)
+
+    assert {Loss.DISABLED: 1} == client.counts().lost == client.audit.counts().lost
+    assert [] == stub.requests
+
+
+def test_importing_costs_nothing_and_has_no_effect(tmp_path: Path) -> None:
+    """No thread, no file, no log set up, no module of the server, and no environment read."""
+    program = """
+import sys, threading, logging, os
+before = set(sys.modules)
+import indelible
+assert "indelible.client" not in sys.modules
+from indelible import Indelible
+client = Indelible("ind_pub_x", api_key="iml_live_x", host="http://127.0.0.1:9")
+assert threading.active_count() == 1, threading.enumerate()
+assert not logging.getLogger().handlers
+assert not os.listdir("."), os.listdir(".")
+foreign = {n.partition(".")[0] for n in set(sys.modules) - before} - sys.stdlib_module_names
+assert foreign == {"indelible"}, foreign
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (0, "") == (done.returncode, done.stderr)
