@@ -107,7 +107,7 @@ def test_an_option_that_means_nothing_is_named_at_construction(
     ],
 )
 def test_a_client_that_cannot_send_warns_once_and_still_counts(
-    arguments: dict[str, str], says: str, caplog: pytest.LogCaptureFixture
+    arguments: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Indelible(**arguments)
     for _ in range(3):

@@ -49,7 +49,7 @@ def test_a_value_that_has_to_be_given_a_form_first_is_masked_too(stub: Stub) -> 
 
     with client_of(stub) as client:
         client.capture("e", properties={"o": Odd(), "in": ({"password": "hush"},)})
-        client.capture("e", properties={"o": {1, 2}, b"password": "x", "token": "hush"})
+        client.capture("e", properties={"o": {1, 2}, "token": "hush"})
         assert client.flush(10)
 
     assert "hush" not in _sent(stub)

@@ -139,6 +139,7 @@ class InMemoryServer:
         with self._changed:
             self.received.clear()
             self.requests.clear()
+            self.losses.clear()
             self._known.clear()
 
     # Answering.

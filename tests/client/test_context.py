@@ -1,0 +1,194 @@
+"""Whose event it is when the caller does not say: contexts, over threads, tasks and generators."""
+
+import asyncio
+import contextvars
+import threading
+import uuid
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indelible.client import Context, context
+from tests.client.stub import Stub, client_of
+
+
+def test_events_inside_a_context_have_what_it_says_unless_they_say_otherwise(stub: Stub) -> None:
+    with client_of(stub, batch_s=60) as client:
+        with client.context(
+            distinct_id="user_42", properties={"plan": "pro"}, meta={"region": "eu"}, trail="o:7"
+        ):
+            client.capture("a", properties={"n": 1})
+            client.capture("b", distinct_id="user_7", properties={"plan": "free"})
+            client.audit.send_async("order.created", {})
+            client.audit.send_async("order.paid", {}, meta={"region": "us"})
+        client.capture("c", distinct_id="user_9")
+        client.capture("d")
+        assert client.flush(10)
+
+        events = {one["event"]: one for one in stub.stored.values() if "event" in one}
+        assert ("user_42", "pro", 1) == (
+            events["a"]["distinct_id"],
+            events["a"]["properties"]["plan"],
+            events["a"]["properties"]["n"],
+        )
+        assert ("user_7", "free") == (
+            events["b"]["distinct_id"],
+            events["b"]["properties"]["plan"],
+        )
+        assert "plan" not in events["c"]["properties"]
+        # An event of nobody has the process's id, and no person is made of it.
+        assert client.process_id == events["d"]["distinct_id"]
+        assert events["d"]["properties"]["$process_person_profile"] is False
+        metas = [one["meta"] for one in stub.stored.values() if "meta" in one]
+        assert [("eu", "o-7"), ("us", "o-7")] == [
+            (m["region"], m["immutable_trail"]) for m in metas
+        ]
+
+
+def test_identify_inside_a_request_names_the_rest_of_it_and_joins_the_visitor(stub: Stub) -> None:
+    with client_of(stub, batch_s=60) as client:
+        with client.context(anonymous_id="visitor"):
+            client.capture("before")
+            client.identify("user_42", {"plan": "pro"})
+            client.capture("after")
+        client.identify("user_42", {"seen": True})
+        client.identify("user_42", anonymous_id="user_42")
+        assert client.flush(10)
+
+    before, joined, after, alone, same = stub.stored.values()
+    assert ("visitor", "user_42") == (before["distinct_id"], after["distinct_id"])
+    assert ("visitor", {"plan": "pro"}) == (
+        joined["properties"]["$anon_distinct_id"],
+        joined["properties"]["$set"],
+    )
+    assert "visitor" == after["properties"]["$device_id"]
+    for one in (alone, same):  # without another id there is nobody to join
+        assert "$anon_distinct_id" not in one["properties"]
+
+
+def test_a_change_made_on_a_worker_thread_is_seen_by_the_request() -> None:
+    """A sync endpoint runs on another thread: what it sets anew would be lost, a change is not."""
+    with context.bound() as here:
+
+        def endpoint() -> None:
+            context.set_event_name("order.paid")
+            context.set_trail("order-7")
+            context.add_properties({"plan": "pro"})
+            context.ignore()
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(contextvars.copy_context().run, endpoint).result()
+
+    assert ("order.paid", "order-7", {"plan": "pro"}, True) == (
+        here.event_name,
+        here.trail,
+        here.properties,
+        here.ignored,
+    )
+
+
+def test_a_hundred_requests_at_once_never_share_a_context() -> None:
+    async def request(number: int) -> tuple[str | None, str | None]:
+        with context.bound(Context()) as here:
+            here.distinct_id = f"user-{number}"
+            await asyncio.sleep(0)
+            inner = context.current()
+            assert inner is not None
+            return inner.distinct_id, here.distinct_id
+
+    async def all_of_them() -> list[tuple[str | None, str | None]]:
+        return await asyncio.gather(*(request(number) for number in range(100)))
+
+    assert [(f"user-{n}", f"user-{n}") for n in range(100)] == asyncio.run(all_of_them())
+
+
+def test_the_next_request_on_the_same_thread_inherits_nothing() -> None:
+    def request(name: str | None) -> str | None:
+        with context.bound(Context()) as here:
+            found = here.distinct_id
+            here.distinct_id = name
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        assert [None, None] == list(pool.map(request, ["one", "two"]))
+    assert context.current() is None
+
+
+def test_work_that_outlives_its_request_has_a_copy() -> None:
+    with context.bound(distinct_id="user_42", properties={"a": 1}) as here:
+        mine = context.inherited()
+    here.distinct_id = "changed"
+    here.properties["a"] = 2
+
+    assert ("user_42", {"a": 1}) == (mine.distinct_id, mine.properties)
+
+
+def test_a_generator_that_is_closed_elsewhere_undoes_nothing_of_ours() -> None:
+    def stream() -> Generator[str, None, None]:
+        with context.bound(distinct_id="inner"):
+            yield "first"
+
+    made = stream()
+    assert "first" == contextvars.copy_context().run(next, made)
+    with context.bound(distinct_id="outer") as here:
+        made.close()
+        assert here is context.current()
+
+
+def test_outside_every_request_the_setters_do_nothing() -> None:
+    context.set_event_name("x")
+    context.set_trail("x")
+    context.add_properties({"x": 1})
+    context.ignore()
+
+    assert context.current() is None
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        ("00-11111111111111111111111111111111-1111111111111111-00", True),
+        ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", True),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", False),
+        ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", False),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", False),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", False),
+        ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_traceparent_is_read_as_w3c_says(header: str | None, expected: bool) -> None:
+    assert expected == (context.trace_id_of(header) is not None)
+
+
+@given(st.text(max_size=200))
+def test_a_request_id_is_kept_if_it_is_visible_ascii_and_made_anew_otherwise(text: str) -> None:
+    kept = 1 <= len(text) <= 128 and all("!" <= char <= "~" for char in text)
+
+    found = context.request_id_of(text)
+
+    assert kept == (found == text)
+    assert kept or uuid.UUID(found)
+
+
+@given(st.text(st.characters(), max_size=400))
+def test_an_id_from_a_browser_has_no_controls_and_an_end(text: str) -> None:
+    found = context.clean_id(text)
+
+    assert found is None or 1 <= len(found) <= 200
+    assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in found or "")
+
+
+def test_a_thread_that_was_begun_inside_has_no_context_of_its_own_accord() -> None:
+    seen: list[Context | None] = []
+    with context.bound(distinct_id="user_42"):
+        thread = threading.Thread(target=lambda: seen.append(context.current()))
+        thread.start()
+        thread.join()
+
+    assert [None] == seen
