@@ -445,7 +445,14 @@ def test_a_decorated_coroutine_function_stays_one_and_a_failing_payload_harms_no
 # The twin for event loops.
 
 TWINS: list[tuple[type, type]] = [(Indelible, AsyncIndelible), (Audit, AsyncAudit)]
-ONLY_BENEATH = {"at_exit", "after_fork", "note_failure", "send_observed", "close", "exit_s"}
+ONLY_BENEATH = {
+    "at_exit",
+    "at_signal",
+    "after_fork",
+    "note_failure",
+    "send_observed",
+    "close",
+}
 
 
 def _shape(door: Any) -> list[tuple[str, Any, Any]]:

@@ -241,11 +241,13 @@ def test_after_a_sigterm_that_the_process_outlives_capture_waits_for_nobody(
     tmp_path: Path,
 ) -> None:
     text = f"""{BEGINNING.replace("Indelible()", "Indelible(exit_s=0.2)")}
-signal.signal(signal.SIGTERM, lambda *_: print("theirs", flush=True))
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append("theirs"))
 client.install_signal_handlers()
 ticks(10)
 ready()
-sys.stdin.readline()
+while not told:  # a blocking read might begin just behind the signal, and never hear of it
+    time.sleep(0.01)
 began = time.perf_counter()
 ticks(200)
 print(time.perf_counter() - began, flush=True)
@@ -254,8 +256,6 @@ os._exit(0)
     with _a_server_that_never_answers() as url, Program(text, tmp_path, **_keys(url)) as program:
         program.wait_until_ready()
         program.terminate()
-        assert "theirs" == program.line()
-        program.say("")
         assert float(program.line()) < 1.0
 
 
