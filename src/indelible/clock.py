@@ -24,8 +24,8 @@ def rfc3339(at_ms: int) -> str:
     >>> rfc3339(0)
     '1970-01-01T00:00:00.000Z'
     """
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()
+    return f"{moment[:19]}.{at_ms % 1000:03d}Z"
 
 
 def month_of(at_ms: int) -> str:

@@ -31,6 +31,7 @@ _SECRET_PARTS: Final = frozenset(
     "auth token secret password passwd pwd key jwt bearer sso saml csrf xsrf credentials session "  # noqa: SIM905
     "sid identity".split()
 )
+_PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
 _PARTS: Final = re.compile(r"[_\-.\s]+|(?<=[a-z0-9])(?=[A-Z])")
 _OWN_KEY: Final = re.compile(r"\b(?:iml_(?:live|test)|ind_(?:adm|key))_[\w-]{8,}")
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
@@ -102,7 +103,7 @@ class Redaction:
             name: MASK
             if isinstance(name, str)
             and (_plain(name) in self.names or (is_secret is not None and is_secret(name)))
-            else self.of_value(value)
+            else (value if value.__class__ in _PLAIN_TYPES else self.of_value(value))
             for name, value in fields.items()
         }
 

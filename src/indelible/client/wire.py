@@ -45,7 +45,8 @@ class Stamp(NamedTuple):
         """A UUIDv7 (RFC 9562 section 5.7) of this moment, from 10 random bytes."""
         bits = (self.at_ns // 1_000_000) << 80 | int.from_bytes(self.random)
         bits = bits & ~(0xF << 76) | 7 << 76
-        return str(uuid.UUID(int=bits & ~(3 << 62) | 2 << 62))
+        text = f"{bits & ~(3 << 62) | 2 << 62:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class ProductCapture(NamedTuple):
