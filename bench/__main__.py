@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`start`, `crash`."""
+`client`, `delivered`, `start`, `crash`."""
 
 import argparse
 import contextlib
@@ -18,9 +18,20 @@ from typing import Any, Final
 import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
+from bench import client as clients
 from bench import ledger
 
-ROWS: Final = ("single", "batch", "seal", "receipt", "audit", "start", "crash")
+ROWS: Final = (
+    "single",
+    "batch",
+    "seal",
+    "receipt",
+    "audit",
+    "client",
+    "delivered",
+    "start",
+    "crash",
+)
 _BATCH: Final = 100
 
 
@@ -150,6 +161,56 @@ def audit(work: Path, scale: float) -> None:
         f"{seconds / floor:.1f} times the hashes",
         f"< {10 * scale:g} s",
         reached=seconds < 10 * scale,
+    )
+
+
+def client(work: Path, scale: float) -> None:  # noqa: ARG001 — it leaves no files
+    """Per capture, 5,000 calls with a background sender, in turns with the peers."""
+    calls = round(5_000 * scale)
+    runs: dict[str, list[clients.Cost]] = {sdk: [] for sdk in (*clients.SDKS, "disabled")}
+    for _ in range(3):
+        for sdk, costs in runs.items():
+            with clients.stub() as port:
+                costs.append(clients.cost(sdk, port, calls))
+    median = {
+        sdk: [statistics.median(figures) for figures in zip(*costs, strict=True)]
+        for sdk, costs in runs.items()
+    }
+    ours = clients.Cost(*median.pop("indelible"))
+    disabled = clients.Cost(*median.pop("disabled"))
+    peers = {sdk: clients.Cost(*figures) for sdk, figures in median.items()}
+    nearest = min(peer.p50 for peer in peers.values())
+    _report(
+        f"6  client, per capture, {calls:,} calls",
+        f"{_microseconds(ours)}; disabled p50 {disabled.p50:.2f} µs",
+        "; ".join(f"{sdk} {_microseconds(cost)}" for sdk, cost in peers.items()),
+        f"p50 is {100 * ours.p50 / nearest:.0f} % of the nearest peer's",
+        "p50 ≤ 15 µs, p99 ≤ 100 µs, disabled ≤ 1 µs",
+        reached=ours.p50 <= 15 and ours.p99 <= 100 and disabled.p50 <= 1,
+    )
+
+
+def _microseconds(cost: clients.Cost) -> str:
+    return (
+        f"p50 {cost.p50:.1f}, p99 {cost.p99:.0f}, most {cost.most:,.0f} µs, "
+        f"CPU {cost.cpu:.0f} µs an event, {cost.delivered:,.0f} delivered"
+    )
+
+
+def delivered(work: Path, scale: float) -> None:  # noqa: ARG001 — and has no shorter form
+    """What arrives of 1,000 events at exit and SIGTERM, and of 100 in a fork's child."""
+    found = {
+        sdk: {end: clients.delivered(sdk, end) for end in clients.ENDS} for sdk in clients.SDKS
+    }
+    wanted = {end: f"{count:,}" for end, count in clients.ENDS.items()}
+    ours = found.pop("indelible")
+    _report(
+        "7  delivered at exit / SIGTERM / in a fork's child",
+        " / ".join(ours.values()),
+        "; ".join(f"{sdk} {' / '.join(ends.values())}" for sdk, ends in found.items()),
+        "-",
+        " / ".join(wanted.values()),
+        reached=ours == wanted,
     )
 
 
@@ -292,6 +353,8 @@ _RUNS: Final = {
     "seal": seal,
     "receipt": receipt,
     "audit": audit,
+    "client": client,
+    "delivered": delivered,
     "start": start,
     "crash": crash,
 }
