@@ -295,7 +295,10 @@ class Stub:
 
 def _requests(reader: Any, connection: int) -> Iterator[Request]:
     while head := reader.readline():
-        method, path, _ = head.decode().split(" ")
+        words = head.decode("latin-1").split(" ")
+        if len(words) != 3:
+            raise HangUp
+        method, path, _ = words
         headers = {}
         while (row := reader.readline()) not in (b"\r\n", b""):
             name, _, value = row.decode("latin-1").partition(":")

@@ -14,6 +14,7 @@ from indelible.client.client import Indelible
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:
+    from indelible.client.doctor import Diagnosis
     from indelible.ledger.verify import Verification
 
 
@@ -63,6 +64,10 @@ class AsyncIndelible:
     async def shutdown(self, timeout_s: float = 30.0) -> bool:
         """`Indelible.shutdown`, awaited."""
         return await asyncio.to_thread(self.client.shutdown, timeout_s)
+
+    async def doctor(self) -> "Diagnosis":
+        """`Indelible.doctor`, awaited."""
+        return await asyncio.to_thread(self.client.doctor)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from indelible import __version__
 from indelible.client import context as contexts
@@ -21,6 +21,9 @@ from indelible.client.tally import Counts, Loss, Tally
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, ProductCapture, ProductWire, Stamp, Wire
 from indelible.event import Lane
+
+if TYPE_CHECKING:
+    from indelible.client.doctor import Diagnosis
 
 _LIBRARY: Final = ("indelible-python", __version__)
 _ITEM_BYTES: Final = 64
@@ -381,6 +384,15 @@ class Indelible:
         """Count a fault of a hook that the application was spared."""
         for outbox in self._outboxes()[:1]:
             outbox.note_failure()
+
+    def doctor(self) -> "Diagnosis":
+        """Send a marked event in each lane and follow it to its receipt; takes seconds.
+
+        Prints well: ``print(client.doctor())``. Does not raise; see `indelible.client.doctor`.
+        """
+        from indelible.client.doctor import Diagnosis, examine  # seldom called, so seldom loaded
+
+        return Diagnosis(tuple(examine(self.options)))
 
     @property
     def is_enabled(self) -> bool:

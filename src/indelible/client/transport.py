@@ -146,7 +146,7 @@ class Transport:
 
     def _connect(self, deadline: float) -> http.client.HTTPConnection:
         wait_s = min(self._connect_s, max(deadline - self._monotonic(), 0.001))
-        proxy = _proxy_for(self._name, "https" if self._secure else "http")
+        proxy = proxy_for(self._name, "https" if self._secure else "http")
         name, port = (proxy.hostname or "", proxy.port or 80) if proxy else (self._name, self._port)
         if self._secure:
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -213,7 +213,7 @@ class _TimedReader(io.RawIOBase):
         return received
 
 
-def _proxy_for(name: str, scheme: str) -> Any:
+def proxy_for(name: str, scheme: str) -> Any:
     """The proxy that the environment names for this host, taken apart; None when there is none."""
     proxy = urllib.request.getproxies().get(scheme)
     if not proxy or urllib.request.proxy_bypass(name) or name in ("127.0.0.1", "::1", "localhost"):
