@@ -2,11 +2,14 @@
 
 import dataclasses
 import inspect
+import re
 import sys
 from pathlib import Path
 
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
+from indelible.client import Counts, Loss, Options
+from indelible.client.options import ENVIRONMENT
 from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
 from indelible.event import DropReason, LossReason, WarnReason
@@ -93,10 +96,81 @@ def metrics_page() -> str:
     return "\n".join(rows) + "\n"
 
 
+def client_page() -> str:
+    """Every option of the client, every reason for a loss, every count."""
+    rows = [
+        "# The Python client",
+        "",
+        "Arguments of `Indelible(…)`, `AsyncIndelible(…)` and `indelible.configure(…)`. Sizes are "
+        "in bytes, times in seconds. An argument outweighs the variables, which count in the order "
+        "in which they stand here. An option that means nothing raises "
+        "`InvalidOption` at construction, and nothing raises after that but the durable audit "
+        "calls.",
+        "",
+        "## Options",
+        "",
+        "| option | default | variables | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    defaults = {field.name: field.default for field in dataclasses.fields(Options)}
+    for name, meaning in _attributes(Options).items():
+        default = defaults.pop(name)
+        shown = "" if default is None or default == () else f"`{default}`"
+        variables = ", ".join(f"`{variable}`" for variable in ENVIRONMENT.get(name, ()))
+        rows.append(f"| `{name}` | {shown} | {variables} | {meaning} |")
+    assert not defaults, f"options without a meaning: {defaults.keys()}"
+    rows += [
+        "",
+        "`INDELIBLE_HEADERS` is written `Name=value,Name=value`; switches are `1`, `true`, `yes`, "
+        "`on` or `0`, `false`, `no`, `off`. Where a service is configured for both vendors, "
+        "`IMTBL_URL` becomes `audit_host`.",
+        "",
+        "## Why an event was lost",
+        "",
+        "In `counts().lost`, told to `on_drop`, and reported to the server with the next batch.",
+        "",
+        "| reason | meaning |",
+        "| --- | --- |",
+        *(f"| `{loss.value}` | {loss.meaning} |" for loss in Loss),
+        "",
+        "## Counts",
+        "",
+        "`client.counts()` has those of the product events of this process, "
+        "`client.audit.counts()` those of its audit events. "
+        "captured = delivered + waiting + the sum of lost, always.",
+        "",
+        "| count | meaning |",
+        "| --- | --- |",
+        *(f"| `{name}` | {meaning} |" for name, meaning in _attributes(Counts).items()),
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _attributes(described: type) -> dict[str, str]:
+    """The attributes of a class and their meanings, from its docstring."""
+    text = inspect.getdoc(described) or ""
+    lines = text.partition("Attributes:\n")[2].splitlines()
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in lines:
+        match = re.fullmatch(r"    (\w+(?:, \w+)*): (.*)", line)
+        if match is not None:
+            names = match[1].split(", ")
+            found |= dict.fromkeys(names, match[2])
+        else:
+            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+    return {name: _as_markdown(meaning) for name, meaning in found.items()}
+
+
+def _as_markdown(meaning: str) -> str:
+    return meaning.strip().replace("``", "`")
+
+
 PAGES = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,
+    "client.md": client_page,
     "commands.md": lambda: reference(make_app()),
 }
 

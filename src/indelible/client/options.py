@@ -47,41 +47,54 @@ class Options:
     """What a client was told. Sizes are in bytes, times in seconds.
 
     Attributes:
-        token: project token, for product events. Without one they are counted and let go.
-        api_key: application key, for audit events. Without one they are counted and let go.
-        host: address of the server, such as ``https://events.example.com``; no default.
-        audit_host: where audit events go, if not to `host`.
-        service, env: written into `meta` of every audit event.
-        headers: sent with every request, as a proxy may demand.
-        enabled: when False nothing is done and nothing is sent; calls cost under a microsecond.
+        token: Project token, for product events. Without one they are counted and let go.
+        api_key: Application key, for audit events. Without one they are counted and let go. Never
+            in a browser.
+        host: Address of the server, such as ``https://events.example.com``; no default. Plain HTTP
+            is for this machine only.
+        audit_host: Where audit events go, if not to `host`.
+        service: Written into `meta` of every audit event.
+        env: Written into `meta` of every audit event, as `env` and `environment`.
+        headers: Sent with every request, as a proxy may demand.
+        enabled: When False nothing is done and nothing is sent; calls only count.
         mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
             a call returns when its event was delivered or a delivery was tried once.
-        strict: raise in the caller what would be counted otherwise: wrong arguments, and in `sync`
+        strict: Raise in the caller what would be counted otherwise: wrong arguments, and in `sync`
             mode a `before_send` that fails. For tests.
-        insecure: allow plain HTTP to a host that is not this machine.
-        max_queued, max_queued_bytes: most that waits in memory, per lane.
-        overflow: what is let go when that is reached.
-        batch_events, batch_bytes, batch_s: a batch leaves at whichever is reached first.
-        max_event_bytes: a larger product event is sent as a stub: name, size and digest.
-        max_payload_bytes: the same for the payload of a queued audit event.
-        connect_s, total_s: longest wait for a connection, and for a whole exchange.
-        retry_base_s, retry_cap_s: the n-th retry waits between 0 and base * 2**n, at most the cap.
-        max_age_s: how long an event that cannot be delivered is tried; a day where it is spooled.
-        breaker_failures, breaker_probe_s: after so many failures in a row, only one try each.
-        exit_s: longest wait for delivery when the process ends or is told to.
-        spool: keep product events on disk until they are delivered.
-        spool_audit: the same for audit events.
-        spool_dir: where; one folder beneath it for each process. Without it, a folder of this host
-            and key below the user's folder for state, so that nothing spooled for one project is
-            ever sent to another. With it, whoever is given the same folder sends what is in it.
-        spool_bytes: most that the spool may hold, all processes together.
-        redact_names, redact_patterns: what is masked beside what is always masked.
-        before_send: given each product event as it will be sent; returns it, changed or not, or
+        insecure: Allow plain HTTP to a host that is not this machine.
+        max_queued: Most events that wait in memory, per lane.
+        max_queued_bytes: Most bytes that wait in memory, per lane; kept to within a half.
+        overflow: Which events are let go when that is reached: the `newest` or the `oldest`.
+        batch_events: A batch leaves when it has so many events.
+        batch_bytes: A batch leaves before it would be longer than this.
+        batch_s: A batch leaves when its first event is so old.
+        max_event_bytes: A longer product event is sent as a stub: name, size and digest.
+        max_payload_bytes: The same for the payload of a queued audit event. `audit.send` leaves it
+            to the server, which says so.
+        connect_s: Longest wait for a connection.
+        total_s: Longest wait for a whole exchange, however slowly bytes arrive.
+        retry_base_s: The first retry waits between 0 and this, each further one up to twice as
+            long as the one before. A server that says Retry-After is obeyed.
+        retry_cap_s: The longest that a retry waits of its own accord.
+        max_age_s: How long an event that cannot be delivered is tried. When it is not set: an hour
+            in memory, a day for product events on disk, for ever for audit events on disk.
+        breaker_failures: After so many failures in a row the server is taken to be down.
+        breaker_probe_s: A server that is taken to be down is asked once in this time.
+        exit_s: Longest wait for delivery when the process ends or is told to.
+        spool: Keep product events on disk until they are delivered.
+        spool_audit: Keep audit events on disk until they are delivered.
+        spool_dir: Where. Without it, a folder of this host and key below the user's folder for
+            state, so that nothing spooled for one project is ever sent to another. With it,
+            whoever is given the same folder sends what is in it.
+        spool_bytes: Most that the spool may hold, all processes together.
+        redact_names: Names whose values are masked, beside those that always are.
+        redact_patterns: Regular expressions of what is masked in any text.
+        before_send: Given each product event as it will be sent; returns it, changed or not, or
             None to let it go. Runs on the background thread. If it raises, the event is let go:
             a filter that failed must not leak.
-        on_error: told, on the background thread, what was refused or failed, in words.
-        on_drop: told the reason and number of events that were let go.
-        pii_key: key of the pseudonyms that the middleware makes of client addresses.
+        on_error: Told, on the background thread, what was refused or failed, in words.
+        on_drop: Told, on the background thread, the reason and number of events let go.
+        pii_key: Key of the pseudonyms that the middleware makes of client addresses.
     """
 
     token: str | None = None

@@ -43,7 +43,7 @@ _MEANINGS: Final = {
     Loss.BEFORE_SEND: "`before_send` returned None, raised, or captured an event itself.",
     Loss.EXPIRED: "It could not be delivered for `max_age_s`.",
     Loss.REFUSED: "The server will never take it; `on_error` was told why.",
-    Loss.SPOOL_FAILED: "It was in the spool only, and the file cannot be read.",
+    Loss.SPOOL_FAILED: "The spool, which was to keep it, could not be written or read.",
     Loss.AFTER_SHUTDOWN: "It was captured after `shutdown()`.",
     Loss.EXIT: "The process ended before it could be delivered.",
     Loss.DISABLED: "The client is disabled, or has no key or host.",
@@ -57,14 +57,14 @@ class Counts:
     captured = delivered + waiting + the sum of lost, always.
 
     Attributes:
-        captured: calls that meant an event.
-        delivered: stored by the server, as it said itself.
-        waiting: in memory or in this process's spool.
-        lost: let go, by reason.
-        repaired: delivered or waiting with a value in another form than given, or as a stub.
-        retried: batches that were sent again.
-        adopted: delivered for a process that ended before it could: not among `captured`.
-        failures: faults inside the client or a hook that the caller was spared.
+        captured: Calls that meant an event.
+        delivered: Stored by the server, as it said itself.
+        waiting: In memory, or in this process's spool.
+        lost: Let go, by reason.
+        repaired: Had a value in another form than given, or went as a stub.
+        retried: Batches that were sent again.
+        adopted: Delivered for a process that ended before it could: not among `captured`.
+        failures: Faults inside the client or a hook that the caller was spared.
     """
 
     captured: int
