@@ -1,0 +1,487 @@
+"""What every hook into a web framework promises, as one class of tests.
+
+A framework's module wires the routes of `Shop` in its own way, says how to serve them, and says
+where its manners differ:
+
+    class TestFlask(WebHook):
+        framework = "flask"
+        item = "/items/<item_id>"
+
+        @contextmanager
+        def site(self, client, **recording):    # an address that answers while inside
+            app = Flask(__name__)
+            ...
+            with served(app) as url:
+                yield url
+
+The site is on a real socket. It has these routes, each from the method of `Shop` of that name; a
+text is answered as the body, and whatever is no route is the framework's own 404:
+
+    GET  /hello             hello()
+    GET  /items/{item_id}   item(item_id)
+    GET  /shop/items/{…}    item(item_id), of an application mounted, or a group of routes, at /shop
+    POST /orders            order(body); ValueError is the framework's 400, or 422 by its own means
+    GET  /moved             302, with Location: /hello
+    GET  /raises            raises()
+    GET  /stream            chunks() or achunks(), each chunk sent when it is there
+    GET  /endless           endless() or aendless(): a body that ends when the client leaves
+    GET  /later             hello(), and later() in the framework's background task
+    GET  /me/{name}         me(name), a synchronous handler
+    GET  /ame/{name}        ame(name), an asynchronous one
+    GET  /whoami            whoami()
+    GET  /named             named()
+    GET  /ignored           ignored()
+    GET  /health, /health/deep, /healthzone     hello()
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, Final
+from uuid import UUID
+
+import httpx
+import pytest
+
+from indelible.client import Indelible
+from indelible.client import context as contexts
+from indelible.testing import Received, Recorder
+
+UNMATCHED: Final = "<unmatched>"
+SECRET: Final = "the card number is 4111"  # what an exception says, and no product event may
+CHUNK: Final = b"chunk\n"
+CHUNK_S: Final = 0.05
+LATER_S: Final = 0.3
+PAUSE_S: Final = 0.02
+WAIT_S: Final = 10.0
+
+
+class Shop:
+    """The application itself; frameworks only wire it to routes."""
+
+    def __init__(self, client: Indelible) -> None:
+        self.client = client
+
+    def hello(self) -> str:
+        return "hello"
+
+    def item(self, item_id: str) -> str:
+        return f"item {item_id}"
+
+    def order(self, body: bytes) -> str:
+        """Raises ValueError for any body that is not ``{"quantity": <whole number>}``."""
+        return f"{int(json.loads(body)['quantity'])} ordered"
+
+    def raises(self) -> str:
+        raise RuntimeError(SECRET)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Three chunks with a pause before each; an event is captured in the middle of it."""
+        self.client.identify("streamer")
+        for _ in range(3):
+            time.sleep(CHUNK_S)
+            yield CHUNK
+        self.client.capture("streamed")
+
+    async def achunks(self) -> AsyncIterator[bytes]:
+        self.client.identify("streamer")
+        for _ in range(3):
+            await asyncio.sleep(CHUNK_S)
+            yield CHUNK
+        self.client.capture("streamed")
+
+    def endless(self) -> Iterator[bytes]:
+        """More than any buffer takes, for as long as somebody reads; ends by itself one day."""
+        for _ in range(2_000):
+            time.sleep(0.005)
+            yield CHUNK * 10_000
+
+    async def aendless(self) -> AsyncIterator[bytes]:
+        for _ in range(2_000):
+            await asyncio.sleep(0.005)
+            yield CHUNK * 10_000
+
+    def later(self) -> None:
+        time.sleep(LATER_S)
+        self.client.capture("done_later")
+
+    def me(self, name: str) -> str:
+        """Says who it is, lets others run, and tells whom the request belongs to then."""
+        self.client.identify(name)
+        time.sleep(PAUSE_S)
+        return self.whoami()
+
+    async def ame(self, name: str) -> str:
+        self.client.identify(name)
+        await asyncio.sleep(PAUSE_S)
+        return self.whoami()
+
+    def whoami(self) -> str:
+        here = contexts.current()
+        return json.dumps(None if here is None else here.distinct_id)
+
+    def named(self) -> str:
+        contexts.set_event_name("order.created")
+        return "named"
+
+    def ignored(self) -> str:
+        contexts.ignore()
+        return "ignored"
+
+
+class Browser(httpx.HTTPTransport):
+    """Asks again when the server closed the connection that was to be used again, as browsers do.
+
+    Many servers close it after a 500, at the moment of the next request.
+    """
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return super().handle_request(request)
+        except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            return super().handle_request(request)
+
+
+class WebHook:
+    """The contract. Subclass it under a name that begins with ``Test``.
+
+    Attributes:
+        framework: how `framework` of the events begins; its version follows.
+        item: the route of /items/7 as this framework writes it.
+        shop_item: that of /shop/items/7.
+        not_allowed: that of PUT /hello, which no route takes.
+        invalid_status: what it answers to a body that is not what it should be.
+        sees_error: whether the hook is told what was raised, or only of the 500.
+        background: whether it has background tasks; has_async: asynchronous handlers.
+        marks_disconnect: whether its server tells that the client left.
+    """
+
+    framework: ClassVar[str]
+    item: ClassVar[str] = "/items/{item_id}"
+    shop_item: ClassVar[str] = "/shop/items/{item_id}"
+    not_allowed: ClassVar[str] = "/hello"
+    invalid_status: ClassVar[int] = 400
+    sees_error: ClassVar[bool] = True
+    background: ClassVar[bool] = True
+    has_async: ClassVar[bool] = True
+    marks_disconnect: ClassVar[bool] = True
+
+    def site(self, client: Indelible, **recording: Any) -> AbstractContextManager[str]:
+        """Serve the routes with the hook, given `client` and `recording`; yields the address."""
+        raise NotImplementedError
+
+    @contextmanager
+    def visiting(self, client: Indelible, **recording: Any) -> Iterator[httpx.Client]:
+        """A browser on a fresh site. No signal handler is left behind in the tests' process."""
+        recording = {"install_signal_handlers": False, **recording}
+        with (
+            self.site(client, **recording) as url,
+            httpx.Client(base_url=url, timeout=30, transport=Browser()) as browser,
+        ):
+            yield browser
+
+    @pytest.fixture
+    def browser(self, events: Recorder) -> Iterator[httpx.Client]:
+        with self.visiting(events.client) as browser:
+            yield browser
+
+    # What is recorded.
+
+    def test_a_request_leaves_a_product_event_and_an_audit_event(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert "hello" == browser.get("/hello?secret=1").text
+        seen = the_request(events)
+        assert ("GET", "/hello", 200) == what(seen)
+        assert seen.properties["framework"].startswith(f"{self.framework} ")
+        assert len("hello") == seen.properties["response_bytes"]
+        assert 0 <= seen.properties["first_byte_ms"] <= seen.properties["duration_ms"] < 10_000
+        assert "error_type" not in seen.properties
+        assert "aborted" not in seen.properties
+        audit = the_audit(events, "http.GET./hello")
+        assert "success" == audit.meta["type"] == audit.payload["kind"]
+        assert ("GET", "/hello", "200") == tuple(
+            audit.meta[f"http_{name}"] for name in ("method", "route", "status")
+        )
+        assert "secret" not in json.dumps([seen.body, audit.body])
+
+    def test_a_route_is_named_by_its_template(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert "item 77" == browser.get("/items/77").text
+        seen = the_request(events)
+        assert self.item == seen.properties["route"]
+        the_audit(events, f"http.GET.{self.item}")
+
+    def test_the_template_begins_with_the_mount(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert "item 7" == browser.get("/shop/items/7").text
+        assert self.shop_item == the_request(events).properties["route"]
+
+    @pytest.mark.parametrize("path", ["/nowhere/42", "/shop/nowhere/42"])
+    def test_a_path_that_no_route_takes_is_never_a_name(
+        self, browser: httpx.Client, events: Recorder, path: str
+    ) -> None:
+        assert 404 == browser.get(path).status_code
+        seen = the_request(events)
+        assert ("GET", UNMATCHED, 404) == what(seen)
+        assert "error_type" not in seen.properties
+        assert "error" == the_audit(events, f"http.GET.{UNMATCHED}").meta["type"]
+
+    def test_a_method_that_the_route_does_not_take_is_a_405(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert 405 == browser.put("/hello").status_code
+        assert ("PUT", self.not_allowed, 405) == what(the_request(events))
+
+    def test_a_method_that_nobody_knows_has_no_name_of_its_own(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        browser.request("BREW", "/hello")
+        assert "_OTHER" == the_request(events).properties["method"]
+
+    def test_a_refused_body_is_an_answer_and_no_exception(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        body = '{"quantity": "many"}'
+        answer = browser.post("/orders", content=body, headers={"Content-Type": "application/json"})
+        assert self.invalid_status == answer.status_code
+        seen = the_request(events)
+        assert ("POST", "/orders", self.invalid_status) == what(seen)
+        assert len(body) == seen.properties["request_bytes"]
+        assert "error_type" not in seen.properties
+        assert "error" == the_audit(events, "http.POST./orders").meta["type"]
+
+    def test_a_redirection_is_info(self, browser: httpx.Client, events: Recorder) -> None:
+        assert 302 == browser.get("/moved").status_code
+        assert ("GET", "/moved", 302) == what(the_request(events))
+        assert "info" == the_audit(events, "http.GET./moved").meta["type"]
+
+    def test_what_the_application_raised_is_answered_with_500_and_reported_once(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert 500 == browser.get("/raises").status_code
+        browser.get("/hello")
+        assert [500, 200] == [one.properties["status"] for one in requests(events, 2)]
+        seen = requests(events, 2)[0]
+        assert ("GET", "/raises", 500) == what(seen)
+        assert SECRET not in json.dumps(seen.body)
+        audit = the_audit(events, "http.GET./raises")
+        assert "error" == audit.meta["type"] == audit.payload["kind"]
+        assert 2 == len(events.audited)
+        if self.sees_error:
+            assert "RuntimeError" == seen.properties["error_type"] == audit.meta["error_type"]
+            assert SECRET == audit.meta["error_message"]
+
+    # Clocks.
+
+    def test_the_duration_ends_with_the_last_byte(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert CHUNK * 3 == browser.get("/stream").read()
+        seen = the_request(events)
+        assert ("GET", "/stream", 200) == what(seen)
+        assert 3 * CHUNK_S * 1_000 <= seen.properties["duration_ms"]
+        assert len(CHUNK * 3) == seen.properties["response_bytes"]
+        assert "aborted" not in seen.properties
+
+    def test_a_body_that_streams_still_belongs_to_its_request(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        browser.get("/stream")
+        assert "streamer" == the_request(events).distinct_id
+        events.assert_captured("streamed", distinct_id="streamer", times=1)
+
+    def test_a_client_that_leaves_is_a_499(self, browser: httpx.Client, events: Recorder) -> None:
+        if not self.marks_disconnect:
+            pytest.skip("its server does not tell")
+        with browser.stream("GET", "/endless") as answer:
+            next(answer.iter_raw())
+        seen = the_request(events)
+        assert ("GET", "/endless", 499) == what(seen)
+        assert seen.properties["aborted"] is True
+        assert "error_type" not in seen.properties
+        assert "error" == the_audit(events, "http.GET./endless").meta["type"]
+
+    def test_a_background_task_is_not_in_the_duration(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        if not self.background:
+            pytest.skip("it has no background tasks")
+        browser.get("/later")
+        seen = the_request(events)
+        assert seen.properties["duration_ms"] < LATER_S * 1_000
+        until(lambda: any(one.name == "done_later" for one in events.captured))
+        events.assert_captured("done_later", times=1)
+
+    # Whose request it is.
+
+    @pytest.mark.parametrize("handler", ["me", "ame"])
+    def test_a_hundred_requests_at_once_never_take_each_others_identity(
+        self, events: Recorder, handler: str
+    ) -> None:
+        if handler == "ame" and not self.has_async:
+            pytest.skip("it has no asynchronous handlers")
+        names = [f"person-{number}" for number in range(100)]
+        with self.visiting(events.client) as browser, ThreadPoolExecutor(20) as crowd:
+
+            def visit(name: str) -> object:
+                return browser.get(f"/{handler}/{name}", headers={"X-Request-ID": name}).json()
+
+            assert names == list(crowd.map(visit, names))
+            seen = requests(events, 100)
+        assert {name: name for name in names} == {
+            one.properties["request_id"]: one.distinct_id for one in seen
+        }
+
+    def test_an_identity_does_not_leak_into_the_next_request(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        for path in ("/me/alice", "/stream", "/raises", "/hello"):
+            browser.get(path)
+            assert browser.get("/whoami").json() is None
+        owners = {
+            one.distinct_id for one in requests(events, 8) if one.properties["route"] == "/whoami"
+        }
+        assert not owners & {"alice", "streamer"}
+
+    # Ids of the request.
+
+    def test_a_request_id_is_taken_over_and_echoed(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        answer = browser.get("/hello", headers={"X-Request-ID": "req-1"})
+        assert ["req-1"] == answer.headers.get_list("x-request-id")
+        assert "req-1" == the_request(events).properties["request_id"]
+        audit = the_audit(events, "http.GET./hello")
+        assert "req-1" == audit.meta["request_id"] == audit.payload["request"]["requestId"]
+
+    @pytest.mark.parametrize("sent", [None, "two words", "x" * 129])
+    def test_a_request_id_is_made_where_there_is_none_to_use(
+        self, browser: httpx.Client, events: Recorder, sent: str | None
+    ) -> None:
+        answer = browser.get("/hello", headers={} if sent is None else {"X-Request-ID": sent})
+        made = answer.headers["x-request-id"]
+        assert made == str(UUID(made)) == the_request(events).properties["request_id"]
+
+    def test_an_audit_trail_and_a_trace_are_taken_from_their_headers(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        headers = {"X-Audit-Trail": "order-9", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+        browser.get("/hello", headers=headers)
+        meta = the_audit(events, "http.GET./hello").meta
+        assert ("order-9", trace) == (meta["immutable_trail"], meta["trace_id"])
+        assert trace == the_request(events).properties["trace_id"]
+
+    # What leaves no event, or another.
+
+    @pytest.mark.parametrize("path", ["/health", "/health/deep"])
+    def test_a_skipped_path_and_all_below_it_leave_no_event(
+        self, browser: httpx.Client, events: Recorder, path: str
+    ) -> None:
+        assert 200 == browser.get(path).status_code
+        assert 200 == browser.get("/healthzone").status_code
+        assert ["/healthzone"] == routes(events, 1)
+
+    def test_head_and_options_leave_no_event(self, browser: httpx.Client, events: Recorder) -> None:
+        browser.head("/hello")
+        browser.options("/hello")
+        browser.get("/hello")
+        assert ["GET"] == [one.properties["method"] for one in requests(events, 1)]
+
+    def test_a_handler_can_name_its_event_or_leave_none(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        assert "ignored" == browser.get("/ignored").text
+        assert "named" == browser.get("/named").text
+        assert ["/named"] == routes(events, 1)
+        assert "/named" == the_audit(events, "order.created").meta["http_route"]
+
+    def test_the_application_says_what_to_skip_add_and_audit(self, events: Recorder) -> None:
+        with self.visiting(
+            events.client,
+            skip=["/items"],
+            request_filter=lambda method, path: path != "/moved",
+            extra=lambda seen: {"region": "eu"},
+            audit_methods=["POST"],
+            name_style="dotted",
+        ) as browser:
+            for path in ("/items/7", "/moved", "/health"):
+                browser.get(path)
+            browser.post("/orders", content='{"quantity": 1}')
+            assert ["/health", "/orders"] == routes(events, 2)
+        events.assert_captured("http_request", region="eu", times=2)
+        assert "success" == the_audit(events, "post.orders").meta["type"]
+        assert 1 == len(events.audited)
+
+    # What must not matter.
+
+    def test_without_a_key_the_application_works_and_nothing_is_sent(
+        self, events: Recorder
+    ) -> None:
+        client = Indelible("", api_key="", host=events.server.url)
+        with self.visiting(client) as browser:
+            assert "hello" == browser.get("/hello").text
+            assert 500 == browser.get("/raises").status_code
+            assert 200 == browser.get("/me/alice").status_code
+        assert [] == events.server.received
+        client.shutdown()
+
+    def test_a_fault_of_ours_is_counted_and_the_application_never_sees_it(self) -> None:
+        def faulty(*_: object) -> Any:
+            raise LookupError("ours")
+
+        with Recorder(strict=False) as events:
+            with self.visiting(events.client, extra=faulty) as browser:
+                assert "hello" == browser.get("/hello").text
+                assert "success" == the_audit(events, "http.GET./hello").meta["type"]
+            with self.visiting(events.client, request_filter=faulty) as browser:
+                assert "hello" == browser.get("/hello").text
+                assert 200 == browser.get("/me/alice").status_code
+            assert 3 == events.client.counts().failures
+
+
+def what(seen: Received) -> tuple[str, str, int]:
+    """Method, route and status of a request's event."""
+    properties = seen.properties
+    return properties["method"], properties["route"], properties["status"]
+
+
+def requests(events: Recorder, count: int) -> list[Received]:
+    """The product events of the requests, which leave after the answers: exactly `count`."""
+
+    def found() -> list[Received]:
+        return [one for one in events.captured if one.name == "http_request"]
+
+    until(lambda: len(found()) >= count)
+    there = found()
+    assert count == len(there), [one.body for one in there]
+    return there
+
+
+def routes(events: Recorder, count: int) -> list[str]:
+    """The routes of `requests`, in order of their names."""
+    return sorted(one.properties["route"] for one in requests(events, count))
+
+
+def the_request(events: Recorder) -> Received:
+    """The one request's product event."""
+    return requests(events, 1)[0]
+
+
+def the_audit(events: Recorder, event_name: str) -> Received:
+    """The one audit event of this name."""
+    until(lambda: any(one.name == event_name for one in events.audited))
+    return events.assert_audited(event_name, times=1)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something to hold, for a bounded time; what is asserted next says what did not."""
+    deadline = time.monotonic() + WAIT_S
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
