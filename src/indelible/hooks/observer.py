@@ -200,9 +200,7 @@ class Observer:
         return methods is None or not isinstance(seen, Request) or seen.method in methods
 
     def _capture(self, seen: Observation) -> None:
-        properties = _properties(seen)
-        if self.recording.extra is not None:
-            properties |= self.recording.extra(seen)  # noqa: S610 — no Django here
+        properties = _properties(seen) | (self._extra(seen) or {})
         if isinstance(self.recording.sample, float) and self.recording.sample < 1.0:
             properties["$sample_rate"] = self.recording.sample
         name = "http_request" if isinstance(seen, Request) else _EVENT_NAMES[seen.kind]
@@ -212,6 +210,11 @@ class Observer:
             anonymous_id=seen.context.anonymous_id,
             properties={**seen.context.properties, **properties},
         )
+
+    @_quietly
+    def _extra(self, seen: Observation) -> dict[str, object]:
+        """What the application adds; a fault in there costs its additions, not the events."""
+        return dict(self.recording.extra(seen)) if self.recording.extra is not None else {}
 
     def _audit(self, seen: Observation) -> None:
         self.client.audit.send_observed(
