@@ -6,6 +6,7 @@ A hook for requests opens a `Watch` before the application runs and closes it af
     if watch is None: …                     # skipped: run the application and do nothing
     watch.began(status) … watch.finished()  # the answer's first and last byte
     watch.failed(error)                     # what the application raised
+    watch.left()                            # the client did not stay for the end
     watch.close(route=…)                    # always, in a `finally`
 
 Nothing here raises into the application: a fault of ours is counted and the request goes on.
@@ -372,6 +373,7 @@ class Watch:
         self._first: float | None = None
         self._end: float | None = None
         self._failure: Failure | None = None
+        self._left = False
         self._closed = False
         self._token: Token[Context | None] | None = contexts.enter(here)
         self._start = time.perf_counter()
@@ -399,6 +401,11 @@ class Watch:
         if self._failure is None:
             self._failure = Failure.of(error)
 
+    @_quietly
+    def left(self) -> None:
+        """The client went away before the end: what the application raises then is no fault."""
+        self._left = True
+
     def detach(self) -> None:
         """Stop being the current context, while the request goes on elsewhere."""
         token, self._token = self._token, None
@@ -413,12 +420,12 @@ class Watch:
         self._closed = True
         self.detach()
         now = time.perf_counter()
-        status, aborted = self.status, False
-        if self._end is None:
-            if self._failure is not None:
-                status = status or 500
-            else:
-                aborted, status = True, _ABORTED
+        status, failure = self.status, self._failure
+        aborted = self._end is None and (failure is None or self._left)
+        if aborted:
+            status, failure = _ABORTED, None
+        elif failure is not None:
+            status = status or 500
         self._observer.saw(
             Request(
                 method=self._method if self._method in METHODS else OTHER_METHOD,
@@ -433,7 +440,7 @@ class Watch:
                 else self._counted or None,
                 framework=self._observer.framework,
                 context=self.context,
-                failure=self._failure,
+                failure=failure,
                 aborted=aborted,
                 client_ip=self._forwarded,
                 user_agent=self._user_agent,
