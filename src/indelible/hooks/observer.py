@@ -93,10 +93,13 @@ class Recording:
     install_signal_handlers: bool = True
 
 
-def _quietly(
+def quietly(
     method: "Callable[Concatenate[Any, P], R]",
 ) -> "Callable[Concatenate[Any, P], R | None]":
-    """A fault of ours is counted; the application never sees it (`strict` clients raise)."""
+    """A fault of ours is counted; the application never sees it (`strict` clients raise).
+
+    For methods of what has a `client`.
+    """
 
     @functools.wraps(method)
     def guarded(self: Any, *arguments: P.args, **named: P.kwargs) -> R | None:
@@ -146,7 +149,7 @@ class Observer:
 
     # Requests.
 
-    @_quietly
+    @quietly
     def open(
         self, *, method: str, path: str, header: Header, peer: str | None = None
     ) -> "Watch | None":
@@ -157,6 +160,15 @@ class Observer:
             header: looks up a header by its lower-case name.
             peer: the address that the connection comes from.
         """
+        here = self.admit(method=method, path=path, header=header)
+        if here is None:
+            return None
+        return Watch(self, here, method=method, path=path, header=header, peer=peer)
+
+    @quietly
+    def admit(self, *, method: str, path: str, header: Header) -> Context | None:
+        """The context of what begins here; None when it leaves no event. For `open`, and for
+        connections that are no requests."""
         recording = self.recording
         if method in NEVER or not (recording.product or recording.audit):
             return None
@@ -172,14 +184,14 @@ class Observer:
         if recording.identify_from_cookie:
             match = _COOKIES.search(header("cookie") or "")
             here.anonymous_id = clean_id(match.group(1)) if match else None
-        return Watch(self, here, method=method, path=path, header=header, peer=peer)
+        return here
 
     def _is_skipped(self, path: str) -> bool:
         return any(path == skip or path.startswith(skip + "/") for skip in self._skip)
 
     # Work.
 
-    @_quietly
+    @quietly
     def saw(self, seen: Observation) -> None:
         """Leave the events of one observation."""
         if seen.context.ignored or not self.client.is_enabled:
@@ -212,10 +224,12 @@ class Observer:
             properties={**seen.context.properties, **properties},
         )
 
-    @_quietly
+    @quietly
     def _extra(self, seen: Observation) -> dict[str, object]:
         """What the application adds; a fault in there costs its additions, not the events."""
-        return dict(self.recording.extra(seen)) if self.recording.extra is not None else {}
+        if self.recording.extra is None:
+            return {}
+        return dict(self.recording.extra(seen))  # noqa: S610 — no Django here
 
     def _audit(self, seen: Observation) -> None:
         self.client.audit.send_observed(
@@ -378,30 +392,30 @@ class Watch:
         self._token: Token[Context | None] | None = contexts.enter(here)
         self._start = time.perf_counter()
 
-    @_quietly
+    @quietly
     def began(self, status: int, *, content_length: str | None = None) -> None:
         """The answer begins: its status, and its Content-Length where it has one."""
         self.status = status
         self._first = time.perf_counter()
         self._response_bytes = _length(content_length)
 
-    @_quietly
+    @quietly
     def sent(self, size_bytes: int) -> None:
         """So many bytes of the body were sent."""
         self._counted += size_bytes
 
-    @_quietly
+    @quietly
     def finished(self) -> None:
         """The last byte of the body was sent: the clock of the duration stops here."""
         self._end = time.perf_counter()
 
-    @_quietly
+    @quietly
     def failed(self, error: BaseException) -> None:
         """The application raised; the first thing that it raised counts."""
         if self._failure is None:
             self._failure = Failure.of(error)
 
-    @_quietly
+    @quietly
     def left(self) -> None:
         """The client went away before the end: what the application raises then is no fault."""
         self._left = True
@@ -412,7 +426,7 @@ class Watch:
         if token is not None:
             contexts.leave(token)
 
-    @_quietly
+    @quietly
     def close(self, *, route: str | None) -> None:
         """The request is over; leaves its events. `route` is the template, None if none matched."""
         if self._closed:
