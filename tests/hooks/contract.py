@@ -272,6 +272,7 @@ class WebHook:
         assert SECRET not in json.dumps(seen.body)
         audit = the_audit(events, "http.GET./raises")
         assert "error" == audit.meta["type"] == audit.payload["kind"]
+        the_audit(events, "http.GET./hello")
         assert 2 == len(events.audited)
         if self.sees_error:
             assert "RuntimeError" == seen.properties["error_type"] == audit.meta["error_type"]
@@ -413,7 +414,7 @@ class WebHook:
         ) as browser:
             for path in ("/items/7", "/moved", "/health"):
                 browser.get(path)
-            browser.post("/orders", content='{"quantity": 1}')
+            browser.post("/orders", json={"quantity": 1})
             assert ["/health", "/orders"] == routes(events, 2)
         events.assert_captured("http_request", region="eu", times=2)
         assert "success" == the_audit(events, "post.orders").meta["type"]
