@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import uvicorn
 
 
@@ -23,6 +24,16 @@ def served(app: Any, **config: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+@contextmanager
+def browsing(app: Any, **config: Any) -> Iterator[httpx.Client]:
+    """A client of `app`, which is served for as long."""
+    with (
+        served(app, **config) as url,
+        httpx.Client(base_url=url, timeout=30, trust_env=False) as browser,
+    ):
+        yield browser
 
 
 def until_started(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -1,51 +1,59 @@
 """ASGI: Starlette, FastAPI, Litestar, Quart, and any other application of that kind.
 
-    app = Middleware(app)                              # from outside: sees everything
     app.add_middleware(Middleware, client=client)      # Starlette, FastAPI
+    app = Middleware(app, client)                      # from outside: any
 
-The route's template is read after the application ran, from what the framework left in the scope:
-
-    FastAPI        scope["fastapi"]["effective_route_context"].path (with include_router's prefix)
-    Starlette      scope["route"].path, after the templates of the mounts above it
-    Litestar       scope["path_template"]
-    Quart          url_rule, told by `indelible.hooks.quart`
-
-The duration ends with the last byte of the body: background tasks run after it and are not in it.
+The route's template is read after the application ran (`indelible.hooks.scope`). A request's
+duration ends with the last byte of the body: background tasks run after it and are not in it. A
+websocket leaves one event, when it closed.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any
 
+from indelible.client import context as contexts
 from indelible.client.client import Indelible
-from indelible.hooks.observer import Header, Observer, Watch
+from indelible.client.context import Context
+from indelible.hooks.observation import UNMATCHED, Failure, Work
+from indelible.hooks.observer import Header, Observer, Watch, quietly
+from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
 
-Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-ROUTE: Final = "indelible.route"
-"""Where a framework's own hook leaves the template for this middleware, in the scope."""
-
 
 class Middleware:
-    """Records the requests of one ASGI application.
+    """Records the requests and websockets of one ASGI application.
 
     Args:
         app: the application.
         client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`.
+        recording: fields of `indelible.hooks.observer.Recording`; and `framework`, name and version
+            as events have them, if not what is found in the scope.
     """
 
-    def __init__(self, app: App, client: Indelible | None = None, **recording: Any) -> None:
+    def __init__(self, app: App, /, client: Indelible | None = None, **recording: Any) -> None:
         self.app = app
+        self._is_named = "framework" in recording
         self._observer = Observer(client, framework=recording.pop("framework", "asgi"), **recording)
 
+    @property
+    def client(self) -> Indelible:
+        return self._observer.client
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
             await self.app(scope, receive, send)
-            return
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = self._observer.open(
             method=scope["method"],
             path=scope["path"],
@@ -57,22 +65,82 @@ class Middleware:
             return
         try:
             await self.app(scope, receive, _watched(send, watch))
+        except asyncio.CancelledError:
+            watch.left()  # or the server stops: nobody waits for the end either way
+            raise
         except BaseException as error:
             watch.failed(error)
             raise
         finally:
-            _take_override(scope, watch)
-            watch.close(route=route_of(scope))
+            if isinstance(scope.get(ERROR), BaseException):
+                watch.failed(scope[ERROR])
+            watch.close(route=self._read(scope, watch.context))
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        here = self._observer.admit(method="GET", path=scope["path"], header=_header_of(scope))
+        if here is None:
+            await self.app(scope, receive, send)
+            return
+        session = _Session(receive, send)
+        token = contexts.enter(here)
+        try:
+            await self.app(scope, session.receive, session.send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            session.failure = Failure.of(error)
+            raise
+        finally:
+            contexts.leave(token)
+            self._leave(session, self._read(scope, here), here)
+
+    @quietly
+    def _read(self, scope: Scope, here: Context) -> str | None:
+        """What the application left in the scope: the event's name, and the route."""
+        if not self._is_named:
+            self._is_named = True
+            self._observer.framework = framework_of(scope) or self._observer.framework
+        state = scope.get("state")
+        # ImmutableLog's place for an event's name, beside `context.set_event_name`.
+        if isinstance(state, MutableMapping) and isinstance(state.get("imtbl.eventName"), str):
+            here.event_name = state["imtbl.eventName"]
+        return route_of(scope)
+
+    @quietly
+    def _leave(self, session: "_Session", route: str | None, here: Context) -> None:
+        self._observer.saw(
+            Work(
+                kind="websocket",
+                name=route or UNMATCHED,
+                outcome="error" if session.has_failed else "success",
+                framework=self._observer.framework,
+                context=here,
+                duration_s=time.perf_counter() - session.start,
+                failure=session.failure,
+                details=session.details,
+            )
+        )
 
 
 def _watched(send: Send, watch: Watch) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = message.setdefault("headers", [])
-            length = next((v for n, v in headers if bytes(n).lower() == b"content-length"), None)
-            watch.began(message["status"], content_length=length and bytes(length).decode("latin1"))
-            message["headers"] = [*headers, *_echo(watch, headers)]
-        await send(message)
+            headers = list(message.get("headers") or ())
+            length = _find(headers, b"content-length")
+            watch.began(
+                message["status"],
+                content_length=None if length is None else length.decode("latin1"),
+            )
+            made = watch.context.request_id
+            if made is not None and _find(headers, b"x-request-id") is None:
+                headers.append((b"x-request-id", made.encode()))
+            # A new message: an application may send one constant to everybody.
+            message = {**message, "headers": headers}
+        try:
+            await send(message)
+        except OSError:  # how a server says that the client left, from ASGI 2.4 on
+            watch.left()
+            raise
         if message["type"] == "http.response.body":
             watch.sent(len(message.get("body", b"")))
             if not message.get("more_body"):
@@ -81,13 +149,48 @@ def _watched(send: Send, watch: Watch) -> Send:
     return watched
 
 
-def _echo(watch: Watch, headers: Any) -> list[tuple[bytes, bytes]]:
-    """The request id, for the answer, unless the application set one."""
-    if watch.context.request_id is None or any(
-        bytes(name).lower() == b"x-request-id" for name, _ in headers
-    ):
-        return []
-    return [(b"x-request-id", watch.context.request_id.encode("latin1"))]
+class _Session:
+    """One websocket: its clock, and how it ended."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.start = time.perf_counter()
+        self.failure: Failure | None = None
+        self.details: dict[str, object] = {}
+        self._receive = receive
+        self._send = send
+        self._is_accepted = False
+
+    @property
+    def has_failed(self) -> bool:
+        """The application raised, refused the handshake, or closed with 1011, a fault of its own."""
+        return (
+            self.failure is not None
+            or "status" in self.details
+            or self.details.get("close_code") == 1011  # RFC 6455, section 7.4.1
+        )
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self.details.setdefault("close_code", message.get("code", 1005))
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._is_accepted = True
+        elif kind == "websocket.close" and self._is_accepted:
+            self.details.setdefault("close_code", message.get("code", 1000))
+        elif kind == "websocket.close":
+            self.details["status"] = 403  # what the server answers to the handshake then
+        elif kind == "websocket.http.response.start":
+            self.details["status"] = message["status"]
+        await self._send(message)
+
+
+def _find(headers: list[Any], name: bytes) -> bytes | None:
+    """The value of a header, whatever its case; a server may give bytearrays."""
+    return next((bytes(value) for key, value in headers if bytes(key).lower() == name), None)
 
 
 def _header_of(scope: Scope) -> Header:
@@ -100,22 +203,3 @@ def _header_of(scope: Scope) -> Header:
         return None if value is None else value.decode("latin1")
 
     return header
-
-
-def _take_override(scope: Scope, watch: Watch) -> None:
-    """ImmutableLog's place for an event's name, beside `context.set_event_name`."""
-    state = scope.get("state")
-    if isinstance(state, MutableMapping) and isinstance(state.get("imtbl.eventName"), str):
-        watch.context.event_name = state["imtbl.eventName"]
-
-
-def route_of(scope: Scope) -> str | None:
-    """The template of the route that took the request; None when none did."""
-    if isinstance(scope.get(ROUTE), str):
-        return str(scope[ROUTE])
-    fastapi = scope.get("fastapi")
-    effective = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
-    path = getattr(effective, "path", None)
-    if path is None:
-        path = scope.get("path_template") or getattr(scope.get("route"), "path", None)
-    return f"{scope.get('root_path', '')}{path}" if isinstance(path, str) else None

@@ -1,0 +1,107 @@
+"""What ASGI frameworks leave in the scope of a request: the route's template, and who they are. Pure.
+
+    FastAPI        scope["fastapi"]["effective_route_context"].path (with include_router's prefix)
+    Starlette      scope["route"].path, after the templates of the mounts above it
+    Litestar       scope["path_template"]
+    Quart          its rule, put into scope["indelible.route"] by `indelible.hooks.quart`
+
+Nothing of a framework is imported: a scope is read for what is there.
+"""
+
+from collections.abc import Iterable, MutableMapping
+from importlib.metadata import version
+from typing import Any, Final
+
+Scope = MutableMapping[str, Any]
+
+ROUTE: Final = "indelible.route"
+"""Where a framework's own hook leaves the template, in the scope."""
+
+ERROR: Final = "indelible.error"
+"""Where a framework's own hook leaves what it turned into an answer and raised no further."""
+
+_FRAMEWORKS: Final = frozenset({"fastapi", "starlette", "litestar", "quart"})
+
+
+def framework_of(scope: Scope) -> str | None:
+    """Name and version of the framework that ran, such as ``fastapi 0.165.0``; None if unknown."""
+    for member in ("litestar_app", "router", "app"):
+        for kind in type(scope.get(member)).__mro__:
+            name = kind.__module__.partition(".")[0]
+            if name in _FRAMEWORKS:
+                return f"{name} {version(name)}"
+    return None
+
+
+def route_of(scope: Scope) -> str | None:
+    """The template of the route that took the request, mounts included; None when none did."""
+    root: str = scope.get("root_path", "")
+    told = scope.get(ROUTE) or scope.get("path_template")
+    if isinstance(told, str):
+        return root + told
+    prefix = _mounts_of(scope, root)
+    route = scope.get("route")
+    path = getattr(_effective(scope, route), "path", None)
+    if isinstance(path, str) and not hasattr(route, "routes"):
+        return prefix + path
+    return _foreign(scope, prefix)
+
+
+def _effective(scope: Scope, route: object) -> object:
+    """The route as FastAPI included it, with the prefix; the route itself where that is another.
+
+    The context of an outer application stays in the scope when one mounted below it takes over.
+    """
+    fastapi = scope.get("fastapi")
+    context = fastapi.get("effective_route_context") if isinstance(fastapi, dict) else None
+    return context if getattr(context, "original_route", None) is route is not None else route
+
+
+def _foreign(scope: Scope, prefix: str) -> str | None:
+    """``/files/{path}`` where a mount led to an application that has no routes, as static files."""
+    handler = scope.get("route_handler")
+    if getattr(handler, "is_mount", False):  # Litestar's
+        paths = sorted(getattr(handler, "paths", ()), key=len)
+        return f"{prefix}{paths[-1].rstrip('/')}/{{path}}" if paths else None
+    was_mounted = scope.get("app_root_path", scope.get("root_path")) != scope.get("root_path")
+    endpoint = scope.get("endpoint")
+    if not was_mounted or endpoint is None or getattr(endpoint, "routes", None):
+        return None
+    return prefix + "/{path}"
+
+
+def _mounts_of(scope: Scope, root: str) -> str:
+    """`root_path` with the templates of Starlette's mounts instead of what they matched."""
+    above: str = scope.get("app_root_path", root)
+    if root == above or not root.startswith(above):
+        return root
+    raw = root[len(above) :]
+    found = _templates(getattr(scope.get("router"), "routes", ()), raw)
+    return above + (_by_values(raw, scope.get("path_params", {})) if found is None else found)
+
+
+def _templates(routes: Iterable[Any], raw: str) -> str | None:
+    """The templates of the mounts that lead to `raw`, joined; None when they cannot be seen."""
+    if not raw:
+        return ""
+    for route in routes:
+        below = getattr(route, "routes", None)
+        if below is None:
+            continue
+        regex = getattr(route, "path_regex", None)
+        if regex is None:  # a Host: it takes nothing of the path
+            own, rest = "", raw
+        elif match := regex.match(raw + "/"):
+            own, rest = route.path, raw[match.start("path") - 1 :]
+        else:
+            continue
+        inner = _templates(below, rest)
+        if inner is not None:
+            return own + inner
+    return None
+
+
+def _by_values(raw: str, params: dict[str, object]) -> str:
+    """`raw` with each segment that is a parameter's value replaced by its name."""
+    names = {str(value): f"{{{name}}}" for name, value in params.items()}
+    return "/".join(names.get(segment, segment) for segment in raw.split("/"))
