@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import Shop, WebHook, what, the_request
+from tests.hooks.contract import Shop, WebHook, the_request, what
 from tests.hooks.serving import browsing, served
 
 

@@ -23,7 +23,8 @@ from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Frameworks have types of their own for the three, which exclude each other.
+App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Middleware:
@@ -162,7 +163,7 @@ class _Session:
 
     @property
     def has_failed(self) -> bool:
-        """The application raised, refused the handshake, or closed with 1011, a fault of its own."""
+        """The application raised, refused the handshake, or closed with 1011, its own fault."""
         return (
             self.failure is not None
             or "status" in self.details

@@ -1,8 +1,8 @@
-"""What ASGI frameworks leave in the scope of a request: the route's template, and who they are. Pure.
+"""What ASGI frameworks leave in the scope of a request: the route's template, and their name. Pure.
 
     FastAPI        scope["fastapi"]["effective_route_context"].path (with include_router's prefix)
     Starlette      scope["route"].path, after the templates of the mounts above it
-    Litestar       scope["path_template"]
+    Litestar       scope["path_template"]; its mounts, scope["route_handler"].paths
     Quart          its rule, put into scope["indelible.route"] by `indelible.hooks.quart`
 
 Nothing of a framework is imported: a scope is read for what is there.
@@ -37,7 +37,7 @@ def route_of(scope: Scope) -> str | None:
     """The template of the route that took the request, mounts included; None when none did."""
     root: str = scope.get("root_path", "")
     told = scope.get(ROUTE) or scope.get("path_template")
-    if isinstance(told, str):
+    if told and isinstance(told, str):  # empty: a mount of Litestar's
         return root + told
     prefix = _mounts_of(scope, root)
     route = scope.get("route")
