@@ -1,0 +1,57 @@
+"""Quart: the middleware of `indelible.hooks.asgi`, told of the route by Quart's signals.
+
+    app = Quart(__name__)
+    install(app, client)
+
+Quart keeps the rule that matched, and what a handler raised, to itself: neither is in the scope.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+from quart import (
+    Quart,
+    got_request_exception,
+    got_websocket_exception,
+    has_websocket_context,
+    request,
+    request_started,
+    websocket,
+    websocket_started,
+)
+
+from indelible.client.client import Indelible
+from indelible.hooks.asgi import Middleware
+from indelible.hooks.scope import ERROR, ROUTE
+
+
+def install(app: Quart, client: Indelible | None = None, **recording: Any) -> None:
+    """Record the requests and websockets of `app` from now on. Call it once.
+
+    Args:
+        app: the application.
+        client: the client to send with; the default one if None.
+        recording: fields of `indelible.hooks.observer.Recording`.
+    """
+    recording.setdefault("framework", f"quart {version('quart')}")
+    middleware: Any = Middleware(app.asgi_app, client, **recording)
+    app.asgi_app = middleware  # type: ignore[method-assign]  # as Quart says it is to be done
+    request_started.connect(_tell_route, app)
+    websocket_started.connect(_tell_route, app)
+    got_request_exception.connect(_tell_error, app)
+    got_websocket_exception.connect(_tell_error, app)
+
+
+async def _tell_route(_: Quart, **__: object) -> None:
+    rule = (websocket if has_websocket_context() else request).url_rule
+    if rule is not None:
+        _scope()[ROUTE] = rule.rule
+
+
+async def _tell_error(_: Quart, exception: Exception, **__: object) -> None:
+    _scope()[ERROR] = exception
+
+
+def _scope() -> Any:
+    """That of the request or websocket that runs here; its type knows no member of ours."""
+    return websocket.scope if has_websocket_context() else request.scope
