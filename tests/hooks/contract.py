@@ -71,7 +71,7 @@ class Shop:
     def item(self, item_id: str) -> str:
         return f"item {item_id}"
 
-    def order(self, body: bytes) -> str:
+    def order(self, body: bytes | str) -> str:
         """Raises ValueError for any body that is not ``{"quantity": <whole number>}``."""
         return f"{int(json.loads(body)['quantity'])} ordered"
 
@@ -157,6 +157,8 @@ class WebHook:
         sees_error: whether the hook is told what was raised, or only of the 500.
         background: whether it has background tasks; has_async: asynchronous handlers.
         marks_disconnect: whether its server tells that the client left.
+        counts_bytes: whether the size of a body without Content-Length is known.
+        takes_any_method: whether a method that nobody knows comes as far as the hook.
     """
 
     framework: ClassVar[str]
@@ -168,6 +170,8 @@ class WebHook:
     background: ClassVar[bool] = True
     has_async: ClassVar[bool] = True
     marks_disconnect: ClassVar[bool] = True
+    counts_bytes: ClassVar[bool] = True
+    takes_any_method: ClassVar[bool] = True
 
     def site(self, client: Indelible, **recording: Any) -> AbstractContextManager[str]:
         """Serve the routes with the hook, given `client` and `recording`; yields the address."""
@@ -241,6 +245,8 @@ class WebHook:
     def test_a_method_that_nobody_knows_has_no_name_of_its_own(
         self, browser: httpx.Client, events: Recorder
     ) -> None:
+        if not self.takes_any_method:
+            pytest.skip("its server refuses it")
         browser.request("BREW", "/hello")
         assert "_OTHER" == the_request(events).properties["method"]
 
@@ -287,7 +293,8 @@ class WebHook:
         seen = the_request(events)
         assert ("GET", "/stream", 200) == what(seen)
         assert 3 * CHUNK_S * 1_000 <= seen.properties["duration_ms"]
-        assert len(CHUNK * 3) == seen.properties["response_bytes"]
+        size = len(CHUNK * 3) if self.counts_bytes else None
+        assert size == seen.properties.get("response_bytes")
         assert "aborted" not in seen.properties
 
     def test_a_body_that_streams_still_belongs_to_its_request(
