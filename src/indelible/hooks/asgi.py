@@ -127,13 +127,14 @@ def _watched(send: Send, watch: Watch) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = list(message.get("headers") or ())
-            length = _find(headers, b"content-length")
+            known = {bytes(name).lower(): value for name, value in headers}
+            length = known.get(b"content-length")
             watch.began(
                 message["status"],
-                content_length=None if length is None else length.decode("latin1"),
+                content_length=None if length is None else bytes(length).decode("latin1"),
             )
             made = watch.context.request_id
-            if made is not None and _find(headers, b"x-request-id") is None:
+            if made is not None and b"x-request-id" not in known:
                 headers.append((b"x-request-id", made.encode()))
             # A new message: an application may send one constant to everybody.
             message = {**message, "headers": headers}
@@ -189,18 +190,12 @@ class _Session:
         await self._send(message)
 
 
-def _find(headers: list[Any], name: bytes) -> bytes | None:
-    """The value of a header, whatever its case; a server may give bytearrays."""
-    return next((bytes(value) for key, value in headers if bytes(key).lower() == name), None)
-
-
 def _header_of(scope: Scope) -> Header:
-    headers: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        headers.setdefault(bytes(name).lower(), bytes(value))
+    """Looks up the request's headers, whose names ASGI has in lower case; of two, the first."""
+    headers: dict[bytes, bytes] = dict(reversed([*scope["headers"]]))
 
     def header(name: str) -> str | None:
         value = headers.get(name.encode())
-        return None if value is None else value.decode("latin1")
+        return None if value is None else bytes(value).decode("latin1")
 
     return header

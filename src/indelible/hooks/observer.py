@@ -133,7 +133,8 @@ class Observer:
         self.framework = framework
         self._client = client
         self._clamp = clamper(self.recording.max_payload_bytes)
-        self._skip = tuple(path.rstrip("/") for path in self.recording.skip)
+        self._skip = frozenset(path.rstrip("/") for path in self.recording.skip)
+        self._skip_below = tuple(f"{path}/" for path in self._skip)
         self._proxies: tuple[Network, ...] = parse_networks(self.recording.trusted_proxies)
         if self.recording.install_signal_handlers:
             self._install()
@@ -187,7 +188,7 @@ class Observer:
         return here
 
     def _is_skipped(self, path: str) -> bool:
-        return any(path == skip or path.startswith(skip + "/") for skip in self._skip)
+        return path in self._skip or path.startswith(self._skip_below)
 
     # Work.
 
@@ -399,12 +400,10 @@ class Watch:
         self._first = time.perf_counter()
         self._response_bytes = _length(content_length)
 
-    @quietly
     def sent(self, size_bytes: int) -> None:
         """So many bytes of the body were sent."""
         self._counted += size_bytes
 
-    @quietly
     def finished(self) -> None:
         """The last byte of the body was sent: the clock of the duration stops here."""
         self._end = time.perf_counter()
@@ -415,7 +414,6 @@ class Watch:
         if self._failure is None:
             self._failure = Failure.of(error)
 
-    @quietly
     def left(self) -> None:
         """The client went away before the end: what the application raises then is no fault."""
         self._left = True
