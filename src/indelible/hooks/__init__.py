@@ -6,6 +6,7 @@ What becomes of that (names, skipping, sampling, redaction, payloads) is decided
     observation   what was seen of one request or one piece of work: values
     observer      opens and closes a watch on a request; turns observations into events
     payload       the payload of the audit event, in both dialects, and its clamp ladder
+    configuration one dict of a framework's settings, parted
 
 Importing a hook requires its framework; importing `indelible` never does.
 """

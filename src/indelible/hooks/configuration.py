@@ -1,0 +1,36 @@
+"""One dict, as a framework's settings hold it, parted: what makes the client, what is recorded.
+
+>>> options, recording = parted({"api_key": "k", "api_url": "http://127.0.0.1:8765", "audit": True})
+>>> options
+{'api_key': 'k', 'host': 'http://127.0.0.1:8765'}
+>>> recording
+{'audit': True}
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from indelible.client.options import Options
+from indelible.hooks.observer import Recording
+
+_RECORDING: Final = frozenset(field.name for field in fields(Recording))
+_OPTIONS: Final = frozenset(field.name for field in fields(Options)) - _RECORDING
+_IMMUTABLELOG: Final = {"api_url": "host", "service_name": "service"}
+
+
+def parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of the client, and fields of `Recording`; `max_payload_bytes` is one of the latter.
+
+    ImmutableLog's names stand for ours: `api_url` for `host`, `service_name` for `service`.
+
+    Raises:
+        TypeError: a name is neither.
+    """
+    named = {_IMMUTABLELOG.get(name, name): value for name, value in given.items()}
+    options = {name: value for name, value in named.items() if name in _OPTIONS}
+    recording = {name: value for name, value in named.items() if name in _RECORDING}
+    unknown = named.keys() - options.keys() - recording.keys()
+    if unknown:
+        raise TypeError(f"no such option or field of Recording: {', '.join(sorted(unknown))}")
+    return options, recording
