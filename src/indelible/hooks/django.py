@@ -1,0 +1,288 @@
+"""Django: one middleware, for WSGI and ASGI, placed right after the security middleware.
+
+    MIDDLEWARE = ["django.middleware.security.SecurityMiddleware",
+                  "indelible.hooks.django.Middleware", …]
+    INDELIBLE = {"token": "ind_pub_…", "api_key": "iml_live_…", "host": "https://…"}
+
+`INDELIBLE` may hold options of `Indelible`, fields of `indelible.hooks.observer.Recording`, and:
+
+    client           a client that was made already, instead of the options
+    identify_user    events belong to the signed-in user, by primary key; asks for the user in
+                     each request, which reads the session and the database
+
+The options make the default client, so that `indelible.capture()` in a view is of the same. Without
+any, the environment is asked, as always. The settings of ImmutableLog's middleware are understood:
+`IMTBL_API_KEY`, `IMTBL_URL`, `IMTBL_SERVICE_NAME`, `IMTBL_ENV`, `IMTBL_HEADERS`.
+
+An answer that is no stream is whole when it passes here: its duration ends then. That of a stream
+ends with its last part, and its events leave when Django closes the response. A file that the
+server sends by itself (`wsgi.file_wrapper`) is left as it is, and ends when it is closed.
+"""
+
+import sys
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, Self
+
+import django
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.signals import got_request_exception
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from indelible.client import context as contexts
+from indelible.client.client import Indelible
+from indelible.client.default import configure
+from indelible.hooks.configuration import parted
+from indelible.hooks.observer import Observer, Watch, quietly
+from indelible.hooks.wsgi import header_of
+
+GetResponse = Callable[[HttpRequest], Any]
+
+IMMUTABLELOG: Final = {
+    "IMTBL_API_KEY": "api_key",
+    "IMTBL_URL": "host",
+    "IMTBL_SERVICE_NAME": "service",
+    "IMTBL_ENV": "env",
+    "IMTBL_HEADERS": "headers",
+}
+_WATCH: Final = "_indelible_watch"
+_configured: Final[dict[str, Any]] = {}
+"""What the default client was made of by the settings: each handler loads the middleware anew."""
+
+
+class Middleware:
+    """Records the requests of a Django site; see the module.
+
+    A view names its event by `request.imtbl_event_name = "order.created"`, or by `set_event_name`
+    of `indelible.client.context`.
+
+    Raises:
+        TypeError: `INDELIBLE` has a member that does not exist.
+        InvalidOption: one that means nothing.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+        given = _given()
+        asks_user = given.pop("identify_user", False)
+        client = given.pop("client", None)
+        options, recording = parted(given)
+        if client is None and options and options != _configured:
+            configure(**options)
+            _configured.clear()
+            _configured.update(options)
+        framework = f"django {django.get_version()}"
+        self._observer = Observer(client, framework=framework, **recording)
+        # View errors never reach `__call__`, and `process_exception` is told of those that are an
+        # ordinary 404, too: the signal is sent for what became a 500, wherever it was raised.
+        got_request_exception.connect(_raised, dispatch_uid=__name__)
+        is_async = iscoroutinefunction(get_response)
+        if is_async:
+            markcoroutinefunction(self)
+        if asks_user:
+            self.process_view = self._aidentify if is_async else self._identify
+
+    @property
+    def client(self) -> Indelible:
+        return self._observer.client
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """The answer; something to await where Django runs this asynchronously."""
+        if iscoroutinefunction(self):
+            return self._acall(request)
+        watch = self._open(request)
+        if watch is None:
+            return self._get_response(request)
+        try:
+            response = self._get_response(request)
+        except BaseException as error:
+            watch.failed(error)
+            watch.close(route=_route_of(request))
+            raise
+        watch.detach()
+        self._answered(request, response, watch)
+        return response
+
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        watch = self._open(request)
+        if watch is None:
+            return await self._get_response(request)
+        try:
+            response = await self._get_response(request)
+        except BaseException as error:
+            if isinstance(error, CancelledError):
+                watch.left()  # Django cancels what it waits for when the client goes away
+            watch.failed(error)
+            watch.close(route=_route_of(request))
+            raise
+        watch.detach()
+        self._answered(request, response, watch)
+        return response
+
+    def _open(self, request: HttpRequest) -> Watch | None:
+        watch = self._observer.open(
+            method=request.method or "",
+            path=request.path,
+            header=header_of(request.META),
+            peer=request.META.get("REMOTE_ADDR"),
+        )
+        if watch is not None:
+            setattr(request, _WATCH, watch)
+        return watch
+
+    @quietly
+    def _answered(self, request: HttpRequest, response: HttpResponseBase, watch: Watch) -> None:
+        """The rest of the request is the sending of `response`."""
+        name = getattr(request, "imtbl_event_name", None)
+        if isinstance(name, str):
+            watch.context.event_name = name
+        if watch.context.request_id is not None:
+            response.headers.setdefault("X-Request-ID", watch.context.request_id)
+        watch.began(response.status_code, content_length=response.headers.get("Content-Length"))
+        route = _route_of(request)
+        if not response.streaming:
+            watch.sent(len(response.content))
+            watch.finished()
+            watch.close(route=route)
+        elif _is_file(request, response):
+            response.close = _closing(response.close, watch, route)
+        elif response.is_async:
+            response.streaming_content = _AsyncStream(response.streaming_content, watch, route)
+        else:
+            response.streaming_content = _Stream(response.streaming_content, watch, route)
+
+    # `process_view`, where the settings ask for it: the first place where the user is known.
+
+    @quietly
+    def _identify(self, request: HttpRequest, *_: object) -> None:
+        _belongs_to(getattr(request, "user", None), request)
+
+    async def _aidentify(self, request: HttpRequest, *_: object) -> None:
+        try:
+            _belongs_to(await request.auser() if hasattr(request, "auser") else None, request)
+        except Exception:
+            if self.client.options.strict:
+                raise
+            self.client.note_failure()
+
+
+def _given() -> dict[str, Any]:
+    """The members of `INDELIBLE`, and ImmutableLog's settings where it has none."""
+    given = {
+        member: getattr(settings, name)
+        for name, member in IMMUTABLELOG.items()
+        if getattr(settings, name, None)
+    }
+    return given | getattr(settings, "INDELIBLE", {})
+
+
+def _raised(request: HttpRequest | None = None, **_: object) -> None:
+    watch = getattr(request, _WATCH, None)
+    error = sys.exc_info()[1]
+    if watch is not None and error is not None:
+        watch.failed(error)
+
+
+def _belongs_to(user: Any, request: HttpRequest) -> None:
+    watch = getattr(request, _WATCH, None)
+    if watch is not None and user is not None and user.is_authenticated:
+        watch.context.distinct_id = watch.context.distinct_id or str(user.pk)
+
+
+def _route_of(request: HttpRequest) -> str | None:
+    """The template of the URL, with the script's name before it; None when no pattern matched."""
+    match = getattr(request, "resolver_match", None)
+    if match is None:
+        return None
+    root = request.path.removesuffix(request.path_info)
+    # The anchors of `re_path` say nothing here; Django itself drops the inner ones.
+    return f"{root}/{match.route.removeprefix('^').removesuffix('$')}"
+
+
+def _is_file(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whether the server sends the body by itself."""
+    file = getattr(response, "file_to_stream", None)
+    return file is not None and "wsgi.file_wrapper" in request.META
+
+
+def _closing(close: Callable[[], None], watch: Watch, route: str | None) -> Callable[[], None]:
+    def closing() -> None:
+        try:
+            close()
+        finally:
+            watch.finished()
+            watch.close(route=route)
+
+    return closing
+
+
+class _Stream:
+    """The parts of a stream: each made in the request's context, and counted.
+
+    Django closes it with the response; but not over ASGI when a part raised, so that is an end too.
+    """
+
+    def __init__(self, parts: Iterator[bytes], watch: Watch, route: str | None) -> None:
+        self._parts = parts
+        self._watch = watch
+        self._route = route
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        token = contexts.enter(self._watch.context)
+        try:
+            part = next(self._parts)
+        except StopIteration:
+            self._watch.finished()
+            raise
+        except BaseException as error:
+            self._watch.failed(error)
+            self.close()
+            raise
+        finally:
+            contexts.leave(token)
+        self._watch.sent(len(part))
+        return part
+
+    def close(self) -> None:
+        self._watch.close(route=self._route)
+
+
+class _AsyncStream:
+    """The same, of an asynchronous one."""
+
+    def __init__(self, parts: AsyncIterator[bytes], watch: Watch, route: str | None) -> None:
+        self._parts = parts
+        self._watch = watch
+        self._route = route
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        token = contexts.enter(self._watch.context)
+        try:
+            part = await anext(self._parts)
+        except StopAsyncIteration:
+            self._watch.finished()
+            raise
+        except BaseException as error:
+            if isinstance(error, CancelledError):
+                self._watch.left()
+            self._watch.failed(error)
+            self.close()
+            raise
+        finally:
+            contexts.leave(token)
+        self._watch.sent(len(part))
+        return part
+
+    def close(self) -> None:
+        self._watch.close(route=self._route)
