@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
+from wsgiref.util import setup_testing_defaults
 
 import django
 import httpx
@@ -28,6 +29,7 @@ from django.urls import include, path, re_path
 
 import indelible
 from indelible.client import Indelible
+from indelible.client import context as contexts
 from indelible.testing import Recorder
 from tests.hooks import serving, wsgi_serving
 from tests.hooks.contract import Shop, WebHook, requests, the_audit, the_request, until, what
@@ -271,6 +273,31 @@ def test_a_file_is_sent_whole_and_closed(events: Recorder, is_async: bool) -> No
     assert (200, size) == (seen["status"], seen["response_bytes"])
     assert "aborted" not in seen
     assert opened[0].closed
+
+
+def test_a_server_still_sends_a_file_by_itself(events: Recorder) -> None:
+    members = {"client": events.client, "install_signal_handlers": False}
+    patterns = (path("", lambda request: FileResponse(open(__file__, "rb"))),)  # noqa: SIM115, PTH123
+    with override_settings(ROOT_URLCONF=patterns, MIDDLEWARE=[HOOK], INDELIBLE=members):
+        server = wsgi_serving.FileHandler()
+        server.answered(WSGIHandler())
+    assert server.sent_file is not None
+    assert ("GET", "/", 200) == what(the_request(events))
+
+
+def test_between_two_parts_the_thread_belongs_to_nobody(events: Recorder) -> None:
+    members = {"client": events.client, "install_signal_handlers": False}
+    shop = Shop(events.client)
+    patterns = (path("", lambda request: StreamingHttpResponse(shop.chunks())),)
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    with override_settings(ROOT_URLCONF=patterns, MIDDLEWARE=[HOOK], INDELIBLE=members):
+        body = WSGIHandler()(environ, lambda *_: None)
+        assert contexts.current() is None
+        for _ in body:
+            assert contexts.current() is None
+        body.close()
+    assert "streamer" == the_request(events).distinct_id
 
 
 @contextmanager

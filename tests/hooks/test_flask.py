@@ -32,7 +32,7 @@ from tests.hooks.contract import (
     until,
     what,
 )
-from tests.hooks.wsgi_serving import served
+from tests.hooks.wsgi_serving import FileHandler, served
 
 
 def site(shop: Shop) -> Flask:
@@ -194,6 +194,15 @@ def test_a_file_is_sent_whole_and_closed(events: Recorder) -> None:
         size = len(browser.get("/file").content)
     seen = the_request(events).properties
     assert (200, size) == (seen["status"], seen["response_bytes"])
+
+
+def test_a_server_still_sends_a_file_by_itself(events: Recorder) -> None:
+    app = hooked(events)
+    app.add_url_rule("/", "file", lambda: send_file(__file__))
+    server = FileHandler()
+    server.answered(app)
+    assert server.sent_file is not None
+    assert ("GET", "/", 200) == what(the_request(events))
 
 
 def test_two_applications_keep_their_records_apart() -> None:

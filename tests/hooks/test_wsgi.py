@@ -1,13 +1,10 @@
 """WSGI: the contract, PEP 3333's fine print, and real servers around it."""
 
-import contextlib
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
-from wsgiref.handlers import SimpleHandler
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -29,7 +26,7 @@ from tests.hooks.contract import (
     the_request,
     what,
 )
-from tests.hooks.wsgi_serving import served
+from tests.hooks.wsgi_serving import FileHandler, Handler, served
 
 HTML = [("Content-Type", "text/html")]
 
@@ -90,55 +87,6 @@ class TestWsgi(WebHook):
 
 
 # The fine print of PEP 3333, with the standard library's server around it and no socket.
-
-
-class Handler(SimpleHandler):
-    """A server for one request: keeps what it sent, and whether it sent a file by itself."""
-
-    files: ClassVar[bool] = False
-    result: Any
-
-    def __init__(self, stays_for: int = 1_000_000) -> None:
-        environ: dict[str, Any] = {"QUERY_STRING": ""}
-        setup_testing_defaults(environ)
-        self.out = io.BytesIO()
-        self.log = io.StringIO()
-        self.stays_for = stays_for
-        self.has_left = False
-        self.sent_file: object = None
-        super().__init__(io.BytesIO(), self.out, self.log, environ, multithread=False)
-
-    def write(self, data: bytes) -> None:
-        self.stays_for -= 1
-        if self.stays_for < 0:
-            self.has_left = True
-            raise BrokenPipeError
-        super().write(data)
-
-    def sendfile(self) -> bool:
-        """The standard library's place for a platform's own way to send a file."""
-        if not self.files:
-            return False
-        self.sent_file = self.result
-        self.send_headers()
-        self._write(self.result.filelike.read())
-        return True
-
-    @property
-    def errors(self) -> list[str]:
-        """The last line of each traceback that it wrote."""
-        return [line for line in self.log.getvalue().splitlines() if "Error" in line]
-
-    def answered(self, app: WSGIApplication) -> bytes:
-        """The answer to one request, without its date."""
-        with contextlib.suppress(BrokenPipeError):
-            self.run(app)
-        lines = self.out.getvalue().split(b"\r\n")
-        return b"\n".join(line for line in lines if not line.startswith((b"Date:", b"X-Request-")))
-
-
-class FileHandler(Handler):
-    files = True
 
 
 class Scripted:

@@ -1,12 +1,16 @@
-"""WSGI applications behind the standard library's server, on a socket of their own."""
+"""WSGI applications behind the standard library's server: on a socket, or for one request."""
 
+import contextlib
+import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
+from wsgiref.handlers import SimpleHandler
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
+from wsgiref.util import setup_testing_defaults
 
 
 class _Server(WSGIServer):
@@ -59,3 +63,52 @@ def served(app: WSGIApplication, threads: int = 4) -> Iterator[str]:
             server.shutdown()
             thread.join(20)
             server.pool.shutdown()
+
+
+class Handler(SimpleHandler):
+    """A server for one request: keeps what it sent, and whether it sent a file by itself."""
+
+    files: ClassVar[bool] = False
+    result: Any
+
+    def __init__(self, stays_for: int = 1_000_000) -> None:
+        environ: dict[str, Any] = {"QUERY_STRING": ""}
+        setup_testing_defaults(environ)
+        self.out = io.BytesIO()
+        self.log = io.StringIO()
+        self.stays_for = stays_for
+        self.has_left = False
+        self.sent_file: object = None
+        super().__init__(io.BytesIO(), self.out, self.log, environ, multithread=False)
+
+    def write(self, data: bytes) -> None:
+        self.stays_for -= 1
+        if self.stays_for < 0:
+            self.has_left = True
+            raise BrokenPipeError
+        super().write(data)
+
+    def sendfile(self) -> bool:
+        """The standard library's place for a platform's own way to send a file."""
+        if not self.files:
+            return False
+        self.sent_file = self.result
+        self.send_headers()
+        self._write(self.result.filelike.read())
+        return True
+
+    @property
+    def errors(self) -> list[str]:
+        """The last line of each traceback that it wrote."""
+        return [line for line in self.log.getvalue().splitlines() if "Error" in line]
+
+    def answered(self, app: WSGIApplication) -> bytes:
+        """The answer to one request, without its date."""
+        with contextlib.suppress(BrokenPipeError):
+            self.run(app)
+        lines = self.out.getvalue().split(b"\r\n")
+        return b"\n".join(line for line in lines if not line.startswith((b"Date:", b"X-Request-")))
+
+
+class FileHandler(Handler):
+    files = True
