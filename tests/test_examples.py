@@ -13,7 +13,7 @@ from tests.world import API_KEY, TOKEN, ServerProcess, environment
 
 FOLDER = Path(__file__).parent.parent / "examples"
 WITH_FIXED_IDS = FOLDER / "standard_library.py"
-EXAMPLES = sorted(set(FOLDER.glob("*.py")) - {WITH_FIXED_IDS})
+EXAMPLES = sorted(set(FOLDER.glob("[!_]*.py")) - {WITH_FIXED_IDS})
 
 
 def run(example: Path, world: ServerProcess) -> None:
