@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/aiohttp_app.py
 
-Events: http_request, cart_viewed, http.GET./carts/{cart_id}, http.GET.<unmatched>
+Leaves: http_request, $identify, cart_viewed, http.GET./carts/{cart_id}, http.GET.<unmatched>
 """
 
 import asyncio

@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 
 import django
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
+from django import conf
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -174,11 +174,11 @@ class Middleware:
 def _given() -> dict[str, Any]:
     """The members of `INDELIBLE`, and ImmutableLog's settings where it has none."""
     given = {
-        member: getattr(settings, name)
+        member: getattr(conf.settings, name)
         for name, member in IMMUTABLELOG.items()
-        if getattr(settings, name, None)
+        if getattr(conf.settings, name, None)
     }
-    return given | getattr(settings, "INDELIBLE", {})
+    return given | getattr(conf.settings, "INDELIBLE", {})
 
 
 def _raised(request: HttpRequest | None = None, **_: object) -> None:
