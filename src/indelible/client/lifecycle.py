@@ -45,6 +45,7 @@ class _Hooks:
     finalizing: int = 0
 
 
+_UWSGI_TELLS: Final = "py-call-uwsgi-fork-hooks"
 _watched: Final[dict[int, Watched]] = {}
 _hooks: Final = _Hooks()
 
@@ -89,6 +90,16 @@ def _tell_each(tell: Callable[[Watched, float], None]) -> None:
             tell(client, time.monotonic() - started)
         except Exception:  # noqa: S112 — the end of the process: nobody is left to be told
             continue
+
+
+def may_begin_thread() -> bool:
+    """False in the master of a uWSGI that does not tell Python of its forks.
+
+    A thread there may hold the interpreter, or wait for it, at the moment of a fork. In the child
+    it would be held by, or owed to, a thread that does not exist, for ever.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    return uwsgi is None or uwsgi.worker_id() != 0 or _UWSGI_TELLS in uwsgi.opt
 
 
 # A child of multiprocessing ends by os._exit: instead of the handlers of atexit it runs finalizers

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from indelible.client.lifecycle import may_begin_thread
 from indelible.client.options import Options
 from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
@@ -37,6 +38,10 @@ logger = logging.getLogger("indelible")
 
 _SETTLE_S: Final = 0.01
 _NUMBERS: Final = 2**62
+_NO_THREAD: Final = (
+    "events of uWSGI's master wait for flush(): use --lazy-apps, or --enable-threads with "
+    "--py-call-uwsgi-fork-hooks"
+)
 _RANDOM_BYTES: Final = 10
 _RANDOM_POOL: Final = 256
 
@@ -194,7 +199,11 @@ class Outbox:
         if self._options.mode == "sync" or not self._starting.acquire(blocking=False):
             return
         try:
-            if self._worker is None and not self._stopping:
+            if not may_begin_thread():
+                if _NO_THREAD not in self._warned:
+                    self._warned.add(_NO_THREAD)
+                    logger.warning("%s: %s", self._wire.lane, _NO_THREAD)
+            elif self._worker is None and not self._stopping:
                 # Made now, since gevent may have changed what a queue is after the outbox was made.
                 self._wake = queue.SimpleQueue()
                 self._worker = _thread.start_new_thread(self._run, ())
