@@ -60,8 +60,8 @@ class Recording:
         product: capture a product event (`http_request`) for each request.
         audit: send an audit event for each request.
         audit_methods: only for these methods; None means all but HEAD and OPTIONS.
-        skip: paths that leave no event, each with all below it.
-        request_filter: given method and path; False skips the request.
+        skip: paths that leave no event, each with all below it; of work, its name.
+        request_filter: given method and path, or kind and name of work; False skips it.
         extra: given the observation; what it returns is added to the product event.
         sample: share of requests that leave a product event, 0 to 1, or by route template. Audit
             events are never sampled.
@@ -171,11 +171,7 @@ class Observer:
         """The context of what begins here; None when it leaves no event. For `open`, and for
         connections that are no requests."""
         recording = self.recording
-        if method in NEVER or not (recording.product or recording.audit):
-            return None
-        if not self.client.is_enabled or self._is_skipped(path):
-            return None
-        if recording.request_filter is not None and not recording.request_filter(method, path):
+        if method in NEVER or not self.wants(method, path):
             return None
         here = Context(
             request_id=request_id_of(header("x-request-id")),
@@ -186,6 +182,16 @@ class Observer:
             match = _COOKIES.search(header("cookie") or "")
             here.anonymous_id = clean_id(match.group(1)) if match else None
         return here
+
+    @_quietly
+    def wants(self, method: str, path: str) -> bool:
+        """Whether a request leaves an event; for work, `method` is its kind and `path` its name."""
+        recording = self.recording
+        if not (recording.product or recording.audit):
+            return False
+        if not self.client.is_enabled or self._is_skipped(path):
+            return False
+        return recording.request_filter is None or recording.request_filter(method, path)
 
     def _is_skipped(self, path: str) -> bool:
         return path in self._skip or path.startswith(self._skip_below)
