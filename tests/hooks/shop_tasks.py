@@ -1,0 +1,97 @@
+"""A Celery application with one task for each way that a run can end. Run by real workers.
+
+BROKER=folder python -m celery -A tests.hooks.shop_tasks worker
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from celery import Celery
+from celery.exceptions import Ignore, Reject
+
+from indelible import Indelible
+from indelible.client import context
+from indelible.hooks.celery import install
+
+app = Celery("shop")
+
+
+def use_broker(app: Celery, folder: Path) -> None:
+    """Pass messages through files of `folder`, which several processes can share."""
+    for name in ("messages", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    app.conf.update(
+        broker_url="filesystem://",
+        broker_transport_options={
+            "data_folder_in": str(folder / "messages"),
+            "data_folder_out": str(folder / "messages"),
+            "control_folder": str(folder / "control"),
+            "polling_interval": 0.05,
+        },
+        worker_prefetch_multiplier=1,
+        worker_lost_wait=0.2,
+    )
+
+
+if "BROKER" in os.environ:  # in a worker
+    use_broker(app, Path(os.environ["BROKER"]))
+    # Batches that nothing but a flush would send: what arrives was flushed.
+    client = Indelible(batch_s=float(os.environ["BATCH_S"]))
+    install(client, sample={"shop.unsampled": 0.0}, skip=("shop.skipped",))
+
+
+@app.task(name="shop.pay")
+def pay(order: str) -> str:
+    return order
+
+
+@app.task(name="shop.refuse")
+def refuse() -> None:
+    raise LookupError("no such order")
+
+
+@app.task(name="shop.again", bind=True, max_retries=1)
+def again(self) -> None:  # type: ignore[no-untyped-def]
+    if not self.request.retries:
+        raise self.retry(exc=ConnectionError("not yet"), countdown=0)
+
+
+@app.task(name="shop.ignore")
+def ignore() -> None:
+    raise Ignore
+
+
+@app.task(name="shop.reject", acks_late=True)
+def reject() -> None:
+    raise Reject("never", requeue=False)
+
+
+@app.task(name="shop.die")
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="shop.leave")
+def leave() -> None:
+    raise SystemExit(3)
+
+
+@app.task(name="shop.who", bind=True)
+def who(self) -> None:  # type: ignore[no-untyped-def]
+    here = context.current()
+    assert here is not None
+    client.capture("seen", properties={"custom": (self.request.headers or {}).get("custom")})
+
+
+@app.task(name="shop.skipped")
+def skipped() -> None:
+    client.capture("skipped_ran")
+
+
+@app.task(name="shop.count")
+def count(folder: str, number: int) -> None:
+    client.capture("counted", properties={"number": number})
+    time.sleep(0.001)
+    (Path(folder) / str(number)).touch()
