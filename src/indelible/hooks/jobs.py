@@ -1,0 +1,121 @@
+"""Jobs of cron and scripts: one event for each run.
+
+    @job("nightly-report")
+    def report(): …
+
+    with job("import"):
+        …
+
+What is captured inside shares the run's request id. The event is delivered when the process ends,
+also by SIGTERM; a process that ends otherwise, as by `os._exit` or by being frozen after each call,
+needs `flush_s`.
+"""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from indelible.client.client import Indelible
+from indelible.client.context import Context
+from indelible.hooks.observer import Observer
+from indelible.hooks.run import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FRAMEWORK: Final = "job"
+
+
+class job:  # noqa: N801 — a decorator and a block, both written in lower case
+    """Records the runs of a function or coroutine function, or one block.
+
+    A run that ends by `SystemExit` with 0 or None succeeded; with anything else it failed, and the
+    event has its `exit_code`.
+
+    Args:
+        name: of few values: ``nightly-report``.
+        client: the client to send with; the default one if None.
+        flush_s: after each run, wait so long for delivery; None leaves it to the background.
+        recording: fields of `indelible.hooks.observer.Recording`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        client: Indelible | None = None,
+        *,
+        flush_s: float | None = None,
+        **recording: Any,
+    ) -> None:
+        self.name = name
+        self._observer = Observer(client, framework=_FRAMEWORK, **recording)
+        self._flush_s = flush_s
+        self._run: Run | None = None
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*arguments: P.args, **named: P.kwargs) -> Any:
+                run = self._begin()
+                try:
+                    return await function(*arguments, **named)
+                except BaseException as error:
+                    _failed(run, error)
+                    raise
+                finally:
+                    run.end()
+                    if self._flush_s is not None:
+                        await asyncio.to_thread(self._flush)
+
+            return cast("Callable[P, R]", awaited)
+
+        @functools.wraps(function)
+        def called(*arguments: P.args, **named: P.kwargs) -> R:
+            run = self._begin()
+            try:
+                return function(*arguments, **named)
+            except BaseException as error:
+                _failed(run, error)
+                raise
+            finally:
+                run.end()
+                self._flush()
+
+        return called
+
+    def __enter__(self) -> Context:
+        self._run = self._begin()
+        return self._run.context
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._run is not None:
+            if error is not None:
+                _failed(self._run, error)
+            self._run.end()
+        self._flush()
+
+    def _begin(self) -> Run:
+        return Run(self._observer, kind="job", name=self.name)
+
+    def _flush(self) -> None:
+        if self._flush_s is not None:
+            self._observer.client.flush(self._flush_s)
+
+
+def _failed(run: Run, error: BaseException) -> None:
+    if not isinstance(error, SystemExit):
+        run.failed(error)
+        return
+    # Text is printed by the interpreter, which then exits with 1.
+    code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    run.details["exit_code"] = code
+    run.outcome = "error" if code else "success"

@@ -1,0 +1,171 @@
+"""Jobs: functions, coroutine functions, blocks, and scripts as cron runs them."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from indelible.client import context
+from indelible.hooks.jobs import job
+from indelible.testing import Recorder
+from tests.hooks.waiting import until
+from tests.world import environment
+
+
+def test_a_job_leaves_one_event_and_what_it_captures_shares_its_request_id(
+    events: Recorder,
+) -> None:
+    @job("nightly-report", events.client)
+    def report(secret: str) -> str:
+        here = context.current()
+        assert here is not None
+        return here.request_id or ""
+
+    request_id = report("pw-9")
+
+    event = events.assert_captured("job_run", name="nightly-report", outcome="success", times=1)
+    assert request_id == event.properties["request_id"]
+    assert event.properties["duration_ms"] >= 0
+    events.assert_audited("job.nightly-report", type="success", request_id=request_id, times=1)
+    assert "pw-9" not in repr([one.body for one in events.server.received])
+    assert context.current() is None
+
+
+def test_a_job_that_raises_is_an_error_and_raises_still(events: Recorder) -> None:
+    @job("import", events.client)
+    def load() -> None:
+        raise LookupError("no such file")
+
+    with pytest.raises(LookupError):
+        load()
+
+    event = events.assert_captured("job_run", outcome="error", error_type="LookupError", times=1)
+    assert "no such file" not in repr(event.body)
+    events.assert_audited("job.import", type="error", times=1)
+
+
+def test_a_coroutine_function_stays_one(events: Recorder) -> None:
+    @job("pull", events.client, flush_s=5)
+    async def pull(fails: bool) -> int:
+        await asyncio.sleep(0)
+        if fails:
+            raise LookupError
+        return 42
+
+    async def both() -> int:
+        with pytest.raises(LookupError):
+            await pull(fails=True)
+        return await pull(fails=False)
+
+    assert 42 == asyncio.run(both())
+    outcomes = [one.properties["outcome"] for one in events.captured]
+    assert ["error", "success"] == outcomes
+
+
+def test_jobs_at_the_same_time_do_not_share_a_context(events: Recorder) -> None:
+    @job("pull", events.client)
+    async def pull(number: int) -> None:
+        context.add_properties({"number": number})
+        await asyncio.sleep(0)
+        events.client.capture("pulled", properties={"seen": number})
+
+    async def many() -> None:
+        await asyncio.gather(*(pull(number) for number in range(20)))
+
+    asyncio.run(many())
+    pulled = [one.properties for one in events.captured if one.name == "pulled"]
+    assert list(range(20)) == sorted(one["seen"] for one in pulled)
+    assert all(one["seen"] == one["number"] for one in pulled)
+
+
+def test_a_block_is_a_job_too(events: Recorder) -> None:
+    with pytest.raises(ValueError, match="no"), job("clean-up", events.client):
+        raise ValueError("no")
+    with job("clean-up", events.client) as here:
+        here.event_name = "cleaned.up"
+
+    outcomes = [one.properties["outcome"] for one in events.captured]
+    assert ["error", "success"] == outcomes
+    events.assert_audited("cleaned.up", times=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "exit_code"),
+    [(None, "success", 0), (0, "success", 0), (3, "error", 3), ("text", "error", 1)],
+)
+def test_an_exit_is_judged_by_its_code(
+    events: Recorder, code: int | str | None, outcome: str, exit_code: int
+) -> None:
+    @job("script", events.client)
+    def end() -> None:
+        raise SystemExit(code)
+
+    with pytest.raises(SystemExit):
+        end()
+
+    events.assert_captured("job_run", outcome=outcome, exit_code=exit_code, times=1)
+
+
+SCRIPT = """
+import os, sys, time
+from indelible.hooks.jobs import job
+
+@job("nightly", flush_s=FLUSH_S)
+def nightly():
+    END
+
+nightly()
+AFTER
+"""
+
+
+def script(folder: Path, events: Recorder, **parts: str) -> "subprocess.Popen[bytes]":
+    """Start SCRIPT with `parts` put in, sending to the recorder's server."""
+    text = SCRIPT
+    for name, part in {"FLUSH_S": "None", "END": "pass", "AFTER": "", **parts}.items():
+        text = text.replace(name, part)
+    (folder / "script.py").write_text(text)
+    env = environment(
+        INDELIBLE_HOST=events.server.url,
+        INDELIBLE_TOKEN=events.server.token,
+        INDELIBLE_API_KEY=events.server.api_key,
+        INDELIBLE_SPOOL_DIR=str(folder / "spool"),
+    )
+    return subprocess.Popen(
+        [sys.executable, folder / "script.py"], env=env, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "outcome", "ended"),
+    [
+        ({}, "success", 0),
+        ({"END": "raise LookupError"}, "error", 1),
+        ({"END": "sys.exit(4)"}, "error", 4),
+        ({"FLUSH_S": "5", "AFTER": "os._exit(9)"}, "success", 9),
+    ],
+    ids=["returns", "raises", "exits", "is-cut-off"],
+)
+def test_the_event_of_a_script_arrives_however_it_ends(
+    events: Recorder, tmp_path: Path, parts: dict[str, str], outcome: str, ended: int
+) -> None:
+    assert ended == script(tmp_path, events, **parts).wait(30)
+
+    events.assert_captured("job_run", name="nightly", outcome=outcome, times=1)
+    events.assert_audited("job.nightly", times=1)
+
+
+def test_the_event_of_a_script_arrives_when_it_is_told_to_stop(
+    events: Recorder, tmp_path: Path
+) -> None:
+    running = tmp_path / "running"
+    after = f"open({str(running)!r}, 'w').close(); time.sleep(60)"
+    process = script(tmp_path, events, AFTER=after)
+    until(running.exists)
+    process.send_signal(signal.SIGTERM)
+
+    assert -signal.SIGTERM == process.wait(30)
+    events.assert_captured("job_run", name="nightly", times=1)
