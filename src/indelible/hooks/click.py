@@ -1,0 +1,36 @@
+"""Click: one event for each command line that is run.
+
+    watch(cli, client)
+
+    if __name__ == "__main__":
+        cli()
+
+The event is named by the path of the command that was reached, ``shop orders export``, and has the
+*names* of the options that were given, the exit code and the duration. No value of an argument or
+option is ever in it, nor Click's messages about them. `--help`, `--version` and the completion of a
+shell leave no event; nor do commands that serve until they are stopped, see `SERVERS`.
+"""
+
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import click
+
+from indelible.client.client import Indelible
+from indelible.hooks.commands import SERVERS, follow, observer_of
+
+__all__ = ["SERVERS", "watch"]
+
+C = TypeVar("C", bound=click.Command)
+
+
+def watch(command: C, client: Indelible | None = None, **recording: Any) -> C:
+    """Record the command lines that are run through `command`; returns it.
+
+    Args:
+        command: the outermost command or group.
+        client: the client to send with; the default one if None.
+        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes names of commands.
+    """
+    follow(command, observer_of(client, f"click {version('click')}", recording))
+    return command
