@@ -4,12 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.world import API_KEY, TOKEN, ServerProcess, environment
+from tests.world import API_KEY, TOKEN, ServerProcess, environment, started
 
 FOLDER = Path(__file__).parent.parent / "examples"
 WITH_FIXED_IDS = FOLDER / "standard_library.py"
@@ -39,12 +40,21 @@ def test_the_example_with_fixed_ids_adds_nothing_the_second_time(world: ServerPr
     assert logs[0] == logs[1]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One for all of them, whose log only grows."""
+    with started(tmp_path_factory.mktemp("examples") / "data") as server:
+        yield server
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_leaves_the_events_that_it_names(world: ServerProcess, example: Path) -> None:
+def test_an_example_leaves_the_events_that_it_names(server: ServerProcess, example: Path) -> None:
     documented = ast.get_docstring(ast.parse(example.read_text())) or ""
     named = re.search(r"^Leaves: (.+)$", documented, re.MULTILINE)
     assert named, "the docstring says what it leaves: a line `Leaves: name, name`"
 
-    run(example, world)
+    before = len(server.events())
+    run(example, server)
 
-    assert set(named[1].split(", ")) == {name_of(event) for event in world.events()}
+    left = server.events()[before:]
+    assert set(named[1].split(", ")) == {name_of(event) for event in left}

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from indelible.client import context
-from indelible.hooks.kafka import Messages, consume, produce_headers
+from indelible.hooks.kafka import Headers, Messages, consume, produce_headers
 from indelible.testing import Recorder
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -110,7 +110,7 @@ def test_a_handler_that_raises_is_an_error_and_raises_still(
 def test_the_producers_context_reaches_the_handler(
     brokers: str, topic: str, events: Recorder, library: str
 ) -> None:
-    async def send(headers: list[tuple[str, bytes]]) -> None:
+    async def send(headers: Headers) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=brokers)
         await producer.start()
         await producer.send_and_wait(topic, b"value", headers=headers)

@@ -26,12 +26,13 @@ from indelible.client.context import Context
 from indelible.hooks.observer import Observer
 from indelible.hooks.run import Run, context_of, headers_of
 
+Headers = list[tuple[str, str | bytes | None]]
+"""As confluent-kafka's types ask for them; all of ours are bytes, which aiokafka demands."""
+
 _FRAMEWORK: Final = "kafka"
 
 
-def produce_headers(
-    headers: Iterable[tuple[str, bytes]] = (),
-) -> list[tuple[str, bytes]]:
+def produce_headers(headers: Iterable[tuple[str, str | bytes | None]] = ()) -> Headers:
     """Headers for a message that is to be handled in the current context, after those given.
 
     One that is given already is not added again.
