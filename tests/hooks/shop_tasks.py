@@ -78,6 +78,11 @@ def leave() -> None:
     raise SystemExit(3)
 
 
+@app.task(name="shop.stall", time_limit=1)
+def stall() -> None:
+    time.sleep(60)
+
+
 @app.task(name="shop.who", bind=True)
 def who(self) -> None:  # type: ignore[no-untyped-def]
     here = context.current()

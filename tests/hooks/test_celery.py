@@ -150,6 +150,20 @@ def test_a_run_whose_process_is_gone_is_told_by_the_main_process(worker: Worker,
     assert "duration_ms" not in run.properties
 
 
+def test_a_run_over_its_hard_time_limit_is_told_once(tmp_path: Path) -> None:
+    with InMemoryServer() as server:
+        worker = Worker(tmp_path, server)
+        try:
+            worker.send("shop.stall")
+            worker.runs_of("shop.stall")
+            worker.send("shop.pay", "ord_1")  # what Celery tells twice it has told by then
+            worker.runs_of("shop.pay")
+        finally:
+            worker.end()
+        [run] = runs(server, "shop.stall")
+    assert ("error", "TimeLimitExceeded") == outcome(run)
+
+
 def test_the_senders_context_reaches_the_run_and_what_is_captured_in_it(
     worker: Worker, events: Recorder
 ) -> None:

@@ -20,7 +20,6 @@ from typing import Any, Final
 import billiard
 import celery
 from celery import signals, states
-from celery.exceptions import Reject
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
@@ -113,8 +112,8 @@ class Tasks:
         run = getattr(sender.request, _RUN, None)
         if run is not None:
             run.failed(exception)
-        elif isinstance(exception, Reject):
-            return  # told once by the process that ran it
+        elif sender.request.id is None:
+            return  # without its request, as after a Reject or a time limit: told elsewhere too
         elif self._observer.wants("task", sender.name):
             # Nothing of this run is known here but its end: its process is gone.
             self._observer.saw(
