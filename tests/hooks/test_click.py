@@ -157,17 +157,17 @@ def test_watched_twice_it_tells_once(run: Runner, events: Recorder) -> None:
     events.assert_captured("command_run", times=2)
 
 
-def test_what_a_command_captures_shares_its_request_id(events: Recorder) -> None:
+def test_what_a_command_sends_has_its_request_id(events: Recorder) -> None:
     @click.command()
     def sell() -> None:
-        events.client.capture("sold", distinct_id="user_42")
+        events.client.audit.send_async("order.sold", {})
 
     result = CliRunner().invoke(watch(sell, events.client))
     assert result.exception is None
 
-    [run, sold] = [events.assert_captured(name) for name in ("command_run", "sold")]
-    assert run.properties["request_id"]
-    assert "user_42" == sold.distinct_id
+    request_id = events.assert_captured("command_run").properties["request_id"]
+    assert request_id
+    events.assert_audited("order.sold", request_id=request_id, times=1)
 
 
 def test_called_from_a_program_it_returns_what_it_returned_before(events: Recorder) -> None:

@@ -15,11 +15,12 @@ from tests.hooks.waiting import until
 from tests.world import environment
 
 
-def test_a_job_leaves_one_event_and_what_it_captures_shares_its_request_id(
+def test_a_job_leaves_one_event_of_each_kind_and_what_it_sends_has_its_request_id(
     events: Recorder,
 ) -> None:
     @job("nightly-report", events.client)
     def report(secret: str) -> str:
+        events.client.audit.send_async("report.made", {})
         here = context.current()
         assert here is not None
         return here.request_id or ""
@@ -30,6 +31,7 @@ def test_a_job_leaves_one_event_and_what_it_captures_shares_its_request_id(
     assert request_id == event.properties["request_id"]
     assert event.properties["duration_ms"] >= 0
     events.assert_audited("job.nightly-report", type="success", request_id=request_id, times=1)
+    events.assert_audited("report.made", request_id=request_id, times=1)
     assert "pw-9" not in repr([one.body for one in events.server.received])
     assert context.current() is None
 

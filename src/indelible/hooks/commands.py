@@ -77,7 +77,7 @@ class CommandLine:
 def follow(command: Any, observer: Observer) -> None:
     """Watch a command, and those below it as they are found. Watched twice, it tells once."""
     if getattr(command, _MARK, False):
-        return
+        return  # a command below is found again at each call, and must not grow a wrap each time
     setattr(command, _MARK, True)
     command.main = _main(command.main, observer)
     command.make_context = _make_context(command.make_context)

@@ -92,11 +92,7 @@ class _Call:
     def __init__(self, observer: Observer, details: Any) -> None:
         self._observer = observer
         self._method = details.method
-        self._metadata = {
-            name: value
-            for name, value in details.invocation_metadata or ()
-            if isinstance(value, str)
-        }
+        self._metadata: dict[str, Any] = dict(details.invocation_metadata or ())
 
     def begin(self, name: str | None = None) -> Run:
         context = context_of(self._metadata.get)

@@ -6,9 +6,9 @@
     with job("import"):
         …
 
-What is captured inside shares the run's request id. The event is delivered when the process ends,
-also by SIGTERM; a process that ends otherwise, as by `os._exit` or by being frozen after each call,
-needs `flush_s`.
+Audit events sent inside have the run's request id. The event of the run is delivered when the
+process ends, also by SIGTERM; a process that ends otherwise, as by `os._exit` or by being frozen
+after each call, needs `flush_s`.
 """
 
 import asyncio
