@@ -185,7 +185,7 @@ class Observer:
 
     @_quietly
     def wants(self, method: str, path: str) -> bool:
-        """Whether a request leaves an event; for work, `method` is its kind and `path` its name."""
+        """Whether a request leaves an event; for work, by its kind and its name."""
         recording = self.recording
         if not (recording.product or recording.audit):
             return False
