@@ -183,7 +183,7 @@ class Observer:
             here.anonymous_id = clean_id(match.group(1)) if match else None
         return here
 
-    @_quietly
+    @quietly
     def wants(self, method: str, path: str) -> bool:
         """Whether a request leaves an event; for work, by its kind and its name."""
         recording = self.recording
