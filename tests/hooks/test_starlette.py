@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
@@ -82,6 +83,23 @@ class TestFromOutside(TestStarlette):
     @contextmanager
     def site(self, client: Indelible, **recording: Any) -> Iterator[str]:
         with served(Middleware(wired(Shop(client)), client, **recording)) as url:
+            yield url
+
+
+class TestBeforeOnePointZero(TestStarlette):
+    """Starlette before 1.0 leaves no route in the scope, only the endpoint."""
+
+    @contextmanager
+    def site(self, client: Indelible, **recording: Any) -> Iterator[str]:
+        app = wired(Shop(client))
+
+        async def without_route(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                scope.pop("route", None)
+
+        with served(Middleware(without_route, client, **recording)) as url:
             yield url
 
 

@@ -1,7 +1,8 @@
 """What ASGI frameworks leave in the scope of a request: the route's template, and their name. Pure.
 
     FastAPI        scope["fastapi"]["effective_route_context"].path (with include_router's prefix)
-    Starlette      scope["route"].path, after the templates of the mounts above it
+    Starlette      scope["route"].path, after the templates of the mounts above it; before 1.0
+                   scope["endpoint"], looked for among the routes
     Litestar       scope["path_template"]; its mounts, scope["route_handler"].paths
     Quart          its rule, put into scope["indelible.route"] by `indelible.hooks.quart`
 
@@ -44,7 +45,30 @@ def route_of(scope: Scope) -> str | None:
     path = getattr(_effective(scope, route), "path", None)
     if isinstance(path, str) and not hasattr(route, "routes"):
         return prefix + path
-    return _foreign(scope, prefix)
+    return _of_endpoint(scope) or _foreign(scope, prefix)
+
+
+def _of_endpoint(scope: Scope) -> str | None:
+    """The template of the route that leads to the endpoint, where the scope has no route."""
+    endpoint = scope.get("endpoint")
+    if endpoint is None or scope.get("route") is not None:
+        return None
+    above: str = scope.get("app_root_path", scope.get("root_path", ""))
+    found = _leading_to(endpoint, _routes_of(scope), scope["path"].removeprefix(above))
+    return None if found is None else above + found
+
+
+def _leading_to(endpoint: object, routes: Iterable[Any], path: str) -> str | None:
+    for route in routes:
+        below = getattr(route, "routes", None)
+        if below is None:
+            if route.endpoint is endpoint and route.path_regex.match(path):
+                return str(route.path)
+        elif step := _step(route, path):
+            inner = _leading_to(endpoint, below, step[1])
+            if inner is not None:
+                return step[0] + inner
+    return None
 
 
 def _effective(scope: Scope, route: object) -> object:
@@ -76,8 +100,13 @@ def _mounts_of(scope: Scope, root: str) -> str:
     if root == above or not root.startswith(above):
         return root
     raw = root[len(above) :]
-    found = _templates(getattr(scope.get("router"), "routes", ()), raw)
+    found = _templates(_routes_of(scope), raw)
     return above + (_by_values(raw, scope.get("path_params", {})) if found is None else found)
+
+
+def _routes_of(scope: Scope) -> Iterable[Any]:
+    """Those of the outermost application."""
+    return getattr(scope.get("router"), "routes", ())
 
 
 def _templates(routes: Iterable[Any], raw: str) -> str | None:
@@ -86,19 +115,20 @@ def _templates(routes: Iterable[Any], raw: str) -> str | None:
         return ""
     for route in routes:
         below = getattr(route, "routes", None)
-        if below is None:
-            continue
-        regex = getattr(route, "path_regex", None)
-        if regex is None:  # a Host: it takes nothing of the path
-            own, rest = "", raw
-        elif match := regex.match(raw + "/"):
-            own, rest = route.path, raw[match.start("path") - 1 :]
-        else:
-            continue
-        inner = _templates(below, rest)
-        if inner is not None:
-            return own + inner
+        if below is not None and (step := _step(route, raw + "/")):
+            inner = _templates(below, step[1].removesuffix("/"))
+            if inner is not None:
+                return step[0] + inner
     return None
+
+
+def _step(mount: Any, path: str) -> tuple[str, str] | None:
+    """The template of a mount that takes the beginning of `path`, and what is left of it."""
+    regex = getattr(mount, "path_regex", None)
+    if regex is None:  # a Host: it takes nothing of the path
+        return "", path
+    match = regex.match(path)
+    return (mount.path, path[match.start("path") - 1 :]) if match else None
 
 
 def _by_values(raw: str, params: dict[str, object]) -> str:
