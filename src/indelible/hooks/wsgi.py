@@ -200,8 +200,9 @@ class _Body:
         self._parts = parts
 
     def __iter__(self) -> Iterator[bytes]:
+        end: Any = object()
         steps = self._inside(iter, self._parts)
-        while (part := self._inside(next, steps, None)) is not None:
+        while (part := self._inside(next, steps, end)) is not end:
             self._answer.sent(part)
             yield part
         self._answer.finished()
