@@ -4,6 +4,7 @@ A socket's time-out starts anew with each byte that arrives, so a server that se
 second could hold a caller for hours. Here every wait is given what is left of one deadline.
 """
 
+import codecs
 import gzip
 import http.client
 import io
@@ -14,6 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+# For the names of hosts. Loaded here, not by the first look-up on the worker: a child that is forked
+# in the middle of that import has half of the codec, for ever.
+codecs.lookup("idna")
 
 GZIP_FROM_BYTES: Final = 1_024
 MAX_ANSWER_BYTES: Final = 16 << 20
