@@ -352,6 +352,24 @@ for _ in range(3):
     assert 4 == len(processes)
 
 
+def test_the_worker_imports_nothing_that_a_fork_could_cut_in_half(
+    server: InMemoryServer, tmp_path: Path
+) -> None:
+    said = run(
+        """
+before = set(sys.modules)
+ticks(200)
+client.audit.send_async("row.read", {"text": "x" * 2000})
+client.flush(10)
+print(sorted(set(sys.modules) - before))
+""",
+        server,
+        tmp_path,
+    )
+
+    assert "[]\n" == said
+
+
 def test_a_child_of_a_child_begins_anew_too(server: InMemoryServer, tmp_path: Path) -> None:
     run(
         """

@@ -200,7 +200,6 @@ def test_a_spool_that_this_user_may_not_write_costs_no_event(
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody who may not")
     text = f"""{BEGINNING}
-"localhost".encode("idna")  # loaded while the interpreter's own files can be read
 os.seteuid(65534)
 assert client.flush(1)
 for place in range(100):
