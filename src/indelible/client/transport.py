@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-# For the names of hosts. Loaded here, not by the first look-up on the worker: a child that is forked
-# in the middle of that import has half of the codec, for ever.
+# For the names of hosts. Loaded here, not by the first look-up on the worker: a child that is
+# forked in the middle of that import has half of the codec, for ever.
 codecs.lookup("idna")
 
 GZIP_FROM_BYTES: Final = 1_024
