@@ -185,6 +185,21 @@ def test_called_from_a_program_it_returns_what_it_returned_before(events: Record
     assert [0, 3] == [event.properties["exit_code"] for event in events.captured]
 
 
+def test_an_option_that_we_cannot_read_costs_its_name_and_not_the_command() -> None:
+    class Odd(click.Option):
+        @property
+        def param_type_name(self) -> str:  # type: ignore[override]
+            raise LookupError
+
+    with Recorder(strict=False) as events:
+        command = click.Command("sell", callback=lambda price: None, params=[Odd(["--price"])])
+        result = CliRunner().invoke(watch(command, events.client), ["--price=3"])
+
+        assert 0 == result.exit_code
+        assert 1 == events.client.counts().failures
+        assert [0] == [one.properties["exit_code"] for one in events.captured]
+
+
 PROGRAM = """
 import click
 from indelible.hooks.click import watch

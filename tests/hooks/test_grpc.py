@@ -293,5 +293,26 @@ def test_calls_at_the_same_time_do_not_share_an_identity(
     assert all(person == request for person, request in pairs)
 
 
+def test_a_context_without_a_code_costs_the_status_and_not_the_answer() -> None:
+    class Bare(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+        """Another's interceptor, before ours, that passes a context of its own."""
+
+        def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+            inner = continuation(details).unary_unary
+            return grpc.unary_unary_rpc_method_handler(lambda request, _: inner(request, object()))
+
+    with Recorder(strict=False) as events, ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, interceptors=[Bare(), Interceptor(events.client)])
+        server.add_generic_rpc_handlers([handlers(Shop(events))])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert b"order" == channel.unary_unary("/shop.Orders/Get")(b"one", timeout=10)
+        server.stop(None).wait(10)
+
+        assert "status" not in call(events).properties
+        assert 1 == events.client.counts().failures
+
+
 def named(event: Received) -> tuple[str, str]:
     return event.properties["name"], event.properties["status"]

@@ -149,6 +149,15 @@ def test_what_poll_gives_in_place_of_a_message_leaves_no_event(
     events.assert_nothing_captured()
 
 
+def test_what_is_no_message_costs_the_event_and_not_the_block() -> None:
+    with Recorder(strict=False) as events:
+        with consume(object(), events.client):
+            events.client.capture("handled")
+
+        assert ["handled"] == [one.name for one in events.captured]
+        assert 1 == events.client.counts().failures
+
+
 def test_headers_that_are_there_already_are_kept() -> None:
     with context.bound(request_id="req-1"):
         assert [("X-Request-Id", b"own")] == produce_headers([("X-Request-Id", b"own")])

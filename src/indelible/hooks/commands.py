@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from indelible.client.client import Indelible
 from indelible.hooks.observation import Failure
-from indelible.hooks.observer import Observer
+from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run
 
 SERVERS: Final = ("beat", "run-server", "runserver", "serve", "shell", "worker")
@@ -30,6 +30,7 @@ class CommandLine:
     """One command line that is run, as far as it has come."""
 
     def __init__(self, observer: Observer) -> None:
+        self.client = observer.client
         self._observer = observer
         self._run = Run(observer, kind="command", name="")
         self._word = ""
@@ -37,12 +38,14 @@ class CommandLine:
         self._error: BaseException | None = None
         self._is_reached = False
 
+    @quietly
     def reaching(self, word: str, parent: Any) -> None:
         """A command's arguments are about to be read."""
         self._run.name = f"{parent.command_path} {word}" if parent is not None else word
         self._word = word
         self._is_reached = False
 
+    @quietly
     def reached(self, context: Any) -> None:
         """They were."""
         self._is_reached = True
@@ -52,10 +55,12 @@ class CommandLine:
             if parameter.param_type_name == "option" and _is_given(context, parameter.name)
         ]
 
+    @quietly
     def raised(self, error: BaseException) -> None:
         """Something came out of a command; the innermost counts."""
         self._error = self._error or error
 
+    @quietly
     def end(self, error: BaseException | None) -> None:
         """It is over; `error` is what came out of it all, mostly a SystemExit."""
         code = _exit_code(error if error is not None else self._quiet_exit())

@@ -19,7 +19,7 @@ import grpc.aio
 
 from indelible.client.client import Indelible
 from indelible.hooks.observation import UNMATCHED
-from indelible.hooks.observer import Observer
+from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of
 
 SKIPPED: Final = (
@@ -90,6 +90,7 @@ class _Call:
     """One call: where its context and name come from, and a behavior that tells its run."""
 
     def __init__(self, observer: Observer, details: Any) -> None:
+        self.client = observer.client
         self._observer = observer
         self._method = details.method
         self._metadata: dict[str, Any] = dict(details.invocation_metadata or ())
@@ -97,6 +98,20 @@ class _Call:
     def begin(self, name: str | None = None) -> Run:
         context = context_of(self._metadata.get)
         return Run(self._observer, kind="rpc", name=name or self._method, context=context)
+
+    def end(self, run: Run, context: Any, error: BaseException | None) -> None:
+        """The call is over, and `error` came out of its handler."""
+        status = self._status(context, error)
+        if status is not None:
+            run.details["status"] = status.name
+        if error is not None and not _is_ending(error, status):
+            run.failed(error)
+        is_fine = error is None and status in (None, grpc.StatusCode.OK)
+        run.end("success" if is_fine else "error")
+
+    @quietly
+    def _status(self, context: Any, error: BaseException | None) -> grpc.StatusCode:
+        return _status(context, error)
 
     def watched(self, behavior: Behavior, *, streams: bool) -> Behavior:
         """`behavior`, of the same colour, since the server asks which it is."""
@@ -115,7 +130,7 @@ class _Call:
                 error = raised
                 raise
             finally:
-                _end(run, context, error)
+                self.end(run, context, error)
 
         return watched
 
@@ -128,7 +143,7 @@ class _Call:
                 error = raised
                 raise
             finally:
-                _end(run, context, error)
+                self.end(run, context, error)
 
         return watched
 
@@ -141,7 +156,7 @@ class _Call:
                 error = raised
                 raise
             finally:
-                _end(run, context, error)
+                self.end(run, context, error)
 
         return watched
 
@@ -155,17 +170,9 @@ class _Call:
                 error = raised
                 raise
             finally:
-                _end(run, context, error)
+                self.end(run, context, error)
 
         return watched
-
-
-def _end(run: Run, context: Any, error: BaseException | None) -> None:
-    status = _status(context, error)
-    run.details["status"] = status.name
-    if error is not None and not _is_ending(error, status):
-        run.failed(error)
-    run.end("success" if status is grpc.StatusCode.OK else "error")
 
 
 def _status(context: Any, error: BaseException | None) -> grpc.StatusCode:
@@ -180,7 +187,7 @@ def _status(context: Any, error: BaseException | None) -> grpc.StatusCode:
     return code if code not in (None, grpc.StatusCode.OK) else grpc.StatusCode.UNKNOWN
 
 
-def _is_ending(error: BaseException, status: grpc.StatusCode) -> bool:
+def _is_ending(error: BaseException, status: grpc.StatusCode | None) -> bool:
     """Whether what was raised is only gRPC's way to end a call: `abort`, or the caller left.
 
     On a server with threads `abort` raises a bare Exception, after it set the code.

@@ -23,11 +23,14 @@ from typing import Any, Final
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.observer import Observer
+from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of, headers_of
 
 Headers = list[tuple[str, str | bytes | None]]
 """As confluent-kafka's types ask for them; all of ours are bytes, which aiokafka demands."""
+
+Place = tuple[str, int, int, dict[str, str]]
+"""Topic, partition, offset and headers."""
 
 _FRAMEWORK: Final = "kafka"
 
@@ -71,12 +74,13 @@ class Consumption:
     """The handling of one message, as a context manager of either colour."""
 
     def __init__(self, observer: Observer, message: Any) -> None:
+        self.client = observer.client
         self._observer = observer
         self._message = message
         self._run: Run | None = None
 
     def __enter__(self) -> Context:
-        place = _place_of(self._message)
+        place = self._place()
         if place is None:
             return contexts.inherited()
         topic, partition, offset, headers = place
@@ -94,6 +98,10 @@ class Consumption:
         if self._run is not None:
             self._run.__exit__(kind, error, trace)
 
+    @quietly
+    def _place(self) -> Place | None:
+        return _place_of(self._message)
+
     async def __aenter__(self) -> Context:
         return self.__enter__()
 
@@ -106,8 +114,8 @@ class Consumption:
         self.__exit__(kind, error, trace)
 
 
-def _place_of(message: Any) -> tuple[str, int, int, dict[str, str]] | None:
-    """Topic, partition, offset and headers; members with aiokafka, methods with confluent-kafka."""
+def _place_of(message: Any) -> Place | None:
+    """Where a message was; members with aiokafka, methods with confluent-kafka."""
     if message is None:
         return None
     if not callable(getattr(message, "topic", None)):
