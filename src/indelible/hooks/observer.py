@@ -203,26 +203,28 @@ class Observer:
         """Leave the events of one observation."""
         if seen.context.ignored or not self.client.is_enabled:
             return
-        if self.recording.product and self._is_sampled(seen):
-            self._capture(seen)
+        if self.recording.product:
+            rate = self._rate(seen)
+            if rate >= 1.0 or random.random() < rate:  # noqa: S311 — guards nothing
+                self._capture(seen, rate)
         if self.recording.audit and self._is_audited(seen):
             self._audit(seen)
 
-    def _is_sampled(self, seen: Observation) -> bool:
+    def _rate(self, seen: Observation) -> float:
+        """The share of such observations that leaves a product event."""
         sample = self.recording.sample
         if isinstance(sample, Mapping):
-            route = seen.route if isinstance(seen, Request) else seen.name
-            sample = sample.get(route, 1.0)
-        return sample >= 1.0 or random.random() < sample  # noqa: S311 — guards nothing
+            return sample.get(seen.route if isinstance(seen, Request) else seen.name, 1.0)
+        return sample
 
     def _is_audited(self, seen: Observation) -> bool:
         methods = self.recording.audit_methods
         return methods is None or not isinstance(seen, Request) or seen.method in methods
 
-    def _capture(self, seen: Observation) -> None:
+    def _capture(self, seen: Observation, rate: float) -> None:
         properties = _properties(seen) | (self._extra(seen) or {})
-        if isinstance(self.recording.sample, float) and self.recording.sample < 1.0:
-            properties["$sample_rate"] = self.recording.sample
+        if rate < 1.0:
+            properties["$sample_rate"] = rate
         name = "http_request" if isinstance(seen, Request) else _EVENT_NAMES[seen.kind]
         self.client.capture(
             name,
