@@ -598,7 +598,7 @@ FAULTS = st.sampled_from(
         *(answers(status) for status in (200, 204, 400, 401, 408, 413, 429, 500, 503)),
         answers(200, b"{"),
         answers(200, []),
-        answers(200, {"results": None}),
+        answers(200, {"success": False}),
         results(_0="retry"),
         results(_0="drop"),
         hangs_up(),
@@ -649,9 +649,11 @@ def test_captured_is_delivered_and_lost_in_the_end_whatever_the_server_does(
         assert captured == {"product": product.captured, "audit": audit.captured}
         assert 0 == product.waiting == audit.waiting
         assert_balanced(client)
-        # Never more is called delivered than arrived or was answered for. An answer that was lost,
-        # and a final refusal after it, may leave the server with more than we know.
-        assert sum(product.lost.values()) + product.delivered == captured["product"]
+        # What is called delivered is on the server. The server may have more: an answer that was
+        # lost, and then a final refusal of the same events.
+        stored = [one for one in stub.stored.values() if "event" in one]
+        assert product.delivered <= len(stored)
+        assert audit.delivered <= len(stub.stored) - len(stored)
 
 
 def test_threads_that_capture_at_once_lose_nothing_between_them(stub: Stub) -> None:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from indelible.client import Indelible, InvalidOption, Loss, Options
 from indelible.client.options import ENVIRONMENT
-from tests.client.stub import TOKEN, Stub, assert_balanced
+from tests.client.stub import TOKEN, Stub, assert_balanced, stalls
 
 VTILT = {"VTILT_TOKEN": "ind_pub_x", "VTILT_HOST": "https://v.example"}
 IMMUTABLELOG = {
@@ -175,3 +176,18 @@ assert foreign == {"indelible"}, foreign
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
     )
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_the_end_of_a_process_waits_as_long_as_it_was_told_and_no_longer(stub: Stub) -> None:
+    stub.usual = stalls()
+    program = f"""
+from indelible import Indelible
+client = Indelible({TOKEN!r}, host={stub.url!r}, exit_s=0.4)
+client.capture("never answered")
+import time; print(time.monotonic(), flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    ended = time.monotonic()
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert 0.35 < ended - float(done.stdout) < 1.6

@@ -217,8 +217,11 @@ class ProductWire:
         events = body.get("events")
         if isinstance(events, list) and len(events) == len(records):
             return [_fate(one) for one in events]
-        # vTilt documents no answer: a JSON object with a status of success is one.
-        return [Fate("delivered")] * len(records) if 200 <= answer.status < 300 else None
+        # vTilt documents no answer: a JSON object with a status of success, which does not say that
+        # it is none, is one.
+        says_no = body.get("ok") is False or body.get("success") is False
+        taken = 200 <= answer.status < 300 and not says_no
+        return [Fate("delivered")] * len(records) if taken else None
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
         return self.frame([record], None, sent_at_ms=0), {}
