@@ -491,6 +491,7 @@ def test_the_twin_sends_and_never_keeps_its_loop_waiting(stub: Stub) -> None:
             stub.next(slow, slow)
             receipt = await twin.audit.send("order.created", {})
             flushed = await twin.flush(10)
+            await asyncio.sleep(0.02)  # the heartbeat's turn, to notice what it missed
             beat.cancel()
             assert 1 == twin.counts().delivered
         return receipt, flushed, longest

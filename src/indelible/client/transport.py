@@ -2,6 +2,9 @@
 
 A socket's time-out starts anew with each byte that arrives, so a server that sends one byte a
 second could hold a caller for hours. Here every wait is given what is left of one deadline.
+
+LIMIT: looking a name up is the system's own business and has its own limit (resolv.conf, usually
+5 s a server); nothing in the standard library can cut it short.
 """
 
 import codecs
