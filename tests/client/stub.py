@@ -143,7 +143,9 @@ def results(**by_place: Any) -> Behaviour:
     """Each event's own result, by its place in the batch: ``results(_0="retry", _2="drop")``."""
 
     def behave(line: Line, request: Request) -> None:
-        given = {int(name[1:]): word for name, word in by_place.items()}
+        places = {int(name[1:]): word for name, word in by_place.items()}
+        # A report of losses may come alone, and has no places.
+        given = {place: word for place, word in places.items() if place < len(request.events)}
         taken = line.stub.take(request, but=set(given))
         for place, word in given.items():
             if "events" in taken:

