@@ -8,7 +8,7 @@ from pathlib import Path
 
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
-from indelible.client import Counts, Loss, Options
+from indelible.client import Counts, Options
 from indelible.client.options import ENVIRONMENT
 from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
@@ -127,11 +127,8 @@ def client_page() -> str:
         "",
         "## Why an event was lost",
         "",
-        "In `counts().lost`, told to `on_drop`, and reported to the server with the next batch.",
-        "",
-        "| reason | meaning |",
-        "| --- | --- |",
-        *(f"| `{loss.value}` | {loss.meaning} |" for loss in Loss),
+        "In `counts().lost`, told to `on_drop`, and reported to the server with the next batch. "
+        "The [reasons](errors.md#why-an-event-never-left-its-sender).",
         "",
         "## Counts",
         "",

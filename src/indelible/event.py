@@ -140,12 +140,10 @@ class LossReason(StrEnum):
     BEFORE_SEND = "before_send"
     EXPIRED = "expired"
     REFUSED = "refused"
-    SPOOL_FULL = "spool_full"
     SPOOL_FAILED = "spool_failed"
     AFTER_SHUTDOWN = "after_shutdown"
     EXIT = "exit"
     DISABLED = "disabled"
-    SAMPLED = "sampled"
 
     @property
     def meaning(self) -> str:
@@ -154,19 +152,18 @@ class LossReason(StrEnum):
 
 
 _LOSS_MEANINGS: Final = {
-    LossReason.QUEUE_FULL: "More events were waiting to be sent than the queue holds.",
-    LossReason.QUEUE_BYTES: "The events that were waiting were larger than the queue may be.",
-    LossReason.ENCODE_FAILED: "The event could not be written as JSON.",
-    LossReason.TOO_LARGE: "The event was larger than the sender sends.",
-    LossReason.BEFORE_SEND: "The application's own `before_send` let the event go.",
-    LossReason.EXPIRED: "The event could not be delivered within the time that the sender tries.",
-    LossReason.REFUSED: "The server refused or dropped the event for good.",
-    LossReason.SPOOL_FULL: "The spool on disk had no room for the event.",
-    LossReason.SPOOL_FAILED: "The spool on disk could not be written or read.",
-    LossReason.AFTER_SHUTDOWN: "The event was captured after the sender was shut down.",
-    LossReason.EXIT: "The process ended before the event was sent.",
-    LossReason.DISABLED: "The sender was switched off.",
-    LossReason.SAMPLED: "Sampling left the event out.",
+    LossReason.QUEUE_FULL: "As many events as may wait in memory were waiting (`max_queued`).",
+    LossReason.QUEUE_BYTES: "As many bytes as may wait in memory were waiting "
+    "(`max_queued_bytes`).",
+    LossReason.ENCODE_FAILED: "The call's arguments had the wrong types.",
+    LossReason.TOO_LARGE: "The server finds even this one event too large.",
+    LossReason.BEFORE_SEND: "`before_send` returned None, raised, or captured an event itself.",
+    LossReason.EXPIRED: "It could not be delivered for `max_age_s`.",
+    LossReason.REFUSED: "The server will never take it; `on_error` was told why.",
+    LossReason.SPOOL_FAILED: "The spool, which was to keep it, could not be written or read.",
+    LossReason.AFTER_SHUTDOWN: "It was captured after `shutdown()`.",
+    LossReason.EXIT: "The process ended before it could be delivered.",
+    LossReason.DISABLED: "The client is disabled, or has no key or host.",
 }
 
 

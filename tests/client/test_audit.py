@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import indelible
-from indelible.client import AsyncIndelible, AuditEvent, Indelible, Loss, Receipt
+from indelible.client import AsyncIndelible, AuditEvent, Indelible, LossReason, Receipt
 from indelible.client.asynchronous import AsyncAudit
 from indelible.client.audit import Audit
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
@@ -168,7 +168,7 @@ def test_a_wrong_key_is_refused_with_its_code_and_a_hint(
         assert (reason, status) == (caught.value.reason, caught.value.status)
         assert caught.value.advice
         assert key not in str(caught.value)
-        assert {Loss.REFUSED: 1} == client.audit.counts().lost
+        assert {LossReason.REFUSED: 1} == client.audit.counts().lost
 
 
 # Against one that fails.
@@ -204,7 +204,7 @@ def test_what_the_server_will_never_take_raises_and_is_not_kept(
         assert status == caught.value.status
         assert "Do this." == caught.value.advice
         assert 1 == len(stub.deliveries)
-        assert {Loss.REFUSED: 1} == client.audit.counts().lost
+        assert {LossReason.REFUSED: 1} == client.audit.counts().lost
         assert [] == list(tmp_path.rglob("*.batch"))
 
 
@@ -220,7 +220,7 @@ def test_without_server_and_disk_it_raises_so_that_nobody_believes_it_safe(
         (result,) = client.audit.send_batch([{"event_name": "order.created", "payload": {}}])
 
         assert isinstance(result, AuditNotKept)
-        assert {Loss.SPOOL_FAILED: 2} == client.audit.counts().lost
+        assert {LossReason.SPOOL_FAILED: 2} == client.audit.counts().lost
         assert_balanced(client)
 
 
@@ -363,7 +363,7 @@ def test_a_wrong_argument_raises_at_the_durable_door_and_is_counted_at_the_other
         if "wait" not in more:
             client.audit.send_async(*arguments, **more)
             assert client.flush(10)
-            assert {Loss.ENCODE_FAILED: 1} == client.audit.counts().lost
+            assert {LossReason.ENCODE_FAILED: 1} == client.audit.counts().lost
             assert_balanced(client)
     assert [] == stub.deliveries
 
@@ -384,7 +384,7 @@ def test_a_client_without_key_or_after_shutdown_says_so(stub: Stub) -> None:
     with pytest.raises(ClientDisabled):
         keyless.audit.send("order.created", {})
     keyless.audit.send_async("order.created", {})
-    assert {Loss.DISABLED: 1} == keyless.audit.counts().lost
+    assert {LossReason.DISABLED: 1} == keyless.audit.counts().lost
     keyless.shutdown(1)
 
     with client_of(stub) as client:
@@ -392,7 +392,7 @@ def test_a_client_without_key_or_after_shutdown_says_so(stub: Stub) -> None:
         with pytest.raises(ClientDisabled):
             client.audit.send("order.created", {})
         client.audit.send_async("order.created", {})
-        assert {Loss.AFTER_SHUTDOWN: 1} == client.audit.counts().lost
+        assert {LossReason.AFTER_SHUTDOWN: 1} == client.audit.counts().lost
 
 
 # The decorator.
@@ -560,7 +560,7 @@ def test_configure_replaces_the_default_client_and_shuts_the_old_one_down(
 
     assert first is not second
     first.capture("too late")
-    assert {Loss.AFTER_SHUTDOWN: 1} == first.counts().lost
+    assert {LossReason.AFTER_SHUTDOWN: 1} == first.counts().lost
     names = [one.get("event") or one["meta"]["event_name"] for one in stub.stored.values()]
     product = ["to the first", "$identify", "$create_alias", "$set", "inside"]
     assert sorted([*product, "order.created", "order.deleted"]) == sorted(names)
@@ -574,4 +574,4 @@ def test_a_default_client_with_a_senseless_environment_warns_and_lets_go(
     indelible.capture("nobody hears")
 
     assert "host" in caplog.text
-    assert {Loss.DISABLED: 1} == indelible.default_client().counts().lost
+    assert {LossReason.DISABLED: 1} == indelible.default_client().counts().lost

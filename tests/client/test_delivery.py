@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Indelible, Loss
+from indelible.client import Indelible
 from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
+from indelible.event import LossReason
 from tests.client.stub import (
     TOKEN,
     Behaviour,
@@ -198,7 +199,7 @@ def test_a_final_refusal_is_counted_and_never_repeated(stub: Stub, status: int) 
         client.capture("taken")
         assert client.flush(10)
 
-        assert {Loss.REFUSED: 1} == client.counts().lost
+        assert {LossReason.REFUSED: 1} == client.counts().lost
         assert 1 == client.counts().delivered
         assert_balanced(client)
     assert 2 == len(stub.deliveries)
@@ -211,7 +212,7 @@ def test_a_used_up_quota_is_final_even_with_a_retry_after(stub: Stub) -> None:
         client.audit.send_async("order.created", {})
         assert client.flush(10)
 
-        assert {Loss.REFUSED: 1} == client.audit.counts().lost
+        assert {LossReason.REFUSED: 1} == client.audit.counts().lost
     assert 1 == len(stub.deliveries)
 
 
@@ -313,7 +314,7 @@ def test_what_cannot_be_delivered_for_too_long_is_counted_as_expired(stub: Stub)
         client.audit.send_async("order.new", {})
         assert client.flush(10)
 
-        assert {Loss.EXPIRED: 1} == client.counts().lost == client.audit.counts().lost
+        assert {LossReason.EXPIRED: 1} == client.counts().lost == client.audit.counts().lost
         assert_balanced(client)
     assert ["new"] == [e["event"] for e in stub.stored.values() if "event" in e]
 
@@ -330,7 +331,7 @@ def test_only_those_that_the_server_wants_again_are_sent_again(stub: Stub) -> No
             client.capture(name)
         assert client.flush(10)
 
-        assert (3, {Loss.REFUSED: 1}) == (client.counts().delivered, client.counts().lost)
+        assert (3, {LossReason.REFUSED: 1}) == (client.counts().delivered, client.counts().lost)
         assert_balanced(client)
         _until(lambda: [("refused", 1)] == told)
     names = [[event["event"] for event in request.events] for request in stub.requests]
@@ -344,7 +345,7 @@ def test_the_same_holds_for_audit_events(stub: Stub) -> None:
             client.audit.send_async(f"order.{number}", {})
         assert client.flush(10)
 
-        assert (2, {Loss.REFUSED: 1}) == (
+        assert (2, {LossReason.REFUSED: 1}) == (
             client.audit.counts().delivered,
             client.audit.counts().lost,
         )
@@ -374,7 +375,7 @@ def test_one_event_that_is_too_large_is_counted_and_its_neighbours_are_not(stub:
             client.capture("one", properties={"huge": 1} if number == 3 else None)
         assert client.flush(10)
 
-        assert (4, {Loss.TOO_LARGE: 1}) == (client.counts().delivered, client.counts().lost)
+        assert (4, {LossReason.TOO_LARGE: 1}) == (client.counts().delivered, client.counts().lost)
         assert_balanced(client)
 
 
@@ -420,7 +421,7 @@ def test_a_full_queue_lets_the_newest_go_and_counts_each(stub: Stub) -> None:
     with client_of(stub, **options) as client:
         for number in range(80):
             client.capture("n", properties={"n": number})
-        assert (80, 50, {Loss.QUEUE_FULL: 30}) == (
+        assert (80, 50, {LossReason.QUEUE_FULL: 30}) == (
             client.counts().captured,
             client.counts().waiting,
             client.counts().lost,
@@ -448,7 +449,7 @@ def test_with_overflow_oldest_the_newest_stay(stub: Stub) -> None:
         kept = {event["properties"]["n"] for event in stub.stored.values()}
         assert 199 in kept
         assert len(kept) <= 60
-        assert {Loss.QUEUE_FULL: 200 - len(kept)} == client.counts().lost
+        assert {LossReason.QUEUE_FULL: 200 - len(kept)} == client.counts().lost
         assert_balanced(client)
 
 
@@ -461,7 +462,7 @@ def test_heavy_events_are_bounded_by_their_bytes(stub: Stub) -> None:
         waiting = client.counts().waiting
 
         assert 1 <= waiting <= 15  # what is not yet written as JSON is estimated
-        assert {Loss.QUEUE_BYTES: 100 - waiting} == client.counts().lost
+        assert {LossReason.QUEUE_BYTES: 100 - waiting} == client.counts().lost
 
 
 # Hooks of the application.
@@ -479,7 +480,7 @@ def test_what_before_send_returns_is_sent_and_what_it_withholds_is_counted(stub:
         client.capture("open", properties={"amount": 1})
         assert client.flush(10)
 
-        assert {Loss.BEFORE_SEND: 1} == client.counts().lost
+        assert {LossReason.BEFORE_SEND: 1} == client.counts().lost
     (event,) = stub.stored.values()
     assert ("open", True) == (event["event"], event["properties"]["seen"])
 
@@ -499,7 +500,7 @@ def test_a_before_send_that_fails_or_captures_lets_go_and_never_recurs(
         assert client.flush(10)
 
         assert time.perf_counter() - started < 4
-        assert (2, {Loss.BEFORE_SEND: 2}) == (client.counts().captured, client.counts().lost)
+        assert (2, {LossReason.BEFORE_SEND: 2}) == (client.counts().captured, client.counts().lost)
     assert {} == stub.stored
 
 
@@ -519,7 +520,7 @@ def test_hooks_that_raise_or_capture_harm_nobody(stub: Stub, mode: str) -> None:
         assert client.flush(10)
 
         assert time.perf_counter() - started < 2.5
-        assert {Loss.REFUSED: 1} == client.counts().lost
+        assert {LossReason.REFUSED: 1} == client.counts().lost
         assert client.counts().failures >= 1
     assert ["sdk_error"] == [event["event"] for event in stub.stored.values()]
 
@@ -532,7 +533,7 @@ def test_what_comes_after_shutdown_is_counted_and_shutdown_may_be_repeated(stub:
     assert client.shutdown(10)
     assert client.flush(1)
 
-    assert (1, {Loss.AFTER_SHUTDOWN: 1}) == (client.counts().delivered, client.counts().lost)
+    assert (1, {LossReason.AFTER_SHUTDOWN: 1}) == (client.counts().delivered, client.counts().lost)
     assert_balanced(client)
 
 

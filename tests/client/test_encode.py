@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Indelible, Loss
+from indelible.client import Indelible
 from indelible.client.encode import CYCLE, MAX_DEPTH, TOO_DEEP, encode
+from indelible.event import LossReason
 from tests.client.stub import Stub, assert_balanced, client_of
 from tests.world import API_KEY, TOKEN, ServerProcess
 
@@ -230,7 +231,10 @@ def test_arguments_that_mean_nothing_are_counted_and_raise_only_when_strict(
         with pytest.raises(Exception, match=r"."):
             strict.capture(*positional, **named)
 
-        assert (1, {Loss.ENCODE_FAILED: 1}) == (client.counts().delivered, client.counts().lost)
+        assert (1, {LossReason.ENCODE_FAILED: 1}) == (
+            client.counts().delivered,
+            client.counts().lost,
+        )
         assert_balanced(client)
     assert ["good"] == [event["event"] for event in stub.stored.values()]
 

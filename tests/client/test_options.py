@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from indelible.client import Indelible, InvalidOption, Loss, Options
+from indelible.client import Indelible, InvalidOption, LossReason, Options
 from indelible.client.options import ENVIRONMENT
 from tests.client.stub import TOKEN, Stub, assert_balanced, stalls
 
@@ -119,7 +119,7 @@ def test_a_client_that_cannot_send_warns_once_and_still_counts(
     assert says in caplog.text
     assert client.flush(1)
     assert not client.is_enabled
-    assert (4, {Loss.DISABLED: 4}) == (client.counts().captured, client.counts().lost)
+    assert (4, {LossReason.DISABLED: 4}) == (client.counts().captured, client.counts().lost)
     assert_balanced(client)
 
 
@@ -153,7 +153,7 @@ def test_a_disabled_client_does_nothing_and_counts(stub: Stub) -> None:
     client.audit.send_async("a.b", {})
     assert client.shutdown(1)
 
-    assert {Loss.DISABLED: 1} == client.counts().lost == client.audit.counts().lost
+    assert {LossReason.DISABLED: 1} == client.counts().lost == client.audit.counts().lost
     assert [] == stub.requests
 
 

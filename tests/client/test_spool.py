@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Counts, Indelible, Loss
+from indelible.client import Counts, Indelible
 from indelible.client.spool import HEAD, Spool, SpoolFile, frame, records_of
 from indelible.errors import AuditNotKept
+from indelible.event import LossReason
 from indelible.testing import InMemoryServer
 from tests.client.program import BEGINNING, LIMIT_S, Program, address, arrived
 
@@ -191,7 +192,7 @@ def test_with_neither_disk_nor_server_send_says_so_and_counts(tmp_path: Path) ->
         client.audit.send("order.created", {})
     client.shutdown(0.1)
 
-    assert {Loss.SPOOL_FAILED: 1} == client.audit.counts().lost
+    assert {LossReason.SPOOL_FAILED: 1} == client.audit.counts().lost
 
 
 def test_a_spool_that_this_user_may_not_write_costs_no_event(

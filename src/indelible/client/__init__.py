@@ -10,7 +10,8 @@ from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.client.options import InvalidOption, Options
 from indelible.client.privacy import pseudonym, sha256_hex
-from indelible.client.tally import Counts, Loss
+from indelible.client.tally import Counts
+from indelible.event import LossReason
 
 __all__ = [
     "AsyncIndelible",
@@ -20,7 +21,7 @@ __all__ = [
     "Counts",
     "Indelible",
     "InvalidOption",
-    "Loss",
+    "LossReason",
     "Options",
     "Receipt",
     "pseudonym",

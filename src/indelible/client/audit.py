@@ -25,11 +25,12 @@ from indelible.client import context
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
-from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.tally import Counts, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
 from indelible.client.wire import AuditCapture, AuditWire, Record
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
+from indelible.event import LossReason
 
 if TYPE_CHECKING:
     from indelible.ledger.verify import Verification
@@ -232,7 +233,7 @@ class Audit:
         try:
             lane = self._lane()
             if lane is None:
-                self._unsent.add(Loss.DISABLED)
+                self._unsent.add(LossReason.DISABLED)
                 return
         except Exception:
             if self._options.strict:
@@ -253,7 +254,7 @@ class Audit:
             if self._options.strict:
                 raise
             lane.outbox.stamp()
-            lane.outbox.lose(Loss.ENCODE_FAILED)
+            lane.outbox.lose(LossReason.ENCODE_FAILED)
             return
         stamp = lane.outbox.stamp()
         lane.outbox.put(
@@ -305,8 +306,8 @@ class Audit:
         lane = self._lane()
         if lane is not None:
             return lane.outbox.counts()
-        unsent = self._unsent.sums()[Loss.DISABLED]
-        return Counts(unsent, 0, 0, {Loss.DISABLED: unsent} if unsent else {})
+        unsent = self._unsent.sums()[LossReason.DISABLED]
+        return Counts(unsent, 0, 0, {LossReason.DISABLED: unsent} if unsent else {})
 
     # How.
 
@@ -325,7 +326,7 @@ class Audit:
                     outbox.note_delivered(1)
                     return outcome
                 if isinstance(outcome, AuditRefused):
-                    outbox.lose(Loss.REFUSED)
+                    outbox.lose(LossReason.REFUSED)
                     raise outcome
             if attempt < attempts:
                 pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
@@ -379,7 +380,7 @@ class Audit:
                 outbox.note_delivered(1)
                 results.append(fate)
             elif isinstance(fate, AuditRefused):
-                outbox.lose(Loss.REFUSED)
+                outbox.lose(LossReason.REFUSED)
                 results.append(fate)
             else:
                 try:
@@ -425,7 +426,7 @@ class Audit:
     def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
         if outbox.keep(record, at_ms):
             return Receipt(status="spooled", idempotency_key=record.event_id)
-        outbox.lose(Loss.SPOOL_FAILED)
+        outbox.lose(LossReason.SPOOL_FAILED)
         raise AuditNotKept
 
     def _prepared(self, event: AuditEvent) -> _Prepared:
@@ -441,7 +442,7 @@ class Audit:
                 AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
             )
         except Exception:  # numbered already, so its fate is counted too
-            lane.outbox.lose(Loss.ENCODE_FAILED)
+            lane.outbox.lose(LossReason.ENCODE_FAILED)
             raise
         if repaired:
             lane.outbox.note_repaired()

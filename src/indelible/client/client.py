@@ -17,10 +17,10 @@ from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane, audited
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox, logger
-from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.tally import Counts, Tally
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, ProductCapture, ProductWire, Stamp, Wire
-from indelible.event import Lane
+from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:
     from indelible.client.doctor import Diagnosis
@@ -179,7 +179,7 @@ class Indelible:
             uuid: its id, if it has one already; sent again, it is stored once.
         """
         if self._product is None:
-            self._disabled.add(Loss.DISABLED)
+            self._disabled.add(LossReason.DISABLED)
             return
         self._notice_fork()
         outbox = self._product
@@ -211,10 +211,10 @@ class Indelible:
     def _misused(self) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""
         if self._product is None:
-            self._disabled.add(Loss.DISABLED)
+            self._disabled.add(LossReason.DISABLED)
             return
         self._product.stamp()
-        self._product.lose(Loss.ENCODE_FAILED)
+        self._product.lose(LossReason.ENCODE_FAILED)
 
     def identify(
         self,
@@ -411,8 +411,8 @@ class Indelible:
         """
         if self._product is not None:
             return self._product.counts()
-        let_go = self._disabled.sums()[Loss.DISABLED]
-        return Counts(let_go, 0, 0, {Loss.DISABLED: let_go} if let_go else {})
+        let_go = self._disabled.sums()[LossReason.DISABLED]
+        return Counts(let_go, 0, 0, {LossReason.DISABLED: let_go} if let_go else {})
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -28,11 +28,11 @@ from indelible.client.lifecycle import may_begin_thread
 from indelible.client.options import Options
 from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
-from indelible.client.tally import Counts, Loss, Tally
+from indelible.client.tally import Counts, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Transport
 from indelible.client.wire import Capture, LetGo, Record, Stamp, Wire
-from indelible.event import Lane
+from indelible.event import Lane, LossReason
 
 logger = logging.getLogger("indelible")
 
@@ -147,18 +147,18 @@ class Outbox:
         Counts it as lost when too much waits, or when the outbox is closed.
         """
         if self._stopping:
-            self.lose(Loss.AFTER_SHUTDOWN)
+            self.lose(LossReason.AFTER_SHUTDOWN)
             return
         if self._hook_thread is not None and self._hook_thread == threading.get_ident():
-            self.lose(Loss.BEFORE_SEND)  # captured by before_send itself: it would never end
+            self.lose(LossReason.BEFORE_SEND)  # captured by before_send itself: it would never end
             return
         queued = len(self._inbox) + self._shelf.in_memory
         most = self._options.max_queued * (2 if self._options.overflow == "oldest" else 1)
         if queued >= most:
-            self.lose(Loss.QUEUE_FULL)
+            self.lose(LossReason.QUEUE_FULL)
             return
         if not self._fits(estimate_bytes):
-            self.lose(Loss.QUEUE_BYTES)
+            self.lose(LossReason.QUEUE_BYTES)
             return
         self._inbox.append((capture, estimate_bytes))
         if self._worker is None:
@@ -182,7 +182,7 @@ class Outbox:
             self._heavy_bytes += estimate_bytes
             return True
 
-    def lose(self, reason: Loss, count: int = 1) -> None:
+    def lose(self, reason: LossReason, count: int = 1) -> None:
         """Count events that are let go; the worker will tell `on_drop`."""
         self._tally.add(reason, count)
 
@@ -388,7 +388,7 @@ class Outbox:
     def counts(self) -> Counts:
         """What became of this lane's events so far."""
         sums = self._tally.sums()
-        lost = {reason: sums[reason] for reason in Loss if sums[reason]}
+        lost = {reason: sums[reason] for reason in LossReason if sums[reason]}
         captured = self._captured()
         return Counts(
             captured=captured,
@@ -455,7 +455,7 @@ class Outbox:
             self._shelf.adopt()
             self._pack()
             for batch in self._shelf.expired():
-                self._give_up(batch, Loss.EXPIRED)
+                self._give_up(batch, LossReason.EXPIRED)
         while self._shelf.ready and (self._flushing or self._sender.is_due):
             self._flushing = False
             self._send(self._shelf.ready[0], total_s)
@@ -493,7 +493,7 @@ class Outbox:
         elif not sent.refused:
             self._warned.clear()
 
-    def _refused(self, batch: Batch, loss: Loss, said: str, records: list[Record]) -> None:
+    def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> None:
         """The server will never take these: count them, and put spooled ones aside."""
         path = self._shelf.put_aside(batch, records)
         if not batch.adopted:
@@ -501,7 +501,7 @@ class Outbox:
         where = f"; kept in {path}" if path is not None else ""
         self._tell(f"{self._wire.lane}: {len(records)} refused: {said}{where}")
 
-    def _give_up(self, batch: Batch, reason: Loss) -> None:
+    def _give_up(self, batch: Batch, reason: LossReason) -> None:
         """We will not try this batch any more."""
         if not batch.adopted:
             self.lose(reason, batch.count)
@@ -551,7 +551,7 @@ class Outbox:
                 self._set(mark)
         self._shelf.close_due()
         for batch in self._shelf.surplus():
-            self._give_up(batch, Loss.QUEUE_FULL)
+            self._give_up(batch, LossReason.QUEUE_FULL)
 
     def _set(self, mark: Mark) -> None:
         """All that was put before `mark` is in batches now: it waits for those."""
@@ -565,11 +565,11 @@ class Outbox:
         try:
             record, repaired = self._wire.encode(capture)
         except LetGo:
-            self.lose(Loss.BEFORE_SEND)
+            self.lose(LossReason.BEFORE_SEND)
         except Exception as error:  # before_send, or a property that broke every rule
-            reason = Loss.ENCODE_FAILED
+            reason = LossReason.ENCODE_FAILED
             if self._wire.lane == Lane.PRODUCT and self._options.before_send is not None:
-                reason = Loss.BEFORE_SEND
+                reason = LossReason.BEFORE_SEND
             self.lose(reason)
             if self._options.strict and self._options.mode == "sync":
                 self._fault = error
@@ -595,7 +595,7 @@ class Outbox:
 
     def unreadable(self, count: int) -> None:
         """Events were on disk only and cannot be read."""
-        self.lose(Loss.SPOOL_FAILED, count)
+        self.lose(LossReason.SPOOL_FAILED, count)
 
     # Ends.
 
@@ -605,7 +605,7 @@ class Outbox:
             self._pack()
             unkept = self._shelf.unkept()
             if unkept:
-                self.lose(Loss.EXIT, unkept)
+                self.lose(LossReason.EXIT, unkept)
             self._shelf.give_back()
         self._tell_drops()
         self._sender.close()
@@ -626,7 +626,7 @@ class Outbox:
     def _tell_drops(self) -> None:
         """Tell `on_drop` what was let go since it was told last."""
         sums = self._tally.sums()
-        for reason in Loss:
+        for reason in LossReason:
             new = sums[reason] - self._told.get(reason, 0)
             if new > 0:
                 self._told[reason] = sums[reason]

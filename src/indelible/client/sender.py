@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from indelible.client.options import Options
 from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
-from indelible.client.tally import Loss, Tally
+from indelible.client.tally import Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
 from indelible.client.wire import Fate, Record, Report, Stamp, Wire
+from indelible.event import LossReason
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class Sent:
 
     delivered: int = 0
     again: list[Record] = field(default_factory=list)
-    refused: list[tuple[Loss, str, list[Record]]] = field(default_factory=list)
+    refused: list[tuple[LossReason, str, list[Record]]] = field(default_factory=list)
     trouble: str | None = None
 
     def __iadd__(self, other: "Sent") -> "Sent":
@@ -106,12 +107,12 @@ class Sender:
                 return sent
             case Halve():
                 self.pace.succeeded()
-                return Sent(refused=[(Loss.TOO_LARGE, "413", records)])
+                return Sent(refused=[(LossReason.TOO_LARGE, "413", records)])
             case Again(reason, after_s):
                 return self._failed(records, reason, after_s)
             case Refused(reason):
                 self.pace.succeeded()
-                return Sent(refused=[(Loss.REFUSED, reason, records)])
+                return Sent(refused=[(LossReason.REFUSED, reason, records)])
 
     def report_losses(self, total_s: float | None) -> None:
         """With nothing else to send, say what was lost: nobody else would."""
@@ -155,9 +156,9 @@ class Sender:
                 case Taken() if isinstance(answer.body, dict):
                     sent += self._sorted([record], [Fate("delivered")])
                 case Refused(reason):
-                    sent += Sent(refused=[(Loss.REFUSED, reason, [record])])
+                    sent += Sent(refused=[(LossReason.REFUSED, reason, [record])])
                 case Halve():
-                    sent += Sent(refused=[(Loss.TOO_LARGE, "413", [record])])
+                    sent += Sent(refused=[(LossReason.TOO_LARGE, "413", [record])])
                 case Again(reason, after_s):
                     sent += self._failed(records[place:], reason, after_s)
                     return sent
@@ -179,7 +180,7 @@ class Sender:
                     sent.trouble = fate.reason
                 case "refused":
                     refused.setdefault(fate.reason, []).append(record)
-        sent.refused = [(Loss.REFUSED, reason, ones) for reason, ones in refused.items()]
+        sent.refused = [(LossReason.REFUSED, reason, ones) for reason, ones in refused.items()]
         if sent.again:
             self.pace.failed(self._time.monotonic())
         else:
@@ -198,7 +199,7 @@ class Sender:
             sums = self._tally.sums()
             counts = {
                 reason.value: sums[reason] - self._reported.get(reason, 0)
-                for reason in Loss
+                for reason in LossReason
                 if sums[reason] > self._reported.get(reason, 0)
             }
             if counts:

@@ -8,46 +8,11 @@ and whoever reads folds the deque into the sums.
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from indelible.event import LossReason
+
 _FOLD_AT: Final = 1_024
-
-
-class Loss(StrEnum):
-    """Why an event was let go by the client. Public and closed: reported to the server by name."""
-
-    QUEUE_FULL = "queue_full"
-    QUEUE_BYTES = "queue_bytes"
-    ENCODE_FAILED = "encode_failed"
-    TOO_LARGE = "too_large"
-    BEFORE_SEND = "before_send"
-    EXPIRED = "expired"
-    REFUSED = "refused"
-    SPOOL_FAILED = "spool_failed"
-    AFTER_SHUTDOWN = "after_shutdown"
-    EXIT = "exit"
-    DISABLED = "disabled"
-
-    @property
-    def meaning(self) -> str:
-        """One sentence for a person."""
-        return _MEANINGS[self]
-
-
-_MEANINGS: Final = {
-    Loss.QUEUE_FULL: "As many events as may wait in memory were waiting (`max_queued`).",
-    Loss.QUEUE_BYTES: "As many bytes as may wait in memory were waiting (`max_queued_bytes`).",
-    Loss.ENCODE_FAILED: "The call's arguments had the wrong types.",
-    Loss.TOO_LARGE: "The server finds even this one event too large.",
-    Loss.BEFORE_SEND: "`before_send` returned None, raised, or captured an event itself.",
-    Loss.EXPIRED: "It could not be delivered for `max_age_s`.",
-    Loss.REFUSED: "The server will never take it; `on_error` was told why.",
-    Loss.SPOOL_FAILED: "The spool, which was to keep it, could not be written or read.",
-    Loss.AFTER_SHUTDOWN: "It was captured after `shutdown()`.",
-    Loss.EXIT: "The process ended before it could be delivered.",
-    Loss.DISABLED: "The client is disabled, or has no key or host.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +35,7 @@ class Counts:
     captured: int
     delivered: int
     waiting: int
-    lost: dict[Loss, int]
+    lost: dict[LossReason, int]
     repaired: int = 0
     retried: int = 0
     adopted: int = 0
