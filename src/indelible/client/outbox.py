@@ -408,6 +408,7 @@ class Outbox:
     # The worker's side.
 
     def _run(self) -> None:
+        self._sender.prepare()
         # Adopts what a dead process left as soon as there is a worker at all.
         while True:
             try:

@@ -129,6 +129,10 @@ class Sender:
             # A server that knows no reports refuses each of them: once is enough.
             self._taken(report)
 
+    def prepare(self) -> None:
+        """Do what must be done on the sending thread before the first try."""
+        self._transport.prepare()
+
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()

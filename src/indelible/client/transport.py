@@ -8,11 +8,14 @@ LIMIT: looking a name up is the system's own business and has its own limit (res
 """
 
 import codecs
+import contextlib
 import gzip
 import http.client
 import io
 import json
+import socket
 import ssl
+import sys
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -117,6 +120,14 @@ class Transport:
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise TransportFailed(_words(error)) from error
+
+    def prepare(self) -> None:
+        """Let gevent begin the thread in which it looks up names: from Python 3.12 on none can
+        begin while the interpreter ends, which may be when the first batch is sent."""
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and monkey.is_module_patched("socket"):
+            with contextlib.suppress(Exception):  # whatever it is, the first try will say so
+                socket.getaddrinfo(self._name, self._port)
 
     def close(self) -> None:
         """Close the connection; the next request makes a new one.
