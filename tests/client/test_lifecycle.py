@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -577,15 +579,19 @@ worker_process_shutdown.connect(lambda **_: client.flush(2), weak=False)
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen(
-            [*command, *quiet], cwd=tmp_path, env=env, stdout=output, stderr=subprocess.STDOUT
+            [*command, *quiet],
+            cwd=tmp_path,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_until(lambda: not list(queue.glob("*")), "the tasks were not taken")
         process.terminate()
         assert 0 == process.wait(20), (tmp_path / "output").read_text()
     finally:
-        process.kill()
-        process.wait()
+        _end_all(process)
 
     assert {"task": 100} == arrived(server)
 
@@ -636,6 +642,7 @@ def _serve_and_stop(
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_until(lambda: _answers(port), "it does not answer")
@@ -644,8 +651,14 @@ def _serve_and_stop(
         process.terminate()
         assert 0 == process.wait(20), (folder / "output").read_text()
     finally:
-        process.kill()
-        process.wait()
+        _end_all(process)
+
+
+def _end_all(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a server and whatever is left of its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _asked(port: int) -> int:
