@@ -395,6 +395,19 @@ def test_a_client_without_key_or_after_shutdown_says_so(stub: Stub) -> None:
         assert {LossReason.AFTER_SHUTDOWN: 1} == client.audit.counts().lost
 
 
+def test_a_client_that_is_switched_off_breaks_nothing_and_calls_nothing_safe(stub: Stub) -> None:
+    with client_of(stub, enabled=False) as client:
+        receipt = client.audit.send("order.created", {}, idempotency_key="k-1")
+        assert ("disabled", False, "k-1") == (receipt.status, receipt.ok, receipt.idempotency_key)
+        (batched,) = client.audit.send_batch([{"event_name": "order.created", "payload": {}}])
+        assert isinstance(batched, Receipt)
+        assert not batched.ok
+        with pytest.raises(ValueError, match="type"):
+            client.audit.send("order.created", {}, type="wrong")
+        assert {LossReason.DISABLED: 2} == client.audit.counts().lost
+    assert [] == stub.deliveries
+
+
 # The decorator.
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
 MAX_IN_FLIGHT: Final = 8
 _BATCH: Final = 100
+_DISABLED: Final = "disabled"
 _PATIENCE: Final = 0.8
 _KEY: Final = re.compile(r"[!-~]{1,255}")
 _PAYLOAD_BYTES: Final = 1_024  # of one that is not text yet, about
@@ -71,7 +72,8 @@ class Receipt:
 
     Attributes:
         status: `accepted` (stored and synced by the server), `sealed` or `witnessed` where that
-            was waited for, or `spooled` (synced to disk here; it will be delivered).
+            was waited for, `spooled` (synced to disk here; it will be delivered), or `disabled`
+            (let go, since the client was made with ``enabled=False``).
         idempotency_key: the event's own, for ever.
         tx_id, index, payload_hash, duplicate, request_id: as the server answered; unknown while
             the event is spooled.
@@ -93,8 +95,8 @@ class Receipt:
 
     @property
     def ok(self) -> bool:
-        """True: an event that is not safe has no receipt."""
-        return True
+        """Whether the event is safe: always, but with a client that is switched off."""
+        return self.status != _DISABLED
 
     @property
     def is_spooled(self) -> bool:
@@ -154,7 +156,8 @@ class Audit:
         Raises:
             AuditRefused: the server will never take it; nothing was stored.
             AuditNotKept: neither server nor disk could take it.
-            ClientDisabled: the client has no key or no host, or was shut down.
+            ClientDisabled: the client has no key or no host, or was shut down. One that was made
+                with ``enabled=False`` answers `disabled` instead.
             ValueError: `type` or `wait` is none of the known words.
         """
         event = AuditEvent(
@@ -164,6 +167,8 @@ class Audit:
             meta=meta,
             idempotency_key=idempotency_key,
         )
+        if not self._options.enabled:
+            return self._let_go(self._checked(event))
         return self._send(event, attempts=attempts, wait=wait, timeout_s=timeout_s)
 
     def send_batch(
@@ -178,6 +183,8 @@ class Audit:
             ClientDisabled: as for `send`.
         """
         checked = [self._checked(_event_of(event)) for event in events]
+        if not self._options.enabled:
+            return [self._let_go(event) for event in checked]
         # Written here: the pool's threads have neither this context nor this fork's lane.
         ready = [self._prepared(event) for event in checked]
         chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
@@ -422,6 +429,11 @@ class Audit:
         return [
             _fate(result, record.event_id) for result, record in zip(results, records, strict=False)
         ]
+
+    def _let_go(self, event: AuditEvent) -> Receipt:
+        """Switched off on purpose, as on a developer's machine: nothing that works may break."""
+        self._unsent.add(LossReason.DISABLED)
+        return Receipt(status=_DISABLED, idempotency_key=event.idempotency_key or "")
 
     def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
         if outbox.keep(record, at_ms):
