@@ -463,6 +463,7 @@ ONLY_BENEATH = {
     "after_fork",
     "note_failure",
     "send_observed",
+    "capture_observed",
     "close",
 }
 

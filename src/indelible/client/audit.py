@@ -28,7 +28,7 @@ from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
 from indelible.client.tally import Counts, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
-from indelible.client.wire import AuditCapture, AuditWire, Record
+from indelible.client.wire import AuditCapture, AuditWire, Capture, Observed, Record, Stamp
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
 from indelible.event import LossReason
 
@@ -210,33 +210,6 @@ class Audit:
         It is written to the spool within some ten milliseconds and delivered from there, by this
         process or by a later one. A dict is copied, but not what is in it.
         """
-        self._queue(event_name, payload, None, type, meta, idempotency_key)
-
-    def send_observed(
-        self,
-        event_name: str,
-        payload: Callable[[str, int], Any],
-        *,
-        clamp: Callable[[Any], bytes],
-        type: str,
-        meta: Mapping[str, str],
-    ) -> None:
-        """`send_async` for the hooks: the payload is made on the background thread.
-
-        `payload` is given the event's id, which is its Idempotency-Key too, and its time in ms
-        since the epoch; `clamp` makes text of it that is not too long.
-        """
-        self._queue(event_name, payload, clamp, type, meta, None)
-
-    def _queue(
-        self,
-        event_name: str,
-        payload: object,
-        clamp: Callable[[Any], bytes] | None,
-        kind: str,
-        meta: Mapping[str, str] | None,
-        idempotency_key: str | None,
-    ) -> None:
         try:
             lane = self._lane()
             if lane is None:
@@ -250,7 +223,7 @@ class Audit:
             event = AuditEvent(
                 event_name=event_name,
                 payload=payload,
-                type=kind,
+                type=type,
                 meta=meta,
                 idempotency_key=idempotency_key,
             )
@@ -264,9 +237,19 @@ class Audit:
             lane.outbox.lose(LossReason.ENCODE_FAILED)
             return
         stamp = lane.outbox.stamp()
-        lane.outbox.put(
-            AuditCapture(stamp, event_name, payload, described, idempotency_key, clamp), size
-        )
+        capture = AuditCapture(stamp, event_name, payload, described, idempotency_key)
+        self._put(lane, capture, size)
+
+    def send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
+        """`send_async` for the hooks: the event is described on the background thread."""
+        lane = self._lane()
+        if lane is None:
+            self._unsent.add(LossReason.DISABLED)
+            return
+        self._put(lane, Observed(lane.outbox.stamp(), expand), _PAYLOAD_BYTES)
+
+    def _put(self, lane: AuditLane, capture: Capture, size: int) -> None:
+        lane.outbox.put(capture, size)
         if self._options.mode == "sync" or lane.outbox.is_ending:
             lane.outbox.flush(self._options.total_s)
             lane.outbox.raise_fault()

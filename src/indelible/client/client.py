@@ -19,7 +19,7 @@ from indelible.client.options import Options
 from indelible.client.outbox import Outbox, logger
 from indelible.client.tally import Counts, Tally
 from indelible.client.timing import REAL_TIME, Time
-from indelible.client.wire import AuditWire, ProductCapture, ProductWire, Stamp, Wire
+from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
 from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LIBRARY: Final = ("indelible-python", __version__)
 _ITEM_BYTES: Final = 64
+_OBSERVED_BYTES: Final = 1_024  # of an event that is described later, about
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -207,6 +208,18 @@ class Indelible:
             if self.options.strict:
                 raise
             self._misused()
+
+    def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
+        """`capture` for the hooks: the event is described on the background thread."""
+        if self._product is None:
+            self._disabled.add(LossReason.DISABLED)
+            return
+        self._notice_fork()
+        outbox = self._product
+        outbox.put(Observed(outbox.stamp(), expand), _OBSERVED_BYTES)
+        if self.options.mode == "sync" or outbox.is_ending:
+            outbox.flush(self.options.total_s)
+            outbox.raise_fault()
 
     def _misused(self) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""

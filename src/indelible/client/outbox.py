@@ -31,7 +31,7 @@ from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
 from indelible.client.tally import Counts, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Transport
-from indelible.client.wire import Capture, LetGo, Record, Stamp, Wire
+from indelible.client.wire import Capture, LetGo, Observed, Record, Stamp, Wire
 from indelible.event import Lane, LossReason
 
 logger = logging.getLogger("indelible")
@@ -564,6 +564,8 @@ class Outbox:
     def _encoded(self, capture: Capture) -> Record | None:
         self._hook_thread = threading.get_ident()
         try:
+            if isinstance(capture, Observed):
+                capture = capture.expand(capture.stamp)
             record, repaired = self._wire.encode(capture)
         except LetGo:
             self.lose(LossReason.BEFORE_SEND)

@@ -75,7 +75,14 @@ class AuditCapture(NamedTuple):
     clamp: Callable[[Any], bytes] | None = None
 
 
-Capture = ProductCapture | AuditCapture
+class Observed(NamedTuple):
+    """An event that a hook saw; `expand` describes it, on the background thread."""
+
+    stamp: Stamp
+    expand: Callable[[Stamp], "ProductCapture | AuditCapture"]
+
+
+Capture = ProductCapture | AuditCapture | Observed
 
 
 class Record(NamedTuple):

@@ -26,6 +26,7 @@ from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
 from indelible.client.privacy import pseudonym, sha256_hex
+from indelible.client.wire import AuditCapture, ProductCapture, Stamp
 from indelible.hooks.observation import (
     METHODS,
     OTHER_METHOD,
@@ -222,16 +223,10 @@ class Observer:
         return methods is None or not isinstance(seen, Request) or seen.method in methods
 
     def _capture(self, seen: Observation, rate: float) -> None:
-        properties = _properties(seen) | (self._extra(seen) or {})
+        extra = self._extra(seen) or {}
         if rate < 1.0:
-            properties["$sample_rate"] = rate
-        name = "http_request" if isinstance(seen, Request) else _EVENT_NAMES[seen.kind]
-        self.client.capture(
-            name,
-            distinct_id=seen.context.distinct_id,
-            anonymous_id=seen.context.anonymous_id,
-            properties={**seen.context.properties, **properties},
-        )
+            extra["$sample_rate"] = rate
+        self.client.capture_observed(functools.partial(_product_event, seen, extra))
 
     @quietly
     def _extra(self, seen: Observation) -> dict[str, object]:
@@ -241,11 +236,15 @@ class Observer:
         return dict(self.recording.extra(seen))  # noqa: S610 — no Django here
 
     def _audit(self, seen: Observation) -> None:
-        self.client.audit.send_observed(
+        self.client.audit.send_observed(functools.partial(self._audit_event, seen))
+
+    def _audit_event(self, seen: Observation, stamp: Stamp) -> AuditCapture:
+        """The audit event of an observation; on the background thread."""
+        return AuditCapture(
+            stamp,
             self._audit_name(seen),
             functools.partial(self._payload, seen),
-            type=type_of(seen),
-            meta=self._meta(seen),
+            {"type": type_of(seen), **self._meta(seen)},
             clamp=self._clamp,
         )
 
@@ -327,6 +326,16 @@ _EVENT_NAMES: Final = {
     "websocket": "websocket_session",
 }
 _LOG_LEVELS: Final = {"error": "error", "warning": "warn", "debug": "debug"}
+
+
+def _product_event(seen: Observation, extra: Mapping[str, object], stamp: Stamp) -> ProductCapture:
+    """The product event of an observation; on the background thread."""
+    here = seen.context
+    properties = {**here.properties, **_properties(seen), **extra}
+    if here.anonymous_id and here.distinct_id and here.anonymous_id != here.distinct_id:
+        properties.setdefault("$device_id", here.anonymous_id)
+    name = "http_request" if isinstance(seen, Request) else _EVENT_NAMES[seen.kind]
+    return ProductCapture(stamp, name, here.distinct_id or here.anonymous_id, properties)
 
 
 def _properties(seen: Observation) -> dict[str, object]:
