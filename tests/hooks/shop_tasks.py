@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from celery import Celery
+from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject
 
 from indelible import Indelible
@@ -39,7 +39,14 @@ if "BROKER" in os.environ:  # in a worker
     use_broker(app, Path(os.environ["BROKER"]))
     # Batches that nothing but a flush would send: what arrives was flushed.
     client = Indelible(batch_s=float(os.environ["BATCH_S"]))
-    install(client, sample={"shop.unsampled": 0.0}, skip=("shop.skipped",))
+    install(client, skip=("shop.skipped",))
+
+    @signals.task_failure.connect(weak=False)
+    def failed(sender: Task, **_: object) -> None:
+        """Leaves a file for each time that Celery tells of a stalled task, after us."""
+        if sender.name == "shop.stall":
+            client.flush(10)
+            (Path(os.environ["BROKER"]) / f"failure-{time.monotonic_ns()}").touch()
 
 
 @app.task(name="shop.pay")
