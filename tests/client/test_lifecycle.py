@@ -16,6 +16,8 @@ import pytest
 
 from indelible.testing import InMemoryServer
 from tests.client.program import BEGINNING, Program, address, arrived, run
+from tests.foreign import programs
+from tests.foreign.needs import needed
 from tests.world import ServerProcess, a_free_port, environment
 
 # The end of a process.
@@ -526,17 +528,22 @@ def test_gunicorn_with_preload_delivers_what_its_workers_captured(
     assert {"master": 1, "request": 100} == arrived(server)
 
 
+@pytest.fixture(scope="module")
+def uwsgi() -> Path:
+    with needed():
+        return programs.uwsgi()
+
+
+@pytest.mark.foreign
+@pytest.mark.timeout(400)  # the first one builds uWSGI
 @pytest.mark.parametrize(
     "threads",
     [[], ["--enable-threads"], ["--enable-threads", "--py-call-uwsgi-fork-hooks"]],
     ids=" ".join,
 )
 def test_uwsgi_delivers_what_its_workers_captured(
-    server: InMemoryServer, tmp_path: Path, threads: list[str]
+    server: InMemoryServer, tmp_path: Path, uwsgi: Path, threads: list[str]
 ) -> None:
-    uwsgi = Path(sys.executable).with_name("uwsgi")
-    if not uwsgi.exists():
-        pytest.skip("uWSGI is not installed")
     options = [*threads, "--master", "--die-on-term", "--processes", "2", "--need-app"]
     home = ["--virtualenv", sys.prefix, "--pythonpath", str(tmp_path), "--module", "web"]
     _serve_and_stop([str(uwsgi), *options, *home, "--http-socket"], server, tmp_path)

