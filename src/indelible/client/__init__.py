@@ -5,11 +5,12 @@ Needs nothing but the standard library. ``indelible.capture(…)`` is the shorte
 """
 
 from indelible.client.asynchronous import AsyncIndelible
-from indelible.client.audit import Audit, AuditEvent, Receipt
+from indelible.client.audit import Audit
 from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.client.options import InvalidOption, Options
 from indelible.client.privacy import pseudonym, sha256_hex
+from indelible.client.receipt import AuditEvent, Receipt
 from indelible.client.tally import Counts
 from indelible.event import LossReason
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from indelible.client.audit import Audit, AuditEvent, Receipt
+from indelible.client.audit import Audit
 from indelible.client.client import Indelible
+from indelible.client.receipt import AuditEvent, Receipt
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:

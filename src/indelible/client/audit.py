@@ -8,22 +8,20 @@ One event has one Idempotency-Key for ever: over retries, over restarts, through
 server stores it once, however often it arrives.
 """
 
-import functools
-import inspect
 import random
-import re
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
+from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, Receipt
 from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
 from indelible.client.tally import Counts, Tally
 from indelible.client.timing import Time
@@ -35,72 +33,10 @@ from indelible.event import LossReason
 if TYPE_CHECKING:
     from indelible.ledger.verify import Verification
 
-TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
 MAX_IN_FLIGHT: Final = 8
 _BATCH: Final = 100
-_DISABLED: Final = "disabled"
 _PATIENCE: Final = 0.8
-_KEY: Final = re.compile(r"[!-~]{1,255}")
 _PAYLOAD_BYTES: Final = 1_024  # of one that is not text yet, about
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """One event for `send_batch`.
-
-    Attributes:
-        event_name: dotted noun.verb: ``user.created``.
-        payload: text is sent and proved to the byte; anything else becomes JSON first.
-        type: one of `TYPES`.
-        meta: more members of the event's meta, text to text.
-        idempotency_key: 1 to 255 visible ASCII characters; made here when there is none.
-    """
-
-    event_name: str
-    payload: object
-    type: str = "info"
-    meta: Mapping[str, str] | None = None
-    idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """What became of one durable event.
-
-    Attributes:
-        status: `accepted` (stored and synced by the server), `sealed` or `witnessed` where that
-            was waited for, `spooled` (synced to disk here; it will be delivered), or `disabled`
-            (let go, since the client was made with ``enabled=False``).
-        idempotency_key: the event's own, for ever.
-        tx_id, index, payload_hash, duplicate, request_id: as the server answered; unknown while
-            the event is spooled.
-        receipt: the portable receipt (`.tlog-proof`), where the call waited for it.
-        block_id, block_hash, event_hash: never set; code written for ImmutableLog may read them.
-    """
-
-    status: str
-    idempotency_key: str
-    tx_id: str | None = None
-    index: int | None = None
-    payload_hash: str | None = None
-    duplicate: bool = False
-    request_id: str | None = None
-    receipt: str | None = None
-    block_id: None = field(default=None, repr=False)
-    block_hash: None = field(default=None, repr=False)
-    event_hash: None = field(default=None, repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the event is safe: always, but with a client that is switched off."""
-        return self.status != _DISABLED
-
-    @property
-    def is_spooled(self) -> bool:
-        return self.status == "spooled"
 
 
 class AuditLane(NamedTuple):
@@ -168,7 +104,7 @@ class Audit:
             idempotency_key=idempotency_key,
         )
         if not self._options.enabled:
-            return self._let_go(self._checked(event))
+            return self._let_go(event)
         return self._send(event, attempts=attempts, wait=wait, timeout_s=timeout_s)
 
     def send_batch(
@@ -182,7 +118,7 @@ class Audit:
             TypeError, ValueError: an item is no audit event; nothing was sent.
             ClientDisabled: as for `send`.
         """
-        checked = [self._checked(_event_of(event)) for event in events]
+        checked = [AuditEvent.of(event) for event in events]
         if not self._options.enabled:
             return [self._let_go(event) for event in checked]
         # Written here: the pool's threads have neither this context nor this fork's lane.
@@ -416,11 +352,11 @@ class Audit:
     def _let_go(self, event: AuditEvent) -> Receipt:
         """Switched off on purpose, as on a developer's machine: nothing that works may break."""
         self._unsent.add(LossReason.DISABLED)
-        return Receipt(status=_DISABLED, idempotency_key=event.idempotency_key or "")
+        return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
 
     def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
         if outbox.keep(record, at_ms):
-            return Receipt(status="spooled", idempotency_key=record.event_id)
+            return Receipt(status=SPOOLED, idempotency_key=record.event_id)
         outbox.lose(LossReason.SPOOL_FAILED)
         raise AuditNotKept
 
@@ -449,7 +385,6 @@ class Audit:
         Raises:
             TypeError, ValueError: the event is none.
         """
-        self._checked(event)
         meta = {"type": event.type}
         here = context.current()
         if here is not None:
@@ -463,19 +398,6 @@ class Audit:
         if event.meta:
             meta.update(event.meta)
         return meta
-
-    def _checked(self, event: AuditEvent) -> AuditEvent:
-        if not isinstance(event.event_name, str) or not event.event_name:
-            raise TypeError("event_name must be text, such as user.created")
-        if event.type not in TYPES:
-            raise ValueError(f"type must be one of {', '.join(TYPES)}, not {event.type!r}")
-        for name, value in (event.meta or {}).items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise TypeError(f"meta must be text to text; {name!r} is not")
-        key = event.idempotency_key
-        if key is not None and not _KEY.fullmatch(key):
-            raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
-        return event
 
     def _meaning(self, answer: Answer) -> Taken | Again | Halve | Refused:
         meaning = meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now())
@@ -526,76 +448,10 @@ class Audit:
             self._idle.pop().close()
 
 
-def audited(
-    audit: Callable[[], Audit], event_name: str, payload: Callable[..., object] | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: an audit event for each call, `success` or `error` by its outcome.
-
-    Works on functions and coroutine functions; what they raise is raised again. `payload` is given
-    the call's arguments; without it the payload names the function only, since arguments may hold
-    anything.
-    """
-
-    def note(call: Callable[..., object], arguments: Any, named: Any, error: Any) -> None:
-        try:
-            body = payload(*arguments, **named) if payload else {"function": call.__qualname__}
-        except Exception:
-            body = {"function": call.__qualname__}
-        meta = {"error_type": type(error).__name__} if error is not None else {}
-        kind = "success" if error is None else "error"
-        audit().send_async(event_name, body, type=kind, meta=meta)
-
-    def decorate(call: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(call):
-
-            @functools.wraps(call)
-            async def awaited(*arguments: P.args, **named: P.kwargs) -> Any:
-                try:
-                    result = await call(*arguments, **named)
-                except BaseException as error:
-                    note(call, arguments, named, error)
-                    raise
-                note(call, arguments, named, None)
-                return result
-
-            return cast("Callable[P, R]", awaited)
-
-        @functools.wraps(call)
-        def called(*arguments: P.args, **named: P.kwargs) -> R:
-            try:
-                result = call(*arguments, **named)
-            except BaseException as error:
-                note(call, arguments, named, error)
-                raise
-            note(call, arguments, named, None)
-            return result
-
-        return called
-
-    return decorate
-
-
-def _event_of(event: AuditEvent | Mapping[str, Any]) -> AuditEvent:
-    return event if isinstance(event, AuditEvent) else AuditEvent(**event)
-
-
 def _level(wait: str | None) -> str:
     if wait not in ("sealed", "witnessed"):
         raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
     return wait
-
-
-def _receipt(body: Mapping[str, Any], key: str) -> Receipt:
-    return Receipt(
-        status=str(body.get("status", "accepted")),
-        idempotency_key=key,
-        tx_id=body.get("tx_id"),
-        index=body.get("index"),
-        payload_hash=body.get("payload_hash"),
-        duplicate=bool(body.get("duplicate", False)),
-        request_id=body.get("request_id"),
-        receipt=body.get("receipt"),
-    )
 
 
 def _fate(result: Any, key: str) -> Receipt | AuditRefused | None:
@@ -603,7 +459,7 @@ def _fate(result: Any, key: str) -> Receipt | AuditRefused | None:
         return None
     if result.get("ok") is True:
         # A success without a transaction id is somebody else's: a proxy's, a login page's.
-        return _receipt(result, key) if isinstance(result.get("tx_id"), str) else None
+        return Receipt.answered(result, key) if isinstance(result.get("tx_id"), str) else None
     if result.get("ok") is not False:
         return None
     reason = str(result.get("reason") or "refused")

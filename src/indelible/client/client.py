@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from indelible import __version__
 from indelible.client import context as contexts
 from indelible.client import lifecycle
-from indelible.client.audit import Audit, AuditLane, audited
+from indelible.client.audit import Audit, AuditLane
+from indelible.client.audited import audited
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox, logger
 from indelible.client.tally import Counts, Tally
@@ -306,7 +307,7 @@ class Indelible:
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A decorator: an audit event for each call; see `indelible.client.audit.audited`."""
+        """A decorator: an audit event for each call; see `indelible.client.audited`."""
         return audited(lambda: self.audit, event_name, payload)
 
     # Ends.

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from indelible.client import audit as audits
+from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.audit import Audit
 from indelible.client.client import Indelible
@@ -120,7 +120,7 @@ def audited(
     event_name: str, payload: Callable[..., object] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`Indelible.audited` of the default client, which is looked up at each call."""
-    return audits.audited(lambda: default_client().audit, event_name, payload)
+    return decorators.audited(lambda: default_client().audit, event_name, payload)
 
 
 def flush(timeout_s: float | None = None) -> bool:

@@ -1,0 +1,102 @@
+"""What goes through the durable door, and what comes back: values."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
+SPOOLED: Final = "spooled"
+DISABLED: Final = "disabled"
+_KEY: Final = re.compile(r"[!-~]{1,255}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One audit event. Raises TypeError or ValueError rather than be one that no server takes.
+
+    Attributes:
+        event_name: dotted noun.verb: ``user.created``.
+        payload: text is sent and proved to the byte; anything else becomes JSON first.
+        type: one of `TYPES`.
+        meta: more members of the event's meta, text to text.
+        idempotency_key: 1 to 255 visible ASCII characters; made here when there is none.
+    """
+
+    event_name: str
+    payload: object
+    type: str = "info"
+    meta: Mapping[str, str] | None = None
+    idempotency_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.event_name, str) or not self.event_name:
+            raise TypeError("event_name must be text, such as user.created")
+        if self.type not in TYPES:
+            raise ValueError(f"type must be one of {', '.join(TYPES)}, not {self.type!r}")
+        for name, value in (self.meta or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"meta must be text to text; {name!r} is not")
+        key = self.idempotency_key
+        if key is not None and not _KEY.fullmatch(key):
+            raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
+
+    @classmethod
+    def of(cls, event: "AuditEvent | Mapping[str, Any]") -> Self:
+        """`event` itself, or the event that a mapping of its attributes means.
+
+        Raises:
+            TypeError, ValueError: it is none.
+        """
+        return event if isinstance(event, cls) else cls(**event)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of one durable event.
+
+    Attributes:
+        status: `accepted` (stored and synced by the server), `sealed` or `witnessed` where that
+            was waited for, `spooled` (synced to disk here; it will be delivered), or `disabled`
+            (let go, since the client was made with ``enabled=False``).
+        idempotency_key: the event's own, for ever.
+        tx_id, index, payload_hash, duplicate, request_id: as the server answered; unknown while
+            the event is spooled.
+        receipt: the portable receipt (`.tlog-proof`), where the call waited for it.
+        block_id, block_hash, event_hash: never set; code written for ImmutableLog may read them.
+    """
+
+    status: str
+    idempotency_key: str
+    tx_id: str | None = None
+    index: int | None = None
+    payload_hash: str | None = None
+    duplicate: bool = False
+    request_id: str | None = None
+    receipt: str | None = None
+    block_id: None = field(default=None, repr=False)
+    block_hash: None = field(default=None, repr=False)
+    event_hash: None = field(default=None, repr=False)
+
+    @classmethod
+    def answered(cls, body: Mapping[str, Any], key: str) -> Self:
+        """What a server's answer for the event with this key says."""
+        return cls(
+            status=str(body.get("status", "accepted")),
+            idempotency_key=key,
+            tx_id=body.get("tx_id"),
+            index=body.get("index"),
+            payload_hash=body.get("payload_hash"),
+            duplicate=bool(body.get("duplicate", False)),
+            request_id=body.get("request_id"),
+            receipt=body.get("receipt"),
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether the event is safe: always, but with a client that is switched off."""
+        return self.status != DISABLED
+
+    @property
+    def is_spooled(self) -> bool:
+        return self.status == SPOOLED
