@@ -23,7 +23,7 @@ from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, Receipt
 from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
-from indelible.client.tally import Counts, Tally
+from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
 from indelible.client.wire import AuditCapture, AuditWire, Capture, Observed, Record, Stamp
@@ -64,7 +64,7 @@ class Audit:
         self._options = options
         self._lane = lane
         self._time = time
-        self._unsent = Tally()
+        self._unsent = Numbers()
         self._idle: deque[Transport] = deque()
 
     # The durable door.
@@ -149,7 +149,7 @@ class Audit:
         try:
             lane = self._lane()
             if lane is None:
-                self._unsent.add(LossReason.DISABLED)
+                self._unsent.draw()
                 return
         except Exception:
             if self._options.strict:
@@ -180,7 +180,7 @@ class Audit:
         """`send_async` for the hooks: the event is described on the background thread."""
         lane = self._lane()
         if lane is None:
-            self._unsent.add(LossReason.DISABLED)
+            self._unsent.draw()
             return
         self._put(lane, Observed(lane.outbox.stamp(), expand), _PAYLOAD_BYTES)
 
@@ -232,7 +232,7 @@ class Audit:
         lane = self._lane()
         if lane is not None:
             return lane.outbox.counts()
-        unsent = self._unsent.sums()[LossReason.DISABLED]
+        unsent = self._unsent.drawn
         return Counts(unsent, 0, 0, {LossReason.DISABLED: unsent} if unsent else {})
 
     # How.
@@ -351,7 +351,7 @@ class Audit:
 
     def _let_go(self, event: AuditEvent) -> Receipt:
         """Switched off on purpose, as on a developer's machine: nothing that works may break."""
-        self._unsent.add(LossReason.DISABLED)
+        self._unsent.draw()
         return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
 
     def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
@@ -439,7 +439,7 @@ class Audit:
 
     def after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
-        self._unsent = Tally()
+        self._unsent = Numbers()
         self.close()
 
     def close(self) -> None:

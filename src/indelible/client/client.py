@@ -18,7 +18,7 @@ from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox, logger
-from indelible.client.tally import Counts, Tally
+from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
 from indelible.event import Lane, LossReason
@@ -69,7 +69,7 @@ class Indelible:
             _environment, token=token, api_key=api_key, host=host, **options
         )
         self._time = _time
-        self._disabled = Tally()
+        self._disabled = Numbers()
         self._closed = False
         self._begin(say=True)
         self.audit = Audit(self.options, self._audit_lane, time=self._time)
@@ -181,7 +181,7 @@ class Indelible:
             uuid: its id, if it has one already; sent again, it is stored once.
         """
         if self._product is None:
-            self._disabled.add(LossReason.DISABLED)
+            self._disabled.draw()
             return
         self._notice_fork()
         outbox = self._product
@@ -213,7 +213,7 @@ class Indelible:
     def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
         if self._product is None:
-            self._disabled.add(LossReason.DISABLED)
+            self._disabled.draw()
             return
         self._notice_fork()
         outbox = self._product
@@ -225,7 +225,7 @@ class Indelible:
     def _misused(self) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""
         if self._product is None:
-            self._disabled.add(LossReason.DISABLED)
+            self._disabled.draw()
             return
         self._product.stamp()
         self._product.lose(LossReason.ENCODE_FAILED)
@@ -387,7 +387,7 @@ class Indelible:
         for lane in self._made_here():
             lane.abandon()
         self.audit.after_fork()
-        self._disabled = Tally()
+        self._disabled = Numbers()
         self._pid = os.getpid()
         if not self._closed:
             self._begin(say=False)
@@ -425,7 +425,7 @@ class Indelible:
         """
         if self._product is not None:
             return self._product.counts()
-        let_go = self._disabled.sums()[LossReason.DISABLED]
+        let_go = self._disabled.drawn
         return Counts(let_go, 0, 0, {LossReason.DISABLED: let_go} if let_go else {})
 
 

@@ -14,7 +14,6 @@ that a signal handler could find held by the code it interrupted.
 
 import _thread
 import logging
-import operator
 import os
 import queue
 import threading
@@ -28,7 +27,7 @@ from indelible.client.lifecycle import may_begin_thread
 from indelible.client.options import Options
 from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
-from indelible.client.tally import Counts, Tally
+from indelible.client.tally import Counts, Numbers, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Transport
 from indelible.client.wire import Capture, LetGo, Observed, Record, Stamp, Wire
@@ -37,7 +36,6 @@ from indelible.event import Lane, LossReason
 logger = logging.getLogger("indelible")
 
 _SETTLE_S: Final = 0.01
-_NUMBERS: Final = 2**62
 _NO_THREAD: Final = (
     "events of uWSGI's master wait for flush(): use --lazy-apps, or --enable-threads with "
     "--py-call-uwsgi-fork-hooks"
@@ -78,7 +76,7 @@ class Outbox:
         self._host = host
         self._headers = {"User-Agent": f"indelible-python/{version}", **(options.headers or {})}
         self._tally = Tally()
-        self._numbers = iter(range(_NUMBERS))
+        self._numbers = Numbers()
         self._random: deque[bytes] = deque()
         self._inbox: deque[tuple[Capture, int] | Mark] = deque()
         self._heavy_bytes = 0
@@ -131,7 +129,7 @@ class Outbox:
             random = self._random.popleft()
         except IndexError:
             random = self._more_random()
-        return Stamp(self._time.wall_ns(), next(self._numbers), random)
+        return Stamp(self._time.wall_ns(), self._numbers.draw(), random)
 
     def _more_random(self) -> bytes:
         """Fetch many ids' worth at once: each look-up gives other threads the interpreter, and the
@@ -403,7 +401,7 @@ class Outbox:
 
     def _captured(self) -> int:
         """How many numbers were given out."""
-        return _NUMBERS - operator.length_hint(self._numbers)
+        return self._numbers.drawn
 
     # The worker's side.
 
