@@ -415,6 +415,28 @@ os.wait()
     assert {"tick": 10} == arrived(server)
 
 
+def test_a_fork_in_the_middle_of_an_answer_leaves_the_child_free(tmp_path: Path) -> None:
+    text = f"""{BEGINNING}
+ticks(1)
+threading.Thread(target=client.flush, daemon=True).start()
+time.sleep(0.5)  # the worker reads an answer that does not come
+if not os.fork():
+    print("free", flush=True)
+    os._exit(0)
+os.wait()
+os._exit(0)
+"""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        Program(
+            text, tmp_path, **_keys(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        ) as program,
+        listening.accept()[0] as line,
+    ):
+        line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        assert (0, "free\n") == program.end()
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("made", ["before", "after"])
 def test_a_process_of_multiprocessing_delivers_its_own(

@@ -7,6 +7,7 @@ LIMIT: looking a name up is the system's own business and has its own limit (res
 5 s a server); nothing in the standard library can cut it short.
 """
 
+import _pyio  # type: ignore[import-not-found]  # no stub has it
 import codecs
 import contextlib
 import gzip
@@ -198,9 +199,11 @@ class _TimedSocket:
         self.arm()
         self.wrapped.sendall(data)
 
-    def makefile(self, mode: str) -> io.BufferedReader:
+    def makefile(self, mode: str) -> Any:
         assert mode == "rb"
-        return io.BufferedReader(_TimedReader(self))
+        # Python's own, not C's: that one is locked while it is read and locks itself to be closed,
+        # so a child of a fork in the middle of an answer could never let go of its copy.
+        return _pyio.BufferedReader(_TimedReader(self))
 
     def close(self) -> None:
         self.wrapped.close()
