@@ -180,6 +180,7 @@ print(client.flush(10), client.audit.counts())
     assert "delivered=500" in said
     assert "lost={}" in said
     assert "events wait in memory only" in said
+    assert "unspooled=0," not in said
     assert [] == list((tmp_path / "spool" / "audit").iterdir())
 
 

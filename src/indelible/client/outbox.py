@@ -207,7 +207,7 @@ class Outbox:
                 self._worker = _thread.start_new_thread(self._run, ())
         except RuntimeError:
             # Too late in the life of the interpreter for a thread: whoever flushes does the work.
-            self._tally.add("no_thread")
+            return
         finally:
             self._starting.release()
 
@@ -396,6 +396,7 @@ class Outbox:
             repaired=sums["repaired"],
             retried=sums["retried"],
             adopted=sums["adopted"],
+            unspooled=sums["unspooled"],
             failures=sums["failures"],
         )
 

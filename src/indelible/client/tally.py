@@ -31,6 +31,7 @@ class Counts:
         repaired: Had a value in another form than given, or went as a stub.
         retried: Batches that were sent again.
         adopted: Delivered for a process that ended before it could: not among `captured`.
+        unspooled: Were to be kept on disk, and the disk refused or was full.
         failures: Faults inside the client or a hook that the caller was spared.
     """
 
@@ -41,6 +42,7 @@ class Counts:
     repaired: int = 0
     retried: int = 0
     adopted: int = 0
+    unspooled: int = 0
     failures: int = 0
 
 
