@@ -1,5 +1,8 @@
 """Flask: the contract, and what is Flask's own."""
 
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +21,7 @@ from flask import (
     stream_with_context,
 )
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.serving import make_server
 
 from indelible.client import Indelible
 from indelible.hooks.flask import IndelibleFlask
@@ -203,6 +207,29 @@ def test_a_server_still_sends_a_file_by_itself(events: Recorder) -> None:
     server.answered(app)
     assert server.sent_file is not None
     assert ("GET", "/", 200) == what(the_request(events))
+
+
+def test_a_server_that_forgets_to_close_the_body_costs_no_event(events: Recorder) -> None:
+    """Werkzeug's own, when the client reset the connection: it stumbles before it comes to that."""
+    app = hooked(events)
+    has_left = threading.Event()
+
+    def page() -> Iterator[str]:
+        yield "all of it"
+        has_left.wait(20)
+
+    app.register_error_handler(404, lambda _: Response(page(), 404))
+    server = make_server("127.0.0.1", 0, app)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+        client.sendall(b"GET /nowhere HTTP/1.0\r\n\r\n")
+        assert client.recv(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    has_left.set()
+    thread.join(20)
+    server.server_close()
+    assert 404 == the_request(events).properties["status"]
 
 
 def test_two_applications_keep_their_records_apart() -> None:

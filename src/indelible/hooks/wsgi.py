@@ -11,10 +11,11 @@ context is the current one exactly while code of the application runs (the call,
 body, the body's `close`), and never in between.
 
 The duration ends when the body does: a server asks for the next part when it has sent the one
-before (PEP 3333, "Buffering and Streaming"). The events leave at the body's `close`, which a
-server calls even when the client left. A body made by `wsgi.file_wrapper` reaches the server as it
-is, or `sendfile` would be lost: its duration ends at `close`, and whether all of it was sent is
-not known.
+before (PEP 3333, "Buffering and Streaming"). The events leave then; or at the body's `close`, when
+the client did not stay for the end. Nothing is left for `close` alone: Werkzeug's server forgets
+it when the client has reset the connection. A body made by `wsgi.file_wrapper` reaches the server
+as it is, or `sendfile` would be lost: its duration ends at `close`, and whether all of it was sent
+is not known.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -206,6 +207,7 @@ class _Body:
             self._answer.sent(part)
             yield part
         self._answer.finished()
+        self._answer.close()
 
     def close(self) -> None:
         try:
