@@ -22,6 +22,8 @@ from tests.client.stub import (
     API_KEY,
     TOKEN,
     Behaviour,
+    Line,
+    Request,
     Stub,
     answers,
     assert_balanced,
@@ -289,6 +291,39 @@ def test_a_batch_is_answered_for_event_by_event(stub: Stub, tmp_path: Path) -> N
         assert ("spooled", "accepted", "told_to") == (kept.status, taken.status, refused.reason)
         assert client.flush(10)
         assert_balanced(client)
+
+
+@pytest.mark.parametrize("short", [[], [{"ok": True, "tx_id": "tx_0"}] * 2])
+def test_an_answer_that_leaves_events_out_is_no_answer(
+    short: list[object], stub: Stub, tmp_path: Path
+) -> None:
+    stub.next(answers(200, {"ok": True, "results": short}))
+    with client_of(stub, spool_audit=True, spool_dir=tmp_path) as client:
+        kept = client.audit.send_batch([{"event_name": "order.created", "payload": {}}] * 3)
+
+        assert ["spooled"] * 3 == [one.status for one in kept if isinstance(one, Receipt)]
+        assert client.flush(10)
+        assert 3 == len(stub.stored)
+        assert_balanced(client)
+
+
+def test_a_refusal_that_names_each_event_refuses_no_other(stub: Stub) -> None:
+    """As a 400 may, of which only one event was at fault."""
+
+    def partly(line: Line, request: Request) -> None:
+        taken = stub.take(request, but={1})
+        taken["results"][1] = {"ok": False, "reason": "told_to"}
+        line.answer(400, taken)
+
+    stub.next(partly)
+    with client_of(stub) as client:
+        first, second, third = client.audit.send_batch(
+            [{"event_name": "order.created", "payload": {}}] * 3
+        )
+
+    assert isinstance(first, Receipt)
+    assert isinstance(second, AuditRefused)
+    assert isinstance(third, Receipt)
 
 
 def test_a_batch_that_is_too_large_is_halved(stub: Stub) -> None:

@@ -340,13 +340,13 @@ class Audit:
                 for half in halves
                 for fate in self._tried_chunk(outbox, wire, half, timeout_s) or [None] * len(half)
             ]
-        if isinstance(meaning, Refused):
+        results = wire.results(answer, records)
+        if isinstance(meaning, Refused) and results is None:
             return [AuditRefused(meaning.reason, status=answer.status)] * len(records)
-        results = answer.body.get("results") if isinstance(answer.body, dict) else None
-        if isinstance(meaning, Again) or not isinstance(results, list):
+        if isinstance(meaning, Again) or results is None:
             return None
         return [
-            _fate(result, record.event_id) for result, record in zip(results, records, strict=False)
+            _fate(result, record.event_id) for result, record in zip(results, records, strict=True)
         ]
 
     def _let_go(self, event: AuditEvent) -> Receipt:

@@ -302,11 +302,13 @@ class AuditWire:
         return {"Authorization": f"Bearer {self.api_key}"}
 
     def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
-        body = answer.body
-        results = body.get("results") if isinstance(body, dict) else None
-        if not isinstance(results, list) or len(results) != len(records):
-            return None
-        return [_audit_fate(one) for one in results]
+        results = self.results(answer, records)
+        return None if results is None else [_audit_fate(one) for one in results]
+
+    def results(self, answer: Answer, records: Sequence[Record]) -> list[Any] | None:
+        """What the server said of each record, as it said it; None when it left any out."""
+        results = answer.body.get("results") if isinstance(answer.body, dict) else None
+        return results if isinstance(results, list) and len(results) == len(records) else None
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
         fields = json.loads(record.data)
