@@ -34,7 +34,7 @@ from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
-from indelible.serving import free_port, serve_asgi, until_signalled
+from indelible.serving import claimed_port, serve_asgi, until_signalled
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -238,8 +238,8 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     """
     house = House(settings)
     try:
-        port = free_port(settings.listen, settings.port)
-        uvloop.run(_until_signalled(house, port, announce))
+        with claimed_port(settings.listen, settings.port) as port:
+            uvloop.run(_until_signalled(house, port, announce))
     finally:
         house.close()
 

@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from granian.constants import Interfaces
@@ -15,23 +15,27 @@ from indelible.errors import AddressInUse
 _BACKLOG: Final = 1024
 
 
-def free_port(listen: str, port: int) -> int:
-    """`port`, or a free one for 0.
+@contextmanager
+def claimed_port(listen: str, port: int) -> Iterator[int]:
+    """`port`, or a free one for 0: of the servers on this machine, ours alone within the `with`.
 
-    Granian shares ports between processes, so without this look two servers on one port would each
-    get a part of the requests.
+    Granian shares ports between processes, so without this two servers on one port would each get a
+    part of the requests. The look finds one that listens, the claim one that is about to.
 
     Raises:
         AddressInUse: something listens there, or the address is none of this machine's.
     """
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(socket.AF_UNIX) as claim:
         try:
-            probe.bind((listen, port))
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((listen, port))
+                port = int(probe.getsockname()[1])
+                claim.bind(f"\0indelible:{listen}:{port}")  # no file: the kernel forgets it with us
         except OSError as error:
             raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
-        return int(probe.getsockname()[1])
+        yield port
 
 
 def until_signalled() -> asyncio.Event:

@@ -94,6 +94,21 @@ def test_a_port_in_use_is_a_clear_error(shared: ServerProcess, tmp_path: Path) -
     assert port in ran.err
 
 
+def test_of_two_servers_that_begin_at_once_on_one_port_one_serves(tmp_path: Path) -> None:
+    port = str(a_free_port())
+    arguments = ("serve", "--port", port, "--json", "--data")
+    both = [begin(*arguments, str(tmp_path / name)) for name in ("one", "other")]
+    welcomes = [process.stdout.readline() for process in both if process.stdout]
+    for process in both:
+        process.send_signal(signal.SIGTERM)
+    ended = [process.communicate(timeout=60)[1] for process in both]
+
+    assert [False, True] == sorted(bool(welcome) for welcome in welcomes)
+    assert [0, 3] == sorted(process.returncode for process in both)
+    (refused,) = [json.loads(said) for said in ended if said]
+    assert "address_in_use" == refused["code"]
+
+
 def test_a_bad_setting_is_a_clear_error(tmp_path: Path) -> None:
     unread = run("serve", cwd=tmp_path, INDELIBLE_MAX_BATCH="many")
     unknown = call("serve", cwd=tmp_path, INDELIBLE_MAX_BACH="10")

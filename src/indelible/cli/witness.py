@@ -89,7 +89,7 @@ def serve(
     from indelible.ledger.policy import Witness as Line
     from indelible.ledger.witness import Witness, create, read_key
     from indelible.ledger.witness_http import run
-    from indelible.serving import free_port
+    from indelible.serving import claimed_port
 
     if new is not None:
         try:
@@ -99,16 +99,17 @@ def serve(
     cosigner = read_key(data)
     witness = Witness(data, keys, cosigner, now_ms)
     try:
-        uvloop.run(
-            run(
-                witness,
-                listen=listen,
-                port=free_port(listen, port),
-                announce=lambda url: _announce(
-                    Line(cosigner.key.name, cosigner.key, url), keys, as_json=as_json
-                ),
+        with claimed_port(listen, port) as claimed:
+            uvloop.run(
+                run(
+                    witness,
+                    listen=listen,
+                    port=claimed,
+                    announce=lambda url: _announce(
+                        Line(cosigner.key.name, cosigner.key, url), keys, as_json=as_json
+                    ),
+                )
             )
-        )
     finally:
         witness.close()
 
