@@ -21,7 +21,6 @@ import httpx
 import uvloop
 
 from indelible.app import House, Welcome, run
-from indelible.serving import free_port
 from indelible.settings import Settings
 
 TOKEN = "test-token"
@@ -33,6 +32,9 @@ AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 START_S = 20.0
 OUTPUT_FILE = "output.txt"
+
+_PORTS = range(10_000, 16_000)  # below those that a system gives to clients and to port 0
+_reserved: list[socket.socket] = []
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -184,9 +186,26 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing else gets before this process ends, listen there or not.
+
+    The kernel hands out none of `_PORTS` by itself, and of the runs of these tests that are under
+    way on this machine one has each. Two servers on one port would each get a part of the requests.
+    """
+    return next(port for port in _PORTS if _reserve(port))
+
+
+def _reserve(port: int) -> bool:
+    mine = socket.socket(socket.AF_UNIX)
+    try:
+        mine.bind(f"\0indelible-tests:{port}")  # no file: it goes with the process
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+    except OSError:
+        mine.close()
+        return False
+    _reserved.append(mine)
+    return True
 
 
 def spawn(data_dir: Path, port: int | None = None, /, **env: str) -> ServerProcess:
@@ -235,7 +254,7 @@ def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterat
     """
     fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
     house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs)
-    port = free_port("127.0.0.1", 0)
+    port = a_free_port()
     ready = threading.Event()
     welcome: list[Welcome] = []
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
