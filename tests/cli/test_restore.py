@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import apsw
 import pytest
 
 from indelible.ledger.checkpoint import Checkpoint
@@ -136,5 +137,96 @@ def test_an_erasure_that_the_replaced_journal_knows_is_made_again(
     again = spawn(world.data_dir)
     try:
         assert True is again.events()[0]["erased"]
+    finally:
+        again.end()
+
+
+def test_an_erasure_in_another_history_erases_nothing_of_the_one_that_comes_back(
+    world: ServerProcess, backup: Path, tmp_path: Path
+) -> None:
+    receipt(world, "kept")
+    newest = tmp_path / "journal-tuesday.db"
+    fine("backup", str(newest), *at(world))
+    world.stop()
+    fine("restore", str(backup), "--new-log", *at(world))
+    parted = spawn(world.data_dir)
+    try:
+        receipt(parted, "other")
+        receipt(parted, "another")
+        tx_ids = [event["tx_id"] for event in parted.events() if event["kind"] == "product"][1:]
+        body = {"tx_ids": tx_ids}
+        answer = parted.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
+        assert 2 == answer.json()["erased"], answer.text
+    finally:
+        parted.end()
+
+    said = fine("restore", str(newest), "--new-log", "--json", *at(world)).json
+
+    assert 0 == said["erased_again"]
+    again = spawn(world.data_dir)
+    try:
+        assert ["before", "kept"] == [event["uuid"] for event in again.events()[:2]]
+    finally:
+        again.end()
+
+
+def test_the_same_backup_comes_back_again_under_a_further_successor(
+    world: ServerProcess, backup: Path
+) -> None:
+    receipt(world, "later")
+    world.stop()
+    for successor in ("default.2", "default.3"):
+        said = fine("restore", str(backup), "--new-log", "--json", *at(world)).json
+
+        (log,) = said["logs"]
+        assert ("default", successor) == (log["frozen"], log["successor"])
+        again = spawn(world.data_dir)
+        try:
+            proof = receipt(again, "after")
+            found = verify_receipt(proof, parse_policy(policy(again, successor)))
+            assert Verdict.VERIFIED is found.verdict
+        finally:
+            again.end()
+        assert 0 == call("audit", str(world.data_dir), XDG_STATE_HOME=str(backup.parent)).code
+
+
+def test_the_newest_journal_of_a_frozen_log_comes_back_under_a_successor(
+    world: ServerProcess, backup: Path, tmp_path: Path
+) -> None:
+    receipt(world, "later")
+    newest = tmp_path / "journal-tuesday.db"
+    fine("backup", str(newest), *at(world))
+    world.stop()
+    fine("restore", str(backup), "--new-log", *at(world))
+
+    assert_refused(call("restore", str(newest), *at(world)), 3, "log_key_missing")
+    said = fine("restore", str(newest), "--new-log", "--json", *at(world)).json
+
+    assert 2 == said["logs"][0]["kept"]
+    again = spawn(world.data_dir)
+    try:
+        assert ["before", "later"] == [event["uuid"] for event in again.events()[:2]]
+    finally:
+        again.end()
+
+
+def test_a_damaged_journal_is_replaced_and_what_it_knew_of_erasures_is_said_to_be_unknown(
+    world: ServerProcess, backup: Path
+) -> None:
+    world.stop()
+    journal = apsw.Connection(str(world.data_dir / "journal.db"))
+    page = journal.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'event_1'").get
+    size = int(journal.pragma("page_size"))
+    journal.close()
+    with (world.data_dir / "journal.db").open("r+b") as file:
+        file.seek((int(page) - 1) * size)
+        file.write(b"\xff" * size)
+
+    said = fine("restore", str(backup), *at(world))
+
+    assert "erase again what must be gone" in said.err
+    again = spawn(world.data_dir)
+    try:
+        assert ["before"] == [event["uuid"] for event in again.events()]
     finally:
         again.end()

@@ -52,7 +52,7 @@ def restore(
     another name.
     """
     from indelible.clock import now_ms
-    from indelible.ledger.restore import prepare
+    from indelible.ledger.restore import prepare, retire_keys
 
     folder = data_folder(data)
     if not backup.is_file():
@@ -69,17 +69,25 @@ def restore(
         target, draft = folder / "journal.db", Path(work, "journal.db")
         copy(backup, draft)
         before = target if target.exists() else None
-        done = prepare(draft, folder, new_log=new_log, before=_readable(before), clock=now_ms)
+        done = prepare(draft, folder, new_log=new_log, before=before, clock=now_ms)
         if before is not None:
             kept = _put_aside(before)
         draft.replace(target)
         sync_folder(folder)
+        # power lost here: the frozen logs' keys are still there, and the journal asks for none
+        retire_keys(folder, done)
+    if done.unread is not None:
+        screen.note(
+            f"Not all erasures of the journal that was replaced are known ({done.unread}): erase "
+            "again what must be gone."
+        )
     if as_json:
         screen.emit(
             {
                 "journal": str(target),
                 "kept": None if kept is None else str(kept),
                 "erased_again": done.erased,
+                "erasures_unread": done.unread,
                 "logs": [
                     {
                         "frozen": one.frozen,
@@ -111,22 +119,6 @@ def restore(
     rows.append(("next", as_typed("serve", data=data)))
     screen.facts(rows)
     return ExitCode.FINE
-
-
-def _readable(before: Path | None) -> Path | None:
-    """The replaced journal, when it can be read at all."""
-    import apsw
-
-    from indelible.cli import journal_file
-
-    if before is None:
-        return None
-    try:
-        journal_file.open_to_read(before).close()
-    except apsw.Error:
-        screen.note("The journal that is replaced cannot be read: its erasures are not known.")
-        return None
-    return before
 
 
 def _put_aside(journal: Path) -> Path:

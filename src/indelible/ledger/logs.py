@@ -118,9 +118,7 @@ class Logs:
 
     def is_vacant(self, name: str) -> bool:
         """Whether a log of this name can be created: nothing of an older one is left."""
-        folder = self._data_dir / LEDGER_FOLDER / name
-        left = folder.is_dir() and any(folder.iterdir())
-        return not left and not self._key_path(name).exists()
+        return is_vacant(self._data_dir, name)
 
     def policy_of(self, log: Log) -> Policy:
         """What the log proposes to its readers."""
@@ -237,7 +235,19 @@ class Logs:
         return FolderTiles(self._data_dir / LEDGER_FOLDER / row.name)
 
     def _key_path(self, name: str) -> Path:
-        return self._data_dir / KEYS_FOLDER / f"{name}.key"
+        return key_path(self._data_dir, name)
+
+
+def key_path(data_dir: Path, name: str) -> Path:
+    """Where the private key of a log lies."""
+    return data_dir / KEYS_FOLDER / f"{name}.key"
+
+
+def is_vacant(data_dir: Path, name: str) -> bool:
+    """Whether a log of this name can be created: nothing of an older one is left."""
+    folder = data_dir / LEDGER_FOLDER / name
+    left = folder.is_dir() and any(folder.iterdir())
+    return not left and not key_path(data_dir, name).exists()
 
 
 def _read_key(path: Path) -> Signer:

@@ -7,6 +7,7 @@ all that follow, go to a successor with a new origin and a new key, whose first 
 log that it succeeds. Erasures that the replaced journal knows of are made again.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -19,14 +20,22 @@ import msgspec
 
 from indelible import durable
 from indelible.clock import Clock
-from indelible.errors import JournalShorter, LockMissing
+from indelible.errors import (
+    JournalDiffers,
+    JournalShorter,
+    LockMissing,
+    LogKeyMissing,
+    LogRefused,
+)
 from indelible.event import Kind
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
+from indelible.journal.erasing import ERASABLE
 from indelible.journal.registry import LogRow, Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
-from indelible.ledger.logs import KEYS_FOLDER, LEDGER_FOLDER
+from indelible.ledger.logs import LEDGER_FOLDER, is_vacant, key_path
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from indelible.ledger.tree import Frontier, leaf_hash
 
@@ -38,13 +47,13 @@ _READ_AT_ONCE: Final = 65_536
 class Fit:
     """How one log of a backup fits the last checkpoint in the lock store.
 
-    `head` is None when there is none. `reason` says why it does not fit, None when it does.
+    `head` is None when there is none. `refusal` says why it does not fit, None when it does.
     """
 
     row: LogRow
     entries: int
     head: Head | None
-    reason: str | None
+    refusal: LogRefused | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +68,16 @@ class Succession:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was done; `erased` is how many events were erased again."""
+    """What was done.
+
+    Attributes:
+        erased: how many events were erased again.
+        unread: why not all erasures of the replaced journal are known; None when they are.
+    """
 
     successions: tuple[Succession, ...]
     erased: int
+    unread: str | None
 
 
 def prepare(
@@ -72,11 +87,10 @@ def prepare(
 
     Every log that does not fit the lock store is frozen, and a successor ordered, which the next
     start creates; without `new_log` it is refused. `before` is the journal that is being replaced,
-    if there is one that can be read.
+    if there is one; it may be damaged.
 
     Raises:
-        JournalShorter, LockMissing: a log does not fit; the message names it. Only the draft may
-            have been changed.
+        LogRefused: a log does not fit; the message names it. Only the draft may have been changed.
     """
     with ExitStack() as opened:
         journal = SqliteJournal(Database(draft), clock=clock)
@@ -86,27 +100,54 @@ def prepare(
             lock = LockStore(data_dir / LOCK_FILE, may_create=False)
             opened.callback(lock.close)
         rows = [row for row in Registry(journal).logs() if row.state == "open"]
-        misfits = [fit for fit in (_fit(row, journal, lock) for row in rows) if fit.reason]
-        if misfits and not new_log:
-            wrong = LockMissing if misfits[0].head is None else JournalShorter
-            raise wrong(f"{misfits[0].row.origin}: {misfits[0].reason}")
+        misfits: list[Fit] = []
+        for row in rows:
+            fit = _fit(row, journal, lock, data_dir)
+            if fit.refusal is None:
+                continue
+            if not new_log:
+                raise fit.refusal
+            misfits.append(fit)
         done = [_succeed(journal, data_dir, fit, clock) for fit in misfits]
-        erased = 0 if before is None else _erase_again(journal, before, clock)
-        return Restored(tuple(done), erased)
+        erased, unread = (0, None) if before is None else _erase_again(journal, before, clock)
+        return Restored(tuple(done), erased, unread)
 
 
-def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None) -> Fit:
+def retire_keys(data_dir: Path, done: Restored) -> None:
+    """Put the keys of the frozen logs out of use, once the journal that freezes them is in place.
+
+    Not earlier: a restore that is broken off leaves a folder that can still be served.
+    """
+    for one in done.successions:
+        key = key_path(data_dir, one.frozen)
+        with suppress(FileNotFoundError):
+            key.rename(key.with_suffix(".key.frozen"))
+            durable.sync_folder(key.parent)
+
+
+def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None, data_dir: Path) -> Fit:
     assert row.origin is not None
     head = None if lock is None else lock.head(row.origin)
     entries = journal.next_index(row.project_id)
-    reason: str | None = None
+    key = key_path(data_dir, row.name)
+    refusal: LogRefused | None = None
     if head is None:
-        reason = "lock.db has no checkpoint of it"
+        refusal = LockMissing(f"{row.origin}: lock.db has no checkpoint of it")
     elif entries < head.size:
-        reason = f"signed at {head.size:,} events, and the backup has {entries:,}"
+        refusal = JournalShorter(
+            f"{row.origin}: signed at {head.size:,} events, and the backup has {entries:,}"
+        )
     elif _root_at(journal, row.project_id, head.size) != head.root:
-        reason = f"the backup does not give the root that was signed at {head.size:,} events"
-    return Fit(row, entries, head, reason)
+        refusal = JournalDiffers(
+            f"{row.origin}: the backup does not give the root that was signed at {head.size:,}"
+            " events",
+            hint="Look for a backup of this log, or open a successor: `indelible restore "
+            "--new-log`.",
+        )
+    elif not key.exists():
+        # An earlier restore has frozen the log: its successor was announced to its readers.
+        refusal = LogKeyMissing(f"{row.origin}: {key} is not there")
+    return Fit(row, entries, head, refusal)
 
 
 def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
@@ -119,7 +160,7 @@ def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
 
 def _succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> Succession:
     old = fit.row
-    successor = _successor_name(old.name)
+    successor = _successor_name(data_dir, old.name)
     head = fit.head
     facts = {
         "frozen": old.origin,
@@ -145,10 +186,6 @@ def _succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> 
         )
     if head is not None:
         _publish_last(data_dir, old, head)
-    key = data_dir / KEYS_FOLDER / f"{old.name}.key"
-    with suppress(FileNotFoundError):
-        key.rename(key.with_suffix(".key.frozen"))
-        durable.sync_folder(key.parent)
     return Succession(old.name, successor, fit.entries, None if head is None else head.size)
 
 
@@ -160,50 +197,63 @@ def _publish_last(data_dir: Path, row: LogRow, head: Head) -> None:
         tiles.publish(CHECKPOINT, head.note)
 
 
-def _successor_name(name: str) -> str:
-    """
-    >>> _successor_name("shop"), _successor_name("shop.2")
-    ('shop.2', 'shop.3')
+def _successor_name(data_dir: Path, name: str) -> str:
+    """The next name that no log of this folder ever had: `shop`, `shop.2`, `shop.3`.
+
+    The same backup may be restored again, and then an earlier successor has left its files.
     """
     project, _, number = name.partition(".")
-    return f"{project}.{int(number or 1) + 1}"
+    names = (f"{project}.{n}" for n in itertools.count(int(number or 1) + 1))
+    return next(one for one in names if is_vacant(data_dir, one))
 
 
-def _erase_again(journal: SqliteJournal, before: Path, clock: Clock) -> int:
-    """Erase what the replaced journal knows to be erased and the backup still has."""
+def _erase_again(journal: SqliteJournal, before: Path, clock: Clock) -> tuple[int, str | None]:
+    """Erase what the replaced journal knows to be erased and the backup still has.
+
+    How many events that were, and why the replaced journal could not be read to its end, if so.
+    """
     registry = Registry(journal)
     names = {project.id for project in registry.snapshot.projects.values()}
     erased = 0
-    for project_id, reason, indexes in _erasures(before):
-        if project_id not in names:
-            continue
-        there = journal.next_index(project_id)
-        wanted = [
-            entry.index
-            for index in indexes
-            if index < there
-            for entry in journal.read(project_id, index, index + 1)
-            if entry.payload is not None and entry.leaf.kind in (Kind.PRODUCT, Kind.AUDIT)
-        ]
-        if wanted:
-            done = journal.erase(project_id, wanted, reason=reason, received_at_ms=clock())
-            erased += done.erased
-    return erased
+    try:
+        for project_id, reason, leaves in _erasures(before):
+            if project_id not in names:
+                continue
+            wanted = [
+                entry.index
+                for index, leaf in leaves.items()
+                for entry in journal.read(project_id, index, index + 1)
+                # The two journals may have parted: at one index stands another event in each.
+                if entry.leaf_entry == leaf and entry.leaf.kind in ERASABLE
+            ]
+            if wanted:
+                done = journal.erase(project_id, wanted, reason=reason, received_at_ms=clock())
+                erased += done.erased
+    except (apsw.Error, ValueError, KeyError, TypeError) as error:
+        return erased, f"{type(error).__name__}: {error}"
+    return erased, None
 
 
-def _erasures(before: Path) -> Iterator[tuple[int, str, list[int]]]:
-    """The erasures in a journal's log: project, reason, and the indexes."""
+def _erasures(before: Path) -> Iterator[tuple[int, str, dict[int, bytes]]]:
+    """The erasures in a journal's log: project, reason, and the leaves of the erased by index."""
     connection = apsw.Connection(str(before), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        rows = connection.execute(
-            "SELECT id >> 40, payload FROM event WHERE substr(leaf, 2, 1) = ? ORDER BY id",
+        entries = connection.execute(
+            "SELECT id, payload FROM event WHERE substr(leaf, 2, 1) = ? ORDER BY id",
             (bytes([Kind.ERASURE]),),
         )
-        for project_id, payload in rows:
+        for row_id, payload in entries:
             if payload is None:
                 continue
             facts = json.loads(payload)
-            indexes = [i for start, end in facts["erased"] for i in range(start, end)]
-            yield int(project_id), str(facts["reason"]), indexes
+            first = row_id & ~INDEX_MASK
+            leaves: dict[int, bytes] = {}
+            for start, end in facts["erased"]:
+                rows = connection.execute(
+                    "SELECT id, leaf FROM event WHERE id >= ? AND id < ?",
+                    (first + start, first + end),
+                )
+                leaves |= {at - first: leaf for at, leaf in rows}
+            yield row_id >> INDEX_BITS, str(facts["reason"]), leaves
     finally:
         connection.close()
