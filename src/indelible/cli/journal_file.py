@@ -14,9 +14,8 @@ import apsw
 
 from indelible import leaf
 from indelible.errors import LeafMalformed
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
-_INDEX_BITS: Final = 40
-_INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
 _BUSY_TIMEOUT_MS: Final = 5_000
 _READ_AT_ONCE: Final = 500
 _INTEGRITY_COMPLAINTS: Final = 5
@@ -93,7 +92,7 @@ def logs(connection: apsw.Connection) -> list[Log]:
         int(project_id): (int(entries), int(first), int(last))
         for project_id, entries, first, last in connection.execute(
             "SELECT id >> ?, count(*), min(id & ?), max(id & ?) FROM event GROUP BY 1",
-            (_INDEX_BITS, _INDEX_MASK, _INDEX_MASK),
+            (INDEX_BITS, INDEX_MASK, INDEX_MASK),
         )
     }
     found = []
@@ -113,7 +112,7 @@ def newest_stored_ms(connection: apsw.Connection) -> int | None:
         assert isinstance(project_id, int)
         rows = connection.execute(
             "SELECT leaf FROM event WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1",
-            (project_id << _INDEX_BITS, project_id << _INDEX_BITS | _INDEX_MASK),
+            (project_id << INDEX_BITS, project_id << INDEX_BITS | INDEX_MASK),
         )
         newest += [tx_time_ms(leaf.decode(entry).tx) for (entry,) in rows]
     return max(newest, default=None)
@@ -151,9 +150,9 @@ def _rows(
     connection: apsw.Connection, project_id: int, indexes: Iterable[int]
 ) -> Iterator[tuple[int, _Row | None]]:
     for run in _runs(indexes):
-        first = project_id << _INDEX_BITS | run.start
+        first = project_id << INDEX_BITS | run.start
         rows = {
-            int(row_id) & _INDEX_MASK: (entry, salts, record, payload)
+            int(row_id) & INDEX_MASK: (entry, salts, record, payload)
             for row_id, entry, salts, record, payload in connection.execute(
                 "SELECT id, leaf, salts, record, payload FROM event WHERE id >= ? AND id < ?",
                 (first, first + len(run)),

@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
 from indelible.cli.journal_file import open_to_read
 from indelible.errors import JournalUnreadable
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.ledger.known import Row, SignedHead
-
-_INDEX_BITS: Final = 40
-_INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,16 @@ class JournalFile:
         self._connection: apsw.Connection | None = None
 
     def next_index(self) -> int:
-        first = self._project_id << _INDEX_BITS
+        first = self._project_id << INDEX_BITS
         with _readable(self._path):
             row = self._open().execute(
-                "SELECT max(id) FROM event WHERE id BETWEEN ? AND ?", (first, first | _INDEX_MASK)
+                "SELECT max(id) FROM event WHERE id BETWEEN ? AND ?", (first, first | INDEX_MASK)
             )
             last = row.get
-        return 0 if last is None else (int(last) & _INDEX_MASK) + 1
+        return 0 if last is None else (int(last) & INDEX_MASK) + 1
 
     def rows(self, start: int, end: int) -> list[Row]:
-        first = self._project_id << _INDEX_BITS
+        first = self._project_id << INDEX_BITS
         with _readable(self._path):
             return [
                 Row(row_id - first, leaf, salts, record, payload)

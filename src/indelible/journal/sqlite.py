@@ -32,14 +32,12 @@ from indelible.journal.contract import (
 )
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
-from indelible.journal.tables import table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import Mark, UniqueKeys
 
 KEYS_FILE: Final = "unique.db"
 
-_INDEX_BITS: Final = 40
-_INDEX_MASK: Final = (1 << _INDEX_BITS) - 1
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 ms
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
@@ -105,7 +103,7 @@ class SqliteJournal:
             row_ids = [_id(project_id, index) for index in wanted[start : start + _MOST_ERASED]]
             with self.database.transaction() as connection:
                 wiped = [
-                    row_id & _INDEX_MASK
+                    row_id & INDEX_MASK
                     for row_id in wipe(connection, table_of(project_id), row_ids)
                 ]
                 if wiped:
@@ -319,7 +317,7 @@ class _Group:
         """Write what was decided."""
         by_project: dict[int, list[_NewRow]] = {}
         for row in self._rows:
-            by_project.setdefault(row[0] >> _INDEX_BITS, []).append(row)
+            by_project.setdefault(row[0] >> INDEX_BITS, []).append(row)
         for project_id, mine in by_project.items():
             for rows in in_runs(mine):
                 values = [value for row in rows for value in row]
@@ -337,7 +335,7 @@ class _Group:
 
     def marks(self) -> Mapping[int, Mark]:
         """The last row of every project that was written to."""
-        return {row[0] >> _INDEX_BITS: Mark(row[0], row[1][16:32]) for row in self._rows}
+        return {row[0] >> INDEX_BITS: Mark(row[0], row[1][16:32]) for row in self._rows}
 
     def _take(self, draft: Draft, key: bytes | None) -> Outcome:
         first = None if key is None else self._first(key)
@@ -346,7 +344,7 @@ class _Group:
         same = _same_content(first[3], first[4], draft)
         if same is False and draft.new_entry_on_conflict:
             return self._take_beside(draft)
-        return Duplicate(first[0] & _INDEX_MASK, leaf.decode(first[1]).tx, same)
+        return Duplicate(first[0] & INDEX_MASK, leaf.decode(first[1]).tx, same)
 
     def _take_beside(self, draft: Draft) -> Outcome:
         """The id is taken by other content: know `draft` by its id and content together."""
@@ -430,24 +428,24 @@ def events_used(connection: apsw.Connection, project_id: int, month: str) -> int
 
 def _row(connection: apsw.Connection, row_id: int) -> _Row:
     row: _Row
-    table = table_of(row_id >> _INDEX_BITS)
+    table = table_of(row_id >> INDEX_BITS)
     (row,) = connection.execute(f"SELECT {_COLUMNS} FROM {table} WHERE id = ?", (row_id,))  # noqa: S608
     return row
 
 
 def _id(project_id: int, index: int) -> int:
-    return project_id << _INDEX_BITS | index
+    return project_id << INDEX_BITS | index
 
 
 def _ids(project_id: int, start: int, end: int) -> tuple[int, int]:
     """The row ids of the indexes [start, end), half-open too."""
-    first, behind = (min(max(index, 0), _INDEX_MASK + 1) for index in (start, end))
+    first, behind = (min(max(index, 0), INDEX_MASK + 1) for index in (start, end))
     return _id(project_id, 0) + first, _id(project_id, 0) + behind
 
 
 def _next_index(connection: apsw.Connection, project_id: int) -> int:
     last = connection.execute(f"SELECT max(id) FROM {table_of(project_id)}").get  # noqa: S608
-    return 0 if last is None else (int(last) & _INDEX_MASK) + 1
+    return 0 if last is None else (int(last) & INDEX_MASK) + 1
 
 
 def _entry(row: Sequence[object]) -> Entry:
@@ -458,8 +456,8 @@ def _entry(row: Sequence[object]) -> Entry:
     assert isinstance(record, bytes | None)
     assert isinstance(payload, bytes | None)
     return Entry(
-        project_id=row_id >> _INDEX_BITS,
-        index=row_id & _INDEX_MASK,
+        project_id=row_id >> INDEX_BITS,
+        index=row_id & INDEX_MASK,
         leaf_entry=leaf_entry,
         leaf=leaf.decode(leaf_entry),
         payload=payload,

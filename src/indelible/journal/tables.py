@@ -10,6 +10,12 @@ from typing import Final
 
 import apsw
 
+from indelible.journal.contract import LARGEST_INDEX
+
+INDEX_BITS: Final = LARGEST_INDEX.bit_length()
+"""A row's id is `project id << INDEX_BITS | index`."""
+INDEX_MASK: Final = LARGEST_INDEX
+
 _TABLE: Final = """
 -- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
 -- so that a search by time or transaction id never touches a large row's overflow pages.

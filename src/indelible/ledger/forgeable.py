@@ -7,12 +7,12 @@ server's back, tiles written anew, and whatever head one likes, signed with the 
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import apsw
 
 from indelible.errors import NotAttackable
-from indelible.journal.tables import table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.known import JOURNAL_FILE
 from indelible.ledger.lockstore import LOCK_FILE
@@ -22,8 +22,6 @@ from indelible.ledger.sealer import MOST_ENTRIES, integrate
 from indelible.ledger.tile import TileHashes, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import prove_root
-
-_INDEX_BITS: Final = 40
 
 
 class EventRow(NamedTuple):
@@ -108,12 +106,12 @@ class Copy:
         return EventRow(*row)
 
     def id(self, index: int) -> int:
-        return self.project_id << _INDEX_BITS | index
+        return self.project_id << INDEX_BITS | index
 
     @property
     def last_id(self) -> int:
         """The largest that an event of the log can have."""
-        return self.id((1 << _INDEX_BITS) - 1)
+        return self.id(INDEX_MASK)
 
     def journal(self) -> "closing[apsw.Connection]":
         connection = apsw.Connection(str(self.folder / JOURNAL_FILE))
