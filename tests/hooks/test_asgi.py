@@ -1,13 +1,17 @@
 """The ASGI middleware around applications of no framework, and websockets."""
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 from starlette.applications import Starlette
-from starlette.routing import Mount, WebSocketRoute
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from indelible.client import context as contexts
@@ -123,6 +127,67 @@ def test_a_client_that_left_is_no_fault_however_the_server_tells(
     assert ("GET", "<unmatched>", 499) == what(seen)
     assert seen.properties["aborted"] is True
     assert "error_type" not in seen.properties
+
+
+def test_an_upload_that_is_cut_short_is_a_499_whatever_becomes_of_it(events: Recorder) -> None:
+    """One handler lets the disconnect through, which is a 500 to nobody; one makes a 400 of it."""
+
+    async def strict(request: Request) -> Response:
+        return PlainTextResponse(str(len(await request.body())))
+
+    async def lenient(request: Request) -> Response:
+        try:
+            return await strict(request)
+        except ClientDisconnect:
+            return PlainTextResponse("that is not all", 400)
+
+    app = Starlette(
+        routes=[Route(f"/{view.__name__}", view, methods=["POST"]) for view in (strict, lenient)]
+    )
+    with served(watched(app, events)) as url:
+        for path in ("/strict", "/lenient"):
+            cut_short(url, path)
+        seen = requests(events, 2)
+    assert {("POST", "/strict", 499), ("POST", "/lenient", 499)} == set(map(what, seen))
+    assert [True] * 2 == [one.properties["aborted"] for one in seen]
+    assert not any("error_type" in one.properties for one in seen)
+
+
+def cut_short(url: str, path: str) -> None:
+    """Send the half of a body, and go."""
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 80)) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n".encode())
+        client.sendall(b"hello")
+
+
+def test_a_server_that_says_with_the_last_byte_that_all_is_over_means_no_abort(
+    events: Recorder,
+) -> None:
+    """An application that waits for the disconnect hears of it before its own `send` is back."""
+
+    async def story() -> None:
+        over = asyncio.Event()
+
+        async def receive() -> Message:
+            await over.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                over.set()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+        async def listening(scope: Scope, receive: Receive, send: Send) -> None:
+            listener = asyncio.create_task(receive())  # type: ignore[arg-type]
+            await plain(scope, receive, send)
+            assert "http.disconnect" == (await listener)["type"]
+
+        await watched(listening, events)(a_request(), receive, send)
+
+    asyncio.run(story())
+    assert ("GET", "<unmatched>", 200) == what(the_request(events))
 
 
 def test_the_context_is_gone_after_the_request_whatever_happened(events: Recorder) -> None:

@@ -4,8 +4,8 @@
     app = Middleware(app, client)                      # from outside: any
 
 The route's template is read after the application ran (`indelible.hooks.scope`). A request's
-duration ends with the last byte of the body: background tasks run after it and are not in it. A
-websocket leaves one event, when it closed.
+duration ends with the last byte of the body, or when the server was told which file to send:
+background tasks run after it and are not in it. A websocket leaves one event, when it closed.
 """
 
 import asyncio
@@ -64,8 +64,9 @@ class Middleware:
         if watch is None:
             await self.app(scope, receive, send)
             return
+        exchange = _Exchange(receive, send, watch)
         try:
-            await self.app(scope, receive, _watched(send, watch))
+            await self.app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             watch.left()  # or the server stops: nobody waits for the end either way
             raise
@@ -123,32 +124,53 @@ class Middleware:
         )
 
 
-def _watched(send: Send, watch: Watch) -> Send:
-    async def watched(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers") or ())
-            known = {bytes(name).lower(): value for name, value in headers}
-            length = known.get(b"content-length")
-            watch.began(
-                message["status"],
-                content_length=None if length is None else bytes(length).decode("latin1"),
-            )
-            made = watch.context.request_id
-            if made is not None and b"x-request-id" not in known:
-                headers.append((b"x-request-id", made.encode()))
-            # A new message: an application may send one constant to everybody.
-            message = {**message, "headers": headers}
-        try:
-            await send(message)
-        except OSError:  # how a server says that the client left, from ASGI 2.4 on
-            watch.left()
-            raise
-        if message["type"] == "http.response.body":
-            watch.sent(len(message.get("body", b"")))
-            if not message.get("more_body"):
-                watch.finished()
+class _Exchange:
+    """One request and its answer, as they pass between the server and the application."""
 
-    return watched
+    def __init__(self, receive: Receive, send: Send, watch: Watch) -> None:
+        self._receive = receive
+        self._send = send
+        self._watch = watch
+        self._is_ending = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        # A server says the same of every request that is answered, as early as it is given the end.
+        if message["type"] == "http.disconnect" and not self._is_ending:
+            self._watch.left()
+        return message
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            message = self._begun(message)
+        # `pathsend`: the server is told the file's name, and sends all of it by itself.
+        is_part = kind in ("http.response.body", "http.response.pathsend")
+        self._is_ending = is_part and not message.get("more_body")
+        try:
+            await self._send(message)
+        except OSError:  # how a server says that the client left, from ASGI 2.4 on
+            self._watch.left()
+            raise
+        if is_part:
+            self._watch.sent(len(message.get("body", b"")))
+        if self._is_ending:
+            self._watch.finished()
+
+    def _begun(self, message: Message) -> Message:
+        """The head of the answer, with the request's id."""
+        headers = list(message.get("headers") or ())
+        known = {bytes(name).lower(): value for name, value in headers}
+        length = known.get(b"content-length")
+        self._watch.began(
+            message["status"],
+            content_length=None if length is None else bytes(length).decode("latin1"),
+        )
+        made = self._watch.context.request_id
+        if made is not None and b"x-request-id" not in known:
+            headers.append((b"x-request-id", made.encode()))
+        # A new message: an application may send one constant to everybody.
+        return {**message, "headers": headers}
 
 
 class _Session:

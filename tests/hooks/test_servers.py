@@ -1,0 +1,72 @@
+"""Real servers in processes of their own: what they send by themselves."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from indelible.testing import Recorder
+from tests.hooks import contract
+from tests.hooks.contract import the_request, until, what
+from tests.world import environment
+
+UVICORN = "-m uvicorn tests.hooks.asgi_site:app --timeout-graceful-shutdown=1 --uds={address}"
+GRANIAN = "-m granian tests.hooks.asgi_site:app --interface=asgi --uds={address}"
+
+
+@contextmanager
+def running(
+    command: str, events: Recorder, folder: Path
+) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
+    """A browser on a server that sends to the recorder's; and the server, which may be stopped."""
+    address = folder / "socket"
+    variables = environment(
+        INDELIBLE_HOST=events.server.url,
+        INDELIBLE_TOKEN=events.server.token,
+        INDELIBLE_API_KEY=events.server.api_key,
+        INDELIBLE_SPOOL_DIR=str(folder / "spool"),
+    )
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, *command.format(address=address).split()],
+            env=variables,
+            cwd=Path(__file__).parents[2],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until(lambda: _listens(address) or server.poll() is not None)
+        assert server.poll() is None, (folder / "log").read_text()
+        transport = httpx.HTTPTransport(uds=str(address))
+        with httpx.Client(transport=transport, base_url="http://site", timeout=30) as browser:
+            yield browser, server
+    finally:
+        server.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(10)
+        server.kill()
+        server.wait()
+
+
+def _listens(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(address)) == 0
+
+
+@pytest.mark.parametrize("command", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
+def test_a_file_is_a_whole_answer_whoever_sends_it(
+    command: str, events: Recorder, tmp_path: Path
+) -> None:
+    """Granian takes the file's name, and sends it itself."""
+    content = Path(contract.__file__).read_bytes()
+    with running(command, events, tmp_path) as (browser, _):
+        assert content == browser.get("/file").content
+        seen = the_request(events)
+    assert ("GET", "/file", 200) == what(seen)
+    assert len(content) == seen.properties["response_bytes"]
+    assert "aborted" not in seen.properties
