@@ -24,12 +24,16 @@ def request(
     observer = Observer(events.client, framework="test", install_signal_handlers=False, **recording)
     for _ in range(times):
         watch = observer.open(
-            method=method, path="/orders/7", header=(headers or {}).get, peer=peer
+            method=method,
+            path="/orders/7",
+            header=(headers or {}).get,
+            read=lambda _: route,
+            peer=peer,
         )
         assert watch is not None
         watch.began(201)
         watch.finished()
-        watch.close(route=route)
+        watch.close()
 
 
 def test_a_sampled_event_says_its_rate_so_that_it_can_be_weighted(events: Recorder) -> None:

@@ -1,5 +1,6 @@
-"""Real servers in processes of their own: what they send by themselves."""
+"""Real servers in processes of their own: what they send by themselves, and how they are stopped."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import pytest
 
 from indelible.testing import Recorder
 from tests.hooks import contract
-from tests.hooks.contract import the_request, until, what
+from tests.hooks.contract import the_audit, the_request, until, what
 from tests.world import environment
 
 UVICORN = "-m uvicorn tests.hooks.asgi_site:app --timeout-graceful-shutdown=1 --uds={address}"
 GRANIAN = "-m granian tests.hooks.asgi_site:app --interface=asgi --uds={address}"
+GUNICORN = "-m gunicorn tests.hooks.gunicorn_site:app --bind=unix:{address}"
+WERKZEUG = "-m tests.hooks.werkzeug_server {address}"
 
 
 @contextmanager
@@ -69,4 +72,43 @@ def test_a_file_is_a_whole_answer_whoever_sends_it(
         seen = the_request(events)
     assert ("GET", "/file", 200) == what(seen)
     assert len(content) == seen.properties["response_bytes"]
+    assert "aborted" not in seen.properties
+
+
+@pytest.mark.parametrize("command", [UVICORN, WERKZEUG], ids=["uvicorn", "werkzeug"])
+def test_a_request_that_the_end_of_the_server_cuts_off_is_a_499(
+    command: str, events: Recorder, tmp_path: Path
+) -> None:
+    with (
+        running(command, events, tmp_path) as (browser, server),
+        browser.stream("GET", "/endless") as answer,
+    ):
+        parts = answer.iter_raw()
+        next(parts)
+        server.send_signal(signal.SIGTERM)
+        with suppress(httpx.TransportError):
+            for _ in parts:
+                continue
+        assert -signal.SIGTERM == server.wait(20)
+    seen = the_request(events)
+    assert ("GET", "/endless", 499) == what(seen)
+    assert seen.properties["aborted"] is True
+    the_audit(events, "http.GET./endless")
+
+
+@pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
+def test_a_request_that_a_stopping_server_lets_finish_is_whole(
+    command: str, events: Recorder, tmp_path: Path
+) -> None:
+    with (
+        running(command, events, tmp_path) as (browser, server),
+        browser.stream("GET", "/stream") as answer,
+    ):
+        parts = answer.iter_raw()
+        received = next(parts)
+        server.send_signal(signal.SIGTERM)
+        assert contract.CHUNK * 3 == received + b"".join(parts)
+        server.wait(20)
+    seen = the_request(events)
+    assert ("GET", "/stream", 200) == what(seen)
     assert "aborted" not in seen.properties

@@ -47,6 +47,7 @@ class _Hooks:
 
 _UWSGI_TELLS: Final = "py-call-uwsgi-fork-hooks"
 _watched: Final[dict[int, Watched]] = {}
+_before_end: Final[list[Callable[[], None]]] = []
 _hooks: Final = _Hooks()
 
 
@@ -67,6 +68,16 @@ def unwatch(client: Watched) -> None:
     _watched.pop(id(client), None)
 
 
+def before_end(call: Callable[[], None]) -> None:
+    """Have `call` made when this process is about to end, while every client still takes events.
+
+    At exit; and at a SIGTERM that nobody but us handles, since no code runs after it. Where
+    somebody does, a server as a rule, what is under way may still come to its own end. `call` must
+    not raise, and must be safe in a signal handler.
+    """
+    _before_end.append(call)
+
+
 def in_each_child(call: Callable[[], None]) -> None:
     """Have `call` made in each child that is forked from now on, where the system can fork."""
     if hasattr(os, "register_at_fork"):
@@ -80,7 +91,13 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
+    _announce_end()
     _tell_each(lambda client, spent_s: client.at_exit(spent_s))
+
+
+def _announce_end() -> None:
+    for call in _before_end:
+        call()
 
 
 def _tell_each(tell: Callable[[Watched, float], None]) -> None:
@@ -151,6 +168,8 @@ class _Chained:
         self._previous = previous
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._previous == signal.SIG_DFL:
+            _announce_end()
         _tell_each(lambda client, spent_s: client.at_signal(spent_s))
         if self._previous == signal.SIG_IGN:
             return

@@ -55,6 +55,7 @@ def _middleware(observer: Observer) -> Middleware:
             method=request.method,
             path=request.path,
             header=request.headers.get,
+            read=lambda _: _route_of(request),
             peer=request.remote,
         )
         if watch is None:
@@ -80,9 +81,8 @@ def _middleware(observer: Observer) -> Middleware:
             return response
         finally:
             if sight.socket is None:
-                watch.close(route=_route_of(request))
-            else:
-                watch.detach()
+                watch.close()
+            elif watch.dismiss():
                 observer.saw(_session(observer, request, sight, failure))
 
     return recorded

@@ -9,6 +9,7 @@ background tasks run after it and are not in it. A websocket leaves one event, w
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -59,6 +60,7 @@ class Middleware:
             method=scope["method"],
             path=scope["path"],
             header=_header_of(scope),
+            read=functools.partial(self._read, scope),
             peer=(scope.get("client") or (None,))[0],
         )
         if watch is None:
@@ -76,7 +78,7 @@ class Middleware:
         finally:
             if isinstance(scope.get(ERROR), BaseException):
                 watch.failed(scope[ERROR])
-            watch.close(route=self._read(scope, watch.context))
+            watch.close()
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         here = self._observer.admit(method="GET", path=scope["path"], header=_header_of(scope))

@@ -15,10 +15,11 @@ any, the environment is asked, as always. The settings of ImmutableLog's middlew
 `IMTBL_API_KEY`, `IMTBL_URL`, `IMTBL_SERVICE_NAME`, `IMTBL_ENV`, `IMTBL_HEADERS`.
 
 An answer that is no stream is whole when it passes here: its duration ends then. That of a stream
-ends with its last part, and its events leave when Django closes the response. A file that the
-server sends by itself (`wsgi.file_wrapper`) is left as it is, and ends when it is closed.
+ends with its last part, and its events leave then, or when Django closes the response. A file that
+the server sends by itself (`wsgi.file_wrapper`) is left as it is, and ends when it is closed.
 """
 
+import functools
 import sys
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -33,6 +34,7 @@ from django.http.response import HttpResponseBase
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
+from indelible.client.context import Context
 from indelible.client.default import configure
 from indelible.hooks.configuration import parted
 from indelible.hooks.observer import Observer, Watch, quietly
@@ -102,7 +104,7 @@ class Middleware:
             response = self._get_response(request)
         except BaseException as error:
             watch.failed(error)
-            watch.close(route=_route_of(request))
+            watch.close()
             raise
         watch.detach()
         self._answered(request, response, watch)
@@ -118,7 +120,7 @@ class Middleware:
             if isinstance(error, CancelledError):
                 watch.left()  # Django cancels what it waits for when the client goes away
             watch.failed(error)
-            watch.close(route=_route_of(request))
+            watch.close()
             raise
         watch.detach()
         self._answered(request, response, watch)
@@ -129,6 +131,7 @@ class Middleware:
             method=request.method or "",
             path=request.path,
             header=header_of(request.META),
+            read=functools.partial(_read, request),
             peer=request.META.get("REMOTE_ADDR"),
         )
         if watch is not None:
@@ -138,23 +141,19 @@ class Middleware:
     @quietly
     def _answered(self, request: HttpRequest, response: HttpResponseBase, watch: Watch) -> None:
         """The rest of the request is the sending of `response`."""
-        name = getattr(request, "imtbl_event_name", None)
-        if isinstance(name, str):
-            watch.context.event_name = name
         if watch.context.request_id is not None:
             response.headers.setdefault("X-Request-ID", watch.context.request_id)
         watch.began(response.status_code, content_length=response.headers.get("Content-Length"))
-        route = _route_of(request)
         if not response.streaming:
             watch.sent(len(response.content))
             watch.finished()
-            watch.close(route=route)
+            watch.close()
         elif _is_file(request, response):
-            response.close = _closing(response.close, watch, route)
+            response.close = _closing(response.close, watch)
         elif response.is_async:
-            response.streaming_content = _AsyncStream(response.streaming_content, watch, route)
+            response.streaming_content = _AsyncStream(response.streaming_content, watch)
         else:
-            response.streaming_content = _Stream(response.streaming_content, watch, route)
+            response.streaming_content = _Stream(response.streaming_content, watch)
 
     # `process_view`, where the settings ask for it: the first place where the user is known.
 
@@ -194,6 +193,13 @@ def _belongs_to(user: Any, request: HttpRequest) -> None:
         watch.context.distinct_id = watch.context.distinct_id or str(user.pk)
 
 
+def _read(request: HttpRequest, here: Context) -> str | None:
+    name = getattr(request, "imtbl_event_name", None)
+    if isinstance(name, str):
+        here.event_name = name
+    return _route_of(request)
+
+
 def _route_of(request: HttpRequest) -> str | None:
     """The template of the URL, with the script's name before it; None when no pattern matched."""
     match = getattr(request, "resolver_match", None)
@@ -210,13 +216,13 @@ def _is_file(request: HttpRequest, response: HttpResponseBase) -> bool:
     return file is not None and "wsgi.file_wrapper" in request.META
 
 
-def _closing(close: Callable[[], None], watch: Watch, route: str | None) -> Callable[[], None]:
+def _closing(close: Callable[[], None], watch: Watch) -> Callable[[], None]:
     def closing() -> None:
         try:
             close()
         finally:
             watch.finished()
-            watch.close(route=route)
+            watch.close()
 
     return closing
 
@@ -224,13 +230,14 @@ def _closing(close: Callable[[], None], watch: Watch, route: str | None) -> Call
 class _Stream:
     """The parts of a stream: each made in the request's context, and counted.
 
-    Django closes it with the response; but not over ASGI when a part raised, so that is an end too.
+    Django closes it with the response; but not over ASGI when a part raised, nor under Werkzeug's
+    server when the client reset the connection. So its events leave with its last part, or when a
+    part raises; at the latest when it is let go of, as where a server cancels what sends it.
     """
 
-    def __init__(self, parts: Iterator[bytes], watch: Watch, route: str | None) -> None:
+    def __init__(self, parts: Iterator[bytes], watch: Watch) -> None:
         self._parts = parts
         self._watch = watch
-        self._route = route
 
     def __iter__(self) -> Self:
         return self
@@ -252,16 +259,15 @@ class _Stream:
         return part
 
     def close(self) -> None:
-        self._watch.close(route=self._route)
+        self._watch.close()
 
 
 class _AsyncStream:
     """The same, of an asynchronous one."""
 
-    def __init__(self, parts: AsyncIterator[bytes], watch: Watch, route: str | None) -> None:
+    def __init__(self, parts: AsyncIterator[bytes], watch: Watch) -> None:
         self._parts = parts
         self._watch = watch
-        self._route = route
 
     def __aiter__(self) -> Self:
         return self
@@ -285,4 +291,4 @@ class _AsyncStream:
         return part
 
     def close(self) -> None:
-        self._watch.close(route=self._route)
+        self._watch.close()

@@ -2,12 +2,14 @@
 
 A hook for requests opens a `Watch` before the application runs and closes it afterwards:
 
-    watch = observer.open(method=…, path=…, header=…)
+    watch = observer.open(method=…, path=…, header=…, read=…)
     if watch is None: …                     # skipped: run the application and do nothing
     watch.began(status) … watch.finished()  # the answer's first and last byte
     watch.failed(error)                     # what the application raised
     watch.left()                            # the client did not stay for the end
-    watch.close(route=…)                    # always, in a `finally`
+    watch.close()                           # always, in a `finally`
+
+A request that is under way when the process ends is closed then, as one whose client left.
 
 Nothing here raises into the application: a fault of ours is counted and the request goes on.
 """
@@ -15,6 +17,7 @@ Nothing here raises into the application: a fault of ours is counted and the req
 import functools
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
 
 from indelible.client import context as contexts
+from indelible.client import lifecycle
 from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
@@ -42,6 +46,9 @@ from indelible.network import Network, client_address, parse_networks
 IpMode = Literal["off", "hash", "hmac", "raw"]
 NameStyle = Literal["http", "dotted"]
 Header = Callable[[str], str | None]
+Read = Callable[[Context], str | None]
+"""Asked once, when a request is over: the route's template, None if none matched. May complete the
+request's context by what the application left elsewhere."""
 
 COOKIE: Final = "vt_anon"
 NEVER: Final = frozenset({"HEAD", "OPTIONS"})
@@ -153,19 +160,20 @@ class Observer:
 
     @quietly
     def open(
-        self, *, method: str, path: str, header: Header, peer: str | None = None
+        self, *, method: str, path: str, header: Header, read: Read, peer: str | None = None
     ) -> "Watch | None":
         """Begin to watch a request; None when it leaves no event.
 
         Args:
             method, path: as received; `path` without the query.
             header: looks up a header by its lower-case name.
+            read: asked for the route when the request is over.
             peer: the address that the connection comes from.
         """
         here = self.admit(method=method, path=path, header=header)
         if here is None:
             return None
-        return Watch(self, here, method=method, path=path, header=header, peer=peer)
+        return Watch(self, here, method=method, path=path, header=header, read=read, peer=peer)
 
     @quietly
     def admit(self, *, method: str, path: str, header: Header) -> Context | None:
@@ -388,6 +396,7 @@ class Watch:
         method: str,
         path: str,
         header: Header,
+        read: Read,
         peer: str | None,
     ) -> None:
         self.client = observer.client
@@ -396,7 +405,7 @@ class Watch:
         self._observer = observer
         self._method = method
         self._path = path
-        self._peer = peer
+        self._read = read
         self._forwarded = observer.client_ip(peer, header)
         self._user_agent = header("user-agent") if observer.recording.user_agent else None
         self._request_bytes = _length(header("content-length"))
@@ -406,8 +415,10 @@ class Watch:
         self._end: float | None = None
         self._failure: Failure | None = None
         self._left = False
-        self._closed = False
+        # Never released: of two that close, a server's thread and the end of the process, one does.
+        self._closing = threading.Lock()
         self._token: Token[Context | None] | None = contexts.enter(here)
+        _under_way.add(self)
         self._start = time.perf_counter()
 
     @quietly
@@ -423,7 +434,8 @@ class Watch:
 
     def finished(self) -> None:
         """The last byte of the body was sent: the clock of the duration stops here."""
-        self._end = time.perf_counter()
+        if not self._left:
+            self._end = time.perf_counter()
 
     @quietly
     def failed(self, error: BaseException) -> None:
@@ -433,7 +445,7 @@ class Watch:
 
     def left(self) -> None:
         """The client went away before the end: what the application raises then is no fault."""
-        self._left = True
+        self._left = self._end is None
 
     def detach(self) -> None:
         """Stop being the current context, while the request goes on elsewhere."""
@@ -441,13 +453,19 @@ class Watch:
         if token is not None:
             contexts.leave(token)
 
-    @quietly
-    def close(self, *, route: str | None) -> None:
-        """The request is over; leaves its events. `route` is the template, None if none matched."""
-        if self._closed:
-            return
-        self._closed = True
+    def dismiss(self) -> bool:
+        """Be done with the request, and leave no event; False if it was over already."""
+        if not self._closing.acquire(blocking=False):
+            return False
+        _under_way.discard(self)
         self.detach()
+        return True
+
+    @quietly
+    def close(self) -> None:
+        """The request is over; leaves its events."""
+        if not self.dismiss():
+            return
         now = time.perf_counter()
         status, failure = self.status, self._failure
         aborted = self._end is None and (failure is None or self._left)
@@ -458,7 +476,7 @@ class Watch:
         self._observer.saw(
             Request(
                 method=self._method if self._method in METHODS else OTHER_METHOD,
-                route=route or UNMATCHED,
+                route=self._route() or UNMATCHED,
                 path=self._path,
                 status=status,
                 duration_s=(self._end or now) - self._start,
@@ -475,6 +493,24 @@ class Watch:
                 user_agent=self._user_agent,
             )
         )
+
+    @quietly
+    def _route(self) -> str | None:
+        return self._read(self.context)
+
+
+_under_way: Final[set[Watch]] = set()
+
+
+def _leave_those_under_way() -> None:
+    for watch in list(_under_way):
+        watch.left()
+        watch.close()
+
+
+lifecycle.before_end(_leave_those_under_way)
+# They are the parent's to close.
+lifecycle.in_each_child(_under_way.clear)
 
 
 def _length(header: str | None) -> int | None:

@@ -11,18 +11,20 @@ context is the current one exactly while code of the application runs (the call,
 body, the body's `close`), and never in between.
 
 The duration ends when the body does: a server asks for the next part when it has sent the one
-before (PEP 3333, "Buffering and Streaming"). The events leave then; or at the body's `close`, when
-the client did not stay for the end. Nothing is left for `close` alone: Werkzeug's server forgets
-it when the client has reset the connection. A body made by `wsgi.file_wrapper` reaches the server
-as it is, or `sendfile` would be lost: its duration ends at `close`, and whether all of it was sent
-is not known.
+before (PEP 3333, "Buffering and Streaming"). The events leave then, or when the body breaks off.
+Nothing is left for `close` alone: Werkzeug's server forgets it when the client has reset the
+connection. So what `close` raises comes too late for them. A body made by `wsgi.file_wrapper`
+reaches the server as it is, or `sendfile` would be lost: its duration ends at `close`, and whether
+all of it was sent is not known.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
+from indelible.client.context import Context
 from indelible.hooks.observer import Header, Observer, Watch, quietly
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Middleware:
             method=environ["REQUEST_METHOD"],
             path=_path_of(environ),
             header=header_of(environ),
+            read=functools.partial(_read, environ),
             peer=environ.get("REMOTE_ADDR"),
         )
         if watch is None:
@@ -187,10 +190,7 @@ class _Answer:
     def close(self) -> None:
         """Nothing of the request runs any more; its events leave."""
         self._environ.pop(WATCH, None)
-        name = self._environ.get(EVENT_NAME)
-        if isinstance(name, str):
-            self.watch.context.event_name = name
-        self.watch.close(route=self._environ.get(ROUTE))
+        self.watch.close()
 
 
 class _Body:
@@ -242,6 +242,13 @@ def _is_file(body: object, environ: "WSGIEnvironment") -> bool:
         return isinstance(body, wrapper)
     # uWSGI's is a function that hands back the file that it was given.
     return wrapper is not None and hasattr(body, "fileno")
+
+
+def _read(environ: "WSGIEnvironment", here: Context) -> str | None:
+    name = environ.get(EVENT_NAME)
+    if isinstance(name, str):
+        here.event_name = name
+    return environ.get(ROUTE)
 
 
 def _path_of(environ: "WSGIEnvironment") -> str:
