@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,39 @@ def test_events_inside_a_context_have_what_it_says_unless_they_say_otherwise(stu
         assert [("eu", "o-7"), ("us", "o-7")] == [
             (m["region"], m["immutable_trail"]) for m in metas
         ]
+
+
+def test_events_of_either_kind_have_the_ids_of_the_request_that_they_were_captured_in(
+    stub: Stub,
+) -> None:
+    with client_of(stub, batch_s=60) as client:
+        with context.bound(request_id="req-1", trace_id="4b" * 16):
+            client.capture("a")
+            client.capture("b", properties={"request_id": "mine"})
+            client.identify("user_42")
+            client.audit.send_async("c", {})
+            with client.context(properties={"trace_id": "the application's"}):
+                client.capture("d")
+        with client.context(distinct_id="user_42"):
+            client.capture("e")
+        assert client.flush(10)
+
+    def ids(event: dict[str, Any]) -> tuple[str | None, str | None]:
+        said = event.get("properties") or event["meta"]
+        return said.get("request_id"), said.get("trace_id")
+
+    of_the_request = ("req-1", "4b" * 16)
+    assert {
+        "a": of_the_request,
+        "b": ("mine", "4b" * 16),
+        "$identify": of_the_request,
+        "c": of_the_request,
+        "d": ("req-1", "the application's"),
+        "e": (None, None),
+    } == {
+        event.get("event") or event["meta"]["event_name"]: ids(event)
+        for event in stub.stored.values()
+    }
 
 
 def test_identify_inside_a_request_names_the_rest_of_it_and_joins_the_visitor(stub: Stub) -> None:

@@ -388,13 +388,7 @@ class Audit:
         meta = {"type": event.type}
         here = context.current()
         if here is not None:
-            meta |= here.meta
-            if here.request_id:
-                meta["request_id"] = here.request_id
-            if here.trace_id:
-                meta["trace_id"] = here.trace_id
-            if here.trail:
-                meta["immutable_trail"] = here.trail
+            meta |= here.of_audit_events()
         if event.meta:
             meta.update(event.meta)
         return meta

@@ -192,7 +192,7 @@ class Indelible:
             if here is None:
                 own = dict(properties) if properties else {}
             else:
-                own = {**here.properties, **(properties or {})}
+                own = {**here.of_product_events(), **(properties or {})}
                 distinct_id = distinct_id or here.distinct_id
                 anonymous_id = anonymous_id or here.anonymous_id
             if anonymous_id and distinct_id and anonymous_id != distinct_id:

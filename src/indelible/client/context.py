@@ -38,8 +38,8 @@ class Context:
         anonymous_id: the visitor before that, such as the cookie `vt_anon`.
         properties: added to every product event captured inside.
         meta: added to every audit event sent inside (text to text).
-        request_id: of this request or job; also sent along as `request_id` of audit events.
-        trace_id: 32 hex digits, from `traceparent` or made here.
+        request_id: of this request or job; every event captured inside has it, of either kind.
+        trace_id: 32 hex digits, from `traceparent` or made here; every event inside has it too.
         event_name: instead of the name that the middleware would give its event.
         trail: the business key that groups audit events (`immutable_trail`).
         ignored: the middleware records nothing for this request.
@@ -54,6 +54,22 @@ class Context:
     event_name: str | None = None
     trail: str | None = None
     ignored: bool = False
+
+    def of_product_events(self) -> dict[str, object]:
+        """The properties of a product event captured inside, where it does not say otherwise.
+
+        Its ids stand under the names that the request's own event has them under.
+        """
+        return {**self._ids(), **self.properties}
+
+    def of_audit_events(self) -> dict[str, str]:
+        """The same for the meta of an audit event."""
+        trail = {"immutable_trail": self.trail} if self.trail else {}
+        return {**self.meta, **self._ids(), **trail}
+
+    def _ids(self) -> dict[str, str]:
+        known = {"request_id": self.request_id, "trace_id": self.trace_id}
+        return {name: value for name, value in known.items() if value}
 
 
 _current: Final[ContextVar[Context | None]] = ContextVar("indelible_context", default=None)
