@@ -15,7 +15,6 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.default import default_client
 
@@ -85,9 +84,6 @@ class Handler(logging.Handler):
     def _send(self, record: logging.LogRecord) -> None:
         fields = _fields(record)
         if self._lane == "product":
-            here = contexts.current()
-            if here is not None and here.request_id:
-                fields["request_id"] = here.request_id
             self.client.capture(EVENT, properties=fields)
             return
         self.client.audit.send_async(f"log.{record.name}", fields, type=_type_of(record))
