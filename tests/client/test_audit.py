@@ -242,6 +242,31 @@ def test_all_attempts_of_one_call_have_one_key_and_say_which_they_are(stub: Stub
     assert 0.45 < pauses[1] < 3
 
 
+def test_a_server_that_says_when_is_not_asked_again_before(stub: Stub) -> None:
+    stub.next(answers(503, headers={"Retry-After": "1"}))
+    with client_of(stub) as client:
+        receipt = client.audit.send("order.created", {}, attempts=2)
+
+    first, second = stub.deliveries
+    assert "accepted" == receipt.status
+    assert 1 <= second.at - first.at < 4
+
+
+@pytest.mark.parametrize(("limit", "asked"), [({}, "6"), ({"timeout_s": 0.5}, "1")])
+def test_a_server_that_asks_for_more_time_than_a_call_has_is_not_waited_for(
+    stub: Stub, tmp_path: Path, limit: dict[str, float], asked: str
+) -> None:
+    stub.next(answers(503, headers={"Retry-After": asked}))
+    with client_of(stub, spool_audit=True, spool_dir=tmp_path) as client:
+        started = time.perf_counter()
+        receipt = client.audit.send("order.created", {}, attempts=3, **limit)
+
+        assert receipt.is_spooled
+        assert time.perf_counter() - started < 0.9
+        assert client.flush(10)
+    assert ["/v1/events", "/v1/events/batch"] == [one.path for one in stub.deliveries]
+
+
 def test_a_stalled_server_costs_one_time_out_and_no_more(stub: Stub, tmp_path: Path) -> None:
     stub.usual = stalls()
     with client_of(stub, spool_audit=True, spool_dir=tmp_path) as client:

@@ -86,6 +86,8 @@ class Audit:
         Args:
             event_name, payload, type, meta, idempotency_key: see `AuditEvent`.
             attempts: tries before the spool takes it, with a pause of about 0.5, 1, 2 … s between.
+                A server that says Retry-After is obeyed; where it asks for more than `timeout_s`,
+                the spool takes the event at once.
             wait: `sealed` or `witnessed`: wait for the receipt itself, up to `timeout_s`.
             timeout_s: longest wait for one exchange; 5 s unless set otherwise.
 
@@ -240,11 +242,13 @@ class Audit:
     def _send(
         self, event: AuditEvent, *, attempts: int, wait: str | None, timeout_s: float | None
     ) -> Receipt:
+        limit_s = timeout_s or self._options.total_s
         # The server is to answer before we stop listening, so that a stored event is known as one.
-        patience_s = (timeout_s or self._options.total_s) * _PATIENCE
+        patience_s = limit_s * _PATIENCE
         query = f"?wait={_level(wait)}&timeout={patience_s:.3f}s" if wait else ""
         outbox, wire, record, at_ms = self._prepared(event)
         for attempt in range(1, max(1, attempts) + 1):
+            asked_s = 0.0
             # Where the queue finds the server down, a call need not wait to find it too.
             if attempts > 1 or not outbox.is_down:
                 outcome = self._tried(outbox, wire, record, query, attempt, timeout_s)
@@ -254,9 +258,11 @@ class Audit:
                 if isinstance(outcome, AuditRefused):
                     outbox.lose(LossReason.REFUSED)
                     raise outcome
-            if attempt < attempts:
-                pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
-                threading.Event().wait(pause_s)
+                asked_s = outcome.after_s or 0.0
+            if attempt >= attempts or asked_s > limit_s:
+                break
+            pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
+            threading.Event().wait(max(pause_s, asked_s))
         return self._kept(outbox, record, at_ms)
 
     def _tried(
@@ -267,8 +273,8 @@ class Audit:
         query: str,
         attempt: int,
         timeout_s: float | None,
-    ) -> Receipt | AuditRefused | None:
-        """One try; None when it may be tried again."""
+    ) -> Receipt | AuditRefused | Again:
+        """One try; `Again` when the server might take it later."""
         body, own_headers = wire.single(record)
         headers = {
             **wire.headers(),
@@ -281,13 +287,13 @@ class Audit:
                 answer = transport.request(
                     "POST", f"{wire.one_path}{query}", body, headers=headers, total_s=timeout_s
                 )
-        except TransportFailed:
-            return None
+        except TransportFailed as error:
+            return Again(str(error))
         match self._meaning(answer):
             case Taken():
                 return _fate(answer.body, record.event_id)
-            case Again():
-                return None
+            case Again() as again:
+                return again
             case Refused(reason):
                 return AuditRefused(reason, status=answer.status, hint=_hint(answer))
             case Halve():
@@ -317,7 +323,7 @@ class Audit:
 
     def _tried_chunk(
         self, outbox: Outbox, wire: AuditWire, records: Sequence[Record], timeout_s: float | None
-    ) -> list[Receipt | AuditRefused | None] | None:
+    ) -> list[Receipt | AuditRefused | Again] | None:
         """One try for up to 100 events; None when all may be tried again."""
         body = wire.frame(records, None, sent_at_ms=self._time.wall_ms())
         try:
@@ -338,7 +344,8 @@ class Audit:
             return [
                 fate
                 for half in halves
-                for fate in self._tried_chunk(outbox, wire, half, timeout_s) or [None] * len(half)
+                for fate in self._tried_chunk(outbox, wire, half, timeout_s)
+                or [Again("no answer")] * len(half)
             ]
         results = wire.results(answer, records)
         if isinstance(meaning, Refused) and results is None:
@@ -448,17 +455,16 @@ def _level(wait: str | None) -> str:
     return wait
 
 
-def _fate(result: Any, key: str) -> Receipt | AuditRefused | None:
-    if not isinstance(result, dict):
-        return None
-    if result.get("ok") is True:
+def _fate(result: Any, key: str) -> Receipt | AuditRefused | Again:
+    ok = result.get("ok") if isinstance(result, dict) else None
+    if ok is True and isinstance(result.get("tx_id"), str):
+        return Receipt.answered(result, key)
+    if ok is not False:
         # A success without a transaction id is somebody else's: a proxy's, a login page's.
-        return Receipt.answered(result, key) if isinstance(result.get("tx_id"), str) else None
-    if result.get("ok") is not False:
-        return None
+        return Again("an answer that cannot be read")
     reason = str(result.get("reason") or "refused")
     if reason in ("internal_error", "unavailable", "rate_limited"):
-        return None
+        return Again(reason)
     return AuditRefused(reason, status=400, hint=result.get("hint"))
 
 
