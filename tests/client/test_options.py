@@ -1,17 +1,21 @@
 """Where options come from, which of them mean nothing, and what a client without them does."""
 
+import http.client
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from indelible.client import Indelible, InvalidOption, LossReason, Options
 from indelible.client.options import ENVIRONMENT
-from tests.client.stub import TOKEN, Stub, assert_balanced, stalls
+from tests.client.stub import TOKEN, Stub, assert_balanced, client_of, stalls
 
 VTILT = {"VTILT_TOKEN": "ind_pub_x", "VTILT_HOST": "https://v.example"}
 IMMUTABLELOG = {
@@ -76,7 +80,16 @@ def test_a_secret_read_from_a_file_may_end_with_a_line_feed() -> None:
         ({}, {"host": "http://"}, "host"),
         ({}, {"host": "http://h:99999"}, "host"),
         ({}, {"host": "http://[::1"}, "host"),
-        ({}, {"audit_host": "nowhere"}, "host"),
+        ({}, {"host": 5}, "host must be text"),
+        ({}, {"host": "https://"}, "names no server"),
+        ({}, {"host": "https://a b"}, "blank"),
+        ({}, {"host": "https://a..b"}, "names no server"),
+        ({}, {"host": "http://host:port"}, "port"),
+        ({}, {"host": "https://user:with blank@h"}, "host"),
+        ({}, {"host": "https://user:with%20blank@h"}, "Authorization"),
+        ({}, {"host": "https://h/path?x"}, "query"),
+        ({}, {"host": "https://h/pâth"}, "path"),
+        ({}, {"audit_host": "nowhere"}, "audit_host"),
         ({}, {"token": "with blank"}, "token"),
         ({}, {"api_key": "schlüssel"}, "api_key"),
         ({}, {"headers": {"A": "b\r\nInjected: 1"}}, "headers"),
@@ -97,6 +110,80 @@ def test_an_option_that_means_nothing_is_named_at_construction(
     with pytest.raises(InvalidOption, match=re.compile(names)) as caught:
         Indelible(**{"token": TOKEN, "host": "https://e.example", **arguments})
     assert "with blank" not in str(caught.value)
+
+
+_PIECES = st.sampled_from(
+    [
+        "https://",
+        "http:",
+        "//",
+        "/",
+        "@",
+        ":",
+        "?",
+        "#",
+        "[",
+        "]",
+        "::1",
+        "%",
+        ".",
+        "..",
+        "\\",
+        "host",
+        "münchen",
+        "user:pw@",
+        ":80",
+        ":port",
+        ":70000",
+    ]
+) | st.sampled_from([" ", "\n", "\x00", "p%20q", "a" * 64])
+
+
+@given(st.lists(_PIECES | st.text(max_size=3), max_size=6).map("".join), st.booleans())
+@example("user:pw", False)
+@example("user:pw/@host", True)
+def test_an_address_is_refused_at_once_or_can_be_asked(text: str, with_scheme: bool) -> None:
+    """What is taken can be looked up and written into a request; a password is never shown."""
+    host = f"https://{text}" if with_scheme else text
+    refusal = ""
+    try:
+        Options(host=host)
+    except InvalidOption as refused:
+        refusal = str(refused)
+    assert not ("pw" in refusal and "@" in host)
+    if refusal:
+        return
+    parts = urlsplit(host)
+    name = str(parts.hostname)
+    assert not {*name.encode("idna").decode()} & {*" \t\r\n\x00"}
+    http.client.HTTPConnection(name, parts.port).putrequest("POST", f"{parts.path}/api/e")
+
+
+_LABEL = st.text("abcxyz019-_äß", min_size=1, max_size=20)
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTPS"]),
+    st.lists(_LABEL, min_size=1, max_size=4).map(".".join)
+    | st.ip_addresses(v=4).map(str)
+    | st.ip_addresses(v=6).map(lambda address: f"[{address}]"),
+    st.none() | st.integers(1, 65_535),
+    st.sampled_from(["", "/", "/events", "/a/b/", "/a%20b", "/@scope"]),
+)
+def test_an_address_may_have_a_name_or_a_number_a_port_and_a_path(
+    scheme: str, name: str, port: int | None, path: str
+) -> None:
+    host = f"{scheme}://{name}{'' if port is None else f':{port}'}{path}"
+
+    assert host == Options.read({}, host=f" {host}\n").host
+
+
+def test_the_path_of_an_address_stands_before_every_path_that_is_asked_for(stub: Stub) -> None:
+    with client_of(stub, host=f"{stub.url}/events/") as client:
+        client.capture("e")
+        assert client.flush(10)
+
+    assert ["/events/api/e"] == [request.path for request in stub.requests]
 
 
 @pytest.mark.parametrize(

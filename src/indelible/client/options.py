@@ -33,6 +33,8 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The variables that an option is read from, first one first. No other variable is read."""
 
+_BLANK: Final = re.compile(r"[\s\x00-\x1f\x7f]")
+_NO_NAME: Final = re.compile(rb"""[\x00-\x20\x7f"%<>\\^`{|}]""")
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
 
@@ -51,7 +53,7 @@ class Options:
         api_key: Application key, for audit events. Without one they are counted and let go. Never
             in a browser.
         host: Address of the server, such as ``https://events.example.com``; no default. Plain HTTP
-            is for this machine only.
+            is for this machine only. It may have a path, as behind a proxy.
         audit_host: Where audit events go, if not to `host`.
         service: Written into `meta` of every audit event.
         env: Written into `meta` of every audit event, as `env` and `environment`.
@@ -145,9 +147,11 @@ class Options:
         for name in ("batch_s", "connect_s", "total_s", "retry_base_s", "retry_cap_s", "exit_s"):
             if getattr(self, name) < 0:
                 raise InvalidOption(f"{name} must not be negative")
-        for host in (self.host, self.audit_host):
-            if host is not None and not _is_address(host):
-                raise InvalidOption(f"host must be an http:// or https:// address, not {host!r}")
+        for name in ("host", "audit_host"):
+            host = getattr(self, name)
+            what_is_wrong = None if host is None else _wrong_in_address(host)
+            if what_is_wrong is not None:
+                raise InvalidOption(f"{name} {what_is_wrong}")
         for name in ("token", "api_key"):
             # A line feed at the end of a file of secrets is the usual cause.
             if not _fits_a_header(getattr(self, name) or ""):
@@ -182,6 +186,9 @@ class Options:
             audit_host = environment.get("IMTBL_URL")
             if audit_host and not environment.get("INDELIBLE_HOST"):
                 values["audit_host"] = audit_host
+        for name in ("host", "audit_host"):
+            if isinstance(values.get(name), str):
+                values[name] = values[name].strip()  # as a variable is
         try:
             return cls(**values)
         except TypeError as error:
@@ -219,11 +226,41 @@ class Options:
         return None
 
 
-def _is_address(host: str) -> bool:
+def _wrong_in_address(host: object) -> str | None:
+    """Why nothing could ever be sent to this address; None where something could.
+
+    A path in it is a prefix of every path that is asked for.
+    """
+    if not isinstance(host, str):
+        return f"must be text, not {type(host).__name__}"
+    given = "" if "@" in host else f": {host!r}"  # a password is never shown
+    if _BLANK.search(host):  # `urlsplit` passes over some of them in silence
+        return f"has a blank or a line feed in it{given}"
     try:
         parts = urlsplit(host)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, an IPv6 address without its end
+        name, port = parts.hostname, parts.port
+    except ValueError:
+        return f"has a port that is no number up to 65535, or half an IPv6 address{given}"
+    if "@" in parts.netloc:
+        return "has a user or a password, which nobody would send: use headers={'Authorization': …}"
+    if parts.scheme not in ("http", "https"):
+        return f"must be an http:// or https:// address{given}"
+    if not name or port == 0 or not _is_name(name, in_brackets="[" in parts.netloc):
+        return f"names no server that there could be{given}"
+    if parts.query or parts.fragment:
+        return f"has a query or a fragment, which nobody would send{given}"
+    if not _fits_a_header(parts.path):
+        return f"has a path that must be written in ASCII, with %XX for what is not{given}"
+    return None
+
+
+def _is_name(name: str, *, in_brackets: bool) -> bool:
+    """Whether a name can be looked up: an address of IPv6, or labels of 1 to 63 characters."""
+    try:
+        if in_brackets:
+            return ip_address(name).version == 6
+        return not _NO_NAME.search(name.encode("idna"))
+    except ValueError:
         return False
 
 
