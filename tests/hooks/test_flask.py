@@ -209,7 +209,10 @@ def test_a_server_still_sends_a_file_by_itself(events: Recorder) -> None:
     assert ("GET", "/", 200) == what(the_request(events))
 
 
-def test_a_server_that_forgets_to_close_the_body_costs_no_event(events: Recorder) -> None:
+@pytest.mark.parametrize("raises", [False, True], ids=["at-the-end", "on-the-way"])
+def test_a_server_that_forgets_to_close_the_body_costs_no_event(
+    events: Recorder, raises: bool
+) -> None:
     """Werkzeug's own, when the client reset the connection: it stumbles before it comes to that."""
     app = hooked(events)
     has_left = threading.Event()
@@ -217,6 +220,8 @@ def test_a_server_that_forgets_to_close_the_body_costs_no_event(events: Recorder
     def page() -> Iterator[str]:
         yield "all of it"
         has_left.wait(20)
+        if raises:
+            raise LookupError
 
     app.register_error_handler(404, lambda _: Response(page(), 404))
     server = make_server("127.0.0.1", 0, app)
@@ -224,12 +229,17 @@ def test_a_server_that_forgets_to_close_the_body_costs_no_event(events: Recorder
     thread.start()
     with socket.create_connection(("127.0.0.1", server.server_port)) as client:
         client.sendall(b"GET /nowhere HTTP/1.0\r\n\r\n")
-        assert client.recv(1)
+        # To the last byte: a reset before it would be one in the middle.
+        received = b""
+        while b"all of it" not in received:
+            received += client.recv(1_000)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     has_left.set()
     thread.join(20)
     server.server_close()
-    assert 404 == the_request(events).properties["status"]
+    seen = the_request(events)
+    assert 404 == seen.properties["status"]
+    assert seen.properties.get("error_type") == ("LookupError" if raises else None)
 
 
 def test_two_applications_keep_their_records_apart() -> None:

@@ -248,6 +248,7 @@ class _Stream:
             part = next(self._parts)
         except StopIteration:
             self._watch.finished()
+            self.close()
             raise
         except BaseException as error:
             self._watch.failed(error)
@@ -260,6 +261,9 @@ class _Stream:
 
     def close(self) -> None:
         self._watch.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _AsyncStream:
@@ -278,6 +282,7 @@ class _AsyncStream:
             part = await anext(self._parts)
         except StopAsyncIteration:
             self._watch.finished()
+            self.close()
             raise
         except BaseException as error:
             if isinstance(error, CancelledError):
@@ -292,3 +297,6 @@ class _AsyncStream:
 
     def close(self) -> None:
         self._watch.close()
+
+    def __del__(self) -> None:
+        self.close()

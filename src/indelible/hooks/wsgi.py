@@ -202,12 +202,14 @@ class _Body:
 
     def __iter__(self) -> Iterator[bytes]:
         end: Any = object()
-        steps = self._inside(iter, self._parts)
-        while (part := self._inside(next, steps, end)) is not end:
-            self._answer.sent(part)
-            yield part
-        self._answer.finished()
-        self._answer.close()
+        try:
+            steps = self._inside(iter, self._parts)
+            while (part := self._inside(next, steps, end)) is not end:
+                self._answer.sent(part)
+                yield part
+            self._answer.finished()
+        finally:
+            self._answer.close()
 
     def close(self) -> None:
         try:
