@@ -1,4 +1,4 @@
-"""A Starlette site for a server in a process of its own; the client is made from the environment."""
+"""A Starlette site for a server in a process of its own; its client is made of the environment."""
 
 from pathlib import Path
 

@@ -180,7 +180,7 @@ def test_a_server_that_says_with_the_last_byte_that_all_is_over_means_no_abort(
                 await asyncio.sleep(0)
 
         async def listening(scope: Scope, receive: Receive, send: Send) -> None:
-            listener = asyncio.create_task(receive())  # type: ignore[arg-type]
+            listener = asyncio.ensure_future(receive())
             await plain(scope, receive, send)
             assert "http.disconnect" == (await listener)["type"]
 

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own: what they send by themselves, and how they are stopped."""
+"""Real servers in processes of their own: what they send by themselves, and how they end."""
 
 import signal
 import socket
