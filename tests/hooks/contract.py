@@ -427,6 +427,20 @@ class WebHook:
         assert "success" == the_audit(events, "post.orders").meta["type"]
         assert 1 == len(events.audited)
 
+    # Where the client comes from.
+
+    def test_the_options_of_a_client_make_one_by_either_services_names(
+        self, events: Recorder
+    ) -> None:
+        none: Any = None
+        options = {"api_key": events.server.api_key, "mode": "sync", "spool_audit": False}
+        immutablelogs = {"api_url": events.server.url, "service_name": "shop", "env": "live"}
+        with self.visiting(none, **options, **immutablelogs) as browser:
+            assert "hello" == browser.get("/hello").text
+            sent = the_audit(events, "http.GET./hello")
+        assert ("shop", "live") == (sent.meta["service"], sent.meta["env"])
+        events.assert_nothing_captured()
+
     # What must not matter.
 
     def test_without_a_key_the_application_works_and_nothing_is_sent(

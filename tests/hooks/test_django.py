@@ -120,8 +120,12 @@ class _Django(WebHook):
             MIDDLEWARE=[HOOK],
             INDELIBLE={"client": client, **recording},
         )
-        with own, served(is_async=self.is_async) as url:
-            yield url
+        try:
+            with own, served(is_async=self.is_async) as url:
+                yield url
+        finally:
+            if client is None:  # the default one was made
+                indelible.configure(enabled=False)
 
 
 class TestDjangoOverWsgi(_Django):

@@ -94,6 +94,21 @@ def test_a_block_is_a_job_too(events: Recorder) -> None:
     events.assert_audited("cleaned.up", times=1)
 
 
+def test_a_job_makes_a_client_of_its_own_where_it_is_given_options(events: Recorder) -> None:
+    server = events.server
+    with job(
+        "import",
+        api_key=server.api_key,
+        host=server.url,
+        mode="sync",
+        spool_audit=False,
+        product=False,
+    ):
+        pass
+
+    events.assert_audited("job.import", times=1)
+
+
 @pytest.mark.parametrize(
     ("code", "outcome", "exit_code"),
     [(None, "success", 0), (0, "success", 0), (3, "error", 3), ("text", "error", 1)],

@@ -17,6 +17,7 @@ from aiohttp import __version__, web
 from aiohttp.typedefs import Handler, Middleware
 
 from indelible.client.client import Indelible
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
 from indelible.hooks.observer import Observer, Watch
 
@@ -34,16 +35,16 @@ class _Sight:
 _SIGHT: Final[Any] = getattr(web, "RequestKey", lambda name, _: name)("indelible.sight", _Sight)
 
 
-def install(app: web.Application, client: Indelible | None = None, **recording: Any) -> None:
+def install(app: web.Application, client: Indelible | None = None, **settings: Any) -> None:
     """Record the requests and websockets of `app` and of its sub-applications. Call it once.
 
     Args:
         app: the outermost application, which does not run yet.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
-    framework = recording.pop("framework", f"aiohttp {__version__}")
-    observer = Observer(client, framework=framework, **recording)
+    settings.setdefault("framework", f"aiohttp {__version__}")
+    observer = observer_of(client, **settings)
     app.middlewares.insert(0, _middleware(observer))
     app.on_response_prepare.append(_begin)
 

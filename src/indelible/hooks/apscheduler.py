@@ -23,8 +23,8 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from indelible.client.client import Indelible
 from indelible.client.context import Context
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import Failure, Work
-from indelible.hooks.observer import Observer
 
 UNNAMED: Final = "<unnamed>"
 _OUTCOMES: Final = {
@@ -38,16 +38,17 @@ _MOST: Final = 10_000
 
 
 def watch(
-    scheduler: BaseScheduler, client: Indelible | None = None, **recording: Any
+    scheduler: BaseScheduler, client: Indelible | None = None, **settings: Any
 ) -> BaseScheduler:
     """Record the runs of a scheduler's jobs; returns the scheduler.
 
     Args:
         scheduler: before or after it was started.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes ids of jobs.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes ids of jobs.
     """
-    listener = _Listener(scheduler, client, **recording)
+    listener = _Listener(scheduler, client, **settings)
     scheduler.add_listener(listener.heard, events.EVENT_ALL)
     return scheduler
 
@@ -59,12 +60,9 @@ class _Listener:
     scheduler's; its beginning is forgotten once `_MOST` later runs began.
     """
 
-    def __init__(
-        self, scheduler: BaseScheduler, client: Indelible | None, **recording: Any
-    ) -> None:
-        self._observer = Observer(
-            client, framework=f"apscheduler {apscheduler.version}", **recording
-        )
+    def __init__(self, scheduler: BaseScheduler, client: Indelible | None, **settings: Any) -> None:
+        framework = f"apscheduler {apscheduler.version}"
+        self._observer = observer_of(client, framework=framework, **settings)
         self._scheduler = scheduler
         self._names: OrderedDict[str, str] = OrderedDict()
         # When a run began, or None where its end came first.

@@ -1,6 +1,7 @@
 """ASGI: Starlette, FastAPI, Litestar, Quart, and any other application of that kind.
 
     app.add_middleware(Middleware, client=client)      # Starlette, FastAPI
+    app.add_middleware(Middleware, api_key=…, host=…)  # with a client of its own
     app = Middleware(app, client)                      # from outside: any
 
 The route's template is read after the application ran (`indelible.hooks.scope`). A request's
@@ -17,8 +18,9 @@ from typing import Any
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
-from indelible.hooks.observer import Header, Observer, Watch, quietly
+from indelible.hooks.observer import Header, Watch, quietly
 from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
 
 Message = MutableMapping[str, Any]
@@ -33,15 +35,16 @@ class Middleware:
 
     Args:
         app: the application.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; and `framework`, name and version
-            as events have them, if not what is found in the scope.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            and `framework`, name and version as events have them, where the scope does not tell.
     """
 
-    def __init__(self, app: App, /, client: Indelible | None = None, **recording: Any) -> None:
+    def __init__(self, app: App, /, client: Indelible | None = None, **settings: Any) -> None:
         self.app = app
-        self._is_named = "framework" in recording
-        self._observer = Observer(client, framework=recording.pop("framework", "asgi"), **recording)
+        self._is_named = "framework" in settings
+        settings.setdefault("framework", "asgi")
+        self._observer = observer_of(client, **settings)
 
     @property
     def client(self) -> Indelible:

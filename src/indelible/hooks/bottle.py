@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import bottle
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import parted
+from indelible.hooks.configuration import client_of, parted
 from indelible.hooks.wsgi import Middleware
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class IndelibleBottle:
 
     def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
         options, self._recording = parted(settings)
-        self.client = Indelible(**options) if client is None and options else client
+        self.client = client_of(client, options)
 
     def setup(self, app: bottle.Bottle) -> None:
         """Called by `app.install`."""

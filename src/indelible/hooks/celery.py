@@ -24,8 +24,8 @@ from celery import signals, states
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context, trace_id_of
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import Failure, Work
-from indelible.hooks.observer import Observer
 from indelible.hooks.run import REQUEST_ID, TRACEPARENT, Run, headers_of, person_of
 
 DISTINCT_ID: Final = "x-distinct-id"
@@ -41,25 +41,26 @@ _RUN: Final = "indelible_run"
 _installed: "list[Tasks]" = []
 
 
-def install(client: Indelible | None = None, **recording: Any) -> "Tasks":
+def install(client: Indelible | None = None, **settings: Any) -> "Tasks":
     """Record the tasks that this process sends and runs; what was installed before is removed.
 
     SIGTERM is left to Celery, which ends its processes itself and lets us flush.
 
     Args:
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes names of tasks.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes names of tasks.
     """
     while _installed:
         _installed[-1].remove()
-    return Tasks(client, **{"install_signal_handlers": False, **recording})
+    return Tasks(client, **{"install_signal_handlers": False, **settings})
 
 
 class Tasks:
     """What is connected to Celery's signals. Use `install`."""
 
-    def __init__(self, client: Indelible | None, **recording: Any) -> None:
-        self._observer = Observer(client, framework=f"celery {celery.__version__}", **recording)
+    def __init__(self, client: Indelible | None, **settings: Any) -> None:
+        self._observer = observer_of(client, framework=f"celery {celery.__version__}", **settings)
         self._connected: tuple[tuple[Any, Callable[..., None]], ...] = (
             (signals.before_task_publish, self._sent),
             (signals.task_prerun, self._began),

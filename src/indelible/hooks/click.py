@@ -17,20 +17,21 @@ from typing import Any, TypeVar
 import click
 
 from indelible.client.client import Indelible
-from indelible.hooks.commands import SERVERS, follow, observer_of
+from indelible.hooks.commands import SERVERS, follow, observer_for
 
 __all__ = ["SERVERS", "watch"]
 
 C = TypeVar("C", bound=click.Command)
 
 
-def watch(command: C, client: Indelible | None = None, **recording: Any) -> C:
+def watch(command: C, client: Indelible | None = None, **settings: Any) -> C:
     """Record the command lines that are run through `command`; returns it.
 
     Args:
         command: the outermost command or group.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes names of commands.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes names of commands.
     """
-    follow(command, observer_of(client, f"click {version('click')}", recording))
+    follow(command, observer_for(client, f"click {version('click')}", settings))
     return command

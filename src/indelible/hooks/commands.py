@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from indelible.client.client import Indelible
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import Failure
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run
@@ -21,9 +22,9 @@ _MARK: Final = "_indelible_watched"
 _line: ContextVar["CommandLine | None"] = ContextVar("indelible_command_line", default=None)
 
 
-def observer_of(client: Indelible | None, framework: str, recording: dict[str, Any]) -> Observer:
+def observer_for(client: Indelible | None, framework: str, settings: dict[str, Any]) -> Observer:
     """An observer for command lines."""
-    return Observer(client, framework=framework, **{"skip": SERVERS, **recording})
+    return observer_of(client, framework=framework, **{"skip": SERVERS, **settings})
 
 
 class CommandLine:

@@ -1,4 +1,4 @@
-"""One dict, as a framework's settings hold it, parted: what makes the client, what is recorded.
+"""The settings of a hook in one dict, parted: what makes the client, what is recorded.
 
 >>> options, recording = parted({"api_key": "k", "api_url": "http://127.0.0.1:8765", "audit": True})
 >>> options
@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
+from indelible.client.client import Indelible
 from indelible.client.options import Options
-from indelible.hooks.observer import Recording
+from indelible.hooks.observer import Observer, Recording
 
 _RECORDING: Final = frozenset(field.name for field in fields(Recording))
 _OPTIONS: Final = frozenset(field.name for field in fields(Options)) - _RECORDING
@@ -34,3 +35,19 @@ def parted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if unknown:
         raise TypeError(f"no such option or field of Recording: {', '.join(sorted(unknown))}")
     return options, recording
+
+
+def observer_of(client: Indelible | None, *, framework: str, **settings: Any) -> Observer:
+    """An observer that sends with `client`; without one, with that which the settings make.
+
+    Raises:
+        TypeError: there is no such setting.
+        InvalidOption: a setting means nothing.
+    """
+    options, recording = parted(settings)
+    return Observer(client_of(client, options), framework=framework, **recording)
+
+
+def client_of(client: Indelible | None, options: Mapping[str, Any]) -> Indelible | None:
+    """The client that was given; else one made of `options`; None, the default one, without any."""
+    return Indelible(**options) if client is None and options else client

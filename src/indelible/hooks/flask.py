@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask, g, got_request_exception, request, request_finished, request_started
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import parted
+from indelible.hooks.configuration import client_of, parted
 from indelible.hooks.wsgi import EVENT_NAME, ROUTE, WATCH, Middleware
 
 EXTENSION = "indelible"
@@ -53,8 +53,7 @@ class IndelibleFlask:
         if EXTENSION in app.extensions:
             return
         options, recording = parted({**app.config.get("INDELIBLE", {}), **self._settings})
-        if self.client is None and options:
-            self.client = Indelible(**options)
+        self.client = client_of(self.client, options)
         app.extensions[EXTENSION] = self
         app.wsgi_app = Middleware(  # type: ignore[method-assign]
             app.wsgi_app, self.client, framework=f"flask {version('flask')}", **recording

@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from indelible.client.client import Indelible
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import UNMATCHED
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of
@@ -37,22 +38,22 @@ _HANDLERS: Final = {
 Behavior = Callable[[Any, Any], Any]
 
 
-def _observer(client: Indelible | None, recording: dict[str, Any]) -> Observer:
+def _observer(client: Indelible | None, settings: dict[str, Any]) -> Observer:
     framework = f"grpc {grpc.__version__}"
-    return Observer(client, framework=framework, **{"skip": SKIPPED, **recording})
+    return observer_of(client, framework=framework, **{"skip": SKIPPED, **settings})
 
 
 class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Records the calls of a server with threads.
 
     Args:
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes ``/pkg.Service`` or
-            ``/pkg.Service/Method``.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes ``/pkg.Service`` or ``/pkg.Service/Method``.
     """
 
-    def __init__(self, client: Indelible | None = None, **recording: Any) -> None:
-        self._observer = _observer(client, recording)
+    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+        self._observer = _observer(client, settings)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         return _watched(continuation(details), details, self._observer)
@@ -61,8 +62,8 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
 class AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Records the calls of a server on an event loop. Arguments as for `Interceptor`."""
 
-    def __init__(self, client: Indelible | None = None, **recording: Any) -> None:
-        self._observer = _observer(client, recording)
+    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+        self._observer = _observer(client, settings)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any

@@ -20,7 +20,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.observer import Observer
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.run import Run
 
 P = ParamSpec("P")
@@ -37,9 +37,9 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
 
     Args:
         name: of few values: ``nightly-report``.
-        client: the client to send with; the default one if None.
+        client: the client to send with; without one, that of `settings`, else the default one.
         flush_s: after each run, wait so long for delivery; None leaves it to the background.
-        recording: fields of `indelible.hooks.observer.Recording`.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         client: Indelible | None = None,
         *,
         flush_s: float | None = None,
-        **recording: Any,
+        **settings: Any,
     ) -> None:
         self.name = name
-        self._observer = Observer(client, framework=_FRAMEWORK, **recording)
+        self._observer = observer_of(client, framework=_FRAMEWORK, **settings)
         self._flush_s = flush_s
         self._run: Run | None = None
 

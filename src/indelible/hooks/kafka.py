@@ -23,6 +23,7 @@ from typing import Any, Final
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
+from indelible.hooks.configuration import observer_of
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of, headers_of
 
@@ -50,12 +51,13 @@ class Messages:
     """Records the messages that a consumer handles. One for the life of the consumer.
 
     Args:
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes names of topics.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes names of topics.
     """
 
-    def __init__(self, client: Indelible | None = None, **recording: Any) -> None:
-        self._observer = Observer(client, framework=_FRAMEWORK, **recording)
+    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+        self._observer = observer_of(client, framework=_FRAMEWORK, **settings)
 
     def consume(self, message: Any) -> "Consumption":
         """A block, `with` or `async with`, that handles one message.
@@ -66,8 +68,14 @@ class Messages:
 
 
 def consume(message: Any, client: Indelible | None = None, **recording: Any) -> "Consumption":
-    """`Messages.consume`, for those who handle a message now and then."""
-    return Messages(client, **recording).consume(message)
+    """`Messages.consume`, for those who handle a message now and then; it makes no client.
+
+    Args:
+        message: as the consumer gave it.
+        client: the client to send with; the default one if None.
+        recording: fields of `indelible.hooks.observer.Recording`.
+    """
+    return Consumption(Observer(client, framework=_FRAMEWORK, **recording), message)
 
 
 class Consumption:

@@ -25,16 +25,16 @@ from indelible.hooks.asgi import Middleware
 from indelible.hooks.scope import ERROR, ROUTE
 
 
-def install(app: Quart, client: Indelible | None = None, **recording: Any) -> None:
+def install(app: Quart, client: Indelible | None = None, **settings: Any) -> None:
     """Record the requests and websockets of `app` from now on. Call it once.
 
     Args:
         app: the application.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
-    recording.setdefault("framework", f"quart {version('quart')}")
-    middleware: Any = Middleware(app.asgi_app, client, **recording)
+    settings.setdefault("framework", f"quart {version('quart')}")
+    middleware: Any = Middleware(app.asgi_app, client, **settings)
     app.asgi_app = middleware  # type: ignore[method-assign]  # as Quart says it is to be done
     request_started.connect(_tell_route, app)
     websocket_started.connect(_tell_route, app)

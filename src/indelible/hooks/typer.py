@@ -18,19 +18,20 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import DefaultPlaceholder
 
 from indelible.client.client import Indelible
-from indelible.hooks.commands import follow, observer_of
+from indelible.hooks.commands import follow, observer_for
 from indelible.hooks.observer import Observer
 
 
-def watch(app: typer.Typer, client: Indelible | None = None, **recording: Any) -> typer.Typer:
+def watch(app: typer.Typer, client: Indelible | None = None, **settings: Any) -> typer.Typer:
     """Record the command lines that are run through `app`; returns it.
 
     Args:
         app: the outermost application; call this after its last command was added.
-        client: the client to send with; the default one if None.
-        recording: fields of `indelible.hooks.observer.Recording`; `skip` takes names of commands.
+        client: the client to send with; without one, that of `settings`, else the default one.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
+            `skip` takes names of commands.
     """
-    observer = observer_of(client, f"typer {version('typer')}", recording)
+    observer = observer_for(client, f"typer {version('typer')}", settings)
     app.info.cls = _followed(_named(app.info) or TyperGroup, observer)
     # The class that the callback names comes before the application's.
     if app.registered_callback is not None and (group := _named(app.registered_callback)):

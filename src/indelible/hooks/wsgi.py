@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.observer import Header, Observer, Watch, quietly
+from indelible.hooks.configuration import observer_of
+from indelible.hooks.observer import Header, Watch, quietly
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -50,10 +51,10 @@ class Middleware:
 
     Args:
         app: the application.
-        client: the client to send with; the default one if None.
+        client: the client to send with; without one, that of `settings`, else the default one.
         framework: its name and version.
         route_of: told the environ when the application returned; the template, below SCRIPT_NAME.
-        recording: fields of `indelible.hooks.observer.Recording`.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class Middleware:
         *,
         framework: str = "wsgi 1.0",
         route_of: "Callable[[WSGIEnvironment], str | None] | None" = None,
-        **recording: Any,
+        **settings: Any,
     ) -> None:
         self.app = app
-        self._observer = Observer(client, framework=framework, **recording)
+        self._observer = observer_of(client, framework=framework, **settings)
         self._route_of = route_of
 
     @property
