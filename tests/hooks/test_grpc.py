@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -37,6 +38,9 @@ class Shop:
                 context.abort(grpc.StatusCode.NOT_FOUND, "secret details")
             case b"code":
                 context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+            case b"late":
+                context.add_callback(self.left.set)
+                self.left.wait(10)
         return b"order"
 
     def whoami(self, request: bytes, _: grpc.ServicerContext) -> bytes:
@@ -80,6 +84,8 @@ class AioShop:
                 await context.abort(grpc.StatusCode.NOT_FOUND, "secret details")
             case b"code":
                 context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+            case b"late":
+                await asyncio.sleep(10)
         return b"order"
 
     async def whoami(self, request: bytes, _: Any) -> bytes:
@@ -237,6 +243,35 @@ def test_a_caller_who_leaves_a_stream_cancels_it(channel: grpc.Channel, events: 
     answers.cancel()
 
     assert ("/shop.Orders/List", "CANCELLED") == named(call(events))
+
+
+def test_a_caller_whose_deadline_passes_cancels_the_call(
+    channel: grpc.Channel, events: Recorder
+) -> None:
+    get = channel.unary_unary("/shop.Orders/Get")
+    assert "DEADLINE_EXCEEDED" == code_of(lambda: get(b"late", timeout=0.2))
+
+    event = call(events)
+    assert ("/shop.Orders/Get", "CANCELLED") == named(event)
+    assert "error" == event.properties["outcome"]
+    assert "error_type" not in event.properties
+
+
+def test_messages_that_break_off_are_no_fault_of_the_handlers(events: Recorder) -> None:
+    over = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        yield b"a"
+        over.wait(10)
+
+    for address in served_by_threads(events):
+        with grpc.insecure_channel(address) as channel:
+            add = channel.stream_unary("/shop.Orders/Add")
+            assert "DEADLINE_EXCEEDED" == code_of(partial(add, messages(), timeout=0.2))
+            over.set()
+            event = call(events)
+    assert ("/shop.Orders/Add", "CANCELLED") == named(event)
+    assert "error_type" not in event.properties
 
 
 def test_calls_that_take_a_stream_are_recorded_too(channel: grpc.Channel, events: Recorder) -> None:

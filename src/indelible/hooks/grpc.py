@@ -5,8 +5,9 @@
 
 The event is named by the method, ``/pkg.Service/Method``, or `<unmatched>` where the server has no
 such method; its `status` is the code that the caller gets: ``OK``, ``NOT_FOUND``, ``CANCELLED``
-where the caller left. Every status but OK counts as an error. A call that streams ends with its
-last message. Messages and metadata stay out of it; request id and trace come from the metadata.
+where the caller left or its deadline passed. Every status but OK counts as an error. A call that
+streams ends with its last message. Messages and metadata stay out of it; request id and trace come
+from the metadata.
 """
 
 import asyncio
@@ -181,11 +182,17 @@ def _status(context: Any, error: BaseException | None) -> grpc.StatusCode:
     code = context.code()
     if isinstance(code, int):
         code = _CODES.get(code, grpc.StatusCode.UNKNOWN)
-    if isinstance(error, GeneratorExit | asyncio.CancelledError):
+    if isinstance(error, GeneratorExit | asyncio.CancelledError) or _has_left(context):
         return grpc.StatusCode.CANCELLED
     if error is None:
         return code or grpc.StatusCode.OK
     return code if code not in (None, grpc.StatusCode.OK) else grpc.StatusCode.UNKNOWN
+
+
+def _has_left(context: Any) -> bool:
+    """Whether the caller cancelled the call, or its deadline passed: it gets no answer of ours."""
+    is_active = getattr(context, "is_active", None)  # of a server with threads
+    return not is_active() if is_active is not None else bool(context.cancelled())
 
 
 def _is_ending(error: BaseException, status: grpc.StatusCode | None) -> bool:
@@ -195,4 +202,6 @@ def _is_ending(error: BaseException, status: grpc.StatusCode | None) -> bool:
     """
     if isinstance(error, grpc.aio.AbortError | GeneratorExit | asyncio.CancelledError):
         return True
+    if isinstance(error, grpc.RpcError) and status is grpc.StatusCode.CANCELLED:
+        return True  # the caller's messages break off so
     return type(error) is Exception and not error.args and status is not grpc.StatusCode.UNKNOWN
