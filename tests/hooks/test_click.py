@@ -1,5 +1,6 @@
 """Click's own command objects, run as its own runner and as a shell would."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -211,20 +212,62 @@ def sell():
 watch(sell)()
 """
 
+SLOW_PROGRAM = """
+import sys, time
+import click
+from indelible.hooks.click import watch
+
+@click.group()
+def shop():
+    pass
+
+@shop.command(sys.argv[1])
+def wait():
+    print("waiting", flush=True)
+    time.sleep(60)
+
+watch(shop)()
+"""
+
 
 def test_from_a_shell_the_event_arrives_though_the_program_ends(
     events: Recorder, tmp_path: Path
 ) -> None:
     program = tmp_path / "sell.py"
     program.write_text(PROGRAM)
-    env = environment(
-        INDELIBLE_HOST=events.server.url,
-        INDELIBLE_TOKEN=events.server.token,
-        INDELIBLE_API_KEY=events.server.api_key,
-        INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"),
-    )
+    env = variables(events, tmp_path)
     ended = subprocess.run([sys.executable, program], env=env, timeout=30, check=False)
 
     assert 7 == ended.returncode
     events.assert_captured("command_run", name="sell.py", exit_code=7, times=1)
     events.assert_audited("command.sell.py", times=1)
+
+
+@pytest.mark.parametrize(("command", "count"), [("export", 1), ("serve", 0)])
+def test_a_command_that_is_told_to_stop_in_the_middle_failed_unless_it_serves(
+    events: Recorder, tmp_path: Path, command: str, count: int
+) -> None:
+    program = tmp_path / "shop.py"
+    program.write_text(SLOW_PROGRAM)
+    with subprocess.Popen(
+        [sys.executable, program, command], env=variables(events, tmp_path), stdout=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert b"waiting\n" == running.stdout.readline()
+        running.terminate()
+        assert -signal.SIGTERM == running.wait(30)
+
+    assert [("shop.py export", "error", True)] * count == [
+        tuple(one.properties[name] for name in ("name", "outcome", "aborted"))
+        for one in events.captured
+    ]
+
+
+def variables(events: Recorder, folder: Path) -> dict[str, str]:
+    """The environment of a program that sends to the recorder's server."""
+    return environment(
+        INDELIBLE_HOST=events.server.url,
+        INDELIBLE_TOKEN=events.server.token,
+        INDELIBLE_API_KEY=events.server.api_key,
+        INDELIBLE_SPOOL_DIR=str(folder / "spool"),
+    )

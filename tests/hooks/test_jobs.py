@@ -4,6 +4,9 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,45 @@ def test_a_block_is_a_job_too(events: Recorder) -> None:
     events.assert_audited("cleaned.up", times=1)
 
 
+def test_a_block_may_be_open_twice_at_a_time(events: Recorder) -> None:
+    nightly = job("nightly", events.client)
+    with nightly as outer:
+        with nightly as inner:
+            assert context.current() is inner
+        assert context.current() is outer
+
+    assert context.current() is None
+    events.assert_captured("job_run", name="nightly", outcome="success", times=2)
+
+
+def test_threads_may_share_a_block(events: Recorder) -> None:
+    nightly = job("nightly", events.client)
+    both = threading.Barrier(2)
+
+    def run(fails: bool) -> None:
+        with suppress(LookupError), nightly:
+            both.wait(10)
+            if fails:
+                raise LookupError
+        both.wait(10)
+
+    threads = [threading.Thread(target=run, args=(fails,)) for fails in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    for outcome in ("error", "success"):
+        events.assert_captured("job_run", outcome=outcome, times=1)
+
+
+def test_a_generator_is_no_job() -> None:
+    def rows() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match="rows"):
+        job("rows", install_signal_handlers=False)(rows)
+
+
 def test_a_job_makes_a_client_of_its_own_where_it_is_given_options(events: Recorder) -> None:
     server = events.server
     with job(
@@ -173,6 +215,18 @@ def test_the_event_of_a_script_arrives_however_it_ends(
 
     events.assert_captured("job_run", name="nightly", outcome=outcome, times=1)
     events.assert_audited("job.nightly", times=1)
+
+
+def test_a_run_that_is_told_to_stop_in_the_middle_failed(events: Recorder, tmp_path: Path) -> None:
+    running = tmp_path / "running"
+    end = f"open({str(running)!r}, 'w').close(); time.sleep(60)"
+    process = script(tmp_path, events, END=end)
+    until(running.exists)
+    process.send_signal(signal.SIGTERM)
+
+    assert -signal.SIGTERM == process.wait(30)
+    events.assert_captured("job_run", name="nightly", outcome="error", aborted=True, times=1)
+    events.assert_audited("job.nightly", type="error", times=1)
 
 
 def test_the_event_of_a_script_arrives_when_it_is_told_to_stop(

@@ -32,9 +32,7 @@ class CommandLine:
 
     def __init__(self, observer: Observer) -> None:
         self.client = observer.client
-        self._observer = observer
         self._run = Run(observer, kind="command", name="")
-        self._word = ""
         self._options: list[str] = []
         self._error: BaseException | None = None
         self._is_reached = False
@@ -43,7 +41,7 @@ class CommandLine:
     def reaching(self, word: str, parent: Any) -> None:
         """A command's arguments are about to be read."""
         self._run.name = f"{parent.command_path} {word}" if parent is not None else word
-        self._word = word
+        self._run.known_as = word
         self._is_reached = False
 
     @quietly
@@ -70,10 +68,7 @@ class CommandLine:
             return
         self._run.details |= {"exit_code": code, "options": sorted(set(self._options))}
         self._run.failure = _failure_of(self._error or error) if code else None
-        if self._observer.wants("command", self._word):
-            self._run.end("error" if code else "success")
-        else:
-            self._run.detach()
+        self._run.end("error" if code else "success")
 
     def _quiet_exit(self) -> BaseException | None:
         """The exit that `main` made a value of, as it does when it is not standalone."""

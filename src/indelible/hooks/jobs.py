@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
+from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.hooks.configuration import observer_of
@@ -33,7 +34,7 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
     """Records the runs of a function or coroutine function, or one block.
 
     A run that ends by `SystemExit` with 0 or None succeeded; with anything else it failed, and the
-    event has its `exit_code`.
+    event has its `exit_code`. One that the end of the process cuts off failed, and is `aborted`.
 
     Args:
         name: of few values: ``nightly-report``.
@@ -53,9 +54,11 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         self.name = name
         self._observer = observer_of(client, framework=_FRAMEWORK, **settings)
         self._flush_s = flush_s
-        self._run: Run | None = None
+        self._open: list[Run] = []  # blocks: threads may share one `job`
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} makes a generator: decorate what runs it")
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -88,8 +91,9 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         return called
 
     def __enter__(self) -> Context:
-        self._run = self._begin()
-        return self._run.context
+        run = self._begin()
+        self._open.append(run)
+        return run.context
 
     def __exit__(
         self,
@@ -97,11 +101,20 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._run is not None:
+        run = self._ending()
+        if run is not None:
             if error is not None:
-                _failed(self._run, error)
-            self._run.end()
+                _failed(run, error)
+            run.end()
         self._flush()
+
+    def _ending(self) -> Run | None:
+        """The run of the block that ends here; the newest where it was begun in another context."""
+        here = contexts.current()
+        found = [run for run in self._open if run.context is here] or self._open[-1:]
+        for run in found:
+            self._open.remove(run)
+        return found[0] if found else None
 
     def _begin(self) -> Run:
         return Run(self._observer, kind="job", name=self.name)

@@ -9,11 +9,13 @@
         run.end()
 
 What `Watch` is for requests this is for the rest: it makes a context the current one, keeps the
-clock, and leaves the events. `headers_of` and `context_of` carry a context over a broker.
+clock, and leaves the events; work that is under way when the process ends failed, and is `aborted`.
+`headers_of` and `context_of` carry a context over a broker.
 """
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
@@ -21,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from indelible.client import context as contexts
+from indelible.client import lifecycle
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.hooks.observation import Failure, Work
 from indelible.hooks.observer import Observer
@@ -37,6 +40,7 @@ class Run:
 
     Attributes:
         name: may be changed until the end, where it is known only then.
+        known_as: what `skip` calls it; None means by its name.
         outcome: what `end` says when it is told nothing else; None means by the failure.
         details: more members of the event.
     """
@@ -46,6 +50,7 @@ class Run:
     ) -> None:
         self.kind = kind
         self.name = name
+        self.known_as: str | None = None
         self.outcome: str | None = None
         self.details: dict[str, object] = {}
         self.context = context or contexts.inherited()
@@ -53,9 +58,11 @@ class Run:
         self.context.trace_id = contexts.active_trace_id() or self.context.trace_id
         self.failure: Failure | None = None
         self._observer = observer
-        self._ended = False
+        # Never released: of two that end it, its own thread and the end of the process, one does.
+        self._ending = threading.Lock()
         self._token: Token[Context | None] | None = contexts.enter(self.context)
         self._start = time.perf_counter()
+        _under_way.add(self)
 
     def failed(self, error: BaseException) -> None:
         """It raised; the first thing that it raised counts."""
@@ -63,19 +70,19 @@ class Run:
             self.failure = Failure.of(error)
 
     def detach(self) -> None:
-        """Stop being the current context, while the work goes on elsewhere."""
+        """Have no more to do with the work: its end is told elsewhere, or by nobody."""
+        _under_way.discard(self)
         token, self._token = self._token, None
         if token is not None:
             contexts.leave(token)
 
     def end(self, outcome: str | None = None) -> None:
         """It is over; leaves its events."""
-        if self._ended:
+        if not self._ending.acquire(blocking=False):
             return
-        self._ended = True
         duration_s = time.perf_counter() - self._start
         self.detach()
-        if not self._observer.wants(self.kind, self.name):
+        if not self._observer.wants(self.kind, self.known_as or self.name):
             return
         by_failure = "success" if self.failure is None else "error"
         self._observer.saw(
@@ -91,6 +98,12 @@ class Run:
             )
         )
 
+    def cut_off(self) -> None:
+        """The process ends in the middle of it."""
+        if self.name:
+            self.details["aborted"] = True
+            self.end("error")
+
     def __enter__(self) -> Self:
         return self
 
@@ -103,6 +116,19 @@ class Run:
         if error is not None:
             self.failed(error)
         self.end()
+
+
+_under_way: Final[set[Run]] = set()
+
+
+def _end_those_under_way() -> None:
+    for run in list(_under_way):
+        run.cut_off()
+
+
+lifecycle.before_end(_end_those_under_way)
+# They are the parent's to end.
+lifecycle.in_each_child(_under_way.clear)
 
 
 def headers_of(context: Context | None) -> dict[str, str]:
