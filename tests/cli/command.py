@@ -1,12 +1,14 @@
 """The command as a shell runs it: a process of its own, with a clean environment."""
 
 import contextlib
+import ctypes
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +49,18 @@ def surroundings(**env: str) -> dict[str, str]:
     return {**inherited(), **env}
 
 
-def run(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:
-    """Run `indelible` with these arguments to its end."""
+def run(
+    *arguments: str,
+    cwd: Path | None = None,
+    beforehand: Callable[[], None] | None = None,
+    **env: str,
+) -> Ran:
+    """Run `indelible` with these arguments to its end; its process calls `beforehand` first."""
     done = subprocess.run(
         [*PROGRAM, *arguments],
         env=surroundings(**env),
         cwd=cwd,
+        preexec_fn=beforehand,
         capture_output=True,
         text=True,
         timeout=30,
@@ -79,6 +87,18 @@ def call(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:
     written = [stream.buffer.getvalue().decode() for stream in (out, err)]
     assert "Traceback" not in written[1], written[1]
     return Ran(code, *written)
+
+
+def run_without_privilege(*arguments: str) -> Ran:
+    """`run` as somebody for whom the modes of files count, even where the tests run as root."""
+    libc = ctypes.CDLL(None)
+    drop, dac_override, dac_read_search = 24, 1, 2  # PR_CAPBSET_DROP; CAP_… of Linux
+
+    def give_up() -> None:
+        for capability in (dac_override, dac_read_search):
+            libc.prctl(drop, capability, 0, 0, 0)
+
+    return run(*arguments, beforehand=give_up)
 
 
 def fine(*arguments: str) -> Ran:

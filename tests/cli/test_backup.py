@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
-from tests.cli.command import assert_refused, at, call, fine
+from tests.cli.command import assert_refused, at, call, fine, run_without_privilege
 from tests.world import TOKEN, ServerProcess, audit, product, started
 
 
@@ -104,3 +104,20 @@ def test_a_journal_with_a_gap_is_not_backed_up(shared: ServerProcess, tmp_path: 
     assert "project default misses 1 of its indexes" in ran.err
     assert [broken] == [path for path in tmp_path.iterdir() if path.suffix == ".db"]
     assert not (tmp_path / "copy.db").exists()
+
+
+def test_a_journal_in_a_folder_that_is_read_only_is_not_called_damaged(
+    world: ServerProcess, tmp_path: Path
+) -> None:
+    world.send(product())
+    world.stop()
+    world.data_dir.chmod(0o500)
+
+    target = str(tmp_path / "copy.db")
+    assert_refused(run_without_privilege("backup", target, *at(world)), 3, "io_failed")
+    assert_refused(run_without_privilege("serve", "--port", "0", *at(world)), 3, "io_failed")
+    audited = run_without_privilege("audit", str(world.data_dir), "--state", str(tmp_path))
+    assert_refused(audited, 3, "journal_unreadable")
+    examined = run_without_privilege("doctor", "--json", *at(world))
+    states = {one["name"]: one["state"] for one in examined.json["checks"]}
+    assert (3, "cannot check") == (examined.code, states["journal"])

@@ -159,16 +159,10 @@ def _fill(
 
 def _damaged(message: str, error: "apsw.Error | None" = None) -> Failure:
     """A fault of the file is a check that failed; no space or no right to write is not."""
-    import apsw
+    from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT
 
-    beside = (apsw.FullError, apsw.CantOpenError, apsw.IOError, apsw.PermissionsError)
-    if isinstance(error, beside):
-        return Failure(
-            "io_failed",
-            message,
-            hint="Check the free space and the rights of both folders.",
-            exit_code=ExitCode.BROKEN,
-        )
+    if error is not None and not isinstance(error, DAMAGED):
+        return Failure("io_failed", message, hint=RIGHTS_HINT, exit_code=ExitCode.BROKEN)
     return Failure(
         "journal_damaged",
         message,

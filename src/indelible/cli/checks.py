@@ -103,7 +103,10 @@ class Examination:
             detail = f"{failure.code}: {failure.message}"
             return Check(name, "failed", detail, failure.hint)
         except apsw.Error as error:
-            return Check(name, "failed", f"{type(error).__name__}: {error}", _KEEP)
+            detail = f"{type(error).__name__}: {error}"
+            if isinstance(error, journal_file.DAMAGED):
+                return Check(name, "failed", detail, _KEEP)
+            return Check(name, "cannot check", detail, journal_file.RIGHTS_HINT)
         except OSError as error:
             return Check(
                 name, "failed", f"{error.filename or ''} {error.strerror or error}".strip()

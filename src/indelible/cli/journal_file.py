@@ -16,6 +16,12 @@ from indelible import leaf
 from indelible.errors import LeafMalformed
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
+DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
+"""What SQLite says of the file itself; every other error is of the machine around it."""
+RIGHTS_HINT: Final = (
+    "Check the free space and the rights of the folder: SQLite keeps files beside the journal that "
+    "it reads. Of a folder that is read-only, look at a copy."
+)
 _BUSY_TIMEOUT_MS: Final = 5_000
 _READ_AT_ONCE: Final = 500
 _INTEGRITY_COMPLAINTS: Final = 5

@@ -75,14 +75,17 @@ def serve(
     import apsw
 
     from indelible.app import serve as serve_forever
+    from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT
 
     try:
         serve_forever(settings, announce=lambda welcome: _announce(welcome, as_json=as_json))
     except apsw.Error as error:
+        is_damaged = isinstance(error, DAMAGED)
+        look = f"Look closer with `indelible doctor --data {settings.data_dir}`."
         raise Failure(
-            "journal_damaged",
+            "journal_damaged" if is_damaged else "io_failed",
             f"{settings.data_dir / 'journal.db'} cannot be opened: {error}",
-            hint=f"Look closer with `indelible doctor --data {settings.data_dir}`.",
+            hint=look if is_damaged else RIGHTS_HINT,
             exit_code=ExitCode.BROKEN,
         ) from error
 
