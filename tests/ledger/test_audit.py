@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
+from indelible.errors import LockUnwritable
 from indelible.event import Kind
 from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ from indelible.ledger.tile import WIDTH, TileHashes, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
 from indelible.ledger.tree import prove_root
 from indelible.ledger.verify import Verdict
-from tests.cli.command import Ran, call
+from tests.cli.command import Ran, assert_refused, call
 from tests.ledger.audited import (
     COSIGNERS,
     ORIGIN,
@@ -368,6 +369,34 @@ def test_a_lock_that_cannot_be_read_cannot_be_checked(shop: Shop) -> None:
     assert {(CANNOT, "lock", "lock.db", None)} == places(shop.audit())
 
 
+def test_a_lock_that_is_gone_cannot_be_checked(shop: Shop) -> None:
+    with shop.lock() as lock:
+        lock_file = shop.folder / "lock.db"
+        assert lock.head(ORIGIN) is not None
+    connection = apsw.Connection(str(lock_file))
+    connection.execute("DELETE FROM head")
+    connection.close()
+    assert {(CANNOT, "lock", "lock.db", None)} == places(shop.audit())
+
+    lock_file.unlink()
+
+    found = shop.audit()
+    assert {(CANNOT, "lock", "lock.db", None)} == places(found)
+    assert "no server starts on this folder" in found.findings[0].sentence
+
+
+@pytest.mark.parametrize("change", ["size = 'many'", "root = 'text'", "note = x'ff00'"])
+def test_a_lock_with_other_types_than_were_stored_cannot_be_checked(
+    shop: Shop, change: str
+) -> None:
+    connection = apsw.Connection(str(shop.folder / "lock.db"))
+    connection.execute(f"UPDATE head SET {change}")
+    connection.close()
+    assert {(CANNOT, "lock", "lock.db", None)} == places(shop.audit())
+    with shop.lock() as lock, pytest.raises(LockUnwritable, match="not as it was stored"):
+        lock.head(ORIGIN)
+
+
 def test_a_publish_that_did_not_happen_yet_is_fine(shop: Shop) -> None:
     shop.store(4)
     shop.seal(publish=False)
@@ -670,6 +699,7 @@ def test_a_log_that_is_not_public_says_that_it_wants_a_key(shop: Shop) -> None:
 def test_an_address_that_does_not_answer_cannot_be_checked() -> None:
     found = audit_log(UrlSource("http://127.0.0.1:1/ledger/shop"))
     assert Verdict.UNVERIFIABLE is found.verdict
+    assert Verdict.UNVERIFIABLE is audit_log(UrlSource("https://[::1")).verdict
 
 
 # The commands
@@ -706,6 +736,22 @@ def test_the_command_ends_with_3_for_what_cannot_be_checked(shop: Shop, tmp_path
     (shop.log / TILE).unlink()
     assert 3 == audit_command(str(shop.folder), state=tmp_path).code
     assert 3 == audit_command(str(tmp_path), state=tmp_path).code
+
+
+@pytest.mark.parametrize("change", ["origin = x'ff'", "vkey = x'ff'", "name = x'ff'"])
+def test_a_journal_that_names_its_log_by_another_type_cannot_be_checked(
+    shop: Shop, tmp_path: Path, change: str
+) -> None:
+    shop.sql(f"UPDATE log SET {change}")
+    assert_refused(audit_command(str(shop.folder), state=tmp_path), 3, "journal_unreadable")
+
+
+def test_a_data_folder_that_has_lost_its_journal_cannot_be_checked(
+    shop: Shop, tmp_path: Path
+) -> None:
+    (shop.folder / "journal.db").unlink()
+    assert_refused(audit_command(str(shop.folder), state=tmp_path), 3, "no_journal")
+    assert 0 == audit_command(str(shop.log), state=tmp_path).code
 
 
 def test_the_command_ends_with_2_when_called_wrongly(kept: Shop, tmp_path: Path) -> None:

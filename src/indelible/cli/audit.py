@@ -148,7 +148,7 @@ def targets_of(
     """The logs of a data folder, each with its journal and its lock.
 
     Raises:
-        Failure: the folder has no log, or no project of this name.
+        Failure: the folder has no log, no project of this name, or has lost its journal.
         JournalUnreadable.
     """
     ledger = folder / LEDGER_FOLDER
@@ -156,6 +156,13 @@ def targets_of(
     found: list[Target] = []
     if (folder / JOURNAL_FILE).exists():
         found += _of_journal(folder, project, policy, memory)
+    elif (folder / LOCK_FILE).exists():
+        raise Failure(
+            "no_journal",
+            f"{folder / JOURNAL_FILE} is not there, and {LOCK_FILE} is",
+            hint=f"Bring the journal back; without it, audit a log's own folder below {ledger}.",
+            exit_code=ExitCode.BROKEN,
+        )
     named = {target.name for target in found}
     if project is None or not found:
         for name in sorted(lying - named):
@@ -193,7 +200,11 @@ def _of_journal(
             Known(
                 policy=policy,
                 journal=None if frozen else JournalFile(journal, log.project_id),
-                lock=None if log.origin is None else partial(head_of, lock, log.origin),
+                lock=(
+                    None
+                    if log.origin is None
+                    else partial(head_of, lock, log.origin, may_be_missing=log.state != "open")
+                ),
                 vkey=log.vkey,
                 memory=memory,
                 may_be_new=log.state == "new",

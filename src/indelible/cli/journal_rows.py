@@ -11,8 +11,8 @@ from typing import Any
 
 import apsw
 
-from indelible.cli.journal_file import open_to_read
-from indelible.errors import JournalUnreadable
+from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT, open_to_read
+from indelible.errors import JournalUnreadable, Unverifiable
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.ledger.known import Row, SignedHead
 
@@ -87,28 +87,51 @@ def logs_of(path: Path) -> list[LogRow]:
                 "SELECT log.name, project_id, project.name, origin, vkey, state"
                 " FROM log JOIN project ON project.id = project_id ORDER BY log.name"
             ).fetchall()
-            return [LogRow(*row) for row in rows]
+            found = [LogRow(*row) for row in rows]
+            if not all(map(_is_as_stored, found)):
+                raise JournalUnreadable(f"{path}: a row of its table `log` is not as it was stored")
+            return found
         finally:
             connection.close()
 
 
-def head_of(path: Path, origin: str) -> SignedHead | None:
-    """The last signed checkpoint of a log in a lock store; None when it has none.
+def head_of(path: Path, origin: str, *, may_be_missing: bool) -> SignedHead | None:
+    """The last signed checkpoint of a log in a lock store; None when it has none, and may.
 
     Raises:
-        JournalUnreadable: it cannot be read.
+        Unverifiable: it cannot be read, or is not there.
     """
-    if not path.exists():
-        return None
+    head = _head(path, origin) if path.exists() else None
+    if head is None and not may_be_missing:
+        raise Unverifiable(
+            "The last signed checkpoint of this log is not there: nothing shows whether the log "
+            "was cut short, and no server starts on this folder"
+        )
+    return head
+
+
+def _head(path: Path, origin: str) -> SignedHead | None:
     with _readable(path):
         connection = open_to_read(path)
         try:
-            rows: list[Any] = connection.execute(
+            for size, root, note in connection.execute(
                 "SELECT size, root, note FROM head WHERE origin = ?", (origin,)
-            ).fetchall()
-            return next((SignedHead(*row) for row in rows), None)
+            ):
+                if isinstance(size, int) and isinstance(root, bytes) and isinstance(note, str):
+                    return SignedHead(size, root, note)
+                raise Unverifiable("Its checkpoint of this log is not as it was stored")
+            return None
         finally:
             connection.close()
+
+
+def _is_as_stored(log: LogRow) -> bool:
+    """Whether the types are those that the server stores: SQLite keeps what it is given."""
+    return (
+        all(isinstance(one, str) for one in (log.name, log.project, log.state))
+        and isinstance(log.project_id, int)
+        and all(isinstance(one, str | None) for one in (log.origin, log.vkey))
+    )
 
 
 @contextmanager
@@ -116,4 +139,5 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except apsw.Error as error:
-        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}") from error
+        hint = None if isinstance(error, DAMAGED) else RIGHTS_HINT
+        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}", hint=hint) from error

@@ -60,8 +60,8 @@ class Known:
         policy: whom the caller believes; else whom this auditor believed before; else the policy
             that the log publishes itself.
         journal: the journal's rows of its project.
-        lock: reads its last signed checkpoint in lock.db, None where there is none; or raises
-            JournalUnreadable. It is asked after the published checkpoint was read, which a server
+        lock: reads its last signed checkpoint in lock.db, None where none need be; or raises
+            Unverifiable. It is asked after the published checkpoint was read, which a server
             that goes on sealing may only be ahead of.
         vkey: its key, as the journal has it.
         memory: what this auditor remembers.

@@ -75,9 +75,12 @@ class LockStore:
                 rows = self._connection.execute(
                     "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
                 )
-                return next((Head(*row) for row in rows), None)
+                head = next((Head(*row) for row in rows), None)
             except apsw.Error as error:
                 raise LockUnwritable(f"{type(error).__name__}: {error}") from error
+        if head is not None and not _is_as_stored(head):
+            raise LockUnwritable(f"{LOCK_FILE}: its checkpoint of {origin} is not as it was stored")
+        return head
 
     def create(self, head: Head) -> None:
         """Enter a new log.
@@ -129,3 +132,10 @@ class LockStore:
                 raise LockUnwritable(self._failure) from error
         if changed != 1:
             raise LockMoved
+
+
+def _is_as_stored(head: Head) -> bool:
+    """SQLite keeps what it is given, whatever type the column has."""
+    return (
+        isinstance(head.size, int) and isinstance(head.root, bytes) and isinstance(head.note, str)
+    )

@@ -95,8 +95,8 @@ class UrlSource:
         return None
 
     def _read(self, path: str) -> Content:
-        request = urllib.request.Request(f"{self._url}/{path}", headers=self._headers)  # noqa: S310
         try:
+            request = urllib.request.Request(f"{self._url}/{path}", headers=self._headers)  # noqa: S310
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
                 content: bytes = answer.read(_MOST_BYTES + 1)
         except urllib.error.HTTPError as error:
