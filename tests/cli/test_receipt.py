@@ -1,6 +1,9 @@
 """`indelible receipt` and `indelible policy`: what one keeps, and checks elsewhere."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from indelible.ledger.policy import parse_policy
 from indelible.ledger.verify import Verdict, verify_receipt
@@ -27,6 +30,52 @@ def test_a_kept_receipt_verifies_under_the_kept_policy(shop: Shop, tmp_path: Pat
     kept.write_text(content.replace("\nindex 0\n", "\nindex 1\n"))
     assert content != kept.read_text()
     assert 1 == call(*check).code
+
+
+def test_a_receipt_is_for_its_owner_alone_until_the_owner_says_otherwise(
+    shop: Shop, tmp_path: Path
+) -> None:
+    (tx_id,) = shop.send("order placed")
+    kept, shared, policy = (tmp_path / name for name in ("new", "shared", "policy"))
+    shared.write_text("an older one")
+    shared.chmod(0o664)
+
+    for output in (kept, shared):
+        fine("receipt", tx_id, "--output", str(output), *shop.here)
+    fine("policy", "--output", str(policy), *at(shop.server))
+
+    modes = [output.stat().st_mode & 0o777 for output in (kept, shared, policy)]
+    assert [0o600, 0o664] == modes[:2]
+    assert kept.read_text() == shared.read_text()
+    assert 0o400 < modes[2]  # it is public: as the umask says
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("receipt", "order-1"), ("policy",), ("export",), ("evidence",)],
+    ids=lambda command: command[0],
+)
+def test_a_command_writes_no_file_in_the_place_of_a_folder_or_a_pipe(
+    shop: Shop, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    shop.send("order placed", uuid="order-1")
+    assert 0 == call("receipt", "order-1", *shop.here).code  # it is sealed
+    project = () if "policy" == command[0] else ("--project", shop.name)
+    output = () if "evidence" == command[0] else ("--output",)
+    asked = (*command, *project, *at(shop.server), *output)
+
+    assert_refused(call(*asked, str(tmp_path)), 2, "called_wrongly")
+    assert_refused(call(*asked, str(tmp_path / "none" / "file")), 3, "io_failed")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        call(*asked, str(pipe))
+        assert pipe.is_fifo()
+        if command[0] != "evidence":  # a tar is written only where one can seek
+            assert b"" != os.read(reading, 1)
+    finally:
+        os.close(reading)
 
 
 def test_a_receipt_goes_to_stdout_or_into_json(shop: Shop, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import typer
 
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.output import written
 from indelible.cli.server import data_folder
-from indelible.durable import new_file
 
 if TYPE_CHECKING:
     from indelible.ledger.evidence import Packed
@@ -44,10 +44,6 @@ def evidence(
     checkpoint gives the same bytes. An existing file is replaced when the new one is complete.
     """
     log = _folder(data_folder(data), project)
-    if output.is_dir():
-        raise called_wrongly(
-            f"{output} is a folder", hint=f"indelible evidence {output / project}.tar"
-        )
     packed = _write(log, output)
     if as_json:
         screen.emit(
@@ -98,5 +94,5 @@ def _write(log: Path, output: Path) -> "Packed":
     from indelible.ledger.tilestore import FolderTiles
 
     # For its owner alone: a log that is not public shows when how much was sent.
-    with new_file(output) as file:
+    with written(output) as file:
         return pack(FolderTiles(log), log.name, file)

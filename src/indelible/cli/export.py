@@ -11,8 +11,8 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.invocation import how_to_send
+from indelible.cli.output import written
 from indelible.cli.server import Server, reach
-from indelible.durable import new_file
 
 
 def register(app: typer.Typer) -> None:
@@ -106,10 +106,8 @@ def _say(run: Run, output: Path, *, as_json: bool) -> None:
 def _to_file(
     server: Server, output: Path, start: int, end: int | None, least: int, project: str | None
 ) -> Run:
-    if output.is_dir():
-        raise called_wrongly(f"{output} is a folder", hint=f"--output {output / 'events.ndjson'}")
     # For its owner alone: what people sent is nobody else's business until the owner says so.
-    with new_file(output) as file:
+    with written(output) as file:
         return _copy(server, file, start, end, least, project)
 
 

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import typer
 
-from indelible import durable
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.invocation import as_typed
+from indelible.cli.output import written
 from indelible.cli.server import reach
 from indelible.cli.where import unknown
 
@@ -53,8 +53,8 @@ def receipt(
     """Fetch the receipt of an event, to keep.
 
     The file proves the event offline, without this server. It shows the event's payload to whoever
-    holds it, and cannot be recalled. Check it with `indelible verify`, or with any other tool that
-    reads C2SP proofs.
+    holds it, and cannot be recalled: a new file is for its owner alone. Check it with `indelible
+    verify`, or with any other tool that reads C2SP proofs.
     """
     with reach(data) as server:
         events = server.get("/v1/where", id=any_id, project=project)["events"]
@@ -99,14 +99,17 @@ def policy(
     """
     with reach(data) as server:
         text = server.answer("GET", f"/ledger/{quote(log, safe='')}/policy").text
-    _write(text, output, {"log": log, "policy": text} if as_json else None)
+    _write(text, output, {"log": log, "policy": text} if as_json else None, mode=0o666)
     return ExitCode.FINE
 
 
-def _write(text: str, output: Path | None, facts: dict[str, Any] | None) -> None:
+def _write(
+    text: str, output: Path | None, facts: dict[str, Any] | None, *, mode: int = 0o600
+) -> None:
     """Put the text where it was asked for; `facts`, if any, go to stdout as JSON."""
     if output is not None:
-        durable.write_file(output, text.encode())
+        with written(output, mode=mode, keeps_mode=True) as file:
+            file.write(text.encode())
     if facts is not None:
         screen.emit(facts)
     elif output is None:
