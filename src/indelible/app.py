@@ -31,6 +31,7 @@ from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
+from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
@@ -40,7 +41,6 @@ from indelible.settings import Settings
 logger = logging.getLogger(__name__)
 
 DEFAULT_PROJECT: Final = "default"
-CLI_FILE: Final = "cli.json"
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -75,9 +75,9 @@ class House:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
-            for name in ("journal.db", KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
+            for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
                 private(settings.data_dir / name)
-            self.database = Database(settings.data_dir / "journal.db", vfs=vfs)
+            self.database = Database(settings.data_dir / JOURNAL_FILE, vfs=vfs)
             opened.callback(self.database.close)
             self.journal = SqliteJournal(self.database)
             opened.callback(self.journal.close)

@@ -10,7 +10,8 @@ import apsw
 import pytest
 
 from indelible.errors import LockMissing, LockMoved, LockUnwritable
-from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
+from indelible.layout import LOCK_FILE
+from indelible.ledger.lockstore import Head, LockStore
 from tests.journal.disk import FaultyDisk
 
 ORIGIN = "log.example/shop"

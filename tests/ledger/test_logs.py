@@ -19,8 +19,9 @@ from indelible.errors import IndelibleError, LogExists, NotStarted
 from indelible.journal.database import Database
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.layout import LOCK_FILE
 from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
+from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
 from indelible.ledger.note import Signer, open_note
 from indelible.ledger.policy import Policy

@@ -24,9 +24,10 @@ from indelible.errors import (
 )
 from indelible.event import Kind, Level
 from indelible.journal.contract import Draft
+from indelible.layout import LOCK_FILE
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
+from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
 from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy

@@ -22,9 +22,9 @@ import apsw
 import pytest
 
 from indelible.cli.audit import targets_of
+from indelible.layout import LOCK_FILE
 from indelible.ledger.audit import audit_log
 from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.lockstore import LOCK_FILE
 from indelible.ledger.note import open_note
 from indelible.ledger.tilestore import CHECKPOINT
 from indelible.ledger.tree import leaf_hash, root_of

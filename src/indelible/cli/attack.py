@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indelible.cli import options, screen
-from indelible.cli.audit import LEDGER_FOLDER, targets_of
+from indelible.cli.audit import targets_of
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.errors import NotAttackable
+from indelible.layout import JOURNAL_FILE, LEDGER_FOLDER
 from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.memory import Memory
 
@@ -77,7 +78,7 @@ def attack(
 def _log_of(folder: Path, project: str | None) -> "LogRow":
     from indelible.cli.journal_rows import logs_of
 
-    journal = folder / "journal.db"
+    journal = folder / JOURNAL_FILE
     if not journal.exists() or not (folder / LEDGER_FOLDER).is_dir():
         raise called_wrongly(
             f"{folder} is no data folder", hint="Name the folder of `indelible serve --data`."

@@ -15,16 +15,16 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure, called_wrongly
 from indelible.cli.verify import PolicyFile, read_policy
+from indelible.layout import JOURNAL_FILE, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.audit import Audit, audit_log
 from indelible.ledger.checks.computed import Progress
 from indelible.ledger.findings import Gravity
-from indelible.ledger.known import JOURNAL_FILE, LOCK_FILE, Known
+from indelible.ledger.known import Known
 from indelible.ledger.memory import Memory
 from indelible.ledger.policy import Policy
 from indelible.ledger.sources import FolderSource, Source, UrlSource
 from indelible.ledger.verify import Verdict
 
-LEDGER_FOLDER: Final = "ledger"
 _MOST_SHOWN: Final = 50
 _EXIT: Final = {
     Verdict.VERIFIED: ExitCode.FINE,

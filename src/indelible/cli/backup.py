@@ -16,6 +16,7 @@ from indelible.cli.failure import ExitCode, Failure
 from indelible.cli.server import data_folder
 from indelible.durable import sync_folder
 from indelible.errors import AlreadyExists, JournalNewer
+from indelible.layout import JOURNAL_FILE
 
 if TYPE_CHECKING:
     import apsw
@@ -54,7 +55,7 @@ def backup(
     Signing keys, cli.json and locks are never copied. Keep it as private as the journal: it holds
     what was sent. To open it, put it as journal.db into an empty data folder.
     """
-    source = data_folder(data) / "journal.db"
+    source = data_folder(data) / JOURNAL_FILE
     target = _target(destination)
     if not source.is_file():
         raise Failure(

@@ -26,8 +26,10 @@ from indelible.cli.server import Access, Server, find
 from indelible.clock import monotonic_s, now_ms, parse_time_ms, rfc3339
 from indelible.errors import IndelibleError
 from indelible.event import Lane
+from indelible.folder import LOCK_NAME
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.disk import DiskGuard
+from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.settings import Settings
 
 State = Literal["ok", "failed", "cannot check"]
@@ -139,17 +141,17 @@ class Examination:
             return self._no_folder("folder")
         open_to_others = [
             f"{path} ({stat.S_IMODE(path.stat().st_mode):04o})"
-            for path in (self._folder, self._folder / "cli.json")
+            for path in (self._folder, self._folder / CLI_FILE)
             if path.exists() and path.stat().st_mode & 0o077
         ]
         if open_to_others:
-            hint = f"chmod 700 {self._folder}; chmod 600 {self._folder / 'cli.json'}"
+            hint = f"chmod 700 {self._folder}; chmod 600 {self._folder / CLI_FILE}"
             detail = f"others may look into {', '.join(open_to_others)}"
             return Check("folder", "failed", detail, hint)
         return Check("folder", "ok", f"{self._folder.resolve()}, mode 0700")
 
     def _lock(self) -> Check:
-        path = self._folder / "serve.lock"
+        path = self._folder / LOCK_NAME
         if not path.exists():
             self._lock_held = False
             return Check("lock", "ok", "free: no server has run on this folder")
@@ -164,13 +166,13 @@ class Examination:
 
     @cached_property
     def _connection(self) -> apsw.Connection | None:
-        path = self._folder / "journal.db"
+        path = self._folder / JOURNAL_FILE
         return journal_file.open_to_read(path) if path.is_file() else None
 
     def _journal(self) -> Check:
         if self._connection is None:
             return self._no_folder("journal")
-        files = [f for f in self._folder.glob("journal.db*") if not f.name.endswith("-shm")]
+        files = [f for f in self._folder.glob(f"{JOURNAL_FILE}*") if not f.name.endswith("-shm")]
         held = size(sum(file.stat().st_size for file in files))
         return Check("journal", "ok", f"opens; {held} in {' and '.join(f.name for f in files)}")
 
@@ -349,7 +351,7 @@ class Examination:
         return None
 
     def _no_folder(self, name: str) -> Check:
-        what = self._folder / "journal.db" if self._folder.is_dir() else self._folder
+        what = self._folder / JOURNAL_FILE if self._folder.is_dir() else self._folder
         hint = "Name the data folder with --data, or start a server: " + self._start()
         return Check(name, "cannot check", f"{what} is not there", hint)
 

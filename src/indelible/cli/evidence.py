@@ -10,6 +10,7 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.output import written
 from indelible.cli.server import data_folder
+from indelible.layout import LEDGER_FOLDER
 
 if TYPE_CHECKING:
     from indelible.ledger.evidence import Packed
@@ -78,7 +79,7 @@ def _folder(data: Path, project: str) -> Path:
     Raises:
         Failure: there is no log of this name.
     """
-    ledger = data / "ledger"
+    ledger = data / LEDGER_FOLDER
     names = sorted(entry.name for entry in ledger.iterdir()) if ledger.is_dir() else []
     if project not in names:
         known = f"it has {', '.join(names)}" if names else "it has none"

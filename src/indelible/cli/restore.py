@@ -14,6 +14,7 @@ from indelible.cli.invocation import as_typed
 from indelible.cli.server import data_folder
 from indelible.durable import sync_folder
 from indelible.folder import hold
+from indelible.layout import JOURNAL_FILE
 
 _BESIDE: Final = ("-wal", "-shm")
 
@@ -66,7 +67,7 @@ def restore(
     kept: Path | None = None
     # The folder is of the same file system, so the journal can be renamed into its place.
     with hold(folder), tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as work:
-        target, draft = folder / "journal.db", Path(work, "journal.db")
+        target, draft = folder / JOURNAL_FILE, Path(work, JOURNAL_FILE)
         copy(backup, draft)
         before = target if target.exists() else None
         done = prepare(draft, folder, new_log=new_log, before=before, clock=now_ms)
@@ -124,7 +125,7 @@ def restore(
 def _put_aside(journal: Path) -> Path:
     """Keep the replaced journal under a name that says when."""
     at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    kept = journal.with_name(f"journal.db.before-{at}")
+    kept = journal.with_name(f"{JOURNAL_FILE}.before-{at}")
     for end in ("", *_BESIDE):
         file = journal.with_name(journal.name + end)
         if file.exists():

@@ -9,6 +9,7 @@ from typer.core import TyperCommand
 
 from indelible.cli import options
 from indelible.cli.failure import ExitCode, Failure
+from indelible.layout import JOURNAL_FILE
 
 if TYPE_CHECKING:
     from indelible.app import Welcome
@@ -84,7 +85,7 @@ def serve(
         look = f"Look closer with `indelible doctor --data {settings.data_dir}`."
         raise Failure(
             "journal_damaged" if is_damaged else "io_failed",
-            f"{settings.data_dir / 'journal.db'} cannot be opened: {error}",
+            f"{settings.data_dir / JOURNAL_FILE} cannot be opened: {error}",
             hint=look if is_damaged else RIGHTS_HINT,
             exit_code=ExitCode.BROKEN,
         ) from error

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from indelible import __version__
 from indelible.cli.failure import ExitCode, Failure, exit_code_of_status
 from indelible.errors import InvalidApiKey, ServerUnreachable, SettingInvalid
+from indelible.layout import CLI_FILE
 
 if TYPE_CHECKING:
     import httpx
@@ -51,7 +52,7 @@ def find(data: Path | None, environ: Environment = os.environ) -> Access:
     """
     key = environ.get("INDELIBLE_ADMIN_KEY") or environ.get("INDELIBLE_API_KEY")
     host = environ.get("INDELIBLE_HOST")
-    file = data_folder(data, environ) / "cli.json"
+    file = data_folder(data, environ) / CLI_FILE
     left = _left_by_server(file)
     if host and data is None:
         url = _url(host)

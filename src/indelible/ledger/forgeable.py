@@ -13,10 +13,8 @@ import apsw
 
 from indelible.errors import NotAttackable
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
+from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.known import JOURNAL_FILE
-from indelible.ledger.lockstore import LOCK_FILE
-from indelible.ledger.logs import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger.note import Signer
 from indelible.ledger.sealer import MOST_ENTRIES, integrate
 from indelible.ledger.tile import TileHashes, tiles_between

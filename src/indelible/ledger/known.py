@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from indelible.ledger.memory import Memory
 from indelible.ledger.policy import Policy
-
-JOURNAL_FILE: Final = "journal.db"
-LOCK_FILE: Final = "lock.db"
 
 
 class SignedHead(NamedTuple):

@@ -16,9 +16,10 @@ from indelible.journal.contract import Entry
 from indelible.journal.follow import Follower
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.layout import LOCK_FILE
 from indelible.leaf import decode
 from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
+from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import SEALER, Log, Logs
 from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy

@@ -16,8 +16,7 @@ import apsw
 
 from indelible.errors import LockMissing, LockMoved, LockUnwritable
 from indelible.journal.connections import open_for_writing
-
-LOCK_FILE: Final = "lock.db"
+from indelible.layout import LOCK_FILE
 
 # After these SQLite has undone the change, and nothing half-written was called durable.
 _PASSING: Final = (apsw.FullError, apsw.BusyError)
@@ -124,7 +123,7 @@ class LockStore:
                     self._connection.execute(statement, values)
                     changed = self._connection.changes()
             except _PASSING as error:
-                raise OSError(errno.EAGAIN, f"lock.db: {error}") from error
+                raise OSError(errno.EAGAIN, f"{LOCK_FILE}: {error}") from error
             except apsw.Error as error:
                 # After a failed sync a second one proves nothing: the next start reads which of
                 # the two checkpoints the disk holds.

@@ -24,6 +24,7 @@ from indelible.errors import (
 )
 from indelible.journal.contract import Journal
 from indelible.journal.registry import LogRow, Registry
+from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.note import LogKey, Signer, open_note
@@ -33,8 +34,6 @@ from indelible.ledger.tree import EMPTY_ROOT
 
 SEALER: Final = "sealer"
 """Names the sealer's cursor."""
-KEYS_FOLDER: Final = "keys"
-LEDGER_FOLDER: Final = "ledger"
 
 
 @dataclass(frozen=True, slots=True)

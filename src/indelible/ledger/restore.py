@@ -34,8 +34,9 @@ from indelible.journal.erasing import ERASABLE
 from indelible.journal.registry import LogRow, Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
-from indelible.ledger.lockstore import LOCK_FILE, Head, LockStore
-from indelible.ledger.logs import LEDGER_FOLDER, is_vacant, key_path
+from indelible.layout import LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger.logs import is_vacant, key_path
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from indelible.ledger.tree import Frontier, leaf_hash
 

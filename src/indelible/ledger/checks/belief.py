@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from indelible.errors import KeyMalformed, PolicyMalformed
+from indelible.layout import JOURNAL_FILE
 from indelible.ledger.checks.rows import JOURNAL
 from indelible.ledger.findings import Report, cannot, tampered
-from indelible.ledger.known import JOURNAL_FILE, Known
+from indelible.ledger.known import Known
 from indelible.ledger.memory import Remembered
 from indelible.ledger.note import LogKey
 from indelible.ledger.policy import Policy, parse_policy

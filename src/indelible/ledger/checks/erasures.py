@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from indelible.errors import Unverifiable
 from indelible.event import Kind
+from indelible.layout import JOURNAL_FILE
 from indelible.ledger.checks.computed import Computed
 from indelible.ledger.findings import Report, cannot, tampered
-from indelible.ledger.known import JOURNAL_FILE, JournalRows, Row
+from indelible.ledger.known import JournalRows, Row
 
 ERASURES: Final = "erasures"
 

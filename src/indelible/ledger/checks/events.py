@@ -16,10 +16,11 @@ from typing import Final
 from indelible import leaf as leaves
 from indelible.errors import LeafMalformed, LogUnreadable, TileMalformed, Unverifiable
 from indelible.event import Kind, tx_text
+from indelible.layout import JOURNAL_FILE
 from indelible.ledger.checks.rows import JOURNAL, check_contents, is_erased, leaf_of, opens
 from indelible.ledger.checks.tiles import TILES, absent, compare_copy, read_tiles, wrong_size
 from indelible.ledger.findings import MOST_FINDINGS, Finding, cannot, tampered
-from indelible.ledger.known import JOURNAL_FILE, JournalRows, Row
+from indelible.ledger.known import JournalRows, Row
 from indelible.ledger.sources import Content, Source
 from indelible.ledger.tile import (
     ENTRIES,

@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import Final
 
 from indelible.errors import NoteMalformed, SignatureMissing, SignatureWrong, Unverifiable
+from indelible.layout import LOCK_FILE
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.findings import Report, cannot, tampered
-from indelible.ledger.known import LOCK_FILE, Known, SignedHead
+from indelible.ledger.known import Known, SignedHead
 from indelible.ledger.note import Note, parse_note, verified
 from indelible.ledger.policy import Policy
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED

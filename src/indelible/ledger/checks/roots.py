@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from indelible.layout import LOCK_FILE
 from indelible.ledger.checks.computed import Computed
 from indelible.ledger.checks.heads import LOCK, Head, Heads
 from indelible.ledger.findings import Report, cannot, tampered
-from indelible.ledger.known import LOCK_FILE
 from indelible.ledger.memory import Remembered
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 

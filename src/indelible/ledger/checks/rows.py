@@ -5,8 +5,9 @@ from typing import Final
 from indelible import leaf as leaves
 from indelible.errors import LeafMalformed, Unverifiable
 from indelible.event import tx_text
+from indelible.layout import JOURNAL_FILE
 from indelible.ledger.findings import Finding, Report, cannot, tampered
-from indelible.ledger.known import JOURNAL_FILE, JournalRows, Row
+from indelible.ledger.known import JournalRows, Row
 
 JOURNAL: Final = "journal"
 
