@@ -14,7 +14,7 @@ from indelible.cli.invocation import program
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
 from indelible.cli.screen import plain
-from tests.cli.command import Ran, assert_refused, at, call, run
+from tests.cli.command import PROGRAM, Ran, assert_refused, at, call, run, surroundings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, ServerProcess, a_free_port
 
 COMMANDS = [
@@ -236,3 +236,19 @@ def test_a_command_whose_parts_are_not_installed_says_what_to_install(tmp_path: 
     assert 3 == done.returncode
     assert done.stderr.startswith("server_not_installed: This command needs apsw")
     assert 'pip install "indelible[server]"' in done.stderr
+
+
+def test_a_module_that_was_cut_short_on_a_full_disk_is_not_taken_for_ctrl_c(
+    tmp_path: Path,
+) -> None:
+    asked = [*PROGRAM, "audit", str(tmp_path)]
+    environment = surroundings(PYTHONPYCACHEPREFIX=str(tmp_path / "compiled"))
+
+    def ended() -> int:
+        return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode
+
+    (tmp_path / "journal.db").touch()
+    assert 2 == ended()  # it has no log
+    (compiled,) = (tmp_path / "compiled").rglob("journal_rows.*.pyc")
+    compiled.write_bytes(compiled.read_bytes()[:100])
+    assert 3 == ended()

@@ -124,7 +124,10 @@ def _run(arguments: Sequence[str]) -> int:
         result = make_app()(
             list(arguments) or ["--help"], prog_name="indelible", standalone_mode=False
         )
-    except typer.Abort:
+    except typer.Abort as abort:
+        # typer takes an EOFError for an answer that was not given; a file that ends early is one.
+        if isinstance(abort.__cause__, EOFError):
+            raise abort.__cause__ from None
         return _INTERRUPTED
     except SystemExit as end:
         # typer's own answer to a pipe that nobody reads is to end with 1.
