@@ -47,6 +47,7 @@ def test_a_backup_as_new_as_the_signed_log_goes_on_with_it(
 
     assert [] == said["logs"]
     assert Path(said["kept"]).exists()
+    assert Path(said["kept"]).name not in call("doctor", *at(world)).out
     again = spawn(world.data_dir)
     try:
         receipt(again, "after")
@@ -82,6 +83,8 @@ def test_with_new_log_the_old_one_is_frozen_and_a_successor_follows_it(
     said = fine("restore", str(backup), "--new-log", *at(world))
 
     assert "default.2" in said.fact("log")
+    before_its_start = call("audit", str(world.data_dir), XDG_STATE_HOME=str(backup.parent))
+    assert 0 == before_its_start.code, before_its_start.out
     again = spawn(world.data_dir)
     try:
         new_policy = parse_policy(policy(again, "default.2"))

@@ -172,7 +172,9 @@ class Examination:
     def _journal(self) -> Check:
         if self._connection is None:
             return self._no_folder("journal")
-        files = [f for f in self._folder.glob(f"{JOURNAL_FILE}*") if not f.name.endswith("-shm")]
+        # Not those beside it that `indelible restore` has replaced.
+        names = (JOURNAL_FILE, f"{JOURNAL_FILE}-wal")
+        files = [self._folder / name for name in names if (self._folder / name).exists()]
         held = size(sum(file.stat().st_size for file in files))
         return Check("journal", "ok", f"opens; {held} in {' and '.join(f.name for f in files)}")
 

@@ -124,7 +124,7 @@ def restore(
 
 def _put_aside(journal: Path) -> Path:
     """Keep the replaced journal under a name that says when."""
-    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    at = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     kept = journal.with_name(f"{JOURNAL_FILE}.before-{at}")
     for end in ("", *_BESIDE):
         file = journal.with_name(journal.name + end)

@@ -38,7 +38,7 @@ class Source(Protocol):
         """The paths of all files there are, sorted; None where they cannot be listed.
 
         Raises:
-            LogUnreadable: it has none, or they cannot be read.
+            LogUnreadable: they cannot be read.
         """
         ...
 
@@ -59,6 +59,8 @@ class FolderSource:
     def files(self) -> list[str]:
         try:
             return sorted(_below(self._folder, ""))
+        except FileNotFoundError:  # nothing was published yet; else its checkpoint is missed
+            return []
         except OSError as error:
             raise LogUnreadable(f"{self._folder}: {error.strerror or error}") from error
 
