@@ -9,7 +9,7 @@ from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.note import parse_note
 from indelible.ledger.policy import parse_policy
 from indelible.ledger.verify import Verdict, verify_receipt
-from tests.cli.command import assert_refused, at, call, fine
+from tests.cli.command import assert_refused, at, begin, call, fine
 from tests.world import AS_ADMIN, ServerProcess, product, spawn
 
 
@@ -118,6 +118,26 @@ def test_a_journal_that_is_only_copied_into_place_does_not_start(
     assert_refused(call("serve", "--port", "0", *at(world)), 3, "journal_shorter")
 
 
+def test_a_restore_that_was_killed_leaves_no_copy_behind_once_it_is_made_again(
+    world: ServerProcess, backup: Path
+) -> None:
+    world.stop()
+    begun: list[Path] = []
+    killed = begin("restore", str(backup), *at(world))
+    try:
+        while not begun and killed.poll() is None:
+            begun = [*world.data_dir.glob(".restore-*")]
+    finally:
+        killed.kill()
+        killed.communicate()
+    assert 1 == len(begun)
+    assert begun == [*world.data_dir.glob(".restore-*")]
+
+    fine("restore", str(backup), *at(world))
+
+    assert [] == [*world.data_dir.glob(".restore-*")]
+
+
 def test_a_folder_in_use_and_a_missing_backup_are_refused(
     world: ServerProcess, backup: Path
 ) -> None:
@@ -125,14 +145,18 @@ def test_a_folder_in_use_and_a_missing_backup_are_refused(
     assert_refused(call("restore", "nothing.db", *at(world)), 2, "no_journal")
 
 
+@pytest.mark.parametrize("is_put_aside", [False, True])
 def test_an_erasure_that_the_replaced_journal_knows_is_made_again(
-    world: ServerProcess, backup: Path
+    world: ServerProcess, backup: Path, is_put_aside: bool
 ) -> None:
     (event,) = world.events()
     body = {"tx_ids": [event["tx_id"]]}
     answer = world.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
     assert answer.is_success, answer.text
     world.stop()
+    if is_put_aside:  # where a restore that lost its power has left it
+        journal = world.data_dir / "journal.db"
+        journal.rename(world.data_dir / "journal.db.before-20261121T113857.000000Z")
 
     said = fine("restore", str(backup), "--new-log", "--json", *at(world)).json
 

@@ -1,6 +1,9 @@
 """``indelible restore``: put a backup of the journal in place of the one that was lost."""
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,6 +20,7 @@ from indelible.folder import hold
 from indelible.layout import JOURNAL_FILE
 
 _BESIDE: Final = ("-wal", "-shm")
+_WORKSPACE: Final = ".restore-"
 
 
 def register(app: typer.Typer) -> None:
@@ -66,13 +70,14 @@ def restore(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     kept: Path | None = None
     # The folder is of the same file system, so the journal can be renamed into its place.
-    with hold(folder), tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as work:
-        target, draft = folder / JOURNAL_FILE, Path(work, JOURNAL_FILE)
+    with hold(folder), _workspace(folder) as work:
+        target, draft = folder / JOURNAL_FILE, work / JOURNAL_FILE
         copy(backup, draft)
-        before = target if target.exists() else None
+        before = target if target.exists() else _put_aside_before(folder)
         done = prepare(draft, folder, new_log=new_log, before=before, clock=now_ms)
-        if before is not None:
+        if before == target:
             kept = _put_aside(before)
+        # power lost here: there is no journal, and the same command takes the one put aside for it
         draft.replace(target)
         sync_folder(folder)
         # power lost here: the frozen logs' keys are still there, and the journal asks for none
@@ -120,6 +125,21 @@ def restore(
     rows.append(("next", as_typed("serve", data=data)))
     screen.facts(rows)
     return ExitCode.FINE
+
+
+@contextmanager
+def _workspace(folder: Path) -> Iterator[Path]:
+    """A folder for the draft; what a restore that was killed has left of its own goes first."""
+    for left in folder.glob(f"{_WORKSPACE}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_WORKSPACE, dir=folder) as work:
+        yield Path(work)
+
+
+def _put_aside_before(folder: Path) -> Path | None:
+    """The journal that a restore put aside last, when it got no further."""
+    kept = folder.glob(f"{JOURNAL_FILE}.before-*")
+    return max((one for one in kept if not one.name.endswith(_BESIDE)), default=None)
 
 
 def _put_aside(journal: Path) -> Path:
