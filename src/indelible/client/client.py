@@ -17,10 +17,11 @@ from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
 from indelible.client.options import Options
-from indelible.client.outbox import Outbox, logger
+from indelible.client.outbox import Outbox
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
+from indelible.client.worker import logger
 from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:

@@ -1,0 +1,436 @@
+"""The work of one lane: what is in the inbox is written as JSON, kept, sent and settled.
+
+It is done by a thread that begins with the first event, or by a caller's thread: in sync mode, and
+where the interpreter is too far gone for a thread of our own. An event is put into a batch and,
+where the lane is spooled, into the batch's file *before* anything is sent; a batch leaves when each
+of its events has a fate that the server named, or one that we counted.
+"""
+
+import _thread
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from indelible.client.inbox import Inbox, Mark
+from indelible.client.lifecycle import may_begin_thread
+from indelible.client.options import Options
+from indelible.client.sender import Sender, Sent
+from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
+from indelible.client.tally import Tally
+from indelible.client.timing import Time
+from indelible.client.wire import Capture, LetGo, Observed, Record, Wire
+from indelible.event import Lane, LossReason
+
+logger = logging.getLogger("indelible")
+
+_SETTLE_S: Final = 0.01
+_NO_THREAD: Final = (
+    "events of uWSGI's master wait for flush(): use --lazy-apps, or --enable-threads with "
+    "--py-call-uwsgi-fork-hooks"
+)
+
+
+class Worker:
+    """Takes from an inbox until it is stopped.
+
+    Args:
+        inbox: where callers leave events.
+        tally: where the fate of each is counted.
+        sender: the way to the server; this worker's alone.
+        new_shelf: makes the shelf, which is told whom to tell what happens on disk.
+
+    Attributes:
+        shelf: what it holds. Others may read how much that is, and nothing else.
+        thread: the id of its thread; None while there is none.
+        stopped: set when it is done for good.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        wire: Wire,
+        options: Options,
+        *,
+        time: Time,
+        tally: Tally,
+        sender: Sender,
+        new_shelf: Callable[["Worker"], Shelf],
+    ) -> None:
+        self.thread: int | None = None
+        self.stopped = threading.Event()
+        self._inbox = inbox
+        self._wire = wire
+        self._options = options
+        self._time = time
+        self._tally = tally
+        self._sender = sender
+        self.shelf = new_shelf(self)
+        self._marks: list[Mark] = []
+        # Held by whoever touches the shelf: the worker, or one who keeps or rescues events.
+        self._packing = threading.RLock()
+        # Held by whoever sends: the worker, or a caller in sync mode.
+        self._working = threading.Lock()
+        self._beginning = threading.Lock()
+        self._stopping = False
+        self._flushing = False
+        self._hook_thread: int | None = None
+        self._lent_thread: int | None = None  # a caller's, which does the work
+        self._fault: Exception | None = None  # what `strict` raises in the caller
+        self._told: dict[str, int] = {}
+        self._warned: set[str] = set()
+
+    # What callers ask.
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether there is something to send though nothing is in the inbox."""
+        return not self.shelf.is_empty or self.shelf.may_have_leftovers()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the calling thread does the work, so that it would wait for itself."""
+        return threading.get_ident() in (self.thread, self._hook_thread, self._lent_thread)
+
+    @property
+    def is_in_hook(self) -> bool:
+        """Whether the calling thread is in a hook of the application that is given an event."""
+        return self._hook_thread is not None and self._hook_thread == threading.get_ident()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the server is taken to be down."""
+        return self._sender.pace.is_open
+
+    def take_fault(self) -> Exception | None:
+        """What an event was let go for since the last call, with `strict` in sync mode."""
+        fault, self._fault = self._fault, None
+        return fault
+
+    # Beginning and end.
+
+    def begin(self) -> None:
+        """Begin the thread, unless there is one or somebody does so now.
+
+        `threading.Thread` would wait for the thread to run, and takes a lock that a signal handler
+        may find held; the plain function does neither.
+        """
+        if self._options.mode == "sync" or not self._beginning.acquire(blocking=False):
+            return
+        try:
+            if not may_begin_thread():
+                if _NO_THREAD not in self._warned:
+                    self._warned.add(_NO_THREAD)
+                    logger.warning("%s: %s", self._wire.lane, _NO_THREAD)
+            elif self.thread is None and not self._stopping:
+                self._inbox.open()
+                self.thread = _thread.start_new_thread(self._run, ())
+        except RuntimeError:
+            # Too late in the life of the interpreter for a thread: whoever flushes does the work.
+            return
+        finally:
+            self._beginning.release()
+
+    def hurry(self) -> None:
+        """Send what is there though it is not due."""
+        self._flushing = True
+
+    def work_here(self, mark: Mark, timeout_s: float | None, total_s: float | None) -> None:
+        """Work on the calling thread until the mark is reached: there is no other thread."""
+        deadline = None if timeout_s is None else self._time.monotonic() + timeout_s
+        if not self._working.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            return
+        self._lent_thread = threading.get_ident()
+        try:
+            while not mark.done.is_set():
+                self._work(total_s=total_s)
+                if mark.done.is_set() or self._options.mode == "sync":
+                    return  # in sync mode one try is all that a caller waits for
+                pause_s = self._sender.pace.not_before - self._time.monotonic()
+                left_s = pause_s if deadline is None else deadline - self._time.monotonic()
+                if left_s < pause_s or (deadline is not None and left_s <= 0):
+                    return
+                threading.Event().wait(max(pause_s, _SETTLE_S))
+        finally:
+            self._lent_thread = None
+            self._working.release()
+
+    def stop(self, timeout_s: float) -> None:
+        """Let the thread end, and wait so long for it; without one, end here."""
+        self._stopping = True
+        if self.thread is None:
+            self._finish()
+        elif self.thread != threading.get_ident():
+            self._inbox.ring()
+            self.stopped.wait(timeout_s)
+
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the descriptors. The parent goes on."""
+        self._stopping = True
+        self.stopped.set()  # no thread came along: nobody may wait for it
+        self._sender.close()
+        self.shelf.abandon()
+
+    def _finish(self) -> None:
+        """The last of the work: count or leave on disk what was not delivered."""
+        with self._packing:
+            self._pack()
+            unkept = self.shelf.unkept()
+            if unkept:
+                self._lose(LossReason.EXIT, unkept)
+            self.shelf.give_back()
+        self._tell_drops()
+        self._sender.close()
+        self.stopped.set()
+
+    # The disk, from a caller's thread.
+
+    def keep(self, record: Record, at_ms: int) -> bool:
+        """Write one event to the spool and sync it, to be delivered later; False if that failed."""
+        with self._packing:
+            return self.shelf.keep(record, at_ms)
+
+    def rescue(self, timeout_s: float) -> None:
+        """Write what is in the inbox to the spool: the process is about to end."""
+        if not self.shelf.is_spooled or not self._packing.acquire(timeout=timeout_s):
+            return
+        try:
+            self._pack()
+        finally:
+            self._packing.release()
+
+    def give_back(self, timeout_s: float) -> None:
+        """Remove the spool's folder where nothing is in it."""
+        if not self._packing.acquire(timeout=timeout_s):
+            return
+        try:
+            if self.shelf.is_empty:
+                self.shelf.give_back()
+        finally:
+            self._packing.release()
+
+    # The loop.
+
+    def _run(self) -> None:
+        self._sender.prepare()
+        # Adopts what a dead process left as soon as there is a worker at all.
+        while True:
+            try:
+                with self._working:
+                    self._work()
+            except Exception as error:  # the worker's one door: it must outlive every fault
+                self._failed(f"{type(error).__name__} in the worker")
+                self._sender.pace.failed(self._time.monotonic())  # or it would try without a pause
+            if self._stopping:
+                break
+            self._nap()
+        self._finish()
+
+    def _nap(self) -> None:
+        """Sleep until something is due or somebody rings.
+
+        While a batch is filled in memory nobody need ring: it is due by itself. What is spooled is
+        wanted on disk at once, with a moment's company.
+        """
+        is_spooled = self.shelf.is_spooled
+        rang = self._inbox.sleep(self._idle_s(), lightly=is_spooled or self.shelf.open is None)
+        if rang and is_spooled and not self._flushing and not self._stopping:
+            threading.Event().wait(_SETTLE_S)
+        self._inbox.wake()
+
+    def _idle_s(self) -> float:
+        """How long there is nothing to do."""
+        now = self._time.monotonic()
+        due = [ADOPT_EACH_S, self.shelf.due_at - now]
+        if self.shelf.ready:
+            due.append(self._sender.pace.not_before - now)
+        return min(due)
+
+    def _work(self, *, total_s: float | None = None) -> None:
+        """Pack what is queued, and send what is due."""
+        with self._packing:
+            self.shelf.adopt()
+            self._pack()
+            for batch in self.shelf.expired():
+                self._give_up(batch, LossReason.EXPIRED)
+        while self.shelf.ready and (self._flushing or self._sender.is_due):
+            self._flushing = False
+            self._send(self.shelf.ready[0], total_s)
+            self._reach_marks(total_s)
+            with self._packing:
+                self._pack()
+            if self._stopping and not self._marks:
+                break
+        self._reach_marks(total_s)
+        self._tell_drops()
+
+    # Packing.
+
+    def _pack(self) -> None:
+        """Write queued events as JSON, into batches and their files; close what is due."""
+        self._inbox.expect_batch()
+        while self._inbox:
+            records: list[Record] = []
+            at_ns = 0
+            mark: Mark | None = None
+            while mark is None and len(records) < self._options.batch_events:
+                item = self._inbox.take()
+                if item is None:
+                    break
+                if isinstance(item, Mark):
+                    mark = item
+                    continue
+                record = self._encoded(item)
+                if record is not None:
+                    at_ns = at_ns or item.stamp.at_ns
+                    records.append(record)
+            self.shelf.add(records, at_ns // 1_000_000)
+            if mark is not None:
+                self._set(mark)
+        self.shelf.close_due()
+        for batch in self.shelf.surplus():
+            self._give_up(batch, LossReason.QUEUE_FULL)
+
+    def _set(self, mark: Mark) -> None:
+        """All that was put before `mark` is in batches now: it waits for those."""
+        self.shelf.close_open()
+        mark.waits_for = set(self.shelf.ready)
+        self._marks.append(mark)
+        self._flushing = True
+
+    def _encoded(self, capture: Capture) -> Record | None:
+        self._hook_thread = threading.get_ident()
+        try:
+            if isinstance(capture, Observed):
+                capture = capture.expand(capture.stamp)
+            record, repaired = self._wire.encode(capture)
+        except LetGo:
+            self._lose(LossReason.BEFORE_SEND)
+        except Exception as error:  # before_send, or a property that broke every rule
+            reason = LossReason.ENCODE_FAILED
+            if self._wire.lane == Lane.PRODUCT and self._options.before_send is not None:
+                reason = LossReason.BEFORE_SEND
+            self._lose(reason)
+            if self._options.strict and self._options.mode == "sync":
+                self._fault = error
+            self._tell(f"an event was let go: {type(error).__name__} while it was written")
+        else:
+            if repaired:
+                self._tally.add("repaired")
+            return record
+        finally:
+            self._hook_thread = None
+        return None
+
+    # Sending.
+
+    def _send(self, batch: Batch, total_s: float | None) -> None:
+        """Try to deliver a batch, and settle it if every event of it has its fate now."""
+        with self._packing:
+            records = self.shelf.load(batch)
+        sent = Sent()
+        if records:
+            batch.attempts += 1
+            if batch.attempts > 1:
+                self._tally.add("retried")
+            sent = self._sender.send(
+                records, attempt=batch.attempts, request_id=batch.request_id, total_s=total_s
+            )
+        if sent.delivered:
+            self._tally.add("adopted" if batch.adopted else "delivered", sent.delivered)
+        with self._packing:
+            for loss, said, refused in sent.refused:
+                self._refused(batch, loss, said, refused)
+            if sent.again:
+                self.shelf.reduce(batch, sent.again)
+            else:
+                self._settled(batch)
+        if sent.trouble is not None:
+            self._tell(f"{self._wire.lane}: {sent.trouble}; trying again")
+        elif not sent.refused:
+            self._warned.clear()
+
+    def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> None:
+        """The server will never take these: count them, and put spooled ones aside."""
+        path = self.shelf.put_aside(batch, records)
+        if not batch.adopted:
+            self._lose(loss, len(records))
+        where = f"; kept in {path}" if path is not None else ""
+        self._tell(f"{self._wire.lane}: {len(records)} refused: {said}{where}")
+
+    def _give_up(self, batch: Batch, reason: LossReason) -> None:
+        """We will not try this batch any more."""
+        if not batch.adopted:
+            self._lose(reason, batch.count)
+        self._settled(batch)
+
+    def _settled(self, batch: Batch) -> None:
+        """Every event of the batch has its fate."""
+        self.shelf.settle(batch)
+        for mark in self._marks:
+            mark.waits_for.discard(batch)
+
+    def _reach_marks(self, total_s: float | None) -> None:
+        """Let those go on who waited for what is settled now.
+
+        What was lost is reported before: perhaps the process ends as soon as they go on.
+        """
+        if any(not mark.waits_for for mark in self._marks):
+            self._sender.report_losses(total_s)
+        with self._packing:
+            for mark in self._marks:
+                if not mark.waits_for:
+                    mark.done.set()
+            self._marks = [mark for mark in self._marks if mark.waits_for and not mark.given_up]
+
+    # What the shelf tells.
+
+    def unspooled(self, count: int, what: str) -> None:
+        """Events wait in memory only."""
+        self._tally.add("unspooled", count)
+        self._tell(f"{self._wire.lane}: {what}: events wait in memory only")
+
+    def spool_failed(self, error: BaseException) -> None:
+        """The disk refused."""
+        self._failed(f"the spool: {getattr(error, 'strerror', None) or type(error).__name__}")
+
+    def unreadable(self, count: int) -> None:
+        """Events were on disk only and cannot be read."""
+        self._lose(LossReason.SPOOL_FAILED, count)
+
+    # What the application is told.
+
+    def _lose(self, reason: LossReason, count: int = 1) -> None:
+        self._tally.add(reason, count)
+
+    def _failed(self, what: str) -> None:
+        self._tally.add("failures")
+        self._tell(what)
+
+    def _tell(self, what: str) -> None:
+        """Tell `on_error`; the log says each thing once, until a batch is delivered again."""
+        if what not in self._warned:
+            self._warned.add(what)
+            logger.warning("%s", what)
+        if self._options.on_error is not None:
+            self._spared(self._options.on_error, what)
+
+    def _tell_drops(self) -> None:
+        """Tell `on_drop` what was let go since it was told last."""
+        sums = self._tally.sums()
+        for reason in LossReason:
+            new = sums[reason] - self._told.get(reason, 0)
+            if new > 0:
+                self._told[reason] = sums[reason]
+                if f"lost {reason}" not in self._warned:
+                    self._warned.add(f"lost {reason}")
+                    logger.warning("%s: %d let go: %s", self._wire.lane, new, reason.meaning)
+                if self._options.on_drop is not None:
+                    self._spared(self._options.on_drop, reason.value, new)
+
+    def _spared(self, hook: Callable[..., None], *arguments: object) -> None:
+        """Call a hook of the application; what it raises is counted."""
+        try:
+            hook(*arguments)
+        except Exception:
+            self._tally.add("failures")
