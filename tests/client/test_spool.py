@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.client import Counts, Indelible
-from indelible.client.spool import HEAD, Spool, SpoolFile, frame, records_of
+from indelible.client.spool import HEAD, MAX_RECORD_BYTES, Spool, SpoolFile, frame, records_of
 from indelible.errors import AuditNotKept
 from indelible.event import LossReason
 from indelible.testing import InMemoryServer
@@ -194,6 +194,20 @@ def test_with_neither_disk_nor_server_send_says_so_and_counts(tmp_path: Path) ->
     client.shutdown(0.1)
 
     assert {LossReason.SPOOL_FAILED: 1} == client.audit.counts().lost
+
+
+def test_an_event_that_is_too_long_to_be_read_back_is_not_called_safe(tmp_path: Path) -> None:
+    with Indelible(
+        api_key="k", host="http://127.0.0.1:9", spool_dir=tmp_path, total_s=0.5
+    ) as client:
+        with pytest.raises(AuditNotKept):
+            client.audit.send("film.uploaded", "x" * (MAX_RECORD_BYTES + 1))
+        assert client.audit.send("film.described", "x").is_spooled
+
+        assert {LossReason.SPOOL_FAILED: 1} == client.audit.counts().lost
+        assert 1 == client.audit.counts().waiting
+        assert 1 == len(list(tmp_path.rglob("*.batch")))
+        client.shutdown(0.1)
 
 
 def test_a_spool_that_this_user_may_not_write_costs_no_event(

@@ -156,6 +156,9 @@ class Shelf:
         """Put one record on disk, synced, as a batch of its own; False when that cannot be."""
         batch = Batch(self._time.monotonic(), at_ms)
         if not self._write_down(batch, [record]):
+            if batch.file is not None:  # begun in vain
+                batch.file.seal()
+                self._remove(batch)
             return False
         self._hold(batch, [record])
         self._close(batch)
@@ -219,6 +222,10 @@ class Shelf:
         """Every event of the batch has its fate: let go of it and of its file."""
         self.ready.remove(batch)
         self._release(batch)
+        self._remove(batch)
+
+    def _remove(self, batch: Batch) -> None:
+        """Let go of its file."""
         if batch.path is not None and self._spool is not None:
             try:
                 self._spool.remove(batch.path)

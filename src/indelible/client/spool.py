@@ -24,7 +24,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -83,13 +83,15 @@ class SpoolFile:
             path.unlink()
             raise
 
-    def append(self, records: Iterable[bytes], *, sync: bool) -> None:
+    def append(self, records: Sequence[bytes], *, sync: bool) -> None:
         """Add records; with `sync`, they survive power loss on return.
 
         Raises:
             OSError: none of them may be taken as kept. What was written in part is cut off again.
         """
         before = self.size_bytes
+        if any(len(record) > MAX_RECORD_BYTES for record in records):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # no reader would take it
         try:
             self._write(b"".join(map(frame, records)))
             if sync and self._file is not None:
