@@ -3,6 +3,7 @@
 import email.utils
 import json
 import re
+import sys
 import threading
 import time
 import uuid
@@ -523,6 +524,53 @@ def test_hooks_that_raise_or_capture_harm_nobody(stub: Stub, mode: str) -> None:
         assert {LossReason.REFUSED: 1} == client.counts().lost
         assert client.counts().failures >= 1
     assert ["sdk_error"] == [event["event"] for event in stub.stored.values()]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_hook_that_would_end_its_thread_does_not_end_delivery(
+    stub: Stub, error: type[BaseException]
+) -> None:
+    """`sys.exit()` in a hook ends the thread that it runs on: nobody would ever send again."""
+
+    def ending(what: object) -> Any:
+        if not isinstance(what, dict) or what["event"] == "withheld":
+            raise error
+        return what
+
+    stub.next(answers(400))
+    with client_of(stub, before_send=ending, on_error=ending) as client:
+        client.capture("refused")
+        assert client.flush(10)
+        for name in ("before", "withheld", "after"):
+            client.capture(name)
+        assert client.flush(10)
+
+        lost = {LossReason.REFUSED: 1, LossReason.BEFORE_SEND: 1}
+        assert (4, 2, 0, lost) == (
+            client.counts().captured,
+            client.counts().delivered,
+            client.counts().waiting,
+            client.counts().lost,
+        )
+    assert ["before", "after"] == [event["event"] for event in stub.stored.values()]
+
+
+def test_what_ends_a_program_in_a_hook_ends_it_where_the_caller_lends_its_thread(
+    stub: Stub,
+) -> None:
+    def ending(event: dict[str, Any]) -> dict[str, Any]:
+        if event["event"] == "withheld":
+            sys.exit(3)
+        return event
+
+    with client_of(stub, before_send=ending, mode="sync") as client:
+        client.capture("before")
+        with pytest.raises(SystemExit):
+            client.capture("withheld")
+        client.capture("after")
+
+        assert {LossReason.BEFORE_SEND: 1} == client.counts().lost
+        assert (2, 0) == (client.counts().delivered, client.counts().waiting)
 
 
 def test_what_comes_after_shutdown_is_counted_and_shutdown_may_be_repeated(stub: Stub) -> None:

@@ -76,7 +76,7 @@ class Worker:
         self._flushing = False
         self._hook_thread: int | None = None
         self._lent_thread: int | None = None  # a caller's, which does the work
-        self._fault: Exception | None = None  # what `strict` raises in the caller
+        self._fault: BaseException | None = None  # what `strict` raises in the caller
         self._told: dict[str, int] = {}
         self._warned: set[str] = set()
 
@@ -102,7 +102,7 @@ class Worker:
         """Whether the server is taken to be down."""
         return self._sender.pace.is_open
 
-    def take_fault(self) -> Exception | None:
+    def take_fault(self) -> BaseException | None:
         """What an event was let go for since the last call, with `strict` in sync mode."""
         fault, self._fault = self._fault, None
         return fault
@@ -218,7 +218,7 @@ class Worker:
             try:
                 with self._working:
                     self._work()
-            except Exception as error:  # the worker's one door: it must outlive every fault
+            except BaseException as error:  # the worker's one door: it must outlive every fault
                 self._failed(f"{type(error).__name__} in the worker")
                 self._sender.pace.failed(self._time.monotonic())  # or it would try without a pause
             if self._stopping:
@@ -273,18 +273,20 @@ class Worker:
             records: list[Record] = []
             at_ns = 0
             mark: Mark | None = None
-            while mark is None and len(records) < self._options.batch_events:
-                item = self._inbox.take()
-                if item is None:
-                    break
-                if isinstance(item, Mark):
-                    mark = item
-                    continue
-                record = self._encoded(item)
-                if record is not None:
-                    at_ns = at_ns or item.stamp.at_ns
-                    records.append(record)
-            self.shelf.add(records, at_ns // 1_000_000)
+            try:
+                while mark is None and len(records) < self._options.batch_events:
+                    item = self._inbox.take()
+                    if item is None:
+                        break
+                    if isinstance(item, Mark):
+                        mark = item
+                        continue
+                    record = self._encoded(item)
+                    if record is not None:
+                        at_ns = at_ns or item.stamp.at_ns
+                        records.append(record)
+            finally:  # whatever came between, those that were taken out are kept
+                self.shelf.add(records, at_ns // 1_000_000)
             if mark is not None:
                 self._set(mark)
         self.shelf.close_due()
@@ -306,11 +308,13 @@ class Worker:
             record, repaired = self._wire.encode(capture)
         except LetGo:
             self._lose(LossReason.BEFORE_SEND)
-        except Exception as error:  # before_send, or a property that broke every rule
+        except BaseException as error:  # before_send, or a property that broke every rule
             reason = LossReason.ENCODE_FAILED
             if self._wire.lane == Lane.PRODUCT and self._options.before_send is not None:
                 reason = LossReason.BEFORE_SEND
             self._lose(reason)
+            if self._is_meant_for_here(error):
+                raise
             if self._options.strict and self._options.mode == "sync":
                 self._fault = error
             self._tell(f"an event was let go: {type(error).__name__} while it was written")
@@ -339,24 +343,25 @@ class Worker:
         if sent.delivered:
             self._tally.add("adopted" if batch.adopted else "delivered", sent.delivered)
         with self._packing:
-            for loss, said, refused in sent.refused:
-                self._refused(batch, loss, said, refused)
+            refusals = [self._refused(batch, *refused) for refused in sent.refused]
             if sent.again:
                 self.shelf.reduce(batch, sent.again)
             else:
                 self._settled(batch)
+        for what in refusals:
+            self._tell(what)
         if sent.trouble is not None:
             self._tell(f"{self._wire.lane}: {sent.trouble}; trying again")
         elif not sent.refused:
             self._warned.clear()
 
-    def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> None:
-        """The server will never take these: count them, and put spooled ones aside."""
+    def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> str:
+        """The server will never take these: count them, and put spooled ones aside; in words."""
         path = self.shelf.put_aside(batch, records)
         if not batch.adopted:
             self._lose(loss, len(records))
         where = f"; kept in {path}" if path is not None else ""
-        self._tell(f"{self._wire.lane}: {len(records)} refused: {said}{where}")
+        return f"{self._wire.lane}: {len(records)} refused: {said}{where}"
 
     def _give_up(self, batch: Batch, reason: LossReason) -> None:
         """We will not try this batch any more."""
@@ -432,5 +437,14 @@ class Worker:
         """Call a hook of the application; what it raises is counted."""
         try:
             hook(*arguments)
-        except Exception:
+        except BaseException as error:
             self._tally.add("failures")
+            if self._is_meant_for_here(error):
+                raise
+
+    def _is_meant_for_here(self, error: BaseException) -> bool:
+        """Whether it is the caller's to hear: Ctrl-C, or `sys.exit`, while it lends its thread.
+
+        On a thread of our own it would end the thread, and with it all delivery, in silence.
+        """
+        return not isinstance(error, Exception) and threading.get_ident() == self._lent_thread
