@@ -5,8 +5,10 @@ import inspect
 import itertools
 import json
 import re
+import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,47 @@ def test_a_stalled_server_costs_one_time_out_and_no_more(stub: Stub, tmp_path: P
 
         assert receipt.is_spooled
         assert 0.25 < time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("door", ["send", "send_batch"])
+def test_a_call_that_is_interrupted_leaves_its_event_to_the_spool_and_a_clean_connection(
+    stub: Stub, tmp_path: Path, door: str
+) -> None:
+    """Ctrl-C in a notebook, a soft time limit in a task: what was under way is not forgotten."""
+
+    def interrupt(line: Line, request: Request) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        line.stub.closing.wait()
+
+    calls: dict[str, Callable[[Audit], object]] = {
+        "send": lambda audit: audit.send("order.paid", {}),
+        "send_batch": lambda audit: audit.send_batch([{"event_name": "order.paid", "payload": {}}]),
+    }
+
+    class TimeIsUp(Exception):
+        pass
+
+    def time_is_up(*_: object) -> None:
+        raise TimeIsUp
+
+    previous = signal.signal(signal.SIGUSR1, time_is_up)
+    try:
+        with client_of(stub, spool_audit=True, spool_dir=tmp_path) as client:
+            client.audit.send("order.created", {})
+            stub.next(interrupt)
+            with pytest.raises(TimeIsUp):
+                calls[door](client.audit)
+
+            assert "accepted" == client.audit.send("order.sent", {}).status
+            assert client.flush(10)
+            assert (3, 3, 0) == (
+                client.audit.counts().captured,
+                client.audit.counts().delivered,
+                client.audit.counts().waiting,
+            )
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert 3 == len(stub.stored)
 
 
 def test_where_the_breaker_is_open_a_call_does_not_wait_to_find_it_out(

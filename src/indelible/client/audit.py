@@ -83,6 +83,8 @@ class Audit:
     ) -> Receipt:
         """Store one audit event, and come back when it is safe.
 
+        A call that is interrupted, as by Ctrl-C, leaves its event to the spool.
+
         Args:
             event_name, payload, type, meta, idempotency_key: see `AuditEvent`.
             attempts: tries before the spool takes it, with a pause of about 0.5, 1, 2 … s between.
@@ -246,24 +248,42 @@ class Audit:
         # The server is to answer before we stop listening, so that a stored event is known as one.
         patience_s = limit_s * _PATIENCE
         query = f"?wait={_level(wait)}&timeout={patience_s:.3f}s" if wait else ""
-        outbox, wire, record, at_ms = self._prepared(event)
+        one = self._prepared(event)
+        try:
+            fate = self._tried_often(one, query, attempts, timeout_s, limit_s)
+        except BaseException:
+            _interrupted(one)
+            raise
+        if isinstance(fate, Receipt):
+            one.outbox.note_delivered(1)
+            return fate
+        if isinstance(fate, AuditRefused):
+            one.outbox.lose(LossReason.REFUSED)
+            raise fate
+        return self._kept(one.outbox, one.record, one.at_ms)
+
+    def _tried_often(
+        self,
+        one: _Prepared,
+        query: str,
+        attempts: int,
+        timeout_s: float | None,
+        limit_s: float,
+    ) -> Receipt | AuditRefused | Again:
+        """Up to so many tries, with pauses between; `Again` when the spool is to take it."""
+        fate: Receipt | AuditRefused | Again = Again("the server is taken to be down")
         for attempt in range(1, max(1, attempts) + 1):
-            asked_s = 0.0
             # Where the queue finds the server down, a call need not wait to find it too.
-            if attempts > 1 or not outbox.is_down:
-                outcome = self._tried(outbox, wire, record, query, attempt, timeout_s)
-                if isinstance(outcome, Receipt):
-                    outbox.note_delivered(1)
-                    return outcome
-                if isinstance(outcome, AuditRefused):
-                    outbox.lose(LossReason.REFUSED)
-                    raise outcome
-                asked_s = outcome.after_s or 0.0
+            if attempts > 1 or not one.outbox.is_down:
+                fate = self._tried(one.outbox, one.wire, one.record, query, attempt, timeout_s)
+            if not isinstance(fate, Again):
+                break
+            asked_s = fate.after_s or 0.0
             if attempt >= attempts or asked_s > limit_s:
                 break
             pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
             threading.Event().wait(max(pause_s, asked_s))
-        return self._kept(outbox, record, at_ms)
+        return fate
 
     def _tried(
         self,
@@ -304,7 +324,12 @@ class Audit:
     ) -> list[Receipt | AuditFailed]:
         outbox, wire = prepared[0].outbox, prepared[0].wire
         records = [one.record for one in prepared]
-        fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
+        try:
+            fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
+        except BaseException:
+            for one in prepared:
+                _interrupted(one)
+            raise
         results: list[Receipt | AuditFailed] = []
         for place, one in enumerate(prepared):
             fate = fates[place] if fates is not None else None
@@ -447,6 +472,15 @@ class Audit:
         """Close idle connections."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _interrupted(one: _Prepared) -> None:
+    """Ctrl-C, or a time limit of the application's, ended a try: the spool takes the event.
+
+    Perhaps the server has it by now, and perhaps nobody would send it again.
+    """
+    if not one.outbox.keep(one.record, one.at_ms):
+        one.outbox.lose(LossReason.SPOOL_FAILED)
 
 
 def _level(wait: str | None) -> str:

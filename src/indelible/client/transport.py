@@ -95,6 +95,9 @@ class Transport:
     ) -> Answer:
         """Send, and read the whole answer. A body over 1 KiB is compressed.
 
+        Whatever else interrupts it (Ctrl-C, a time limit of the application's) is raised as it is,
+        and the connection is not used again: half an answer may still be on its way.
+
         Raises:
             TransportFailed: no complete answer came in time.
         """
@@ -105,6 +108,20 @@ class Transport:
             if len(body) > GZIP_FROM_BYTES:
                 body = gzip.compress(body, compresslevel=1)
                 sent["Content-Encoding"] = "gzip"
+        try:
+            return self._answer(method, path, body, sent, deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        sent: dict[str, str],
+        deadline: float,
+    ) -> Answer:
         reused = self._connection is not None
         try:
             return self._exchange(method, path, body, sent, deadline)
@@ -114,12 +131,10 @@ class Transport:
                 raise TransportFailed(_words(error)) from error
             # A server may close an idle connection just as it is used again.
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
             raise TransportFailed(_words(error)) from error
         try:
             return self._exchange(method, path, body, sent, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
             raise TransportFailed(_words(error)) from error
 
     def prepare(self) -> None:
