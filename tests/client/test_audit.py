@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import json
+import math
 import re
 import signal
 import threading
@@ -277,6 +278,11 @@ def test_a_stalled_server_costs_one_time_out_and_no_more(stub: Stub, tmp_path: P
 
         assert receipt.is_spooled
         assert 0.25 < time.perf_counter() - started < 3
+
+
+def test_a_call_may_wait_for_ever(stub: Stub) -> None:
+    with client_of(stub) as client:
+        assert "accepted" == client.audit.send("order.created", {}, timeout_s=math.inf).status
 
 
 @pytest.mark.parametrize("door", ["send", "send_batch"])

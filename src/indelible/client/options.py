@@ -35,6 +35,9 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
 
 _BLANK: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 _NO_NAME: Final = re.compile(rb"""[\x00-\x20\x7f"%<>\\^`{|}]""")
+LONGEST_S: Final = 1e6
+"""The longest wait, about 11 days: no socket waits longer, and none waits for infinity."""
+
 _YES: Final = frozenset({"1", "true", "yes", "on"})
 _NO: Final = frozenset({"0", "false", "no", "off"})
 
@@ -144,9 +147,12 @@ class Options:
         for name in ("max_queued", "max_queued_bytes", "batch_events", "batch_bytes"):
             if getattr(self, name) < 1:
                 raise InvalidOption(f"{name} must be at least 1")
-        for name in ("batch_s", "connect_s", "total_s", "retry_base_s", "retry_cap_s", "exit_s"):
-            if getattr(self, name) < 0:
-                raise InvalidOption(f"{name} must not be negative")
+        for name in ("batch_s", "retry_base_s", "retry_cap_s", "exit_s"):
+            if not 0 <= getattr(self, name) <= LONGEST_S:
+                raise InvalidOption(f"{name} must be from 0 to {LONGEST_S:,.0f} seconds")
+        for name in ("connect_s", "total_s"):
+            if not 0 < getattr(self, name) <= LONGEST_S:
+                raise InvalidOption(f"{name} must be above 0, up to {LONGEST_S:,.0f} seconds")
         for name in ("host", "audit_host"):
             host = getattr(self, name)
             what_is_wrong = None if host is None else _wrong_in_address(host)

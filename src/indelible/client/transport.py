@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from indelible.client.options import LONGEST_S
+
 # For the names of hosts. Loaded here, not by the first look-up on the worker: a child that is
 # forked in the middle of that import has half of the codec, for ever.
 codecs.lookup("idna")
@@ -232,7 +234,7 @@ class _TimedSocket:
         left = self.deadline - self._monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
-        self.wrapped.settimeout(left)
+        self.wrapped.settimeout(min(left, LONGEST_S))
 
 
 class _TimedReader(io.RawIOBase):
