@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -503,6 +504,35 @@ def test_a_before_send_that_fails_or_captures_lets_go_and_never_recurs(
         assert time.perf_counter() - started < 4
         assert (2, {LossReason.BEFORE_SEND: 2}) == (client.counts().captured, client.counts().lost)
     assert {} == stub.stored
+
+
+def test_what_a_finalizer_captures_while_an_event_is_written_is_an_event_like_any(
+    stub: Stub,
+) -> None:
+    """The garbage collector calls finalizers on whatever thread it runs, the worker's as well."""
+
+    class Closed:
+        def __del__(self) -> None:
+            client.capture("closed")
+
+    class Tags(Mapping[str, object]):
+        def __len__(self) -> int:
+            return 0
+
+        def __getitem__(self, name: str) -> object:
+            raise KeyError(name)
+
+        def __iter__(self) -> Iterator[str]:
+            held.clear()  # on the worker, while the event that has these tags is written
+            return iter(())
+
+    held = [Closed()]
+    with client_of(stub) as client:
+        client.capture("opened", properties={"tags": Tags()})
+        _until(lambda: client.counts().delivered == 2)
+
+        assert {} == client.counts().lost
+    assert ["opened", "closed"] == [event["event"] for event in stub.stored.values()]
 
 
 @pytest.mark.parametrize("mode", ["thread", "sync"])

@@ -74,6 +74,7 @@ class Worker:
         self._beginning = threading.Lock()
         self._stopping = False
         self._flushing = False
+        self._filters = wire.lane == Lane.PRODUCT and options.before_send is not None
         self._hook_thread: int | None = None
         self._lent_thread: int | None = None  # a caller's, which does the work
         self._fault: BaseException | None = None  # what `strict` raises in the caller
@@ -94,8 +95,12 @@ class Worker:
 
     @property
     def is_in_hook(self) -> bool:
-        """Whether the calling thread is in a hook of the application that is given an event."""
-        return self._hook_thread is not None and self._hook_thread == threading.get_ident()
+        """Whether the calling thread is in `before_send`, which would be given what it captures.
+
+        Without one nothing comes round again: a finalizer that the garbage collector happens to
+        call while an event is written may capture like anybody else.
+        """
+        return self._filters and self._hook_thread == threading.get_ident()
 
     @property
     def is_down(self) -> bool:
@@ -310,7 +315,7 @@ class Worker:
             self._lose(LossReason.BEFORE_SEND)
         except BaseException as error:  # before_send, or a property that broke every rule
             reason = LossReason.ENCODE_FAILED
-            if self._wire.lane == Lane.PRODUCT and self._options.before_send is not None:
+            if self._filters:
                 reason = LossReason.BEFORE_SEND
             self._lose(reason)
             if self._is_meant_for_here(error):
