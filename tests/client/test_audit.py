@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import itertools
 import json
+import logging
 import math
 import re
 import signal
@@ -698,3 +699,24 @@ def test_a_default_client_with_a_senseless_environment_warns_and_lets_go(
 
     assert "host" in caplog.text
     assert {LossReason.DISABLED: 1} == indelible.default_client().counts().lost
+
+
+@pytest.mark.parametrize("host", [None, "events.example.com"])
+def test_a_handler_that_captures_what_is_logged_may_capture_what_the_first_call_logs(
+    fresh_default: None, monkeypatch: pytest.MonkeyPatch, host: str | None
+) -> None:
+    if host is not None:
+        monkeypatch.setenv("INDELIBLE_HOST", host)
+
+    class Capturing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            indelible.capture("logged", properties={"message": record.getMessage()})
+
+    handler = Capturing()
+    logging.getLogger().addHandler(handler)
+    try:
+        indelible.capture("first")
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+    assert {LossReason.DISABLED: 2} == indelible.default_client().counts().lost

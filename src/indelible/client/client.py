@@ -64,6 +64,7 @@ class Indelible:
         host: str | None = None,
         _time: Time = REAL_TIME,
         _environment: Mapping[str, str] = os.environ,
+        _complain: Callable[[str], object] = logger.warning,
         **options: Any,
     ) -> None:
         self.options = Options.read(
@@ -72,18 +73,18 @@ class Indelible:
         self._time = _time
         self._disabled = Numbers()
         self._closed = False
-        self._begin(say=True)
+        self._begin(_complain)
         self.audit = Audit(self.options, self._audit_lane, time=self._time)
         lifecycle.watch(self)
 
-    def _begin(self, *, say: bool) -> None:
-        """Make what belongs to this process."""
+    def _begin(self, complain: Callable[[str], object] | None) -> None:
+        """Make what belongs to this process, and say what is missing for it."""
         options = self.options
         process_id = Stamp(self._time.wall_ns(), 0, os.urandom(10)).uuid.replace("-", "")
         product = audit = audit_wire = None
         if options.enabled:
             redaction = options.redaction()
-            if self._can_send(options.host, options.token, "token", "product", say=say):
+            if self._can_send(options.host, options.token, "token", "product", complain):
                 wire = ProductWire(
                     token=str(options.token),
                     process_id=process_id,
@@ -92,9 +93,11 @@ class Indelible:
                     library=_LIBRARY,
                     before_send=options.before_send,
                 )
-                product = self._outbox(wire, str(options.host), str(options.token), process_id)
+                product = self._outbox(
+                    wire, str(options.host), str(options.token), process_id, complain
+                )
             host = options.audit_host or options.host
-            if self._can_send(host, options.api_key, "api_key", "audit", say=say):
+            if self._can_send(host, options.api_key, "api_key", "audit", complain):
                 audit_wire = AuditWire(
                     api_key=str(options.api_key),
                     process_id=process_id,
@@ -103,7 +106,9 @@ class Indelible:
                     service=options.service,
                     env=options.env,
                 )
-                audit = self._outbox(audit_wire, str(host), str(options.api_key), process_id)
+                audit = self._outbox(
+                    audit_wire, str(host), str(options.api_key), process_id, complain
+                )
         self._pid = os.getpid()
         self._process_id = process_id
         self._product = product
@@ -129,24 +134,37 @@ class Indelible:
             self.after_fork()
 
     def _can_send(
-        self, host: str | None, secret: str | None, name: str, lane: str, *, say: bool
+        self,
+        host: str | None,
+        secret: str | None,
+        name: str,
+        lane: str,
+        complain: Callable[[str], object] | None,
     ) -> bool:
         why_not = self.options.why_not(host, secret, secret_name=name)
         other = self.options.api_key if name == "token" else self.options.token
         # An application that sends one kind only need not hear of the other, and one that sends
         # none hears of it once.
-        if why_not is not None and say and (secret or (lane == "product" and not other)):
-            logger.warning("%s events are not sent: %s", lane, why_not)
+        if why_not and complain and (secret or (lane == "product" and not other)):
+            complain(f"{lane} events are not sent: {why_not}")
         return why_not is None
 
-    def _outbox(self, wire: Wire, host: str, secret: str, process_id: str) -> Outbox:
+    def _outbox(
+        self,
+        wire: Wire,
+        host: str,
+        secret: str,
+        process_id: str,
+        complain: Callable[[str], object] | None,
+    ) -> Outbox:
         spooled = self.options.spool_audit if wire.lane == Lane.AUDIT else self.options.spool
         folder = None
         if spooled:
             try:
                 folder = self.options.spool_folder(wire.lane.value, host, secret)
             except RuntimeError:
-                logger.warning("no spool: this user has no home; set INDELIBLE_SPOOL_DIR")
+                if complain:
+                    complain("no spool: this user has no home; set INDELIBLE_SPOOL_DIR")
         return Outbox(
             wire,
             self.options,
@@ -391,7 +409,7 @@ class Indelible:
         self._disabled = Numbers()
         self._pid = os.getpid()
         if not self._closed:
-            self._begin(say=False)
+            self._begin(None)
 
     # Accounts.
 

@@ -36,18 +36,23 @@ lifecycle.in_each_child(_after_fork)
 def default_client() -> Indelible:
     """The one client of this module, made now if there is none yet."""
     if not _made:
+        complaints: list[str] = []
         with _making:
             if not _made:
-                _made.append(_from_environment())
+                _made.append(_from_environment(complaints.append))
+        # Once it is there, and without the lock: a handler of the application's may capture what is
+        # logged, here or on a thread that holds the handler's own lock.
+        for complaint in complaints:
+            logger.warning("%s", complaint)
     return _made[-1]
 
 
-def _from_environment() -> Indelible:
+def _from_environment(complain: Callable[[str], object]) -> Indelible:
     try:
-        return Indelible()
+        return Indelible(_complain=complain)
     except ValueError as error:
         # A variable that means nothing must not break the first caller: the warning says which.
-        logger.warning("no events are sent: %s", error)
+        complain(f"no events are sent: {error}")
         return Indelible(enabled=False, _environment={})
 
 
