@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indelible.client import Indelible
+from indelible.client.inbox import Inbox
 from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
 from indelible.event import LossReason
 from tests.client.stub import (
@@ -616,6 +618,31 @@ def test_what_comes_after_shutdown_is_counted_and_shutdown_may_be_repeated(stub:
 
 
 # Reports of what was lost.
+
+
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_an_event_that_was_about_to_be_queued_when_the_client_was_shut_down_is_counted(
+    stub: Stub, mode: str
+) -> None:
+    """The thread had seen that the client was open, and then another one shut it down."""
+
+    def shut_down_first(frame: FrameType, event: str, _: object) -> None:
+        if frame.f_code is Inbox.put.__code__:
+            sys.settrace(None)
+            client.shutdown(5)
+
+    client = Indelible(TOKEN, host=stub.url, mode=mode)
+    client.capture("before")
+    before = sys.gettrace()
+    sys.settrace(shut_down_first)
+    try:
+        client.capture("just then")
+    finally:
+        sys.settrace(before)
+
+    _until(lambda: client.counts().waiting == 0)
+    assert {LossReason.AFTER_SHUTDOWN: 1} == client.counts().lost
+    assert ["before"] == [event["event"] for event in stub.stored.values()]
 
 
 def test_a_loss_is_reported_once_with_the_next_batch(stub: Stub) -> None:

@@ -123,7 +123,9 @@ class Outbox:
             self.lose(LossReason.QUEUE_BYTES)
         else:
             inbox.put(capture, estimate_bytes)
-            if worker.thread is None:
+            if self._closed:  # since we looked
+                worker.dismiss()
+            elif worker.thread is None:
                 worker.begin()
             else:
                 inbox.ring_if_due()

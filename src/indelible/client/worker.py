@@ -187,6 +187,13 @@ class Worker:
         self._tell_drops()
         self._sender.close()
         self.stopped.set()
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Count what came after the last of the work: its thread was about to put it just then."""
+        while self.stopped.is_set() and (item := self._inbox.take()) is not None:
+            if not isinstance(item, Mark):
+                self._lose(LossReason.AFTER_SHUTDOWN)
 
     # The disk, from a caller's thread.
 
