@@ -3,13 +3,17 @@
 BROKER=folder python -m celery -A tests.hooks.shop_tasks worker
 """
 
+import json
 import os
 import signal
 import time
+import uuid
 from pathlib import Path
+from typing import Any
 
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject
+from kombu.transport import TRANSPORT_ALIASES, filesystem
 
 from indelible import Indelible
 from indelible.client import context
@@ -18,12 +22,29 @@ from indelible.hooks.celery import install
 app = Celery("shop")
 
 
+class Channel(filesystem.Channel):
+    """Kombu's own lets a worker take a message whose text is still to come, and die of it."""
+
+    def _put(self, queue: str, payload: object, **_: Any) -> None:  # type: ignore[override]
+        file = Path(self.data_folder_out, f"{time.monotonic_ns()}_{uuid.uuid4()}.{queue}.msg")
+        part = file.with_name(f"{file.name}.part")
+        part.write_text(json.dumps(payload))
+        part.rename(file)
+
+
+class Transport(filesystem.Transport):
+    Channel = Channel
+
+
+TRANSPORT_ALIASES["whole-files"] = f"{__name__}:Transport"
+
+
 def use_broker(app: Celery, folder: Path) -> None:
     """Pass messages through files of `folder`, which several processes can share."""
     for name in ("messages", "control"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     app.conf.update(
-        broker_url="filesystem://",
+        broker_url="whole-files://",
         broker_transport_options={
             "data_folder_in": str(folder / "messages"),
             "data_folder_out": str(folder / "messages"),
