@@ -34,6 +34,9 @@ ROUTES = [
     ("DELETE", "/v1/keys/{key_id}"),
 ]
 
+# What is read back is its last word then, whenever it is asked for.
+SEALED = {"wait": "sealed", "timeout": "30s"}
+
 Credentials = Callable[[httpx.Request], None]
 
 
@@ -56,9 +59,9 @@ def by_header(request: httpx.Request) -> None:
 
 
 def an_audit_event(world: World) -> tuple[str, str]:
-    """Store one; its Idempotency-Key and its transaction id."""
+    """Store one, and have it sealed; its Idempotency-Key and its transaction id."""
     key = fresh()
-    answer = world.send_audit(audit("secret payload"), key=key)
+    answer = world.send_audit(audit("secret payload"), key=key, params=SEALED)
     assert 202 == answer.status_code
     return key, answer.json()["tx_id"]
 
@@ -145,10 +148,10 @@ def test_no_member_of_a_product_event_makes_it_an_audit_event(
     key, tx_id = an_audit_event(shared)
     event = json.loads(json.dumps(product(**trick)).replace("HERE", key))
 
-    result = first(shared.send(event))
+    result = first(shared.send(event, params=SEALED))
 
     read = stored(shared, result["tx_id"])
-    assert ("product", result["index"], "stored") == (read["kind"], read["index"], read["status"])
+    assert ("product", result["index"], "sealed") == (read["kind"], read["index"], read["status"])
     assert read["received_at"] > "2026"
     assert not {"meta", "payload", "idempotency_key", "erased", "facts"} & read.keys()
     assert [tx_id] == [found["tx_id"] for found in known_as(shared, key)]
