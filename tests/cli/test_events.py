@@ -6,6 +6,8 @@ import time
 from subprocess import Popen
 from typing import Any
 
+import pytest
+
 from tests.cli.command import assert_refused, begin, call, fine, run
 from tests.cli.conftest import Shop
 
@@ -150,12 +152,13 @@ def test_tail_follows_and_ctrl_c_ends_it_quietly(shop: Shop) -> None:
             assert [1, 2, 3] == [_next(process)["index"] for _ in range(3)]
 
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=10)
+            out, err = process.communicate(timeout=60)
             assert (0, "", "") == (process.returncode, out, err)
         finally:
             process.kill()
 
 
+@pytest.mark.clocked
 def test_a_pipe_that_nobody_reads_ends_tail_quietly(shop: Shop) -> None:
     shop.send("e")
     with begin("tail", *shop.here) as process:
@@ -165,7 +168,7 @@ def test_a_pipe_that_nobody_reads_ends_tail_quietly(shop: Shop) -> None:
             assert "product" in process.stdout.readline()
             process.stdout.close()  # no event comes any more: only a look at the pipe can tell
             started = time.monotonic()
-            assert 0 == process.wait(10)
+            assert 0 == process.wait(60)
             assert time.monotonic() - started < 5
             assert "" == process.stderr.read()
         finally:

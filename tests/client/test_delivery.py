@@ -246,12 +246,14 @@ def test_every_status_has_one_meaning(status: int, reason: str | None, after: st
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
 def test_a_server_that_says_when_is_not_asked_before(stub: Stub, as_date: bool) -> None:
     hours = Hours()
-    moment = datetime.now(UTC) + timedelta(seconds=61)
+    moment = datetime.now(UTC) + timedelta(seconds=301)
     stub.next(
         answers(
             503,
             headers={
-                "Retry-After": email.utils.format_datetime(moment, usegmt=True) if as_date else "60"
+                "Retry-After": email.utils.format_datetime(moment, usegmt=True)
+                if as_date
+                else "300"
             },
         )
     )
@@ -259,10 +261,10 @@ def test_a_server_that_says_when_is_not_asked_before(stub: Stub, as_date: bool) 
     with client_of(stub, _time=hours.time, batch_events=1, on_error=told.append) as client:
         client.capture("first")
         _until(lambda: told)
-        hours.advance(55)
+        hours.advance(240)
         client.capture("second")  # wakes the worker, which finds that it is too early
         assert _stays(lambda: len(stub.requests) == 1)
-        hours.advance(10)
+        hours.advance(70)
         client.capture("third")
         stub.wait_until(lambda s: len(s.stored) == 3)
 
@@ -386,6 +388,7 @@ def test_one_event_that_is_too_large_is_counted_and_its_neighbours_are_not(stub:
 # Servers that keep one waiting.
 
 
+@pytest.mark.clocked
 @pytest.mark.parametrize("slow", [stalls(), drips(0.05)], ids=["stalls", "drips"])
 def test_a_slow_server_never_delays_the_caller(stub: Stub, slow: Behaviour) -> None:
     stub.usual = slow
@@ -495,7 +498,7 @@ def test_a_before_send_that_fails_or_captures_lets_go_and_never_recurs(
 ) -> None:
     def failing(event: dict[str, Any]) -> dict[str, Any] | None:
         client.capture("from inside")
-        client.flush(5)
+        client.flush(60)
         raise RuntimeError("broken filter")
 
     with client_of(stub, before_send=failing, mode=mode) as client:
@@ -503,7 +506,7 @@ def test_a_before_send_that_fails_or_captures_lets_go_and_never_recurs(
         client.capture("outer")
         assert client.flush(10)
 
-        assert time.perf_counter() - started < 4
+        assert time.perf_counter() - started < 50
         assert (2, {LossReason.BEFORE_SEND: 2}) == (client.counts().captured, client.counts().lost)
     assert {} == stub.stored
 
@@ -546,13 +549,13 @@ def test_hooks_that_raise_or_capture_harm_nobody(stub: Stub, mode: str) -> None:
             client.capture("sdk_error", properties={"what": what})
         raise RuntimeError("a hook of the application")
 
-    with client_of(stub, on_error=on_error, on_drop=on_error, mode=mode, total_s=3.0) as client:
+    with client_of(stub, on_error=on_error, on_drop=on_error, mode=mode, total_s=60.0) as client:
         started = time.perf_counter()
         client.capture("refused")
         assert client.flush(10)
         assert client.flush(10)
 
-        assert time.perf_counter() - started < 2.5
+        assert time.perf_counter() - started < 50
         assert {LossReason.REFUSED: 1} == client.counts().lost
         assert client.counts().failures >= 1
     assert ["sdk_error"] == [event["event"] for event in stub.stored.values()]
@@ -805,7 +808,7 @@ def _stays(condition: Any, for_s: float = 0.25) -> bool:
     return True
 
 
-def _until(condition: Any, within_s: float = 20.0) -> None:
+def _until(condition: Any, within_s: float = 60.0) -> None:
     until = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until

@@ -269,6 +269,7 @@ assert foreign == {"indelible"}, foreign
     assert (0, "") == (done.returncode, done.stderr)
 
 
+@pytest.mark.clocked
 def test_the_end_of_a_process_waits_as_long_as_it_was_told_and_no_longer(stub: Stub) -> None:
     stub.usual = stalls()
     program = f"""
