@@ -54,9 +54,9 @@ UNMATCHED: Final = "<unmatched>"
 SECRET: Final = "the card number is 4111"  # what an exception says, and no product event may
 CHUNK: Final = b"chunk\n"
 CHUNK_S: Final = 0.05
-LATER_S: Final = 0.3
+LATER_S: Final = 1.0
 PAUSE_S: Final = 0.02
-WAIT_S: Final = 10.0
+WAIT_S: Final = 60.0
 
 
 class Shop:
@@ -105,6 +105,7 @@ class Shop:
             yield CHUNK * 10_000
 
     def later(self) -> None:
+        self.client.capture("begun_later", properties={"at_s": time.monotonic()})
         time.sleep(LATER_S)
         self.client.capture("done_later")
 
@@ -202,7 +203,7 @@ class WebHook:
         assert ("GET", "/hello", 200) == what(seen)
         assert seen.properties["framework"].startswith(f"{self.framework} ")
         assert len("hello") == seen.properties["response_bytes"]
-        assert 0 <= seen.properties["first_byte_ms"] <= seen.properties["duration_ms"] < 10_000
+        assert 0 <= seen.properties["first_byte_ms"] <= seen.properties["duration_ms"] < 60_000
         assert "error_type" not in seen.properties
         assert "aborted" not in seen.properties
         audit = the_audit(events, "http.GET./hello")
@@ -320,11 +321,14 @@ class WebHook:
     ) -> None:
         if not self.background:
             pytest.skip("it has no background tasks")
+        sent_s = time.monotonic()
         browser.get("/later")
         seen = the_request(events)
-        assert seen.properties["duration_ms"] < LATER_S * 1_000
         until(lambda: any(one.name == "done_later" for one in events.captured))
         events.assert_captured("done_later", times=1)
+        # Measured by its beginning, for a busy machine may make the answer itself take long.
+        begun_s = events.assert_captured("begun_later", times=1).properties["at_s"] - sent_s
+        assert seen.properties["duration_ms"] < (begun_s + LATER_S / 2) * 1_000
 
     # Whose request it is.
 

@@ -17,10 +17,13 @@ from tests.hooks.waiting import until
 
 @pytest.fixture
 def scheduler(events: Recorder) -> Iterator[BackgroundScheduler]:
-    scheduler = BackgroundScheduler(timezone=UTC)
+    # However late a busy machine is: a run is missed where a story says so alone.
+    scheduler = BackgroundScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None})
     watch(scheduler, events.client)
     scheduler.start()
     yield scheduler
+    # It waits for the scheduler's round, in which a shutdown would take away the job just run.
+    scheduler.remove_all_jobs()
     scheduler.shutdown()
 
 
@@ -90,10 +93,10 @@ def test_a_run_is_timed_from_its_submission(
     submitted = threading.Event()
     scheduler.add_listener(lambda _: submitted.set(), happenings.EVENT_JOB_SUBMITTED)
     # Our listener was added first, so it has heard before the job goes on.
-    scheduler.add_job(lambda: submitted.wait(10), id="timed")
+    scheduler.add_job(lambda: submitted.wait(60), id="timed")
 
     [run] = runs(events)
-    assert 0 <= run.properties["duration_ms"] < 10_000
+    assert 0 <= run.properties["duration_ms"] < 60_000
 
 
 def test_an_end_that_is_told_before_its_beginning_leaves_one_event(events: Recorder) -> None:
@@ -126,11 +129,11 @@ def test_jobs_on_an_event_loop_are_recorded_too(events: Recorder) -> None:
         await asyncio.sleep(0)
 
     async def main() -> None:
-        scheduler = AsyncIOScheduler(timezone=UTC)
+        scheduler = AsyncIOScheduler(timezone=UTC, job_defaults={"misfire_grace_time": None})
         watch(scheduler, events.client)
         scheduler.add_job(tick, id="tick")
         scheduler.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not events.server.product:
                 await asyncio.sleep(0.01)
         scheduler.shutdown()

@@ -684,7 +684,10 @@ def hammer(process: WitnessProcess, last: int) -> list[tuple[int, bytes]]:
     threads = [threading.Thread(target=one, args=(n,)) for n in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
+    deadline = time.monotonic() + 60
+    while len(words) < 100:
+        assert time.monotonic() < deadline, "too little was cosigned"
+        time.sleep(0.001)
     process.kill()
     for thread in threads:
         thread.join()
