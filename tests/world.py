@@ -30,7 +30,7 @@ ADMIN_KEY = "ind_adm_test-key-0123456789"
 AS_APPLICATION = {"Authorization": f"Bearer {API_KEY}"}
 AS_ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
-START_S = 20.0
+START_S = 60.0
 OUTPUT_FILE = "output.txt"
 
 _PORTS = range(10_000, 16_000)  # below those that a system gives to clients and to port 0
@@ -153,9 +153,9 @@ class ServerProcess(World):
     def kill(self) -> None:
         """kill -9 the serve PID."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def stop(self, timeout_s: float = 20) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """SIGTERM, and the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
@@ -278,5 +278,5 @@ def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterat
     finally:
         loop, stop = stopping[0]
         loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(60)
         house.close()

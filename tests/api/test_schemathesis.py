@@ -72,7 +72,7 @@ def nameless(methods: dict[str, Any]) -> dict[str, Any]:
     return {method: {**operation, "operationId": None} for method, operation in methods.items()}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_every_operation_does_what_its_description_says(tmp_path: Path) -> None:
     with started(tmp_path / "data", INDELIBLE_MAX_BATCH=str(BATCH)) as server:
         document = server.http.get("/openapi.json").json()

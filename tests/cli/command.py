@@ -63,7 +63,7 @@ def run(
         preexec_fn=beforehand,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr

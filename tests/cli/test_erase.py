@@ -87,7 +87,7 @@ def test_on_a_terminal_it_asks_and_takes_yes_alone(
             stdin=theirs,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
     finally:

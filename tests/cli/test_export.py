@@ -43,7 +43,7 @@ def test_head_takes_what_it_wants(shop: Shop) -> None:
         assert export.stderr is not None
         first = export.stdout.readline()
         export.stdout.close()
-        assert (0, "") == (export.wait(20), export.stderr.read())
+        assert (0, "") == (export.wait(60), export.stderr.read())
 
     assert 0 == json.loads(first)["index"]
 

@@ -24,7 +24,7 @@ def send(shop: Shop, process_id: str, *numbers: int, **lost: int) -> None:
         ).json()
         return [len(numbers)] == [one["stored"] for one in answer["senders"]]
 
-    eventually(is_counted, within_s=20)
+    eventually(is_counted)
 
 
 def test_a_process_is_a_line_and_those_that_miss_nothing_can_be_left_out(shop: Shop) -> None:

@@ -29,7 +29,7 @@ def serving(cwd: Path, *arguments: str) -> Iterator[list[str]]:
         yield lines
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()
         process.stderr.close()
 
@@ -51,7 +51,7 @@ def test_the_lines_of_the_banner_work_as_printed(tmp_path: Path) -> None:
                 env=surroundings(),
                 capture_output=True,
                 text=True,
-                timeout=20,
+                timeout=60,
             )
             assert 0 == done.returncode, done.stderr
             return done.stdout
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_a_server_quietly(tmp_path: Path) -> None:
     process.stdout.readline()
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
 
     assert (0, "") == (process.returncode, err)
     assert time.monotonic() - started < 10

@@ -26,7 +26,7 @@ client = Indelible()
 """
 """What a program begins with unless it is to be whole."""
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 class Program:

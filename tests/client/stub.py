@@ -212,7 +212,7 @@ class Stub:
         """What happens with the next requests, one each."""
         self._next.extend(behaviours)
 
-    def wait_until(self, condition: Callable[["Stub"], bool], timeout_s: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[["Stub"], bool], timeout_s: float = 60.0) -> None:
         """Return as soon as it holds; fail when it does not in time."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), timeout_s), (
@@ -263,7 +263,7 @@ class Stub:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-            assert self._changed.wait_for(lambda: not self._open, 10)
+            assert self._changed.wait_for(lambda: not self._open, 60)
 
     def _accept(self) -> None:
         while not self.closing.is_set():

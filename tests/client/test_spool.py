@@ -106,7 +106,7 @@ def test_of_many_heirs_one_has_each_batch(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert sorted(b"%d" % place for place in range(40)) == sorted(found)
     for heir in heirs:

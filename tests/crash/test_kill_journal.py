@@ -63,7 +63,7 @@ def write_until_killed(folder: Path, start: int) -> int:
         time.sleep(random.uniform(0, 0.02))
     finally:
         process.kill()
-        rest = process.communicate(timeout=10)[0]
+        rest = process.communicate(timeout=60)[0]
     lines = [line for line in (said + rest).splitlines(keepends=True) if line.endswith("\n")]
     return int(lines[-1])
 

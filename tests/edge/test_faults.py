@@ -363,7 +363,7 @@ def test_a_second_server_on_the_same_folder_refuses_and_the_first_goes_on(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert second.returncode != 0
     assert str(world.process.pid) in second.stdout + second.stderr
@@ -417,7 +417,7 @@ def test_what_was_acknowledged_under_load_survives_sigterm_and_is_there_once(
         eventually(lambda: all(len(acknowledged) > 20 for acknowledged, _ in senders))
         assert 0 == server.stop()
         for _, thread in senders:
-            thread.join(20)
+            thread.join(60)
     with inside(tmp_path) as world:
         counts = uuids(world)
         for acknowledged, _ in senders:

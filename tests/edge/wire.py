@@ -123,7 +123,7 @@ def first(answer: httpx.Response) -> dict[str, Any]:
     return result
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Wait until `holds`."""
     deadline = time.monotonic() + within_s
     while not holds():

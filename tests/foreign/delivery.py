@@ -11,7 +11,7 @@ import msgspec
 
 from tests.world import API_KEY, AS_APPLICATION, TOKEN, World
 
-_END_S = 10.0
+_END_S = 60.0
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -42,7 +42,7 @@ class Program:
             finally:
                 process.kill()  # of one that has ended, nothing
 
-    def send(self, server: World, *arguments: str, count: int, timeout_s: float = 20.0) -> str:
+    def send(self, server: World, *arguments: str, count: int, timeout_s: float = 60.0) -> str:
         """Run it until the log has `count` events, and end it; returns what it printed.
 
         Raises:
@@ -53,7 +53,7 @@ class Program:
             return end(process)
 
 
-def wait_for(server: World, count: int, *, timeout_s: float = 20.0) -> None:
+def wait_for(server: World, count: int, *, timeout_s: float = 60.0) -> None:
     """Return when the server's log has `count` events."""
     deadline = time.monotonic() + timeout_s
     while (seen := len(server.events())) < count:

@@ -54,7 +54,7 @@ pytestmark = [
 SIZE: Final = 70_000
 BATCH: Final = 1_000
 EARLY: Final = 5 * BATCH
-SEALED_S: Final = 30.0
+SEALED_S: Final = 60.0
 
 _GO: Final = Path(__file__).parent / "go" / "stranger"
 

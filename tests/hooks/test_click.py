@@ -101,7 +101,7 @@ def test_a_command_is_named_by_its_path_and_its_options_by_their_names(
     assert "shop orders export" == event.properties["name"]
     assert ["--password", "--to", "--verbose"] == event.properties["options"]
     assert ("success", 0) == (event.properties["outcome"], event.properties["exit_code"])
-    assert 0 <= event.properties["duration_ms"] < 5_000
+    assert 0 <= event.properties["duration_ms"] < 60_000
     assert event.properties["framework"].startswith("click 8.")
     events.assert_audited("command.shop orders export", type="success", times=1)
     told = repr([one.body for one in events.server.received])
@@ -236,7 +236,7 @@ def test_from_a_shell_the_event_arrives_though_the_program_ends(
     program = tmp_path / "sell.py"
     program.write_text(PROGRAM)
     env = variables(events, tmp_path)
-    ended = subprocess.run([sys.executable, program], env=env, timeout=30, check=False)
+    ended = subprocess.run([sys.executable, program], env=env, timeout=60, check=False)
 
     assert 7 == ended.returncode
     events.assert_captured("command_run", name="sell.py", exit_code=7, times=1)

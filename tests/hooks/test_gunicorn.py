@@ -76,7 +76,7 @@ def gunicorn(events: Recorder, folder: Path, options: list[str]) -> Iterator[htt
         with httpx.Client(transport=transport, base_url="http://site", timeout=30) as browser:
             yield browser
         server.send_signal(signal.SIGTERM)
-        assert 0 == server.wait(30)
+        assert 0 == server.wait(60)
     finally:
         server.kill()
         server.wait()

@@ -211,7 +211,7 @@ def script(folder: Path, events: Recorder, **parts: str) -> "subprocess.Popen[by
 def test_the_event_of_a_script_arrives_however_it_ends(
     events: Recorder, tmp_path: Path, parts: dict[str, str], outcome: str, ended: int
 ) -> None:
-    assert ended == script(tmp_path, events, **parts).wait(30)
+    assert ended == script(tmp_path, events, **parts).wait(60)
 
     events.assert_captured("job_run", name="nightly", outcome=outcome, times=1)
     events.assert_audited("job.nightly", times=1)
@@ -238,5 +238,5 @@ def test_the_event_of_a_script_arrives_when_it_is_told_to_stop(
     until(running.exists)
     process.send_signal(signal.SIGTERM)
 
-    assert -signal.SIGTERM == process.wait(30)
+    assert -signal.SIGTERM == process.wait(60)
     events.assert_captured("job_run", name="nightly", times=1)

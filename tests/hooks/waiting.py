@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, timeout_s: float = 20.0) -> T:
+def until(look: Callable[[], T], *, timeout_s: float = 60.0) -> T:
     """What `look` gives as soon as that is true; an AssertionError when it never is."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):

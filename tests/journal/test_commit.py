@@ -39,7 +39,7 @@ class SlowJournal(SqliteJournal):
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         self.appended.append(len(drafts))
-        assert self.is_open.wait(30)
+        assert self.is_open.wait(60)
         return super().append(drafts)
 
     @contextmanager
@@ -75,7 +75,7 @@ async def committing(
 
 
 def run(story: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(story, 30))
+    return asyncio.run(asyncio.wait_for(story, 60))
 
 
 async def submitted(committer: Committer, *requests: Sequence[Draft]) -> list[Submission]:

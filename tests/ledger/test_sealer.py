@@ -460,7 +460,7 @@ def published_size(folder: Path) -> int:
     return int((folder / "ledger/default" / CHECKPOINT).read_text().split("\n")[1])
 
 
-def until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def until(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"

@@ -16,7 +16,7 @@ from tests.ledger.witnesses import WitnessProcess, policy_of, witness
 from tests.world import AS_APPLICATION, ServerProcess, audit, started
 
 ORIGIN = "log.example/default"
-SETTLED_S = 10.0
+SETTLED_S = 60.0
 
 
 @dataclass

@@ -24,7 +24,7 @@ from indelible.ledger.witness import request_body
 from tests.cli.command import PROGRAM, surroundings
 from tests.world import plain_client
 
-START_S = 20.0
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class WitnessProcess:
 
     def _ended(self) -> int:
         self.http.close()
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code

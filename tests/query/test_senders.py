@@ -59,10 +59,7 @@ def page(log: Log, **parameters: Any) -> dict[str, Any]:
 
 def settled(log: Log, captured: int) -> list[dict[str, Any]]:
     """The accounts, once all that was answered is in them; so many events were captured in all."""
-    eventually(
-        lambda: log.http.get("/healthz").json()["accounting"]["oldest_uncounted_s"] is None,
-        within_s=20,
-    )
+    eventually(lambda: log.http.get("/healthz").json()["accounting"]["oldest_uncounted_s"] is None)
     senders: list[dict[str, Any]] = page(log)["senders"]
     assert captured == sum(sender["captured"] for sender in senders)
     return senders
