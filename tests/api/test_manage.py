@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.edge.wire import stay_within_a_month
 from tests.world import (
     ADMIN_KEY,
     API_KEY,
@@ -56,6 +57,7 @@ def administration(world: World, project: str = "default") -> list[dict[str, Any
 
 
 def test_a_new_project_has_an_empty_log_a_token_and_a_key_that_work(shared: World) -> None:
+    stay_within_a_month()
     shop = new_project(shared, "shop-1")
 
     assert 0 == shop["project"]["events"]
@@ -216,6 +218,7 @@ def test_what_an_untrusted_peer_says_of_the_caller_is_not_believed(tmp_path: Pat
 def test_the_limit_and_the_bot_policy_of_a_project_can_be_set_and_taken_away(
     shared: World,
 ) -> None:
+    stay_within_a_month()
     shop = new_project(shared, "shop-4", monthly_limit=1)
     body = {**product(), "api_key": shop["token"]}
     taken = [shared.send(body).json()["accepted"] for _ in range(2)]

@@ -2,6 +2,7 @@
 
 from tests.cli.command import assert_refused, at, call, fine
 from tests.cli.conftest import Shop
+from tests.edge.wire import stay_within_a_month
 from tests.world import ADMIN_KEY, API_KEY, ServerProcess, bearer, product
 
 
@@ -79,6 +80,7 @@ def test_a_project_has_a_log_a_token_and_a_key_of_its_own(shop: Shop) -> None:
 
 def test_a_list_of_projects_says_how_much_of_the_month_is_used(shop: Shop) -> None:
     here = at(shop.server)
+    stay_within_a_month()
     call("project", "set", shop.name, "--monthly-limit", "1,000", "--bot-policy", "mark", *here)
     shop.send("e")
 

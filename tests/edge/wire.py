@@ -8,6 +8,7 @@ import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -93,6 +94,8 @@ class Tenant:
 
 def tenant(world: World, **rules: Any) -> Tenant:
     """Make a project; `rules` are `monthly_limit` and `bot_policy`."""
+    if "monthly_limit" in rules:
+        stay_within_a_month()
     name = f"t-{uuid.uuid4().hex[:12]}"
     answer = world.http.post("/v1/projects", json={"name": name, **rules}, headers=AS_ADMIN)
     assert 201 == answer.status_code, answer.text
@@ -121,6 +124,12 @@ def first(answer: httpx.Response) -> dict[str, Any]:
     assert 200 == answer.status_code, answer.text
     result: dict[str, Any] = answer.json()["events"][0]
     return result
+
+
+def stay_within_a_month() -> None:
+    """Wait until the month lasts half a minute more: with the next one counting begins anew."""
+    while (now := datetime.now(UTC)).month != (now + timedelta(seconds=30)).month:
+        time.sleep(0.1)
 
 
 def eventually(holds: Callable[[], bool], *, within_s: float = 60.0) -> None:
