@@ -298,7 +298,8 @@ class Stub:
 def _requests(reader: Any, connection: int) -> Iterator[Request]:
     while head := reader.readline():
         words = head.decode("latin-1").split(" ")
-        if len(words) != 3:
+        # A greeting of TLS, most of it random, may well be three words too.
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
             raise HangUp
         method, path, _ = words
         headers = {}
