@@ -112,7 +112,7 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def until_acked(self, count: int, *, timeout_s: float = 20) -> None:
+    def until_acked(self, count: int, *, timeout_s: float = 60) -> None:
         """Wait until `count` events were acknowledged."""
         deadline = time.monotonic() + timeout_s
         while sum(len(history.acks) for history in self.histories) < count:
