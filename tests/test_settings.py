@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from indelible.client.options import ENVIRONMENT
 from indelible.errors import SettingInvalid
 from indelible.settings import Settings
 from tests.world import environment
@@ -107,7 +108,14 @@ def test_an_unknown_variable_of_ours_refuses_to_start(variable: str) -> None:
     assert "may be secret" not in str(caught.value)
 
 
-def test_variables_of_others_and_of_clients_are_left_alone() -> None:
+@pytest.mark.parametrize(
+    "variable", sorted({variable for each in ENVIRONMENT.values() for variable in each})
+)
+def test_a_machine_that_is_set_up_for_the_client_can_run_the_server(variable: str) -> None:
+    Settings.from_environ({variable: "a-value-of-the-clients"})
+
+
+def test_variables_of_others_are_left_alone() -> None:
     others = {"PATH": "/bin", "PORT": "x", "INDELIBLE_HOST": "http://h", "INDELIBLE_ENV": "test"}
     assert Settings() == Settings.from_environ(others)
 

@@ -13,9 +13,21 @@ from typing import Any, Final
 from indelible.errors import SettingInvalid
 from indelible.network import Network, parse_networks
 
-# Set for clients and commands on the same machine; the server leaves them alone.
+# Set for clients and commands on the same machine; the server leaves them alone. Not taken from
+# `indelible.client.options`, which would load the whole client at each start.
 _FOR_CLIENTS: Final = frozenset(
-    {"INDELIBLE_HOST", "INDELIBLE_SERVICE", "INDELIBLE_ENV", "INDELIBLE_PII_KEY"}
+    f"INDELIBLE_{name}"
+    for name in (
+        "AUDIT_KEY",
+        "ENABLED",
+        "ENV",
+        "HEADERS",
+        "HOST",
+        "INSECURE",
+        "PII_KEY",
+        "SERVICE",
+        "SPOOL_DIR",
+    )
 )
 _SECRET_LENGTH: Final = 16  # 16 characters of a random key are beyond guessing; a word is not
 
