@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -20,7 +21,8 @@ def claimed_port(listen: str, port: int) -> Iterator[int]:
     """`port`, or a free one for 0: of the servers on this machine, ours alone within the `with`.
 
     Granian shares ports between processes, so without this two servers on one port would each get a
-    part of the requests. The look finds one that listens, the claim one that is about to.
+    part of the requests. The look finds one that listens; the claim, where the system has sockets
+    with names of their own (unix(7), "Abstract"), one that is about to.
 
     Raises:
         AddressInUse: something listens there, or the address is none of this machine's.
@@ -32,7 +34,8 @@ def claimed_port(listen: str, port: int) -> Iterator[int]:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((listen, port))
                 port = int(probe.getsockname()[1])
-                claim.bind(f"\0indelible:{listen}:{port}")  # no file: the kernel forgets it with us
+                if sys.platform == "linux":
+                    claim.bind(f"\0indelible:{listen}:{port}")  # goes with this process
         except OSError as error:
             raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
         yield port
