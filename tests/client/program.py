@@ -11,18 +11,21 @@ from typing import IO, Self
 from indelible.testing import InMemoryServer
 from tests.world import environment
 
-BEGINNING = """\
+PATIENT = "Indelible(exit_s=30)"
+"""A client whose end may take long: on a busy machine two seconds may be too few to be asked."""
+
+BEGINNING = f"""\
 import atexit, os, signal, sys, threading, time
 from indelible import Indelible
 
 def ticks(count, name="tick"):
     for place in range(count):
-        client.capture(name, properties={"place": place})
+        client.capture(name, properties={{"place": place}})
 
 def ready():
     print("ready", flush=True)
 
-client = Indelible()
+client = {PATIENT}
 """
 """What a program begins with unless it is to be whole."""
 

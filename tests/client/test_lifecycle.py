@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from indelible.testing import InMemoryServer
-from tests.client.program import BEGINNING, Program, address, arrived, run
+from tests.client.program import BEGINNING, PATIENT, Program, address, arrived, run
 from tests.foreign import programs
 from tests.foreign.needs import needed
 from tests.world import ServerProcess, a_free_port, environment
@@ -101,9 +101,9 @@ def test_handlers_of_atexit_may_capture_before_and_after_the_clients_own(
     server: InMemoryServer, tmp_path: Path
 ) -> None:
     text = BEGINNING.replace(
-        "client = Indelible()",
+        f"client = {PATIENT}",
         "atexit.register(ticks, 10, 'registered before')\n"
-        "client = Indelible()\n"
+        f"client = {PATIENT}\n"
         "atexit.register(ticks, 10, 'registered after')\n",
     )
     with Program(text + "ticks(10)", tmp_path, **address(server)) as program:
@@ -171,7 +171,7 @@ for _ in range(20):
 @pytest.mark.clocked
 def test_a_server_that_stalls_delays_the_end_no_longer_than_was_allowed(tmp_path: Path) -> None:
     with _a_server_that_never_answers() as url:
-        text = BEGINNING.replace("Indelible()", "Indelible(exit_s=0.3)")
+        text = BEGINNING.replace(PATIENT, "Indelible(exit_s=0.3)")
         text += "client.audit.send_async('row.read', 'x')\nticks(100)\nready()"
         with Program(text, tmp_path, **_keys(url)) as program:
             program.wait_until_ready()
@@ -246,7 +246,7 @@ ticks(1000)
 def test_after_a_sigterm_that_the_process_outlives_capture_waits_for_nobody(
     tmp_path: Path,
 ) -> None:
-    text = f"""{BEGINNING.replace("Indelible()", "Indelible(exit_s=0.2)")}
+    text = f"""{BEGINNING.replace(PATIENT, "Indelible(exit_s=0.2)")}
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append("theirs"))
 client.install_signal_handlers()
@@ -321,7 +321,7 @@ def test_a_forked_child_delivers_its_own_and_nothing_of_its_parents(
     server: InMemoryServer, tmp_path: Path, end: str
 ) -> None:
     # The parent's wait for company until it is killed: whatever arrives of them, the child sent.
-    text = BEGINNING.replace("Indelible()", "Indelible(batch_s=3600)")
+    text = BEGINNING.replace(PATIENT, "Indelible(batch_s=3600, exit_s=30)")
     text += f"""
 ticks(50, "parent")
 if not os.fork():
@@ -447,11 +447,11 @@ def test_a_process_of_multiprocessing_delivers_its_own(
     # The client may be there before multiprocessing is imported, or be made in the child alone.
     beginning = BEGINNING + "import multiprocessing\n"
     if made == "after":
-        beginning = beginning.replace("client = Indelible()", "client = None")
+        beginning = beginning.replace(f"client = {PATIENT}", "client = None")
     text = f"""{beginning}
 def work(number):
     global client
-    client = client or Indelible()
+    client = client or {PATIENT}
     ticks(100, f"child {{number}}")
 
 if __name__ == "__main__":
@@ -493,9 +493,9 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "order",
     [
-        "patch(); import indelible; client = indelible.Indelible()",
-        "import indelible; patch(); client = indelible.Indelible()",
-        "import indelible; client = indelible.Indelible(); patch()",
+        f"patch(); import indelible; client = indelible.{PATIENT}",
+        f"import indelible; patch(); client = indelible.{PATIENT}",
+        f"import indelible; client = indelible.{PATIENT}; patch()",
     ],
 )
 def test_greenlets_deliver_and_are_never_held_up(
@@ -527,10 +527,10 @@ print("late" if time.monotonic() - began > 1 else "in time")
 
 # Servers that fork.
 
-WEB = """\
+WEB = f"""\
 from indelible import Indelible
 
-client = Indelible()
+client = {PATIENT}
 client.capture("master")
 
 def application(environ, start_response):
@@ -590,7 +590,7 @@ from celery import Celery
 from celery.signals import worker_process_shutdown
 from indelible import Indelible
 
-client = Indelible()
+client = {PATIENT}
 app = Celery("tasks", broker="filesystem://")
 app.conf.broker_transport_options = {{
     "data_folder_in": {str(queue)!r},
@@ -603,7 +603,7 @@ def work(place):
     client.capture("task", properties={{"place": place}})
 
 # A pool's process ends by os._exit.
-worker_process_shutdown.connect(lambda **_: client.flush(2), weak=False)
+worker_process_shutdown.connect(lambda **_: client.flush(30), weak=False)
 """)
     env = environment(INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"), **address(server))
     send = "from tasks import work\nfor place in range(100): work.delay(place)"

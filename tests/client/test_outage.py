@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.client.program import BEGINNING, Program
+from tests.client.program import BEGINNING, PATIENT, Program
 from tests.world import World, spawn
 
-SHELL = f"""{BEGINNING.replace("client = Indelible()", "")}
+SHELL = f"""{BEGINNING.replace(f"client = {PATIENT}", "")}
 from indelible.client.timing import Time
 
 class Clock:
