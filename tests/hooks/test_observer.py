@@ -7,6 +7,7 @@ import pytest
 
 from indelible import pseudonym, sha256_hex
 from indelible.hooks.observer import Observer
+from indelible.hooks.watch import open_watch
 from indelible.testing import Recorder
 
 
@@ -23,7 +24,8 @@ def request(
     """Requests of one route, as a hook sees them."""
     observer = Observer(events.client, framework="test", install_signal_handlers=False, **recording)
     for _ in range(times):
-        watch = observer.open(
+        watch = open_watch(
+            observer,
             method=method,
             path="/orders/7",
             header=(headers or {}).get,

@@ -19,7 +19,8 @@ from aiohttp.typedefs import Handler, Middleware
 from indelible.client.client import Indelible
 from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
-from indelible.hooks.observer import Observer, Watch
+from indelible.hooks.observer import Observer
+from indelible.hooks.watch import Watch, open_watch
 
 
 @dataclass(slots=True)
@@ -52,7 +53,8 @@ def install(app: web.Application, client: Indelible | None = None, **settings: A
 def _middleware(observer: Observer) -> Middleware:
     @web.middleware
     async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        watch = observer.open(
+        watch = open_watch(
+            observer,
             method=request.method,
             path=request.path,
             header=request.headers.get,

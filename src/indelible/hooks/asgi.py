@@ -20,8 +20,9 @@ from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.hooks.configuration import observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
-from indelible.hooks.observer import Header, Watch, quietly
+from indelible.hooks.observer import Header, quietly
 from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
+from indelible.hooks.watch import Watch, open_watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -59,7 +60,8 @@ class Middleware:
             await self.app(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = self._observer.open(
+        watch = open_watch(
+            self._observer,
             method=scope["method"],
             path=scope["path"],
             header=_header_of(scope),

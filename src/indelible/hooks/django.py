@@ -37,7 +37,8 @@ from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.client.default import configure
 from indelible.hooks.configuration import parted
-from indelible.hooks.observer import Observer, Watch, quietly
+from indelible.hooks.observer import Observer, quietly
+from indelible.hooks.watch import Watch, open_watch
 from indelible.hooks.wsgi import header_of
 
 GetResponse = Callable[[HttpRequest], Any]
@@ -127,7 +128,8 @@ class Middleware:
         return response
 
     def _open(self, request: HttpRequest) -> Watch | None:
-        watch = self._observer.open(
+        watch = open_watch(
+            self._observer,
             method=request.method or "",
             path=request.path,
             header=header_of(request.META),

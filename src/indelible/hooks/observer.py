@@ -1,15 +1,7 @@
 """From what a hook saw to the events that are sent. Decided here once, for every framework.
 
-A hook for requests opens a `Watch` before the application runs and closes it afterwards:
-
-    watch = observer.open(method=…, path=…, header=…, read=…)
-    if watch is None: …                     # skipped: run the application and do nothing
-    watch.began(status) … watch.finished()  # the answer's first and last byte
-    watch.failed(error)                     # what the application raised
-    watch.left()                            # the client did not stay for the end
-    watch.close()                           # always, in a `finally`
-
-A request that is under way when the process ends is closed then, as one whose client left.
+    observer.saw(Request(…))    # as `indelible.hooks.watch` does
+    observer.saw(Work(…))       # as `indelible.hooks.run` does
 
 Nothing here raises into the application: a fault of ours is counted and the request goes on.
 """
@@ -17,25 +9,18 @@ Nothing here raises into the application: a fault of ours is counted and the req
 import functools
 import random
 import re
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Token
 from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
 
 from indelible.client import context as contexts
-from indelible.client import lifecycle
 from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
 from indelible.client.privacy import pseudonym, sha256_hex
 from indelible.client.wire import AuditCapture, ProductCapture, Stamp
 from indelible.hooks.observation import (
-    METHODS,
-    OTHER_METHOD,
     UNMATCHED,
-    Failure,
     Observation,
     Request,
     Work,
@@ -46,15 +31,11 @@ from indelible.network import Network, client_address, parse_networks
 IpMode = Literal["off", "hash", "hmac", "raw"]
 NameStyle = Literal["http", "dotted"]
 Header = Callable[[str], str | None]
-Read = Callable[[Context], str | None]
-"""Asked once, when a request is over: the route's template, None if none matched. May complete the
-request's context by what the application left elsewhere."""
 
 COOKIE: Final = "vt_anon"
 NEVER: Final = frozenset({"HEAD", "OPTIONS"})
 SKIPPED: Final = ("/health", "/healthz", "/ping", "/metrics", "/static", "/favicon.ico")
 _COOKIES: Final = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
-_ABORTED: Final = 499
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,26 +140,13 @@ class Observer:
     # Requests.
 
     @quietly
-    def open(
-        self, *, method: str, path: str, header: Header, read: Read, peer: str | None = None
-    ) -> "Watch | None":
-        """Begin to watch a request; None when it leaves no event.
+    def admit(self, *, method: str, path: str, header: Header) -> Context | None:
+        """The context of a request or connection that begins here; None when it leaves no event.
 
         Args:
             method, path: as received; `path` without the query.
             header: looks up a header by its lower-case name.
-            read: asked for the route when the request is over.
-            peer: the address that the connection comes from.
         """
-        here = self.admit(method=method, path=path, header=header)
-        if here is None:
-            return None
-        return Watch(self, here, method=method, path=path, header=header, read=read, peer=peer)
-
-    @quietly
-    def admit(self, *, method: str, path: str, header: Header) -> Context | None:
-        """The context of what begins here; None when it leaves no event. For `open`, and for
-        connections that are no requests."""
         recording = self.recording
         if method in NEVER or not self.wants(method, path):
             return None
@@ -379,139 +347,3 @@ def _properties(seen: Observation) -> dict[str, object]:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1_000, 3)
-
-
-class Watch:
-    """One request under way: its context, its clocks, and what came of it.
-
-    Opened by `Observer.open`, which makes its context the current one. `close` must be called
-    exactly when nothing of the request runs any more; later calls do nothing.
-    """
-
-    def __init__(
-        self,
-        observer: Observer,
-        here: Context,
-        *,
-        method: str,
-        path: str,
-        header: Header,
-        read: Read,
-        peer: str | None,
-    ) -> None:
-        self.client = observer.client
-        self.context = here
-        self.status: int | None = None
-        self._observer = observer
-        self._method = method
-        self._path = path
-        self._read = read
-        self._forwarded = observer.client_ip(peer, header)
-        self._user_agent = header("user-agent") if observer.recording.user_agent else None
-        self._request_bytes = _length(header("content-length"))
-        self._response_bytes: int | None = None
-        self._counted = 0
-        self._first: float | None = None
-        self._end: float | None = None
-        self._failure: Failure | None = None
-        self._left = False
-        # Never released: of two that close, a server's thread and the end of the process, one does.
-        self._closing = threading.Lock()
-        self._token: Token[Context | None] | None = contexts.enter(here)
-        _under_way.add(self)
-        self._start = time.perf_counter()
-
-    @quietly
-    def began(self, status: int, *, content_length: str | None = None) -> None:
-        """The answer begins: its status, and its Content-Length where it has one."""
-        self.status = status
-        self._first = time.perf_counter()
-        self._response_bytes = _length(content_length)
-
-    def sent(self, size_bytes: int) -> None:
-        """So many bytes of the body were sent."""
-        self._counted += size_bytes
-
-    def finished(self) -> None:
-        """The last byte of the body was sent: the clock of the duration stops here."""
-        if not self._left:
-            self._end = time.perf_counter()
-
-    @quietly
-    def failed(self, error: BaseException) -> None:
-        """The application raised; the first thing that it raised counts."""
-        if self._failure is None:
-            self._failure = Failure.of(error)
-
-    def left(self) -> None:
-        """The client went away before the end: what the application raises then is no fault."""
-        self._left = self._end is None
-
-    def detach(self) -> None:
-        """Stop being the current context, while the request goes on elsewhere."""
-        token, self._token = self._token, None
-        if token is not None:
-            contexts.leave(token)
-
-    def dismiss(self) -> bool:
-        """Be done with the request, and leave no event; False if it was over already."""
-        if not self._closing.acquire(blocking=False):
-            return False
-        _under_way.discard(self)
-        self.detach()
-        return True
-
-    @quietly
-    def close(self) -> None:
-        """The request is over; leaves its events."""
-        if not self.dismiss():
-            return
-        now = time.perf_counter()
-        status, failure = self.status, self._failure
-        aborted = self._end is None and (failure is None or self._left)
-        if aborted:
-            status, failure = _ABORTED, None
-        elif failure is not None:
-            status = status or 500
-        self._observer.saw(
-            Request(
-                method=self._method if self._method in METHODS else OTHER_METHOD,
-                route=self._route() or UNMATCHED,
-                path=self._path,
-                status=status,
-                duration_s=(self._end or now) - self._start,
-                first_byte_s=None if self._first is None else self._first - self._start,
-                request_bytes=self._request_bytes,
-                response_bytes=self._response_bytes
-                if self._response_bytes is not None
-                else self._counted or None,
-                framework=self._observer.framework,
-                context=self.context,
-                failure=failure,
-                aborted=aborted,
-                client_ip=self._forwarded,
-                user_agent=self._user_agent,
-            )
-        )
-
-    @quietly
-    def _route(self) -> str | None:
-        return self._read(self.context)
-
-
-_under_way: Final[set[Watch]] = set()
-
-
-def _leave_those_under_way() -> None:
-    for watch in list(_under_way):
-        watch.left()
-        watch.close()
-
-
-lifecycle.before_end(_leave_those_under_way)
-# They are the parent's to close.
-lifecycle.in_each_child(_under_way.clear)
-
-
-def _length(header: str | None) -> int | None:
-    return int(header) if header is not None and header.isascii() and header.isdigit() else None

@@ -8,8 +8,9 @@
     finally:
         run.end()
 
-What `Watch` is for requests this is for the rest: it makes a context the current one, keeps the
-clock, and leaves the events; work that is under way when the process ends failed, and is `aborted`.
+What `indelible.hooks.watch` is for requests this is for the rest: it makes a context the current
+one, keeps the clock, and leaves the events; work that is under way when the process ends failed,
+and is `aborted`.
 `headers_of` and `context_of` carry a context over a broker.
 """
 

@@ -26,7 +26,8 @@ from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.hooks.configuration import observer_of
-from indelible.hooks.observer import Header, Watch, quietly
+from indelible.hooks.observer import Header, quietly
+from indelible.hooks.watch import Watch, open_watch
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -79,7 +80,8 @@ class Middleware:
     ) -> Iterable[bytes]:
         if WATCH in environ:
             return self.app(environ, start_response)
-        watch = self._observer.open(
+        watch = open_watch(
+            self._observer,
             method=environ["REQUEST_METHOD"],
             path=_path_of(environ),
             header=header_of(environ),
