@@ -187,7 +187,8 @@ def _serve() -> None:
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # some peers end before they are answered
+                self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing: the table is the output."""
