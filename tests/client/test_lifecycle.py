@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -569,14 +570,28 @@ def uwsgi() -> Path:
 def test_uwsgi_delivers_what_its_workers_captured(
     server: InMemoryServer, tmp_path: Path, uwsgi: Path, threads: list[str]
 ) -> None:
+    stats = a_free_port()
     options = [*threads, "--master", "--die-on-term", "--processes", "2", "--need-app"]
     home = ["--virtualenv", sys.prefix, "--pythonpath", str(tmp_path), "--module", "web"]
-    _serve_and_stop([str(uwsgi), *options, *home, "--http-socket"], server, tmp_path)
+    _serve_and_stop(
+        [str(uwsgi), *options, *home, "--stats", f"127.0.0.1:{stats}", "--http-socket"],
+        server,
+        tmp_path,
+        # One that is told to stop before it has put its answer away ends without exit handlers.
+        is_idle=lambda: _are_idle(stats),
+    )
 
     # Where the master says that its own wait for flush(), nobody asks it for that here.
     waits = "wait for flush()" in (tmp_path / "output").read_text()
     assert waits == (len(threads) < 2)
     assert {**({} if waits else {"master": 1}), "request": 100} == arrived(server)
+
+
+def _are_idle(stats: int) -> bool:
+    """Whether no worker of a uWSGI is in a request, as its stats server says."""
+    with socket.create_connection(("127.0.0.1", stats), timeout=10) as connection:
+        said = b"".join(iter(lambda: connection.recv(65_536), b""))
+    return {"idle"} == {worker["status"] for worker in json.loads(said)["workers"]}
 
 
 def test_celery_prefork_delivers_what_its_tasks_captured(
@@ -659,9 +674,13 @@ def _keys(url: str) -> dict[str, str]:
 
 
 def _serve_and_stop(
-    command: list[str], server: InMemoryServer, folder: Path, *application: str
+    command: list[str],
+    server: InMemoryServer,
+    folder: Path,
+    *application: str,
+    is_idle: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Serve `WEB`, ask it 100 times, and stop its master with SIGTERM.
+    """Serve `WEB`, ask it 100 times, and stop its master with SIGTERM once it is idle.
 
     `command` ends with the option that takes the address; `application` names `WEB`.
     """
@@ -681,6 +700,7 @@ def _serve_and_stop(
         _wait_until(lambda: _answers(port), "it does not answer")
         for _ in range(100):  # a connection each, so that every worker has some
             assert 200 == _asked(port)
+        _wait_until(is_idle, "it is not idle")
         process.terminate()
         assert 0 == process.wait(60), (folder / "output").read_text()
     finally:
