@@ -2,8 +2,6 @@
 
 import gc
 import logging
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +27,6 @@ from django.http import (
 )
 from django.test import override_settings
 from django.urls import include, path, re_path
-from werkzeug.serving import make_server
 
 import indelible
 from indelible.client import Indelible
@@ -294,18 +291,7 @@ def test_a_server_that_forgets_to_close_the_answer_costs_no_event(events: Record
     patterns = (path("stream", lambda request: StreamingHttpResponse(parts())),)
     members = {"client": events.client, "install_signal_handlers": False}
     with override_settings(ROOT_URLCONF=patterns, MIDDLEWARE=[HOOK], INDELIBLE=members):
-        server = make_server("127.0.0.1", 0, WSGIHandler())
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        with socket.create_connection(("127.0.0.1", server.server_port)) as client:
-            client.sendall(b"GET /stream HTTP/1.0\r\n\r\n")
-            received = b""
-            while b"all of it" not in received:
-                received += client.recv(1_000)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        has_left.set()
-        thread.join(20)
-        server.server_close()
+        wsgi_serving.read_and_reset(WSGIHandler(), "/stream", b"all of it", has_left)
     assert ("GET", "/stream", 200) == what(the_request(events))
 
 

@@ -1,7 +1,5 @@
 """Flask: the contract, and what is Flask's own."""
 
-import socket
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ from flask import (
     stream_with_context,
 )
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.serving import make_server
 
 from indelible.client import Indelible
 from indelible.hooks.flask import IndelibleFlask
@@ -36,7 +33,7 @@ from tests.hooks.contract import (
     until,
     what,
 )
-from tests.hooks.wsgi_serving import FileHandler, served
+from tests.hooks.wsgi_serving import FileHandler, read_and_reset, served
 
 
 def site(shop: Shop) -> Flask:
@@ -224,19 +221,7 @@ def test_a_server_that_forgets_to_close_the_body_costs_no_event(
             raise LookupError
 
     app.register_error_handler(404, lambda _: Response(page(), 404))
-    server = make_server("127.0.0.1", 0, app)
-    thread = threading.Thread(target=server.handle_request)
-    thread.start()
-    with socket.create_connection(("127.0.0.1", server.server_port)) as client:
-        client.sendall(b"GET /nowhere HTTP/1.0\r\n\r\n")
-        # To the last byte: a reset before it would be one in the middle.
-        received = b""
-        while b"all of it" not in received:
-            received += client.recv(1_000)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    has_left.set()
-    thread.join(20)
-    server.server_close()
+    read_and_reset(app, "/nowhere", b"all of it", has_left)
     seen = the_request(events)
     assert 404 == seen.properties["status"]
     assert seen.properties.get("error_type") == ("LookupError" if raises else None)

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,8 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 from wsgiref.util import setup_testing_defaults
+
+from werkzeug.serving import make_server
 
 
 class _Server(WSGIServer):
@@ -63,6 +67,27 @@ def served(app: WSGIApplication, threads: int = 4) -> Iterator[str]:
             server.shutdown()
             thread.join(20)
             server.pool.shutdown()
+
+
+def read_and_reset(app: WSGIApplication, path: str, end: bytes, has_left: threading.Event) -> None:
+    """Serve one request with Werkzeug's server, whose client reads up to `end` and then resets.
+
+    To the last byte: a reset before it would be one in the middle. `has_left` is set after it.
+    """
+    server = make_server("127.0.0.1", 0, app)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+        client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        received = b""
+        while end not in received:
+            part = client.recv(1_000)
+            assert part, received
+            received += part
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    has_left.set()
+    thread.join(20)
+    server.server_close()
 
 
 class Handler(SimpleHandler):
