@@ -1,8 +1,10 @@
 """Erasure through the front door: what is gone, what stays, and who may."""
 
+import contextlib
 import hashlib
 import itertools
 import json
+import os
 import random
 import re
 import time
@@ -132,17 +134,28 @@ def opening_of(text: str) -> Opening:
     return Opening.decode(extra)
 
 
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """What lies under a folder of a server that may be running: its drafts and partial tiles come
+    and go, and one that went is not there."""
+    files = {}
+    for parent, _, names in os.walk(folder):
+        for path in (Path(parent, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                files[path] = path.read_bytes()
+    return files
+
+
 def markers_in(folder: Path) -> set[str]:
     """Every marker that is in any file under the data folder."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = files_of(folder)
     assert {"journal.db", "unique.db", "lock.db", "checkpoint"} <= {path.name for path in files}
-    return {found.decode() for path in files for found in MARKER.findall(path.read_bytes())}
+    return {found.decode() for content in files.values() for found in MARKER.findall(content)}
 
 
 def tiles_of(folder: Path) -> dict[Path, bytes]:
-    """The full tiles and bundles of the log; partial ones come and go as it grows."""
-    files = (folder / "ledger" / "default" / "tile").rglob("*")
-    return {p: p.read_bytes() for p in files if p.is_file() and ".p" not in str(p)}
+    """The full tiles and bundles of the log, which stay as they are while it grows."""
+    files = files_of(folder / "ledger" / "default" / "tile")
+    return {path: content for path, content in files.items() if ".p" not in str(path)}
 
 
 def test_one_in_a_hundred_is_erased_and_every_proof_holds(tmp_path: Path) -> None:
