@@ -138,7 +138,7 @@ DYING = [
     "-c",
     """
 import os, signal, sys
-from indelible.cli import main
+from indelible.__main__ import main
 from indelible.ledger import witness_http
 
 class Dying:

@@ -3,28 +3,3 @@
 Exit codes: 0 fine, 1 a check failed, 2 called wrongly, 3 the world is broken, or
 it cannot be checked.
 """
-
-import sys
-
-
-def main() -> None:
-    """Run the command line; ends the process."""
-    try:
-        from indelible.cli.main import run
-    except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] == "indelible":
-            raise
-        print(
-            f"server_not_installed: the command needs {missing.name}, which is not here\n"
-            'try: pip install "indelible[server]"',
-            file=sys.stderr,
-        )
-        sys.exit(3)
-    try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
-
-
-__all__ = ["main"]
