@@ -6,11 +6,8 @@ Every story goes through the front door: HTTP on a loopback socket, into real SQ
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +19,8 @@ import uvloop
 
 from indelible.app import House, Welcome, run
 from indelible.settings import Settings
+from tests import nursery
+from tests.nursery import inherited
 
 TOKEN = "test-token"
 API_KEY = "iml_live_test-key-0123456789"
@@ -136,7 +135,7 @@ class World:
 class ServerProcess(World):
     """`indelible serve` in a process of its own, with fixed keys."""
 
-    def __init__(self, url: str, data_dir: Path, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, url: str, data_dir: Path, process: nursery.Process) -> None:
         super().__init__(url, data_dir)
         self.process = process
 
@@ -165,14 +164,6 @@ def plain_client(url: str, **more: Any) -> httpx.Client:
     """A client of a server on this machine, by no proxy."""
     # Without TLS there is nothing to verify, and reading the list of authorities takes its time.
     return httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False, **more)
-
-
-def inherited() -> dict[str, str]:
-    """The environment of these tests, for a program that they start: nothing of Indelible's."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("INDELIBLE_")}
-    # A third of a server's start would be compiling its modules once more.
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -217,11 +208,11 @@ def spawn(data_dir: Path, port: int | None = None, /, **env: str) -> ServerProce
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     output = data_dir / OUTPUT_FILE  # a pipe that nobody reads would block it one day
     with output.open("a") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "indelible", "serve", "--data", data_dir, "--port", str(port)],
+        process = nursery.start(
+            ["serve", "--data", data_dir, "--port", str(port)],
             env=environment(**env),
             stdout=said,
-            stderr=subprocess.STDOUT,
+            stderr=said,
         )
     server = ServerProcess(f"http://127.0.0.1:{port}", data_dir, process)
     deadline = time.monotonic() + START_S

@@ -8,13 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from indelible.cli.main import run as run_here
-from tests.world import World, inherited
+from tests import nursery
+from tests.nursery import inherited
+from tests.world import World
 
 PROGRAM = [sys.executable, "-m", "indelible"]
 
@@ -56,18 +59,25 @@ def run(
     **env: str,
 ) -> Ran:
     """Run `indelible` with these arguments to its end; its process calls `beforehand` first."""
-    done = subprocess.run(
-        [*PROGRAM, *arguments],
-        env=surroundings(**env),
-        cwd=cwd,
-        preexec_fn=beforehand,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Ran(done.returncode, done.stdout, done.stderr)
+    env = surroundings(**env)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        streams: dict[str, Any] = {"stdout": out, "stderr": err}
+        process: nursery.Process | subprocess.Popen[bytes]
+        if beforehand is None and nursery.can_start(env):
+            process = nursery.start(arguments, env=env, cwd=cwd, **streams)
+        else:
+            process = subprocess.Popen(
+                [*PROGRAM, *arguments], env=env, cwd=cwd, preexec_fn=beforehand, **streams
+            )
+        try:
+            code = process.wait(60)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        ran = Ran(code, out.read(), err.read())
+    assert "Traceback" not in ran.err, ran.err
+    return ran
 
 
 def call(*arguments: str, cwd: Path | None = None, **env: str) -> Ran:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -21,7 +22,8 @@ from indelible.ledger.note import LogKey, Signer
 from indelible.ledger.policy import Group, Policy, Witness
 from indelible.ledger.tree import Hashes, leaf_hash, prove_consistency, root_of
 from indelible.ledger.witness import request_body
-from tests.cli.command import PROGRAM, surroundings
+from tests import nursery
+from tests.cli.command import surroundings
 from tests.world import plain_client
 
 START_S = 60.0
@@ -65,7 +67,7 @@ class Book:
 class WitnessProcess:
     """`indelible witness serve` in a process of its own."""
 
-    def __init__(self, process: "subprocess.Popen[str]", said: dict[str, Any]) -> None:
+    def __init__(self, process: nursery.Process | subprocess.Popen[bytes], said: Any) -> None:
         self.process = process
         self.url: str = said["url"]
         self.key = WitnessKey.parse(said["vkey"])
@@ -91,10 +93,7 @@ class WitnessProcess:
 
     def _ended(self) -> int:
         self.http.close()
-        code = self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
+        return self.process.wait(60)
 
 
 def spawn(
@@ -103,22 +102,26 @@ def spawn(
     *,
     new: str | None = None,
     more: Sequence[str] = (),
-    program: Sequence[str | Path] = PROGRAM,
+    program: Sequence[str] | None = None,
 ) -> WitnessProcess:
     """Start a witness and return when it answers; the caller ends it."""
     arguments = ["witness", "serve", "--data", str(folder), "--port", "0", "--json", *more]
     arguments += ["--new", new] if new else []
     for key in logs:
         arguments += ["--log", key.text]
-    process = subprocess.Popen(
-        [*program, *arguments], env=surroundings(), stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        process.stdout.close()
+    said, to_say = os.pipe()
+    env = surroundings()
+    with os.fdopen(said) as line, os.fdopen(to_say, "w") as stdout:
+        process: nursery.Process | subprocess.Popen[bytes]
+        if program is None:
+            process = nursery.start(arguments, env=env, stdout=stdout, stderr=2)
+        else:
+            process = subprocess.Popen([*program, *arguments], env=env, stdout=stdout)
+        stdout.close()
+        first = line.readline()
+    if not first:
         raise AssertionError(f"the witness ended with {process.wait(START_S)}")
-    return WitnessProcess(process, json.loads(line))
+    return WitnessProcess(process, json.loads(first))
 
 
 @contextlib.contextmanager
