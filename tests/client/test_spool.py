@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,47 +13,70 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.client import Counts, Indelible
-from indelible.client.spool import HEAD, MAX_RECORD_BYTES, Spool, SpoolFile, frame, records_of
+from indelible.client.spool import HEAD, MAX_RECORD_BYTES, Spool, SpoolFile, contents_of, frame
 from indelible.errors import AuditNotKept
 from indelible.event import LossReason
 from indelible.testing import InMemoryServer
 from tests.client.program import BEGINNING, LIMIT_S, Program, address, arrived
 
-RECORDS = [b"", b"a", b'{"event":"tick"}', bytes(range(256))]
+RECORDS = [b"a", b'{"event":"tick"}', b"b", b'{"event":"tock"}' * 20]
 
 
-@given(st.lists(st.binary(max_size=300), max_size=20))
+def file_of(records: Iterable[bytes]) -> bytes:
+    return HEAD + b"".join(map(frame, records))
+
+
+ANY_RECORDS = st.lists(st.binary(min_size=1, max_size=300), max_size=20)
+
+
+@given(ANY_RECORDS)
 def test_what_was_written_is_read_back(records: list[bytes]) -> None:
-    assert records == records_of(HEAD + b"".join(map(frame, records)))
+    assert (records, True) == contents_of(file_of(records))
 
 
-@given(st.lists(st.binary(max_size=300), max_size=8), st.binary(max_size=40))
+@given(ANY_RECORDS, st.binary(min_size=1, max_size=40))
 def test_any_tail_costs_no_record_before_it(records: list[bytes], tail: bytes) -> None:
-    read = records_of(HEAD + b"".join(map(frame, records)) + tail)
+    read, _ = contents_of(file_of(records) + tail)
 
     assert records == read[: len(records)]
 
 
-def test_each_flipped_byte_costs_the_damaged_record_and_those_after_it_only() -> None:
-    data = HEAD + b"".join(map(frame, RECORDS))
-    ends = [len(HEAD) + len(b"".join(map(frame, RECORDS[:n]))) for n in range(len(RECORDS) + 1)]
-    for place in range(len(data)):
-        damaged = bytearray(data)
+def test_each_flipped_byte_costs_the_damaged_record_only() -> None:
+    data = file_of(RECORDS)
+    ends = [len(file_of(RECORDS[: n + 1])) for n in range(len(RECORDS))]
+    for place in range(len(HEAD), len(data)):
+        hit = sum(end <= place for end in ends)
         for flip in (0x01, 0x80, 0xFF):
-            damaged[place] = data[place] ^ flip
-            whole = sum(end <= place for end in ends[1:]) if place >= len(HEAD) else 0
-            assert RECORDS[:whole] == records_of(bytes(damaged)), place
+            damaged = bytearray(data)
+            damaged[place] ^= flip
+            read = contents_of(bytes(damaged))
+            assert (RECORDS[:hit] + RECORDS[hit + 1 :], False) == read, place
+
+
+def test_a_file_of_an_unknown_kind_is_not_guessed_at() -> None:
+    for place in range(len(HEAD)):
+        damaged = bytearray(file_of(RECORDS))
+        damaged[place] ^= 1
+        assert ([], False) == contents_of(bytes(damaged))
+
+
+def test_a_page_of_zeros_costs_what_was_on_it() -> None:
+    first, second = (b'{"n":%d}' % n for n in range(2))
+    damaged = HEAD + frame(first) + bytes(4096) + frame(second)
+
+    assert ([first, second], False) == contents_of(damaged)
 
 
 def test_a_file_that_was_cut_anywhere_keeps_its_whole_records() -> None:
-    data = HEAD + b"".join(map(frame, RECORDS))
-    ends = [len(HEAD) + len(b"".join(map(frame, RECORDS[: n + 1]))) for n in range(len(RECORDS))]
-    for length in range(len(data)):
-        assert RECORDS[: sum(end <= length for end in ends)] == records_of(data[:length])
+    data = file_of(RECORDS)
+    ends = [len(file_of(RECORDS[:n])) for n in range(len(RECORDS) + 1)]
+    for length in range(len(data) + 1):
+        whole = RECORDS[: sum(end <= length for end in ends[1:])]
+        assert (whole, length in ends) == contents_of(data[:length]), length
 
 
 @settings(max_examples=30, deadline=None)
-@given(batches=st.lists(st.lists(st.binary(max_size=50), min_size=1, max_size=4), max_size=6))
+@given(batches=st.lists(ANY_RECORDS.filter(bool), max_size=6))
 def test_the_next_process_reads_each_batch_of_a_dead_one_in_order(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
 ) -> None:
@@ -67,7 +90,8 @@ def test_the_next_process_reads_each_batch_of_a_dead_one_in_order(
 
     heir = Spool(folder, "second", max_bytes=1 << 20)
 
-    assert batches == [heir.read(path) for path in heir.adopt()]
+    read = [heir.read(path) for path in heir.adopt()]
+    assert [(batch, True) for batch in batches] == read
     assert [] == heir.adopt()
     heir.close()
 
@@ -82,7 +106,7 @@ def test_what_a_living_process_keeps_is_nobody_elses(tmp_path: Path) -> None:
 
     assert [] == other.adopt()
     living.abandon()
-    assert [[b"mine"]] == [other.read(path) for path in other.adopt()]
+    assert [([b"mine"], True)] == [other.read(path) for path in other.adopt()]
     other.close()
 
 
@@ -100,7 +124,7 @@ def test_of_many_heirs_one_has_each_batch(tmp_path: Path) -> None:
     def inherit(heir: Spool) -> None:
         begin.wait()
         for path in heir.adopt():
-            found.extend(heir.read(path))
+            found.extend(heir.read(path).records)
 
     threads = [threading.Thread(target=inherit, args=(heir,)) for heir in heirs]
     for thread in threads:
@@ -135,7 +159,7 @@ def test_a_write_that_fails_in_the_middle_leaves_the_records_before_it(tmp_path:
     text = """
 import resource, sys
 from pathlib import Path
-from indelible.client.spool import SpoolFile, records_of
+from indelible.client.spool import SpoolFile, contents_of
 path = Path(sys.argv[1])
 file = SpoolFile(path)
 file.append([b"kept"], sync=True)
@@ -144,7 +168,7 @@ try:
     file.append([b"x" * 50, b"y" * 50], sync=True)
 except OSError:
     file.append([b"after"], sync=True)
-print(records_of(path.read_bytes()))
+print(contents_of(path.read_bytes()).records)
 """
     command = [sys.executable, "-c", text, str(tmp_path / "1-1.batch")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
@@ -252,7 +276,7 @@ def test_a_spool_that_is_full_is_said_once_and_nothing_is_lost_yet(
     assert any("the spool is full" in one for one in said)
 
 
-def test_a_damaged_record_costs_itself_and_those_after_it_in_its_batch(
+def test_a_damaged_record_costs_itself_and_its_file_is_kept(
     server: InMemoryServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "audit"
@@ -265,13 +289,21 @@ def test_a_damaged_record_costs_itself_and_those_after_it_in_its_batch(
             _damage(file)
     dead.abandon()
 
-    client = Indelible(api_key=server.api_key, host=server.url, spool_dir=tmp_path)
+    said: list[str] = []
+    client = Indelible(
+        api_key=server.api_key, host=server.url, spool_dir=tmp_path, on_error=said.append
+    )
     assert client.flush(10)
     client.shutdown()
 
     keys = [event.body["idempotency_key"] for event in server.audit]
-    assert ["0-0", "0-1", "1-0", "1-1", "1-2", "1-3"] == keys
-    assert [] == list(folder.iterdir())
+    assert ["0-0", "0-1", "0-3", "1-0", "1-1", "1-2", "1-3"] == keys
+    assert [folder / "refused"] == list(folder.iterdir())
+    (kept,) = (folder / "refused").iterdir()
+    assert [f"audit: a file of the spool is damaged; kept in {kept}"] == said
+    assert ([_record("0-0"), _record("0-1"), _record("0-3")], False) == contents_of(
+        kept.read_bytes()
+    )
 
 
 def test_two_processes_on_one_spool_deliver_each_event_once(

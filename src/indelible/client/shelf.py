@@ -42,6 +42,7 @@ class Batch:
         kept: how many of them are on disk.
         file: while the batch is filled; `path` until it is settled.
         adopted: begun by another process, so not among our captures.
+        damaged: the file could not be read whole.
         attempts, request_id: of its delivery.
     """
 
@@ -54,6 +55,7 @@ class Batch:
     file: SpoolFile | None = None
     path: Path | None = None
     adopted: bool = False
+    damaged: bool = False
     attempts: int = 0
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -80,6 +82,10 @@ class Notes(Protocol):
 
     def unreadable(self, count: int) -> None:
         """So many events were on disk only and cannot be read."""
+        ...
+
+    def damaged(self, path: Path) -> None:
+        """A file could not be read whole, and is kept here."""
         ...
 
 
@@ -201,8 +207,10 @@ class Shelf:
         found: list[bytes] = []
         if batch.path is not None and self._spool is not None:
             try:
-                found = self._spool.read(batch.path)
+                found, is_whole = self._spool.read(batch.path)
+                batch.damaged = not is_whole
             except OSError as error:
+                batch.damaged = True
                 self._notes.spool_failed(error)
         records = [Record(self._event_id_of(data), data) for data in found]
         if not batch.adopted and len(records) < batch.count:
@@ -225,10 +233,13 @@ class Shelf:
         self._remove(batch)
 
     def _remove(self, batch: Batch) -> None:
-        """Let go of its file."""
+        """Let go of its file; of a damaged one, where a person finds it."""
         if batch.path is not None and self._spool is not None:
             try:
-                self._spool.remove(batch.path)
+                if batch.damaged:
+                    self._notes.damaged(self._spool.put_aside(batch.path))
+                else:
+                    self._spool.remove(batch.path)
             except OSError as error:
                 self._notes.spool_failed(error)
 

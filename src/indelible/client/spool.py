@@ -5,7 +5,8 @@ the order of capture:
 
     SPOOL/<process id>/lock                       held with flock(2) while the process lives
     SPOOL/<process id>/<ms since epoch>-<n>.batch
-    SPOOL/refused/…                               what the server will not take; nobody sends it
+    SPOOL/refused/…                               what the server will not take, and files that
+                                                  are damaged; nobody sends it
 
 A file is an 8-byte head and then records:
 
@@ -13,20 +14,22 @@ A file is an 8-byte head and then records:
     | length  u32 be | crc32   u32 be | record, length bytes  |
     +----------------+----------------+-----------------------+
 
-A record is one event as it will be sent. A file that was cut short by a crash ends at its last
-whole record. When a process finds a folder whose lock nobody holds, its owner is dead: it renames
-the files into its own folder, which only one of several can do, and sends them first.
+A record is one event as it will be sent, and never empty. What is damaged, or was cut short by a
+crash, costs no record before it or behind it. When a process finds a folder whose lock nobody
+holds, its owner is dead: it renames the files into its own folder, which only one of several can
+do, and sends them first.
 
 Everything here may raise OSError: the caller counts and goes on in memory.
 """
 
 import errno
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 try:
     import fcntl
@@ -36,6 +39,7 @@ except ImportError:  # no flock on this system, so no way to know that an owner 
 HEAD: Final = b"INDSPL1\n"
 MAX_RECORD_BYTES: Final = 32 << 20
 _FRAME: Final = struct.Struct(">II")
+_FIRST_OF_LENGTH: Final = re.compile(rb"[\0-\2]")  # up to 32 MiB; in no JSON text
 _SUFFIX: Final = ".batch"
 _LOCK: Final = "lock"
 _REFUSED: Final = "refused"
@@ -46,25 +50,48 @@ def frame(record: bytes) -> bytes:
     return _FRAME.pack(len(record), zlib.crc32(record)) + record
 
 
-def records_of(data: bytes) -> list[bytes]:
-    """The whole records of a file, in order, up to the first that is cut short or damaged.
+class Contents(NamedTuple):
+    """What a file holds: its whole records, in order, and whether that is all of it."""
 
-    >>> records_of(HEAD + frame(b"a") + frame(b"b")[:-1])
-    [b'a']
+    records: list[bytes]
+    is_whole: bool
+
+
+def contents_of(data: bytes) -> Contents:
+    """Read a file, over what is damaged to the next record that is whole.
+
+    >>> first, second = frame(b"a"), frame(b"b")
+    >>> contents_of(HEAD + first + second)
+    Contents(records=[b'a', b'b'], is_whole=True)
+    >>> contents_of(HEAD + first[:-1] + second)
+    Contents(records=[b'b'], is_whole=False)
     """
-    records: list[bytes] = []
     if not data.startswith(HEAD):
-        return records
-    start = len(HEAD)
-    while start + _FRAME.size <= len(data):
-        length, crc = _FRAME.unpack_from(data, start)
-        body = start + _FRAME.size
-        record = data[body : body + length]
-        if length > MAX_RECORD_BYTES or len(record) != length or zlib.crc32(record) != crc:
-            break
-        records.append(record)
-        start = body + length
-    return records
+        return Contents([], is_whole=False)
+    records: list[bytes] = []
+    start, is_whole = len(HEAD), True
+    while start < len(data):
+        record = _record_at(data, start)
+        if record is None:
+            is_whole = False
+            # Its length may be what is damaged: only a checksum shows where the next one begins.
+            next_one = _FIRST_OF_LENGTH.search(data, start + 1)
+            start = len(data) if next_one is None else next_one.start()
+        else:
+            records.append(record)
+            start += _FRAME.size + len(record)
+    return Contents(records, is_whole)
+
+
+def _record_at(data: bytes, start: int) -> bytes | None:
+    body = start + _FRAME.size
+    if body >= len(data):
+        return None
+    length, crc = _FRAME.unpack_from(data, start)
+    if not 0 < length <= min(MAX_RECORD_BYTES, len(data) - body):
+        return None
+    record = data[body : body + length]
+    return record if zlib.crc32(record) == crc else None
 
 
 class SpoolFile:
@@ -184,9 +211,9 @@ class Spool:
         """Forget how much is used: the next question walks the folders."""
         self._used = None
 
-    def read(self, path: Path) -> list[bytes]:
-        """The whole records of a batch's file."""
-        return records_of(path.read_bytes())
+    def read(self, path: Path) -> Contents:
+        """What a batch's file holds."""
+        return contents_of(path.read_bytes())
 
     def remove(self, path: Path) -> None:
         """Let go of a batch that was delivered."""
@@ -209,6 +236,13 @@ class Spool:
         finally:
             file.seal()
         return file.path
+
+    def put_aside(self, path: Path) -> Path:
+        """Keep a batch's file, which cannot be read whole, with what the server will not take."""
+        aside = self.folder / _REFUSED
+        aside.mkdir(mode=0o700, exist_ok=True)
+        stem = path.name.removesuffix(_SUFFIX)
+        return path.rename(aside / f"{stem}-{self._own.name}-damaged{_SUFFIX}")
 
     def adopt(self) -> list[Path]:
         """Take over what dead processes left, oldest first."""

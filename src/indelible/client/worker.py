@@ -10,6 +10,7 @@ import _thread
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from indelible.client.inbox import Inbox, Mark
@@ -414,6 +415,10 @@ class Worker:
     def unreadable(self, count: int) -> None:
         """Events were on disk only and cannot be read."""
         self._lose(LossReason.SPOOL_FAILED, count)
+
+    def damaged(self, path: Path) -> None:
+        """A file could not be read whole, and is kept here."""
+        self._failed(f"{self._wire.lane}: a file of the spool is damaged; kept in {path}")
 
     # What the application is told.
 
