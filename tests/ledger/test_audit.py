@@ -759,6 +759,7 @@ def test_the_command_ends_with_2_when_called_wrongly(kept: Shop, tmp_path: Path)
     (tmp_path / "bad.policy").write_text("log\nquorum none\n")
     for arguments in (
         (str(tmp_path / "nowhere"),),
+        ("",),  # an unset variable of a script, not the current folder
         (here, "--project", "other"),
         (here, "--policy", str(tmp_path / "nowhere")),
         (str(kept.log), "--project", "shop"),

@@ -131,9 +131,10 @@ def _targets(
         source = UrlSource(where, os.environ.get("INDELIBLE_API_KEY"))
         return [Target(where, source, Known(policy=policy, memory=memory))]
     folder = Path(where)
-    if not folder.is_dir():
+    if not where or not folder.is_dir():  # "" would be the current folder
         raise called_wrongly(
-            f"{where} is no folder", hint="Name a data folder, a log's folder, or an https:// URL."
+            f"{where or 'An empty name'} is no folder",
+            hint="Name a data folder, a log's folder, or an https:// URL.",
         )
     if (folder / JOURNAL_FILE).exists() or (folder / LEDGER_FOLDER).is_dir():
         return targets_of(folder, project=project, policy=policy, memory=memory)
