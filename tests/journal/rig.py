@@ -15,11 +15,14 @@ from tests.journal.disk import FaultyDisk
 class SqliteRig:
     """`tests.journal.contract.Rig` for `SqliteJournal`, or a subclass that breaks a promise."""
 
-    def __init__(self, folder: Path, *, kind: type[SqliteJournal] = SqliteJournal) -> None:
+    def __init__(
+        self, folder: Path, *, kind: type[SqliteJournal] = SqliteJournal, **database: float
+    ) -> None:
         self.clock = ManualClock(NEW_YEAR_MS)
         self.disk = FaultyDisk()
         self.folder = folder
         self._kind = kind
+        self._database = database
         self._names = itertools.count()
         self._open()
 
@@ -47,7 +50,7 @@ class SqliteRig:
         self.disk.unregister()
 
     def _open(self) -> None:
-        self.database = Database(self.folder / "journal.db", vfs=self.disk.name)
+        self.database = Database(self.folder / "journal.db", vfs=self.disk.name, **self._database)
         self.journal = self._kind(self.database, clock=self.clock)
 
 

@@ -66,7 +66,8 @@ def test_the_client_id_is_nowhere_in_the_file(tmp_path: Path) -> None:
 # Erasing, where SQLite keeps more than one copy of a page.
 
 
-def test_a_reader_that_keeps_erased_bytes_is_told_of_and_waited_for(sqlite: SqliteRig) -> None:
+def test_a_reader_that_keeps_erased_bytes_is_told_of_and_waited_for(tmp_path: Path) -> None:
+    sqlite = SqliteRig(tmp_path, sweep_s=0.5)
     project = sqlite.new_project()
     sqlite.journal.append([a_draft(project, payload=b'"kept-by-a-reader"')])
     assert sqlite.journal.sweep()
@@ -85,6 +86,7 @@ def test_a_reader_that_keeps_erased_bytes_is_told_of_and_waited_for(sqlite: Sqli
     assert b"kept-by-a-reader" not in sqlite.files()
     assert erase(sqlite.journal, project, 0).swept
     reader.close()
+    sqlite.close()
 
 
 class NeverSweeps(SqliteJournal):

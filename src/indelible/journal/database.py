@@ -51,12 +51,14 @@ _PASSING: Final = (apsw.FullError, apsw.BusyError)
 class Database:
     """`journal.db`, open for writing by this process.
 
-    `vfs` names the SQLite file layer to use; None is the operating system's own.
+    `vfs` names the SQLite file layer to use; None is the operating system's own. `sweep_s` is how
+    long `sweep` waits for who reads an older state.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None, sweep_s: float = _SWEEP_S) -> None:
         self.path = path
         self.vfs = vfs
+        self._sweep_s = sweep_s
         self._lock = threading.Lock()
         self._failure: str | None = None
         self._changed = threading.Condition()
@@ -120,14 +122,14 @@ class Database:
     def sweep(self) -> bool:
         """Fold the WAL into the file and cut it to nothing, so that what was overwritten is gone.
 
-        At once when nothing was overwritten since the last time. Otherwise tried for five seconds:
+        At once when nothing was overwritten since the last time. Otherwise tried for `sweep_s`:
         False means that another connection has been reading an older state all the while.
 
         Raises:
             JournalUnwritable: the file could not be written or synced; nothing is written any
                 more, until the process is restarted.
         """
-        for _ in range(round(_SWEEP_S / _SWEEP_PAUSE_S)):
+        for _ in range(round(self._sweep_s / _SWEEP_PAUSE_S)):
             with self._lock:
                 if self._sweep_once():
                     return True

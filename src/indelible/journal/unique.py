@@ -27,8 +27,8 @@ from indelible.journal.connections import Readers, in_runs, open_for_writing
 logger = logging.getLogger(__name__)
 
 _MERGE_AT: Final = 32_768  # keys; sorting them holds the interpreter for some 10 ms
-_WAIT_AT: Final = 8 * _MERGE_AT  # how far merging may fall behind before storing waits for it
-_MARK_AT: Final = 4 * _MERGE_AT  # rows, with a key or without
+_WAIT_AT: Final = 8  # merges: how far merging may fall behind before storing waits for it
+_MARK_AT: Final = 4  # as many rows as keys of so many merges, with a key or without
 _RETRY_S: Final = 1.0
 _CACHE_KIB: Final = 32 * 1024
 
@@ -63,9 +63,15 @@ class Rows(Protocol):
 
 
 class UniqueKeys:
-    """The keys of one journal. `find` is for any thread, `add` for the one that writes."""
+    """The keys of one journal. `find` is for any thread, `add` for the one that writes.
 
-    def __init__(self, path: Path, rows: Rows, *, vfs: str | None = None) -> None:
+    `merge_at`: so many keys are merged at once.
+    """
+
+    def __init__(
+        self, path: Path, rows: Rows, *, vfs: str | None = None, merge_at: int = _MERGE_AT
+    ) -> None:
+        self._merge_at = merge_at
         self._recent: dict[bytes, int] = {}
         self._settling: dict[bytes, int] = {}
         self._marks: dict[int, Mark] = {}
@@ -125,7 +131,7 @@ class UniqueKeys:
         if not self._is_due():
             return
         with self._changed:
-            if len(self._recent) >= _WAIT_AT:
+            if len(self._recent) >= _WAIT_AT * self._merge_at:
                 self._changed.wait_for(
                     lambda: not self._merging or self._stopping or self._failure is not None
                 )
@@ -150,7 +156,7 @@ class UniqueKeys:
 
     def _is_due(self) -> bool:
         # Rows without a key count as well: a start reads every row behind the file's marks.
-        return len(self._recent) >= _MERGE_AT or self._rows_since >= _MARK_AT
+        return len(self._recent) >= self._merge_at or self._rows_since >= _MARK_AT * self._merge_at
 
     def _hand_over(self) -> None:
         # settling first: between the two lines a key is in both, never in neither
