@@ -18,7 +18,7 @@ from indelible.metrics import REGISTRY
 from tests.journal.contract import numbered
 from tests.journal.rig import MakeRigOf, SqliteRig
 
-LARGEST_BATCH = 1_000
+LARGEST_BATCH = 100
 
 
 class HandlerFailed(Exception):
@@ -96,12 +96,12 @@ def test_every_entry_of_every_project_is_handled_once_while_nothing_fails(
     sqlite: SqliteRig,
 ) -> None:
     projects = [sqlite.new_project() for _ in range(3)]
-    counts = [2_500, 0, 3]
+    counts = [250, 0, 3]
     for project, count in zip(projects, counts, strict=True):
         sqlite.journal.append(numbered(project, count))
     recorder = Recorder()
     one = follower(sqlite, recorder, projects)
-    assert 2_503 == one.lag()
+    assert 253 == one.lag()
 
     one.catch_up()
     one.catch_up()
@@ -133,7 +133,7 @@ def test_an_entry_is_handled_again_until_the_handler_takes_it(sqlite: SqliteRig)
 
 def test_a_failure_in_a_later_batch_keeps_what_earlier_ones_did(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
-    sqlite.journal.append(numbered(project, 2_500))
+    sqlite.journal.append(numbered(project, 250))
     recorder = Recorder()
 
     def fail_at_the_second(_project: int, indexes: list[int]) -> None:
@@ -145,7 +145,7 @@ def test_a_failure_in_a_later_batch_keeps_what_earlier_ones_did(sqlite: SqliteRi
         follower(sqlite, recorder, [project]).catch_up()
 
     assert len(recorder.taken[project]) == sqlite.journal.cursor("recorder", project)
-    assert 0 < sqlite.journal.cursor("recorder", project) < 2_500
+    assert 0 < sqlite.journal.cursor("recorder", project) < 250
 
 
 def test_after_a_restart_a_follower_goes_on_where_its_cursor_was(sqlite: SqliteRig) -> None:
@@ -189,7 +189,7 @@ Step = tuple[str, int]
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.integers(1, 40)),
-        st.tuples(st.just("append"), st.just(1_200)),
+        st.tuples(st.just("append"), st.just(120)),
         st.tuples(st.just("catch up, failing at call"), st.integers(0, 3)),
         st.tuples(st.just("catch up, disk full at call"), st.integers(0, 3)),
         st.tuples(st.just("restart"), st.just(0)),
@@ -308,9 +308,9 @@ def test_a_follower_that_drains_handles_all_that_is_stored_before_it_ends(
     one.start()
     sqlite.journal.append(numbered(project, 1))
     until(lambda: one.lag() == 0, "the first event was not handled")
-    sqlite.journal.append(numbered(project, 2_500, prefix="later"))
+    sqlite.journal.append(numbered(project, 250, prefix="later"))
     one.stop(drain=True)
-    assert list(range(2_501)) == recorder.taken[project]
+    assert list(range(251)) == recorder.taken[project]
 
 
 def test_an_idle_follower_rests(sqlite: SqliteRig) -> None:
@@ -350,7 +350,7 @@ def test_a_handler_that_fails_is_called_again_after_a_pause_and_counted(
 
 def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: SqliteRig) -> None:
     projects = [sqlite.new_project(), sqlite.new_project()]
-    sqlite.journal.append(numbered(projects[0], 2_500) + numbered(projects[1], 5))
+    sqlite.journal.append(numbered(projects[0], 250) + numbered(projects[1], 5))
     recorder = Recorder()
     inside, go_on = threading.Event(), threading.Event()
 
@@ -364,6 +364,7 @@ def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: Sqli
     assert inside.wait(60)
     stopping = threading.Thread(target=one.stop)
     stopping.start()
+    until(one._stopping.is_set, "nobody asked it to stop")
     stopping.join(0.05)
     assert stopping.is_alive()
     go_on.set()
@@ -377,7 +378,7 @@ def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: Sqli
 
     recorder.before = lambda _project, _indexes: None
     follower(sqlite, recorder, projects).catch_up()
-    assert list(range(2_500)) == recorder.taken[projects[0]]
+    assert list(range(250)) == recorder.taken[projects[0]]
     assert list(range(5)) == recorder.taken[projects[1]]
 
 
