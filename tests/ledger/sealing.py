@@ -37,14 +37,14 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.journal = SqliteJournal(Database(folder / "journal.db"))
-        registry = Registry(self.journal)
-        if PROJECT not in registry.snapshot.projects:
-            registry.create_project(PROJECT)
-        self.project_id = registry.project(PROJECT).id
+        self.registry = Registry(self.journal)
+        if PROJECT not in self.registry.snapshot.projects:
+            self.registry.create_project(PROJECT)
+        self.project_id = self.registry.project(PROJECT).id
         self.ledger = Ledger(
             folder,
             journal=self.journal,
-            registry=registry,
+            registry=self.registry,
             choices=Choices(
                 origin="log.example/ledger",
                 seal_interval_ms=0,

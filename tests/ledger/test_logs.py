@@ -28,7 +28,7 @@ from indelible.ledger.policy import Policy
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, FolderTiles
 from indelible.ledger.tree import leaf_hash, root_of
 from indelible.settings import Settings
-from tests.world import ADMIN_KEY, API_KEY, TOKEN, product, spawn, started
+from tests.world import ADMIN_KEY, API_KEY, TOKEN, inside, product, spawn, started
 
 EARLIER, LATER = 300, 700
 LOG = "default"
@@ -711,9 +711,8 @@ def test_a_key_of_an_open_log_is_never_made_anew(tmp_path: Path) -> None:
 
 def assert_begins(folder: Path) -> None:
     """A server starts on the folder, takes events and seals them, under one key."""
-    with started(folder, INDELIBLE_LEDGER_ORIGIN=BASE) as server:
+    with inside(folder, ledger_origin=BASE) as server:
         send(server.send, 3)
-        server.stop()
     assert_sound(folder)
     head = head_of(folder)
     assert head.size >= 3
