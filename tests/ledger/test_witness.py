@@ -32,9 +32,10 @@ from indelible.ledger.witness import (
     read_key,
     request_body,
 )
-from tests.cli.command import Ran, assert_refused, call, run
+from tests.cli.command import Ran, assert_refused, call
 from tests.ledger import worked
 from tests.ledger.witnesses import DYING, Book, WitnessProcess, spawn, witness
+from tests.world import plain_client
 
 NAME = "witness.example/w1"
 DIGITS = "0123456789"
@@ -441,7 +442,7 @@ def test_the_command_lists_the_evidence_while_the_witness_runs(tmp_path: Path) -
 def serve(folder: Path, *more: str) -> Ran:
     """A witness that is not expected to start."""
     arguments = ("--data", str(folder), "--port", "0", "--log", worked.LOG_VKEY, *more)
-    return run("witness", "serve", *arguments)
+    return call("witness", "serve", *arguments)
 
 
 def test_a_witness_is_made_only_by_an_explicit_order(tmp_path: Path) -> None:
@@ -667,7 +668,7 @@ def hammer(process: WitnessProcess, last: int) -> list[tuple[int, bytes]]:
 
     def one(number: int) -> None:
         known = last
-        with httpx.Client(base_url=process.url, trust_env=False) as line:
+        with plain_client(process.url) as line:
             for turn in range(10_000):
                 book = BOOKS[(number + turn) % len(BOOKS)]
                 size = min(known + turn % 2, 8)
