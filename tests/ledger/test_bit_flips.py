@@ -18,7 +18,7 @@ from indelible.ledger.verify import Verdict
 from tests.ledger.audited import Shop
 
 COLUMNS = ("leaf", "salts", "record", "payload")
-SAMPLE = 31  # a prime: over the bytes it comes to every bit of a byte
+SAMPLE = 97  # a prime: over the bytes it comes to every bit of a byte
 
 
 class Flips:

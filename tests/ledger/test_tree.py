@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_every_leaf_of_every_small_tree_has_the_proof_that_the_rfc_defines() -> 
     for size in range(1, LARGEST + 1):
         for index in range(size):
             proof = prove_inclusion(READER, index, size)
-            assert _path(index, LEAVES[:size]) == proof
+            assert _path(index, 0, size) == proof
             assert check_inclusion(index, size, LEAVES[index], proof, ROOTS[size])
 
 
@@ -93,7 +94,7 @@ def test_every_older_size_of_every_small_tree_has_the_proof_that_the_rfc_defines
     for new in range(LARGEST + 1):
         for old in range(new + 1):
             proof = prove_consistency(READER, old, new)
-            assert ([] if old == 0 else _subproof(old, LEAVES[:new], whole=True)) == proof
+            assert ([] if old == 0 else _subproof(old, 0, new, whole=True)) == proof
             assert check_consistency(old, new, proof, ROOTS[old], ROOTS[new])
 
 
@@ -327,24 +328,29 @@ def test_folding_is_the_node_above_the_first_and_the_rest(hashes: list[bytes]) -
     assert expected == fold(hashes)
 
 
-def _path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """RFC 6962 section 2.1.1, word for word."""
-    if len(leaves) == 1:
+def _path(index: int, start: int, end: int) -> list[bytes]:
+    """RFC 6962 section 2.1.1, word for word, of LEAVES[start:end]."""
+    if end - start == 1:
         return []
-    k = _largest_power_below(len(leaves))
+    k = _largest_power_below(end - start)
     if index < k:
-        return [*_path(index, leaves[:k]), root_of(leaves[k:])]
-    return [*_path(index - k, leaves[k:]), root_of(leaves[:k])]
+        return [*_path(index, start, start + k), _root_between(start + k, end)]
+    return [*_path(index - k, start + k, end), _root_between(start, start + k)]
 
 
-def _subproof(old: int, leaves: Sequence[bytes], *, whole: bool) -> list[bytes]:
-    """RFC 6962 section 2.1.2, word for word."""
-    if old == len(leaves):
-        return [] if whole else [root_of(leaves)]
-    k = _largest_power_below(len(leaves))
+def _subproof(old: int, start: int, end: int, *, whole: bool) -> list[bytes]:
+    """RFC 6962 section 2.1.2, word for word, of LEAVES[start:end]."""
+    if old == end - start:
+        return [] if whole else [_root_between(start, end)]
+    k = _largest_power_below(end - start)
     if old <= k:
-        return [*_subproof(old, leaves[:k], whole=whole), root_of(leaves[k:])]
-    return [*_subproof(old - k, leaves[k:], whole=False), root_of(leaves[:k])]
+        return [*_subproof(old, start, start + k, whole=whole), _root_between(start + k, end)]
+    return [*_subproof(old - k, start + k, end, whole=False), _root_between(start, start + k)]
+
+
+@cache
+def _root_between(start: int, end: int) -> bytes:
+    return root_of(LEAVES[start:end])
 
 
 def _largest_power_below(size: int) -> int:
