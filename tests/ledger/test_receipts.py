@@ -231,7 +231,7 @@ def test_a_log_without_a_quorum_says_at_once_that_nothing_is_witnessed(log: Log,
     )
 
     assert_canonical_error(answer, 409, "not_witnessed")
-    assert answer.elapsed.total_seconds() < 5
+    assert answer.elapsed.total_seconds() < 20
 
 
 @pytest.mark.parametrize(
