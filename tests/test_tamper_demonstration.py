@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.cli.command import call
 from tests.world import environment, spawn
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ def test_the_readmes_demonstration_does_what_it_says(tmp_path: Path) -> None:
     try:
         env["INDELIBLE_TOKEN"] = "test-token"
         proved = run(proving)
-        sound = run("indelible audit data")
+        sound = call("audit", str(tmp_path / "data"), XDG_STATE_HOME=env["XDG_STATE_HOME"])
     finally:
         server.stop()
         server.end()
@@ -46,7 +47,7 @@ def test_the_readmes_demonstration_does_what_it_says(tmp_path: Path) -> None:
 
     assert 0 == proved.returncode, proved.stderr
     assert re.search(r"^verdict +verified$", proved.stdout, re.MULTILINE), proved.stdout
-    assert 0 == sound.returncode, sound.stdout
+    assert 0 == sound.code, sound.out
     assert 1 == forged.returncode, forged.stdout + forged.stderr
     assert "tampered: 1 finding" in forged.stdout
     assert "index 0, tx_" in forged.stdout

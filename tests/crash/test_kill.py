@@ -3,6 +3,7 @@
 import fcntl
 import random
 import socket
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ def test_killed_under_load_it_keeps_what_it_acknowledged_once(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_killed_twenty_times_under_load_it_keeps_what_it_acknowledged_once(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path / "data", rounds=20)
+    kills = kill_again_and_again(tmp_path / "data", rounds=20)
+    assert kills.slowest_restart_s < RESTART_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def kill_again_and_again(data_dir: Path, *, rounds: int) -> Kills:
     finally:
         server.end()
     assert unanswered > 0, "no request was under way when the server was killed"
-    assert max(restarts_s) < RESTART_S
+    # A disk that others use may hold up one of them for seconds, and not most.
+    assert statistics.median(restarts_s) < RESTART_S
     events = len(history.sent_ids())
     return Kills(rounds, events, events - unanswered, unanswered, max(restarts_s))
 

@@ -20,6 +20,7 @@ from tests.world import environment
 pytestmark = pytest.mark.crash
 
 ROOT = Path(__file__).parents[2]
+NEAR = 5_000  # events before a kill that are looked at as soon as the journal is open again
 
 
 def test_killed_while_it_merges_it_still_knows_every_client_id(tmp_path: Path) -> None:
@@ -39,10 +40,10 @@ def kill_while_merging(folder: Path, *, rounds: int) -> None:
         journal = open_journal(folder)
         before, count = count, journal.next_index(PROJECT)
         assert told < count
-        check(journal, before, count)
+        check(journal, max(before, count - NEAR), count)
         journal.close()
     journal = open_journal(folder)
-    check(journal, 0, count)
+    check(journal, 0, count)  # what the file once lacks it lacks until it is made anew
     journal.close()
 
 
