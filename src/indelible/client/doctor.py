@@ -327,7 +327,11 @@ class _Walk:
             return None  # a token may write only
         path = f"/v1/events/{quote(str(self._tx_id))}/receipt?wait=sealed"
         answer = self._asked(
-            "GET", f"{path}&timeout={_SEALED_WITHIN_S:g}s", None, self._key_header, more_s=2.0
+            "GET",
+            f"{path}&timeout={_SEALED_WITHIN_S:g}s",
+            None,
+            self._key_header,
+            total_s=max(self._options.total_s, _SEALED_WITHIN_S) + 2.0,
         )
         if answer.status != 200:
             raise _Failed(
@@ -359,12 +363,11 @@ class _Walk:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
-        more_s: float = 0.0,
+        total_s: float | None = None,
     ) -> Answer:
         assert self._transport is not None
-        limit_s = max(self._options.total_s, _SEALED_WITHIN_S) + more_s
         try:
-            return self._transport.request(method, path, body, headers=headers, total_s=limit_s)
+            return self._transport.request(method, path, body, headers=headers, total_s=total_s)
         except TransportFailed as error:
             raise _Failed(
                 f"no answer: {error}",
