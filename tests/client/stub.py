@@ -331,10 +331,13 @@ class Hours:
 
 @contextlib.contextmanager
 def client_of(stub: Stub, **options: Any) -> Iterator[Indelible]:
-    """A client of the stub that tries again soon, without a spool unless one is asked for."""
+    """A client of the stub that tries again soon, without a spool unless one is asked for.
+
+    It waits for an answer as long as a busy machine may take, unless it is told how long.
+    """
     usual = {
         **{"api_key": API_KEY, "host": stub.url, "spool_audit": False, "retry_base_s": 0.01},
-        **{"retry_cap_s": 0.05, "breaker_failures": 1_000, "batch_s": 0.02},
+        **{"retry_cap_s": 0.05, "breaker_failures": 1_000, "batch_s": 0.02, "total_s": 60.0},
     }
     client = Indelible(TOKEN, **{**usual, **options})
     try:

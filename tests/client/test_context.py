@@ -27,7 +27,7 @@ def test_events_inside_a_context_have_what_it_says_unless_they_say_otherwise(stu
             client.audit.send_async("order.paid", {}, meta={"region": "us"})
         client.capture("c", distinct_id="user_9")
         client.capture("d")
-        assert client.flush(10)
+        assert client.flush(60)
 
         events = {one["event"]: one for one in stub.stored.values() if "event" in one}
         assert ("user_42", "pro", 1) == (
@@ -62,7 +62,7 @@ def test_events_of_either_kind_have_the_ids_of_the_request_that_they_were_captur
                 client.capture("d")
         with client.context(distinct_id="user_42"):
             client.capture("e")
-        assert client.flush(10)
+        assert client.flush(60)
 
     def ids(event: dict[str, Any]) -> tuple[str | None, str | None]:
         said = event.get("properties") or event["meta"]
@@ -90,7 +90,7 @@ def test_identify_inside_a_request_names_the_rest_of_it_and_joins_the_visitor(st
             client.capture("after")
         client.identify("user_42", {"seen": True})
         client.identify("user_42", anonymous_id="user_42")
-        assert client.flush(10)
+        assert client.flush(60)
 
     before, joined, after, alone, same = stub.stored.values()
     assert ("visitor", "user_42") == (before["distinct_id"], after["distinct_id"])

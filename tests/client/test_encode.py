@@ -197,7 +197,7 @@ def test_the_real_server_stores_any_properties_and_any_payload(
 ) -> None:
     real.capture("any", distinct_id="u", properties=properties)
     real.audit.send_async("any.value", properties)
-    assert real.flush(10)
+    assert real.flush(60)
 
     assert {} == real.counts().lost == real.audit.counts().lost
     assert 0 == real.counts().waiting == real.audit.counts().waiting
@@ -227,7 +227,7 @@ def test_arguments_that_mean_nothing_are_counted_and_raise_only_when_strict(
     with client_of(stub) as client, client_of(stub, strict=True, mode="sync") as strict:
         client.capture(*positional, **named)
         client.capture("good")
-        assert client.flush(10)
+        assert client.flush(60)
         with pytest.raises(Exception, match=r"."):
             strict.capture(*positional, **named)
 
@@ -249,7 +249,7 @@ def test_no_door_that_promises_it_ever_raises(stub: Stub) -> None:
             client.alias(odd, distinct_id=odd)
             client.set(odd, once=odd, distinct_id=odd)
             client.audit.send_async(odd, odd, type=odd, meta=odd, idempotency_key=odd)
-        assert client.flush(10)
+        assert client.flush(60)
 
         assert_balanced(client)
         assert 0 == client.counts().waiting == client.audit.counts().waiting
@@ -259,7 +259,7 @@ def test_an_event_that_is_too_long_goes_as_a_stub_with_its_size_and_digest(stub:
     with client_of(stub, max_event_bytes=2_000, max_payload_bytes=2_000) as client:
         client.capture("long", distinct_id="u", properties={"text": "x" * 5_000})
         client.audit.send_async("long.payload", {"text": "x" * 5_000})
-        assert client.flush(10)
+        assert client.flush(60)
 
         assert (1, 1) == (client.counts().repaired, client.audit.counts().repaired)
     product, audit = sorted(stub.stored.values(), key=lambda one: "payload" in one)
@@ -273,7 +273,7 @@ def test_an_event_whose_name_is_of_an_enum_goes_under_its_value(stub: Stub) -> N
     with client_of(stub) as client:
         client.capture(Name.PAID)
         client.audit.send(Name.PAID, {})
-        assert client.flush(10)
+        assert client.flush(60)
 
     events = list(stub.stored.values())
     assert {"order.paid"} == {one.get("event") or one["meta"]["event_name"] for one in events}
@@ -286,6 +286,6 @@ def test_a_dict_that_is_changed_while_it_is_written_harms_nobody(stub: Stub) -> 
             client.capture("changed", properties={"shared": shared_list})
             shared_list[0][f"new-{number}"] = number
             shared_list[0].pop(str(number), None)
-        assert client.flush(10)
+        assert client.flush(60)
 
         assert (300, {}) == (client.counts().delivered, client.counts().lost)

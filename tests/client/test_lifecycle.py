@@ -214,7 +214,7 @@ def test_sigterm_delivers_and_then_does_what_it_did_before(
     with Program(text, tmp_path, INDELIBLE_ENABLED="1", **address(server)) as program:
         program.wait_until_ready()
         program.terminate()
-        server.wait_for(1000)
+        server.wait_for(1000, timeout_s=60)
         if code == 0:
             program.say("")
         assert (code, last) == program.end()
@@ -317,7 +317,7 @@ assert counts.captured == counts.delivered + lost
 # Forks.
 
 
-@pytest.mark.parametrize("end", ["sys.exit()", "client.flush(5); os._exit(0)"])
+@pytest.mark.parametrize("end", ["sys.exit()", "client.flush(60); os._exit(0)"])
 def test_a_forked_child_delivers_its_own_and_nothing_of_its_parents(
     server: InMemoryServer, tmp_path: Path, end: str
 ) -> None:
@@ -367,7 +367,7 @@ def test_the_worker_imports_nothing_that_a_fork_could_cut_in_half(
 before = set(sys.modules)
 ticks(200)
 client.audit.send_async("row.read", {"text": "x" * 2000})
-client.flush(10)
+client.flush(60)
 print(sorted(set(sys.modules) - before))
 """,
         server,
@@ -422,7 +422,8 @@ def test_a_fork_in_the_middle_of_an_answer_leaves_the_child_free(tmp_path: Path)
     text = f"""{BEGINNING}
 ticks(1)
 threading.Thread(target=client.flush, daemon=True).start()
-time.sleep(0.5)  # the worker reads an answer that does not come
+sys.stdin.readline()
+time.sleep(0.1)  # the worker reads an answer that does not come
 if not os.fork():
     print("free", flush=True)
     os._exit(0)
@@ -437,6 +438,7 @@ os._exit(0)
         listening.accept()[0] as line,
     ):
         line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+        program.say("")
         assert (0, "free\n") == program.end()
 
 
@@ -589,7 +591,7 @@ def test_uwsgi_delivers_what_its_workers_captured(
 
 def _are_idle(stats: int) -> bool:
     """Whether no worker of a uWSGI is in a request, as its stats server says."""
-    with socket.create_connection(("127.0.0.1", stats), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", stats), timeout=60) as connection:
         said = b"".join(iter(lambda: connection.recv(65_536), b""))
     return {"idle"} == {worker["status"] for worker in json.loads(said)["workers"]}
 
@@ -611,6 +613,7 @@ app.conf.broker_transport_options = {{
     "data_folder_in": {str(queue)!r},
     "data_folder_out": {str(queue)!r},
     "control_folder": {str(tmp_path / "control")!r},
+    "polling_interval": 0.02,
 }}
 
 @app.task
@@ -715,7 +718,7 @@ def _end_all(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _asked(port: int) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", "/")
         return int(connection.getresponse().status)

@@ -185,7 +185,7 @@ def test_an_address_may_have_a_name_or_a_number_a_port_and_a_path(
 def test_the_path_of_an_address_stands_before_every_path_that_is_asked_for(stub: Stub) -> None:
     with client_of(stub, host=f"{stub.url}/events/") as client:
         client.capture("e")
-        assert client.flush(10)
+        assert client.flush(60)
 
     assert ["/events/api/e"] == [request.path for request in stub.requests]
 

@@ -193,7 +193,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 for place in range(500):
     client.audit.send_async("row.read", {{"place": place}})
-print(client.flush(10), client.audit.counts())
+print(client.flush(60), client.audit.counts())
 """
     with Program(text, tmp_path, **address(server)) as program:
         code, said = program.end()
@@ -244,7 +244,7 @@ os.seteuid(65534)
 assert client.flush(1)
 for place in range(100):
     client.audit.send_async("row.read", {{"place": place}})
-print(client.flush(10), client.audit.counts().lost)
+print(client.flush(60), client.audit.counts().lost)
 """
     (tmp_path / "spool").mkdir(mode=0o700)
     with Program(text, tmp_path, **address(server)) as program:
@@ -268,7 +268,7 @@ def test_a_spool_that_is_full_is_said_once_and_nothing_is_lost_yet(
     )
     for place in range(50):
         client.audit.send_async("row.read", {"place": place})
-    assert client.flush(10)
+    assert client.flush(60)
     counts: Counts = client.audit.counts()
     client.shutdown()
 
@@ -293,7 +293,7 @@ def test_a_damaged_record_costs_itself_and_its_file_is_kept(
     client = Indelible(
         api_key=server.api_key, host=server.url, spool_dir=tmp_path, on_error=said.append
     )
-    assert client.flush(10)
+    assert client.flush(60)
     client.shutdown()
 
     keys = [event.body["idempotency_key"] for event in server.audit]
@@ -313,7 +313,7 @@ def test_two_processes_on_one_spool_deliver_each_event_once(
 for place in range(300):
     client.audit.send_async(sys.argv[1], {{"place": place}})
     if place % 50 == 0:
-        client.flush(5)
+        client.flush(60)
 """
     shared = {"INDELIBLE_SPOOL_DIR": str(tmp_path / "shared")}
     with (
@@ -343,7 +343,7 @@ def test_the_folders_of_the_dead_do_not_stay(server: InMemoryServer, tmp_path: P
     Spool(tmp_path / "audit", "dead", max_bytes=1 << 20).abandon()
 
     client = Indelible(api_key=server.api_key, host=server.url, spool_dir=tmp_path)
-    assert client.flush(5)
+    assert client.flush(60)
     client.shutdown()
 
     assert [] == list((tmp_path / "audit").iterdir())
