@@ -1,6 +1,7 @@
 """Checkers that we did not write, built and run: Go's sumdb packages, and tlog-scales of PyPI."""
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tlog_scales import cli
 
 from tests.foreign import programs
 from tests.foreign.needs import Missing
@@ -54,6 +57,19 @@ def run(program: Path, *arguments: str | Path, cwd: Path | None = None) -> Verdi
 def tlog_tiles(*arguments: str, cwd: Path) -> Verdict:
     """The command of tlog-scales, from the folder that its ./DIR stands in."""
     return run(Path(sys.executable).with_name("tlog-tiles"), *arguments, cwd=cwd)
+
+
+def tlog_tiles_here(*arguments: str, cwd: Path) -> bytes:
+    """What the same command writes, without a process: for cases that differ in arguments.
+
+    Raises what it raises, which would end its process with exit code 1.
+    """
+    written = io.BytesIO()
+    asked = cli.build_parser().parse_args(arguments)
+    out = io.TextIOWrapper(written, write_through=True)
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out):
+        asked.func(asked)
+    return written.getvalue()
 
 
 @contextlib.contextmanager

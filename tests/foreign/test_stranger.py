@@ -9,6 +9,7 @@ import json
 import random
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -39,10 +40,16 @@ from indelible.ledger.tree import (
     prove_inclusion,
     root_of,
 )
-from tests.cli.command import run
+from tests.cli.command import call
 from tests.foreign import stranger
 from tests.foreign.needs import needed
-from tests.foreign.stranger import Verdict, one_bit_flipped, taken_away, tlog_tiles
+from tests.foreign.stranger import (
+    Verdict,
+    one_bit_flipped,
+    taken_away,
+    tlog_tiles,
+    tlog_tiles_here,
+)
 from tests.ledger import worked
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, audit, started
 
@@ -130,25 +137,18 @@ def test_the_server_sealed_every_event(evidence: Evidence) -> None:
 # Go's sumdb packages
 
 
-def test_go_verifies_all_70_000_events(evidence: Evidence, verify: Path) -> None:
-    verdict = stranger.run(verify, evidence.packed.vkey, cwd=evidence.folder)
-    root = base64.b64encode(evidence.packed.root).decode()
-    assert Verdict(0, f"verified: 70000 records, root {root}\n", "") == verdict
-
-
-def test_the_readme_says_how(evidence: Evidence) -> None:
+def test_go_verifies_all_70_000_events_as_the_readme_says(evidence: Evidence) -> None:
     readme = (evidence.folder / "README.txt").read_text()
     assert f"go run . '{evidence.packed.vkey}'" in readme
     with needed():
         verdict = stranger.go_run(evidence.folder, evidence.packed.vkey)
-    assert 0 == verdict.code, verdict.err
-    assert verdict.out.startswith("verified: 70000 records")
+    assert _verified(evidence) == verdict
 
 
 def test_the_folder_is_a_log_that_our_own_auditor_takes(evidence: Evidence, tmp_path: Path) -> None:
     assert "indelible audit log --policy log/policy" in (evidence.folder / "README.txt").read_text()
     asked = ("audit", "log", "--policy", "log/policy", "--state", str(tmp_path))
-    done = run(*asked, cwd=evidence.folder)
+    done = call(*asked, cwd=evidence.folder)
     assert (0, "") == (done.code, done.err), done.out
 
 
@@ -242,7 +242,7 @@ def test_go_finds_what_the_witnesses_saw_to_be_the_beginning(
     fork = Checkpoint(evidence.packed.origin, EARLY, leaf_hash(b"another past"))
     try:
         witnessed.write_text(evidence.early)
-        assert 0 == stranger.run(verify, cwd=evidence.folder).code
+        assert _verified(evidence) == stranger.run(verify, cwd=evidence.folder)
         with one_bit_flipped(witnessed, 0):
             assert "log/witnessed" in _no(stranger.run(verify, cwd=evidence.folder))
         witnessed.write_text(evidence.signer.sign(fork.text))
@@ -309,9 +309,10 @@ SOME: Final = [0, 1, 255, 256, 25_700, 65_535, 65_536, 69_887, 69_888, 69_999]
 
 
 def test_tlog_scales_finds_entries_in_the_tree(evidence: Evidence) -> None:
-    for index in [*SOME[::3], *random.Random(3).sample(range(SIZE), 3)]:
-        done = _scales("get-leaf", "-c", evidence, index)
-        assert 0 == done.code, done.err
+    done = _scales("get-leaf", "-c", evidence, SOME[0])
+    assert 0 == done.code, done.err
+    for index in [*SOME, *random.Random(3).sample(range(SIZE), 3)]:
+        assert evidence.entry(index) == _scales_here("get-leaf", "-c", evidence, index)
     reader = _reader(evidence)
     for index in [*SOME, *random.Random(4).sample(range(SIZE), 200)]:
         entry = reader.get_entry(index)
@@ -322,9 +323,9 @@ def test_tlog_scales_finds_entries_in_the_tree(evidence: Evidence) -> None:
 
 def test_tlog_scales_makes_the_proofs_that_we_make(evidence: Evidence) -> None:
     ours = TileHashes(evidence.tiles.read, SIZE)
-    for index in SOME[::3]:
-        done = _scales("gen-proof", evidence, index)
-        proof = Proof.parse(done.out)
+    assert _scales("gen-proof", evidence, 0).out == _scales_here("gen-proof", evidence, 0).decode()
+    for index in SOME:
+        proof = Proof.parse(_scales_here("gen-proof", evidence, index).decode())
         assert (index, tuple(prove_inclusion(ours, index, SIZE))) == (proof.index, proof.hashes)
         assert (evidence.log / CHECKPOINT).read_text() == proof.checkpoint
         leaf = leaf_hash(evidence.entry(index))
@@ -350,11 +351,9 @@ def test_tlog_scales_makes_the_proofs_that_we_make(evidence: Evidence) -> None:
 def test_tlog_scales_refuses_a_tile_or_a_bundle_with_one_bit_flipped(
     evidence: Evidence, path: str, at: int, index: int
 ) -> None:
-    with one_bit_flipped(evidence.log / path, at):
-        done = _scales("get-leaf", "-c", evidence, index)
-    assert (1, "") == (done.code, done.out)
-    assert "InclusionProofInvalid" in done.err
-    assert 0 == _scales("get-leaf", "-c", evidence, index).code
+    with one_bit_flipped(evidence.log / path, at), pytest.raises(InclusionProofInvalid):
+        _scales_here("get-leaf", "-c", evidence, index)
+    assert evidence.entry(index) == _scales_here("get-leaf", "-c", evidence, index)
 
 
 def test_tlog_scales_refuses_a_checkpoint_with_one_bit_flipped(evidence: Evidence) -> None:
@@ -436,6 +435,12 @@ def _receipts(server: ServerProcess, indexes: list[int]) -> dict[int, str]:
     return found
 
 
+def _verified(evidence: Evidence) -> Verdict:
+    """What the Go program says of the log as it is."""
+    root = base64.b64encode(evidence.packed.root).decode()
+    return Verdict(0, f"verified: {SIZE} records, root {root}\n", "")
+
+
 def _no(verdict: Verdict) -> str:
     """What a checker said that refused."""
     assert (1, "") == (verdict.code, verdict.out)
@@ -444,9 +449,19 @@ def _no(verdict: Verdict) -> str:
 
 def _scales(command: str, *arguments: object) -> Verdict:
     """Run `tlog-tiles`; the evidence among `arguments` stands there as ./DIR."""
+    names, folder = _named(arguments)
+    return tlog_tiles(command, *names, cwd=folder)
+
+
+def _scales_here(command: str, *arguments: object) -> bytes:
+    """What the same command writes within this process; what it raises is raised."""
+    names, folder = _named(arguments)
+    return tlog_tiles_here(command, *names, cwd=folder)
+
+
+def _named(arguments: Sequence[object]) -> tuple[list[str], Path]:
     (evidence,) = [one for one in arguments if isinstance(one, Evidence)]
-    names = ["./log" if one is evidence else str(one) for one in arguments]
-    return tlog_tiles(command, *names, cwd=evidence.folder)
+    return ["./log" if one is evidence else str(one) for one in arguments], evidence.folder
 
 
 def _reader(evidence: Evidence) -> TilesReader:
