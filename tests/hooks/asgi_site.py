@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from indelible import default_client
 from indelible.hooks.asgi import Middleware
-from tests.hooks.contract import Shop
+from tests.hooks.shop import Shop
 
 shop = Shop(default_client())
 

@@ -6,7 +6,7 @@ from flask import Flask, Response, send_file
 
 from indelible import default_client
 from indelible.hooks.flask import IndelibleFlask
-from tests.hooks.contract import Shop
+from tests.hooks.shop import Shop
 
 shop = Shop(default_client())
 app = Flask(__name__)

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import uvicorn
 
+from tests.world import plain_client
+
 
 @contextmanager
 def served(app: Any, **config: Any) -> Iterator[str]:
@@ -31,7 +33,7 @@ def browsing(app: Any, **config: Any) -> Iterator[httpx.Client]:
     """A client of `app`, which is served for as long."""
     with (
         served(app, **config) as url,
-        httpx.Client(base_url=url, timeout=30, trust_env=False) as browser,
+        plain_client(url) as browser,
     ):
         yield browser
 

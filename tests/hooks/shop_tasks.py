@@ -49,7 +49,7 @@ def use_broker(app: Celery, folder: Path) -> None:
             "data_folder_in": str(folder / "messages"),
             "data_folder_out": str(folder / "messages"),
             "control_folder": str(folder / "control"),
-            "polling_interval": 0.05,
+            "polling_interval": 0.01,
         },
         worker_prefetch_multiplier=1,
         worker_lost_wait=0.2,

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from aiohttp import ClientSession, web
 
 from indelible.client import Indelible
 from indelible.hooks.aiohttp import install
 from indelible.testing import Received, Recorder
-from tests.hooks.contract import UNMATCHED, Shop, WebHook, the_request, until, what
+from tests.hooks.contract import UNMATCHED, WebHook, the_request, until, what
+from tests.hooks.shop import Shop
+from tests.world import plain_client
 
 
 @contextmanager
@@ -121,6 +122,7 @@ def wired(shop: Shop) -> web.Application:
 class TestAiohttp(WebHook):
     framework = "aiohttp"
     not_allowed = UNMATCHED
+    background = "beside"
     counts_bytes = False
     takes_any_method = False
 
@@ -141,8 +143,8 @@ def test_a_body_that_aiohttp_draws_from_a_generator_is_in_the_duration(events: R
     app = web.Application()
     app.router.add_get("/drawn", drawn)
     install(app, events.client, install_signal_handlers=False)
-    with served(app) as url:
-        assert b"chunk\n" * 3 == httpx.get(f"{url}/drawn", trust_env=False).content
+    with served(app) as url, plain_client(url) as browser:
+        assert b"chunk\n" * 3 == browser.get("/drawn").content
         seen = the_request(events)
     assert 150 <= seen.properties["duration_ms"]
     assert "streamer" == seen.distinct_id
@@ -153,8 +155,8 @@ def test_a_file_is_named_by_its_folder(events: Recorder, tmp_path: Path) -> None
     app = web.Application()
     app.router.add_static("/files", tmp_path)
     install(app, events.client, install_signal_handlers=False)
-    with served(app) as url:
-        assert "logo" == httpx.get(f"{url}/files/logo.txt", trust_env=False).text
+    with served(app) as url, plain_client(url) as browser:
+        assert "logo" == browser.get("/files/logo.txt").text
         seen = the_request(events)
     assert ("GET", "/files", 200) == what(seen)
     assert 4 == seen.properties["response_bytes"]
@@ -207,6 +209,6 @@ def sessions(events: Recorder) -> list[Received]:
 def test_the_500_of_aiohttp_has_the_request_id(events: Recorder) -> None:
     app = wired(Shop(events.client))
     install(app, events.client, install_signal_handlers=False)
-    with served(app) as url:
-        answer = httpx.get(f"{url}/raises", headers={"X-Request-ID": "req-1"}, trust_env=False)
+    with served(app) as url, plain_client(url) as browser:
+        answer = browser.get("/raises", headers={"X-Request-ID": "req-1"})
     assert "req-1" == answer.headers["x-request-id"]

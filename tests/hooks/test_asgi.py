@@ -18,8 +18,9 @@ from indelible.client import context as contexts
 from indelible.hooks.asgi import Message, Middleware, Receive, Send
 from indelible.hooks.scope import Scope
 from indelible.testing import Received, Recorder
-from tests.hooks.contract import SECRET, requests, the_audit, the_request, until, what
+from tests.hooks.contract import requests, the_audit, the_request, until, what
 from tests.hooks.serving import browsing, served
+from tests.hooks.shop import SECRET
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: Message = {"type": "http.response.body", "body": b"hello"}

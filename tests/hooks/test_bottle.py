@@ -5,14 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import bottle
-import httpx
 import pytest
 
 from indelible.client import Indelible
 from indelible.hooks.bottle import IndelibleBottle
 from indelible.testing import Recorder
-from tests.hooks.contract import UNMATCHED, Shop, WebHook, requests, the_audit
+from tests.hooks.contract import UNMATCHED, WebHook, requests, the_audit
+from tests.hooks.shop import Shop
 from tests.hooks.wsgi_serving import served
+from tests.world import plain_client
 
 
 def site(shop: Shop) -> bottle.Bottle:
@@ -50,7 +51,7 @@ class TestBottle(WebHook):
     item = "/items/<item_id>"
     shop_item = "/shop/items/<item_id>"
     not_allowed = "<unmatched>"
-    background = False
+    background = None
     has_async = False
 
     @contextmanager
@@ -72,7 +73,7 @@ def test_a_mount_as_plain_wsgi_names_routes_by_the_whole_template(events: Record
     app = bottle.Bottle()
     app.install(IndelibleBottle(events.client, install_signal_handlers=False))
     app.mount("/shop/", lambda environ, start: inner(environ, start))
-    with served(app) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with served(app) as url, plain_client(url) as browser:
         assert "item 7" == browser.get("/shop/items/7").text
         assert 404 == browser.get("/shop/nowhere/7").status_code
         assert 404 == browser.get("/nowhere/7").status_code
@@ -89,7 +90,7 @@ def test_what_is_no_bottle_is_named_by_its_mount(events: Recorder) -> None:
     app = bottle.Bottle()
     app.install(IndelibleBottle(events.client, install_signal_handlers=False))
     app.mount("/old/", stranger)
-    with served(app) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with served(app) as url, plain_client(url) as browser:
         assert "/old" == browser.get("/old/anything/7").text
     assert ["/old/<:re:.*>"] == [one.properties["route"] for one in requests(events, 1)]
 
@@ -102,7 +103,7 @@ def test_an_error_in_the_first_part_of_a_body_is_a_500(events: Recorder) -> None
     app = bottle.Bottle()
     app.install(IndelibleBottle(events.client, install_signal_handlers=False))
     app.route("/parts", callback=parts)
-    with served(app) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with served(app) as url, plain_client(url) as browser:
         assert 500 == browser.get("/parts").status_code
     assert "error" == the_audit(events, "http.GET./parts").meta["type"]
 
@@ -122,7 +123,7 @@ def test_a_client_is_made_of_the_settings(events: Recorder) -> None:
     assert plugin.client is not None
     app = bottle.Bottle()
     app.install(plugin)
-    with served(app) as url, httpx.Client(trust_env=False) as browser:
-        browser.get(f"{url}/nowhere")
+    with served(app) as url, plain_client(url) as browser:
+        browser.get("/nowhere")
     plugin.client.shutdown(5)
     assert 1 == len(events.captured)

@@ -33,7 +33,9 @@ from indelible.client import Indelible
 from indelible.client import context as contexts
 from indelible.testing import Recorder
 from tests.hooks import serving, wsgi_serving
-from tests.hooks.contract import Shop, WebHook, requests, the_audit, the_request, until, what
+from tests.hooks.contract import WebHook, requests, the_audit, the_request, until, what
+from tests.hooks.shop import Shop
+from tests.world import plain_client
 
 HOOK = "indelible.hooks.django.Middleware"
 
@@ -107,7 +109,7 @@ class _Django(WebHook):
     framework = "django"
     item = "/items/<item_id>"
     shop_item = "/shop/items/<item_id>"
-    background = False
+    background = None
     is_async: ClassVar[bool]
 
     @contextmanager
@@ -146,7 +148,7 @@ def visiting(
     with (
         own,
         served(is_async=is_async) as url,
-        httpx.Client(base_url=url, trust_env=False, timeout=30) as browser,
+        plain_client(url) as browser,
     ):
         yield browser
 
@@ -377,8 +379,8 @@ def test_immutablelogs_settings_are_enough(events: Recorder) -> None:
         INDELIBLE={"install_signal_handlers": False, "spool_audit": False},
     )
     try:
-        with own, served(is_async=False) as url, httpx.Client(trust_env=False) as browser:
-            browser.get(f"{url}/orders")
+        with own, served(is_async=False) as url, plain_client(url) as browser:
+            browser.get("/orders")
             first = indelible.default_client()
             WSGIHandler()  # loads the middleware again, with the same settings
             assert first is indelible.default_client()

@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import Shop, WebHook, the_request, what
+from tests.hooks.contract import WebHook, the_request, what
 from tests.hooks.serving import browsing, served
+from tests.hooks.shop import Shop
 
 
 class Order(BaseModel):

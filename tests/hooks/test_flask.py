@@ -23,17 +23,10 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from indelible.client import Indelible
 from indelible.hooks.flask import IndelibleFlask
 from indelible.testing import Recorder
-from tests.hooks.contract import (
-    Shop,
-    WebHook,
-    requests,
-    routes,
-    the_audit,
-    the_request,
-    until,
-    what,
-)
+from tests.hooks.contract import WebHook, requests, routes, the_audit, the_request, until, what
+from tests.hooks.shop import Shop
 from tests.hooks.wsgi_serving import FileHandler, read_and_reset, served
+from tests.world import plain_client
 
 
 def site(shop: Shop) -> Flask:
@@ -67,7 +60,7 @@ class TestFlask(WebHook):
     item = "/items/<item_id>"
     shop_item = "/shop/items/<item_id>"
     not_allowed = "<unmatched>"
-    background = False
+    background = None
 
     @contextmanager
     def site(self, client: Indelible, **recording: Any) -> Iterator[str]:
@@ -79,7 +72,7 @@ class TestFlask(WebHook):
 
 @contextmanager
 def visiting(app: Any) -> Iterator[httpx.Client]:
-    with served(app) as url, httpx.Client(base_url=url, trust_env=False) as browser:
+    with served(app) as url, plain_client(url) as browser:
         yield browser
 
 

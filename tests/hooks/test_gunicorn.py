@@ -14,7 +14,7 @@ import pytest
 from indelible.testing import Recorder
 from tests.hooks import contract
 from tests.hooks.contract import requests, until
-from tests.world import environment
+from tests.world import environment, plain_client
 
 WORKERS = [
     ["--worker-class=sync", "--workers=2"],
@@ -69,11 +69,11 @@ def gunicorn(events: Recorder, folder: Path, options: list[str]) -> Iterator[htt
             stdout=log,
             stderr=log,
         )
-    transport = httpx.HTTPTransport(uds=str(address))
+    transport = httpx.HTTPTransport(uds=str(address), verify=False)
     try:
         until(lambda: _listens(address) or server.poll() is not None)
         assert server.poll() is None, (folder / "log").read_text()
-        with httpx.Client(transport=transport, base_url="http://site", timeout=30) as browser:
+        with plain_client("http://site", transport=transport) as browser:
             yield browser
         server.send_signal(signal.SIGTERM)
         assert 0 == server.wait(60)

@@ -16,8 +16,9 @@ from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.hooks.litestar import tell_error
 from indelible.testing import Recorder
-from tests.hooks.contract import UNMATCHED, Shop, WebHook, the_request, what
+from tests.hooks.contract import UNMATCHED, WebHook, the_request, what
 from tests.hooks.serving import browsing, served
+from tests.hooks.shop import Shop
 
 
 def wired(shop: Shop, **more: Any) -> Litestar:

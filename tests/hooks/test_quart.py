@@ -9,8 +9,9 @@ from werkzeug import Response as BaseResponse
 
 from indelible.client import Indelible
 from indelible.hooks.quart import install
-from tests.hooks.contract import UNMATCHED, Shop, WebHook
+from tests.hooks.contract import UNMATCHED, WebHook
 from tests.hooks.serving import served
+from tests.hooks.shop import Shop
 
 
 def wired(shop: Shop) -> Quart:
@@ -86,6 +87,7 @@ class TestQuart(WebHook):
     framework = "quart"
     item = "/items/<item_id>"
     shop_item = "/shop/items/<item_id>"
+    background = "beside"
     not_allowed = UNMATCHED
 
     @contextmanager

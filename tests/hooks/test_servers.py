@@ -14,7 +14,8 @@ import pytest
 from indelible.testing import Recorder
 from tests.hooks import contract
 from tests.hooks.contract import the_audit, the_request, until, what
-from tests.world import environment
+from tests.hooks.shop import CHUNK
+from tests.world import environment, plain_client
 
 UVICORN = "-m uvicorn tests.hooks.asgi_site:app --timeout-graceful-shutdown=1 --uds={address}"
 GRANIAN = "-m granian tests.hooks.asgi_site:app --interface=asgi --uds={address}"
@@ -45,8 +46,8 @@ def running(
     try:
         until(lambda: _listens(address) or server.poll() is not None)
         assert server.poll() is None, (folder / "log").read_text()
-        transport = httpx.HTTPTransport(uds=str(address))
-        with httpx.Client(transport=transport, base_url="http://site", timeout=30) as browser:
+        transport = httpx.HTTPTransport(uds=str(address), verify=False)
+        with plain_client("http://site", transport=transport) as browser:
             yield browser, server
     finally:
         server.terminate()
@@ -107,7 +108,7 @@ def test_a_request_that_a_stopping_server_lets_finish_is_whole(
         parts = answer.iter_raw()
         received = next(parts)
         server.send_signal(signal.SIGTERM)
-        assert contract.CHUNK * 3 == received + b"".join(parts)
+        assert CHUNK * 3 == received + b"".join(parts)
         server.wait(20)
     seen = the_request(events)
     assert ("GET", "/stream", 200) == what(seen)

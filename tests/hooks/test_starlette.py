@@ -18,8 +18,9 @@ from starlette.types import Receive, Scope, Send
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import Shop, WebHook, the_audit, the_request, what
+from tests.hooks.contract import WebHook, the_audit, the_request, what
 from tests.hooks.serving import browsing, served
+from tests.hooks.shop import Shop
 
 
 def wired(shop: Shop) -> Starlette:

@@ -9,7 +9,6 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,15 +17,10 @@ from indelible.client import Indelible
 from indelible.client import context as contexts
 from indelible.hooks.wsgi import EVENT_NAME, ROUTE, Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import (
-    Shop,
-    WebHook,
-    requests,
-    the_audit,
-    the_request,
-    what,
-)
+from tests.hooks.contract import WebHook, requests, the_audit, the_request, what
+from tests.hooks.shop import Shop
 from tests.hooks.wsgi_serving import FileHandler, Handler, served
+from tests.world import plain_client
 
 HTML = [("Content-Type", "text/html")]
 
@@ -77,7 +71,7 @@ class Site:
 
 class TestWsgi(WebHook):
     framework = "wsgi"
-    background = False
+    background = None
     has_async = False
 
     @contextmanager
@@ -302,8 +296,8 @@ def test_an_event_can_be_named_in_the_environ(recorder: Recorder) -> None:
 
 def test_a_path_of_other_letters_arrives_as_it_was_typed(events: Recorder) -> None:
     app = middleware(Site(Shop(events.client)), events)
-    with served(app) as url, httpx.Client(trust_env=False) as browser:
-        browser.get(f"{url}/café")
+    with served(app) as url, plain_client(url) as browser:
+        browser.get("/café")
     assert "/café" == the_audit(events, "http.GET.<unmatched>").payload["request"]["path"]
 
 
