@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.client import Indelible
@@ -725,44 +725,44 @@ STEPS = st.one_of(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(steps=st.lists(STEPS, max_size=12), mode=st.sampled_from(["thread", "sync"]))
-def test_captured_is_delivered_and_lost_in_the_end_whatever_the_server_does(
-    steps: list[tuple[str, Any]], mode: str
-) -> None:
-    captured = {"product": 0, "audit": 0}
-    with Stub() as stub, client_of(stub, mode=mode, max_queued=60, batch_events=7) as client:
-        for what, argument in steps:
-            if what == "fault":
-                stub.next(argument)
-            elif what == "flush":
-                client.flush(argument)
-            elif what == "wrong":
-                client.capture(None)  # type: ignore[arg-type]
-                captured["product"] += 1
-            elif what == "capture":
-                for _ in range(argument):
-                    client.capture("event")
-                captured["product"] += argument
-            else:
-                for _ in range(argument):
-                    client.audit.send_async("order.created", {})
-                captured["audit"] += argument
-            assert_balanced(client)
-        stub.next(takes())  # whatever faults are left come first; sync mode tries once a flush
-        _until(lambda: client.flush(2))
+@pytest.mark.parametrize("examples", [25, pytest.param(500, marks=pytest.mark.slow)])
+def test_captured_is_delivered_and_lost_in_the_end_whatever_the_server_does(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(steps=st.lists(STEPS, max_size=12), mode=st.sampled_from(["thread", "sync"]))
+    def deliver(steps: list[tuple[str, Any]], mode: str) -> None:
+        captured = {"product": 0, "audit": 0}
+        with Stub() as stub, client_of(stub, mode=mode, max_queued=60, batch_events=7) as client:
+            for what, argument in steps:
+                if what == "fault":
+                    stub.next(argument)
+                elif what == "flush":
+                    client.flush(argument)
+                elif what == "wrong":
+                    client.capture(None)  # type: ignore[arg-type]
+                    captured["product"] += 1
+                elif what == "capture":
+                    for _ in range(argument):
+                        client.capture("event")
+                    captured["product"] += argument
+                else:
+                    for _ in range(argument):
+                        client.audit.send_async("order.created", {})
+                    captured["audit"] += argument
+                assert_balanced(client)
+            stub.next(takes())  # whatever faults are left come first; sync mode tries once a flush
+            _until(lambda: client.flush(2))
 
-        product, audit = client.counts(), client.audit.counts()
-        assert captured == {"product": product.captured, "audit": audit.captured}
-        assert 0 == product.waiting == audit.waiting
-        assert_balanced(client)
-        # What is called delivered is on the server. The server may have more: an answer that was
-        # lost, and then a final refusal of the same events.
-        stored = [one for one in stub.stored.values() if "event" in one]
-        assert product.delivered <= len(stored)
-        assert audit.delivered <= len(stub.stored) - len(stored)
+            product, audit = client.counts(), client.audit.counts()
+            assert captured == {"product": product.captured, "audit": audit.captured}
+            assert 0 == product.waiting == audit.waiting
+            assert_balanced(client)
+            # What is called delivered is on the server. The server may have more: an answer that
+            # was lost, and then a final refusal of the same events.
+            stored = [one for one in stub.stored.values() if "event" in one]
+            assert product.delivered <= len(stored)
+            assert audit.delivered <= len(stub.stored) - len(stored)
+
+    deliver()
 
 
 def test_threads_that_capture_at_once_lose_nothing_between_them(stub: Stub) -> None:

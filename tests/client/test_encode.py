@@ -14,10 +14,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Indelible
+from indelible.client import Indelible, Receipt
 from indelible.client.encode import CYCLE, MAX_DEPTH, TOO_DEEP, encode
 from indelible.event import LossReason
 from tests.client.stub import Stub, assert_balanced, client_of
@@ -188,21 +188,32 @@ def real(shared: ServerProcess) -> Iterator[Indelible]:
         yield client
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(properties=st.dictionaries(st.one_of(st.text(), st.integers(), st.none()), VALUES))
-def test_the_real_server_stores_any_properties_and_any_payload(
-    real: Indelible, properties: dict[Any, Any]
-) -> None:
-    real.capture("any", distinct_id="u", properties=properties)
-    real.audit.send_async("any.value", properties)
-    assert real.flush(60)
+ANY_PROPERTIES = st.dictionaries(st.one_of(st.text(), st.integers(), st.none()), VALUES)
 
-    assert {} == real.counts().lost == real.audit.counts().lost
-    assert 0 == real.counts().waiting == real.audit.counts().waiting
-    assert 0 == real.counts().failures
-    assert real.audit.send("any.value", properties).ok
+
+@pytest.mark.parametrize("examples", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_real_server_stores_any_properties_and_any_payload(
+    real: Indelible, examples: int
+) -> None:
+    # Several in an example: the server's answer takes longer than to think of what to send.
+    @settings(max_examples=examples)
+    @given(several=st.lists(ANY_PROPERTIES, min_size=1, max_size=8))
+    def store(several: list[dict[Any, Any]]) -> None:
+        for properties in several:
+            real.capture("any", distinct_id="u", properties=properties)
+            real.audit.send_async("any.value", properties)
+        assert real.flush(60)
+
+        assert {} == real.counts().lost == real.audit.counts().lost
+        assert 0 == real.counts().waiting == real.audit.counts().waiting
+        assert 0 == real.counts().failures
+        assert real.audit.send("any.value", several[0]).ok
+        durably = [{"event_name": "any.value", "payload": properties} for properties in several]
+        for receipt in real.audit.send_batch(durably):
+            assert isinstance(receipt, Receipt)
+            assert receipt.ok
+
+    store()
 
 
 @pytest.mark.parametrize(

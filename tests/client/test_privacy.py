@@ -138,6 +138,7 @@ def test_a_pseudonym_without_a_key_is_refused() -> None:
     st.recursive(
         st.text() | st.integers() | st.none(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=8), inner),
+        max_leaves=12,
     )
 )
 def test_masking_changes_nothing_where_there_is_nothing_to_mask(value: Any) -> None:

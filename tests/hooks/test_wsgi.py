@@ -10,7 +10,7 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.client import Indelible
@@ -171,31 +171,36 @@ def scripts(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.differing_executors])
-@given(script=scripts(), stays_for=st.integers(0, 6))
+@pytest.mark.parametrize("examples", [75, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_a_server_and_an_application_never_notice_the_middleware_between_them(
-    recorder: Recorder, script: dict[str, Any], stays_for: int
+    recorder: Recorder, examples: int
 ) -> None:
     """Same bytes, same errors, the body closed as often; and one event that says what happened."""
-    recorder.clear()
-    outcomes = []
-    for layer in (lambda app: app, lambda app: middleware(app, recorder)):
-        app = Scripted(**script)
-        server = Handler(stays_for)
-        answer = server.answered(layer(app))
-        outcomes.append((answer, server.errors, app.closed, app.raised))
-    assert outcomes[0] == outcomes[1]
-    head, _, body = answer.partition(b"\n\n")
-    seen = the_request(recorder).properties
-    assert 1 == len(recorder.audited)
-    assert seen.get("error_type") == ("ValueError" if app.raised else None)
-    if server.has_left and not app.raised:
-        assert (499, True) == (seen["status"], seen["aborted"])
-    else:
-        assert seen["status"] == (int(head.split()[1]) if head else 500)
-    if not server.has_left and not app.raised:
-        assert seen.get("response_bytes", 0) == len(body)
-    assert contexts.current() is None
+
+    @settings(max_examples=examples)
+    @given(script=scripts(), stays_for=st.integers(0, 6))
+    def serve(script: dict[str, Any], stays_for: int) -> None:
+        recorder.clear()
+        outcomes = []
+        for layer in (lambda app: app, lambda app: middleware(app, recorder)):
+            app = Scripted(**script)
+            server = Handler(stays_for)
+            answer = server.answered(layer(app))
+            outcomes.append((answer, server.errors, app.closed, app.raised))
+        assert outcomes[0] == outcomes[1]
+        head, _, body = answer.partition(b"\n\n")
+        seen = the_request(recorder).properties
+        assert 1 == len(recorder.audited)
+        assert seen.get("error_type") == ("ValueError" if app.raised else None)
+        if server.has_left and not app.raised:
+            assert (499, True) == (seen["status"], seen["aborted"])
+        else:
+            assert seen["status"] == (int(head.split()[1]) if head else 500)
+        if not server.has_left and not app.raised:
+            assert seen.get("response_bytes", 0) == len(body)
+        assert contexts.current() is None
+
+    serve()
 
 
 @pytest.mark.parametrize("body", [[b"whole"], (b"two", b"parts"), [], iter([b"a", b"", b"b"])])
