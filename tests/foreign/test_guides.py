@@ -187,7 +187,7 @@ def test_immutablelogs_retry_delivers_once_the_server_is_back(
             process = ending.enter_context(
                 immutablelog_go.running(f"http://127.0.0.1:{port}", "retry")
             )
-            failing.settimeout(10)
+            failing.settimeout(60)
             failing.accept()[0].close()  # the first attempt gets no answer
         server = spawn(tmp_path / "data", port)
         ending.callback(server.end)

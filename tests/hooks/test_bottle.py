@@ -125,5 +125,5 @@ def test_a_client_is_made_of_the_settings(events: Recorder) -> None:
     app.install(plugin)
     with served(app) as url, plain_client(url) as browser:
         browser.get("/nowhere")
-    plugin.client.shutdown(5)
+    plugin.client.shutdown(60)
     assert 1 == len(events.captured)

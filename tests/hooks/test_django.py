@@ -288,7 +288,7 @@ def test_a_server_that_forgets_to_close_the_answer_costs_no_event(events: Record
 
     def parts() -> Iterator[bytes]:
         yield b"all of it"
-        has_left.wait(20)
+        has_left.wait(60)
 
     patterns = (path("stream", lambda request: StreamingHttpResponse(parts())),)
     members = {"client": events.client, "install_signal_handlers": False}

@@ -99,7 +99,7 @@ def test_a_factory_configures_it_by_the_applications_settings(events: Recorder) 
     with visiting(app) as browser:
         browser.get("/nowhere")
     assert indelible.client is not None
-    indelible.client.shutdown(5)
+    indelible.client.shutdown(60)
     assert 1 == len(events.audited)
     meta = the_audit(events, "http.GET.<unmatched>").meta
     assert ("shop", "test") == (meta["service"], meta["env"])
@@ -209,7 +209,7 @@ def test_a_server_that_forgets_to_close_the_body_costs_no_event(
 
     def page() -> Iterator[str]:
         yield "all of it"
-        has_left.wait(20)
+        has_left.wait(60)
         if raises:
             raise LookupError
 

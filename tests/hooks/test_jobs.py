@@ -114,16 +114,16 @@ def test_threads_may_share_a_block(events: Recorder) -> None:
 
     def run(fails: bool) -> None:
         with suppress(LookupError), nightly:
-            both.wait(10)
+            both.wait(60)
             if fails:
                 raise LookupError
-        both.wait(10)
+        both.wait(60)
 
     threads = [threading.Thread(target=run, args=(fails,)) for fails in (True, False)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     for outcome in ("error", "success"):
         events.assert_captured("job_run", outcome=outcome, times=1)
 

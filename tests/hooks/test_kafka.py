@@ -20,7 +20,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 def brokers() -> Iterator[str]:
     """The mock cluster's address; it lives as long as the producer that made it."""
     owner = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "ignored:1", "log_level": 0})
-    known = owner.list_topics(timeout=10).brokers.values()
+    known = owner.list_topics(timeout=60).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in known)
     owner.flush(5)
 
@@ -34,7 +34,7 @@ def produced(brokers: str, topic: str, *values: str, headers: Any = None) -> Non
     producer = Producer({"bootstrap.servers": brokers})
     for value in values:
         producer.produce(topic, value, partition=0, headers=headers)
-    assert 0 == producer.flush(10)
+    assert 0 == producer.flush(60)
 
 
 def polled(brokers: str, topic: str, count: int = 1) -> list[Message]:
@@ -43,7 +43,7 @@ def polled(brokers: str, topic: str, count: int = 1) -> list[Message]:
     consumer = Consumer(settings)
     consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
     try:
-        messages = [consumer.poll(20) for _ in range(count)]
+        messages = [consumer.poll(60) for _ in range(count)]
     finally:
         consumer.close()
     return [message for message in messages if message is not None]
@@ -54,7 +54,7 @@ async def received(brokers: str, topic: str, count: int) -> list[Any]:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=brokers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return [await consumer.getone() for _ in range(count)]
     finally:
         await consumer.stop()

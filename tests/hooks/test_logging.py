@@ -132,7 +132,7 @@ def test_a_handler_without_a_server_raises_nothing_and_keeps_nobody_waiting(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert 400 == client.counts().captured
     client.shutdown(0)

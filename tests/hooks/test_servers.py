@@ -17,7 +17,8 @@ from tests.hooks.contract import the_audit, the_request, until, what
 from tests.hooks.shop import CHUNK
 from tests.world import environment, plain_client
 
-UVICORN = "-m uvicorn tests.hooks.asgi_site:app --timeout-graceful-shutdown=1 --uds={address}"
+UVICORN = "-m uvicorn tests.hooks.asgi_site:app --uds={address} --timeout-graceful-shutdown"
+SHORT, LONG = f"{UVICORN}=1", f"{UVICORN}=60"  # how long it lets a request that is under way finish
 GRANIAN = "-m granian tests.hooks.asgi_site:app --interface=asgi --uds={address}"
 GUNICORN = "-m gunicorn tests.hooks.gunicorn_site:app --bind=unix:{address}"
 WERKZEUG = "-m tests.hooks.werkzeug_server {address}"
@@ -62,7 +63,7 @@ def _listens(address: Path) -> bool:
         return probe.connect_ex(str(address)) == 0
 
 
-@pytest.mark.parametrize("command", [UVICORN, GRANIAN], ids=["uvicorn", "granian"])
+@pytest.mark.parametrize("command", [SHORT, GRANIAN], ids=["uvicorn", "granian"])
 def test_a_file_is_a_whole_answer_whoever_sends_it(
     command: str, events: Recorder, tmp_path: Path
 ) -> None:
@@ -76,7 +77,7 @@ def test_a_file_is_a_whole_answer_whoever_sends_it(
     assert "aborted" not in seen.properties
 
 
-@pytest.mark.parametrize("command", [UVICORN, WERKZEUG], ids=["uvicorn", "werkzeug"])
+@pytest.mark.parametrize("command", [SHORT, WERKZEUG], ids=["uvicorn", "werkzeug"])
 def test_a_request_that_the_end_of_the_server_cuts_off_is_a_499(
     command: str, events: Recorder, tmp_path: Path
 ) -> None:
@@ -90,14 +91,14 @@ def test_a_request_that_the_end_of_the_server_cuts_off_is_a_499(
         with suppress(httpx.TransportError):
             for _ in parts:
                 continue
-        assert -signal.SIGTERM == server.wait(20)
+        assert -signal.SIGTERM == server.wait(60)
     seen = the_request(events)
     assert ("GET", "/endless", 499) == what(seen)
     assert seen.properties["aborted"] is True
     the_audit(events, "http.GET./endless")
 
 
-@pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
+@pytest.mark.parametrize("command", [LONG, GUNICORN], ids=["uvicorn", "gunicorn"])
 def test_a_request_that_a_stopping_server_lets_finish_is_whole(
     command: str, events: Recorder, tmp_path: Path
 ) -> None:
@@ -109,7 +110,7 @@ def test_a_request_that_a_stopping_server_lets_finish_is_whole(
         received = next(parts)
         server.send_signal(signal.SIGTERM)
         assert CHUNK * 3 == received + b"".join(parts)
-        server.wait(20)
+        server.wait(60)
     seen = the_request(events)
     assert ("GET", "/stream", 200) == what(seen)
     assert "aborted" not in seen.properties

@@ -77,7 +77,7 @@ def read_and_reset(app: WSGIApplication, path: str, end: bytes, has_left: thread
     server = make_server("127.0.0.1", 0, app)
     thread = threading.Thread(target=server.handle_request)
     thread.start()
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as client:
         client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         received = b""
         while end not in received:
@@ -86,7 +86,7 @@ def read_and_reset(app: WSGIApplication, path: str, end: bytes, has_left: thread
             received += part
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     has_left.set()
-    thread.join(20)
+    thread.join(60)
     server.server_close()
 
 
