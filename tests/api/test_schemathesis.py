@@ -43,6 +43,13 @@ include-tag = "manage"
 headers = {{ Authorization = "Bearer {ADMIN_KEY}" }}
 """
 
+# A GET with an event in its query, which most of all cases are made for, has those of POST.
+SHORTENED = """
+[[operations]]
+include-name = "GET /api/e"
+phases.coverage.enabled = false
+"""
+
 
 def prepare(document: dict[str, Any]) -> None:
     """Tell a stranger what the description cannot, and leave out what schemathesis cannot make."""
@@ -72,13 +79,24 @@ def nameless(methods: dict[str, Any]) -> dict[str, Any]:
     return {method: {**operation, "operationId": None} for method, operation in methods.items()}
 
 
+def shorten(document: dict[str, Any]) -> None:
+    """Leave out the path whose cases are those of another, but for what becomes of crawlers."""
+    aliased, kept = document["paths"].pop("/batch/"), document["paths"]["/api/e"]
+    for method, operation in aliased.items():
+        for asked in ("parameters", "requestBody"):
+            assert operation.get(asked) == kept[method].get(asked)
+
+
 @pytest.mark.timeout(600)
-def test_every_operation_does_what_its_description_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_operation_does_what_its_description_says(tmp_path: Path, whole: bool) -> None:
     with started(tmp_path / "data", INDELIBLE_MAX_BATCH=str(BATCH)) as server:
         document = server.http.get("/openapi.json").json()
         prepare(document)
+        if not whole:
+            shorten(document)
         (tmp_path / "openapi.json").write_text(json.dumps(document))
-        (tmp_path / "schemathesis.toml").write_text(CONFIG)
+        (tmp_path / "schemathesis.toml").write_text(CONFIG if whole else CONFIG + SHORTENED)
 
         stranger = subprocess.run(
             [*STRANGER, "run", "openapi.json", "--url", server.url, "--no-color"],
