@@ -40,11 +40,11 @@ values: st.SearchStrategy[Any] = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | any_text,
     lambda children: (
-        st.lists(children, max_size=5) | st.dictionaries(any_text, children, max_size=5)
+        st.lists(children, max_size=3) | st.dictionaries(any_text, children, max_size=3)
     ),
-    max_leaves=20,
+    max_leaves=6,
 )
-documents = st.dictionaries(any_text, values) | st.lists(values)
+documents = st.dictionaries(any_text, values, max_size=4) | st.lists(values, max_size=4)
 
 
 def url_safe(data: bytes) -> bytes:
@@ -110,7 +110,7 @@ def test_any_bytes_are_read_or_refused_with_an_error_of_ours(
         assert isinstance(document, dict | list)
 
 
-@given(document=documents, size=st.integers(1, 400))
+@given(document=documents, size=st.integers(1, 60))
 def test_what_is_over_the_budget_is_refused_and_what_is_not_is_read(
     document: Any, size: int
 ) -> None:
