@@ -102,11 +102,10 @@ def test_a_management_body_that_is_wrong_is_refused(
 def test_only_product_ingest_answers_pages_of_other_origins(shared: World) -> None:
     origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     for method, path, _ in operations(shared):
-        for answer in (
-            shared.http.request(method, path, headers={**AS_ADMIN, **origin}),
-            shared.http.options(path, headers=origin),
-        ):
-            names = [name for name in answer.headers if name.startswith("access-control-")]
+        for asked, headers in ((method, {**AS_ADMIN, **origin}), ("OPTIONS", origin)):
+            # Only what stands at its head is looked at: an export may be long.
+            with shared.http.stream(asked, path, headers=headers) as answer:
+                names = [name for name in answer.headers if name.startswith("access-control-")]
             assert bool(names) == (path in PRODUCT), (method, path, names)
 
 
