@@ -1,6 +1,11 @@
 """`indelible restore`: a backup comes back, and no second history is ever signed."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -10,12 +15,13 @@ from indelible.ledger.note import parse_note
 from indelible.ledger.policy import parse_policy
 from indelible.ledger.verify import Verdict, verify_receipt
 from tests.cli.command import assert_refused, at, begin, call, fine
-from tests.world import AS_ADMIN, ServerProcess, product, spawn
+from tests.edge.wire import eventually
+from tests.world import AS_ADMIN, ServerProcess, product, started
 
 
 def receipt(server: ServerProcess, uuid: str) -> str:
     """The sealed receipt of a new event."""
-    answer = server.http.post("/api/e?wait=sealed&timeout=10s", json=product(uuid=uuid))
+    answer = server.http.post("/api/e?wait=sealed&timeout=30s", json=product(uuid=uuid))
     return str(answer.json()["events"][0]["receipt"])
 
 
@@ -28,69 +34,104 @@ def checkpoint(data_dir: Path, log: str) -> Checkpoint:
     return Checkpoint.parse(parse_note(note).text)
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """A data folder that no server runs on, with the backups that were taken of it beside it."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def here(self) -> tuple[str, str]:
+        """The arguments that name it."""
+        return "--data", str(self.data)
+
+    def kept(self, name: str) -> str:
+        """The path of a backup, or of a text that was written down."""
+        return str(self.root / name)
+
+    def restored(self, name: str, *arguments: str) -> Any:
+        """What `restore` says of a backup of this name."""
+        return fine("restore", self.kept(name), *arguments, "--json", *self.here).json
+
+
+MONDAY, TUESDAY = "journal-monday.db", "journal-tuesday.db"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    """A server's folder on Tuesday, and in `monday` as it was on Monday, with an event less."""
+    made = Stopped(tmp_path_factory.mktemp("restore"))
+    with started(made.data) as server:
+        receipt(server, "before")
+        fine("backup", made.kept(MONDAY), *at(server))
+    shutil.copytree(made.data, made.kept("monday"))
+    with started(made.data) as server:
+        Path(made.kept("policy")).write_text(policy(server))
+        Path(made.kept("later")).write_text(receipt(server, "later"))
+        fine("backup", made.kept(TUESDAY), *at(server))
+    return made
+
+
 @pytest.fixture
-def backup(world: ServerProcess, tmp_path: Path) -> Path:
-    """A backup that has one event, of a log that has two; the server is stopped."""
-    receipt(world, "before")
-    path = tmp_path / "journal-monday.db"
-    fine("backup", str(path), *at(world))
-    return path
+def tuesday(made: Stopped, tmp_path: Path) -> Stopped:
+    """A folder whose log has one event more than its backup of Monday."""
+    return Stopped(shutil.copytree(made.root, tmp_path / "tuesday"))
 
 
-def test_a_backup_as_new_as_the_signed_log_goes_on_with_it(
-    world: ServerProcess, backup: Path
-) -> None:
-    signed = checkpoint(world.data_dir, "default")
-    world.stop()
+@pytest.fixture
+def monday(tuesday: Stopped) -> Stopped:
+    """A folder whose log has the one event of its backup."""
+    shutil.rmtree(tuesday.data)
+    Path(tuesday.kept("monday")).rename(tuesday.data)
+    return tuesday
 
-    said = fine("restore", str(backup), "--json", *at(world)).json
+
+def test_a_backup_as_new_as_the_signed_log_goes_on_with_it(monday: Stopped) -> None:
+    signed = checkpoint(monday.data, "default")
+
+    said = monday.restored(MONDAY)
 
     assert [] == said["logs"]
     assert Path(said["kept"]).exists()
-    assert Path(said["kept"]).name not in call("doctor", *at(world)).out
-    again = spawn(world.data_dir)
-    try:
+    assert Path(said["kept"]).name not in call("doctor", *monday.here).out
+    with started(monday.data) as again:
         receipt(again, "after")
-        assert signed.origin == checkpoint(world.data_dir, "default").origin
-        assert 2 == checkpoint(world.data_dir, "default").size
-    finally:
-        again.end()
+        assert signed.origin == checkpoint(monday.data, "default").origin
+        assert 2 == checkpoint(monday.data, "default").size
 
 
 def test_a_backup_older_than_the_signed_log_is_refused_and_nothing_is_changed(
-    world: ServerProcess, backup: Path
+    tuesday: Stopped,
 ) -> None:
-    receipt(world, "later")
-    world.stop()
-    journal = (world.data_dir / "journal.db").read_bytes()
+    journal = (tuesday.data / "journal.db").read_bytes()
 
-    ran = call("restore", str(backup), *at(world))
+    ran = call("restore", tuesday.kept(MONDAY), *tuesday.here)
 
     assert_refused(ran, 3, "journal_shorter")
     assert "--new-log" in ran.err
-    assert journal == (world.data_dir / "journal.db").read_bytes()
-    assert [] == list(world.data_dir.glob(".restore-*"))
+    assert journal == (tuesday.data / "journal.db").read_bytes()
+    assert [] == list(tuesday.data.glob(".restore-*"))
 
 
-def test_with_new_log_the_old_one_is_frozen_and_a_successor_follows_it(
-    world: ServerProcess, backup: Path
-) -> None:
-    old_policy = parse_policy(policy(world))
-    lost = receipt(world, "later")
-    frozen = checkpoint(world.data_dir, "default")
-    world.stop()
+def test_with_new_log_the_old_one_is_frozen_and_a_successor_follows_it(tuesday: Stopped) -> None:
+    old_policy = parse_policy(Path(tuesday.kept("policy")).read_text())
+    lost = Path(tuesday.kept("later")).read_text()
+    frozen = checkpoint(tuesday.data, "default")
 
-    said = fine("restore", str(backup), "--new-log", *at(world))
+    said = fine("restore", tuesday.kept(MONDAY), "--new-log", *tuesday.here)
 
     assert "default.2" in said.fact("log")
-    before_its_start = call("audit", str(world.data_dir), XDG_STATE_HOME=str(backup.parent))
+    before_its_start = call("audit", str(tuesday.data), XDG_STATE_HOME=str(tuesday.root))
     assert 0 == before_its_start.code, before_its_start.out
-    again = spawn(world.data_dir)
-    try:
+    with started(tuesday.data) as again:
         new_policy = parse_policy(policy(again, "default.2"))
         proof = receipt(again, "after")
         # The old log is as it was, to the byte of its checkpoint; the new one is another log.
-        assert frozen == checkpoint(world.data_dir, "default")
+        assert frozen == checkpoint(tuesday.data, "default")
         assert Verdict.VERIFIED is verify_receipt(lost, old_policy).verdict
         assert Verdict.VERIFIED is verify_receipt(proof, new_policy).verdict
         assert Verdict.UNVERIFIABLE is verify_receipt(proof, old_policy).verdict
@@ -100,160 +141,131 @@ def test_with_new_log_the_old_one_is_frozen_and_a_successor_follows_it(
         assert {"frozen": frozen.origin, "frozen_size": 2, "kept": 1} == {
             name: succeeded["facts"][name] for name in ("frozen", "frozen_size", "kept")
         }
-        assert not (world.data_dir / "keys" / "default.key").exists()
-    finally:
-        again.end()
+        assert not (tuesday.data / "keys" / "default.key").exists()
 
 
-def test_a_journal_that_is_only_copied_into_place_does_not_start(
-    world: ServerProcess, backup: Path
-) -> None:
-    receipt(world, "later")
-    world.stop()
+def test_a_journal_that_is_only_copied_into_place_does_not_start(tuesday: Stopped) -> None:
     for name in ("journal.db", "unique.db"):
         for end in ("", "-wal", "-shm"):
-            (world.data_dir / f"{name}{end}").unlink(missing_ok=True)
-    (world.data_dir / "journal.db").write_bytes(backup.read_bytes())
+            (tuesday.data / f"{name}{end}").unlink(missing_ok=True)
+    shutil.copyfile(tuesday.kept(MONDAY), tuesday.data / "journal.db")
 
-    assert_refused(call("serve", "--port", "0", *at(world)), 3, "journal_shorter")
+    assert_refused(call("serve", "--port", "0", *tuesday.here), 3, "journal_shorter")
+
+
+@contextlib.contextmanager
+def unreadable(backup: str) -> Iterator[None]:
+    """Whoever reads it waits, for some seconds."""
+    with contextlib.closing(apsw.Connection(backup)) as held:
+        held.execute("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE")
+        yield
 
 
 def test_a_restore_that_was_killed_leaves_no_copy_behind_once_it_is_made_again(
-    world: ServerProcess, backup: Path
+    monday: Stopped,
 ) -> None:
-    world.stop()
-    begun: list[Path] = []
-    killed = begin("restore", str(backup), *at(world))
-    try:
-        while not begun and killed.poll() is None:
-            begun = [*world.data_dir.glob(".restore-*")]
-    finally:
-        killed.kill()
-        killed.communicate()
-    assert 1 == len(begun)
-    assert begun == [*world.data_dir.glob(".restore-*")]
+    def begun() -> list[Path]:
+        return [*monday.data.glob(".restore-*")]
 
-    fine("restore", str(backup), *at(world))
+    with unreadable(monday.kept(MONDAY)):  # else it might be done before it is killed
+        killed = begin("restore", monday.kept(MONDAY), *monday.here)
+        try:
+            eventually(lambda: begun() != [] or killed.poll() is not None)
+        finally:
+            killed.kill()
+            killed.communicate()
+    assert 1 == len(begun())
 
-    assert [] == [*world.data_dir.glob(".restore-*")]
+    monday.restored(MONDAY)
+
+    assert [] == begun()
 
 
-def test_a_folder_in_use_and_a_missing_backup_are_refused(
-    world: ServerProcess, backup: Path
-) -> None:
-    assert_refused(call("restore", str(backup), *at(world)), 3, "data_folder_in_use")
-    assert_refused(call("restore", "nothing.db", *at(world)), 2, "no_journal")
+def test_a_folder_in_use_and_a_missing_backup_are_refused(monday: Stopped) -> None:
+    with started(monday.data):
+        in_use = call("restore", monday.kept(MONDAY), *monday.here)
+
+    assert_refused(in_use, 3, "data_folder_in_use")
+    assert_refused(call("restore", "nothing.db", *monday.here), 2, "no_journal")
 
 
 @pytest.mark.parametrize("is_put_aside", [False, True])
 def test_an_erasure_that_the_replaced_journal_knows_is_made_again(
-    world: ServerProcess, backup: Path, is_put_aside: bool
+    monday: Stopped, is_put_aside: bool
 ) -> None:
-    (event,) = world.events()
-    body = {"tx_ids": [event["tx_id"]]}
-    answer = world.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
-    assert answer.is_success, answer.text
-    world.stop()
+    with started(monday.data) as server:
+        (event,) = server.events()
+        body = {"tx_ids": [event["tx_id"]]}
+        answer = server.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
+        assert answer.is_success, answer.text
     if is_put_aside:  # where a restore that lost its power has left it
-        journal = world.data_dir / "journal.db"
-        journal.rename(world.data_dir / "journal.db.before-20261121T113857.000000Z")
+        journal = monday.data / "journal.db"
+        journal.rename(monday.data / "journal.db.before-20261121T113857.000000Z")
 
-    said = fine("restore", str(backup), "--new-log", "--json", *at(world)).json
+    said = monday.restored(MONDAY, "--new-log")
 
     assert 1 == said["erased_again"]
-    again = spawn(world.data_dir)
-    try:
+    with started(monday.data) as again:
         assert True is again.events()[0]["erased"]
-    finally:
-        again.end()
 
 
 def test_an_erasure_in_another_history_erases_nothing_of_the_one_that_comes_back(
-    world: ServerProcess, backup: Path, tmp_path: Path
+    tuesday: Stopped,
 ) -> None:
-    receipt(world, "kept")
-    newest = tmp_path / "journal-tuesday.db"
-    fine("backup", str(newest), *at(world))
-    world.stop()
-    fine("restore", str(backup), "--new-log", *at(world))
-    parted = spawn(world.data_dir)
-    try:
+    tuesday.restored(MONDAY, "--new-log")
+    with started(tuesday.data) as parted:
         receipt(parted, "other")
         receipt(parted, "another")
         tx_ids = [event["tx_id"] for event in parted.events() if event["kind"] == "product"][1:]
         body = {"tx_ids": tx_ids}
         answer = parted.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
         assert 2 == answer.json()["erased"], answer.text
-    finally:
-        parted.end()
 
-    said = fine("restore", str(newest), "--new-log", "--json", *at(world)).json
+    said = tuesday.restored(TUESDAY, "--new-log")
 
     assert 0 == said["erased_again"]
-    again = spawn(world.data_dir)
-    try:
-        assert ["before", "kept"] == [event["uuid"] for event in again.events()[:2]]
-    finally:
-        again.end()
+    with started(tuesday.data) as again:
+        assert ["before", "later"] == [event["uuid"] for event in again.events()[:2]]
 
 
-def test_the_same_backup_comes_back_again_under_a_further_successor(
-    world: ServerProcess, backup: Path
-) -> None:
-    receipt(world, "later")
-    world.stop()
+def test_the_same_backup_comes_back_again_under_a_further_successor(tuesday: Stopped) -> None:
     for successor in ("default.2", "default.3"):
-        said = fine("restore", str(backup), "--new-log", "--json", *at(world)).json
+        said = tuesday.restored(MONDAY, "--new-log")
 
         (log,) = said["logs"]
         assert ("default", successor) == (log["frozen"], log["successor"])
-        again = spawn(world.data_dir)
-        try:
+        with started(tuesday.data) as again:
             proof = receipt(again, "after")
             found = verify_receipt(proof, parse_policy(policy(again, successor)))
             assert Verdict.VERIFIED is found.verdict
-        finally:
-            again.end()
-        assert 0 == call("audit", str(world.data_dir), XDG_STATE_HOME=str(backup.parent)).code
+        assert 0 == call("audit", str(tuesday.data), XDG_STATE_HOME=str(tuesday.root)).code
 
 
-def test_the_newest_journal_of_a_frozen_log_comes_back_under_a_successor(
-    world: ServerProcess, backup: Path, tmp_path: Path
-) -> None:
-    receipt(world, "later")
-    newest = tmp_path / "journal-tuesday.db"
-    fine("backup", str(newest), *at(world))
-    world.stop()
-    fine("restore", str(backup), "--new-log", *at(world))
+def test_the_newest_journal_of_a_frozen_log_comes_back_under_a_successor(tuesday: Stopped) -> None:
+    tuesday.restored(MONDAY, "--new-log")
 
-    assert_refused(call("restore", str(newest), *at(world)), 3, "log_key_missing")
-    said = fine("restore", str(newest), "--new-log", "--json", *at(world)).json
+    refused = call("restore", tuesday.kept(TUESDAY), *tuesday.here)
+    assert_refused(refused, 3, "log_key_missing")
+    said = tuesday.restored(TUESDAY, "--new-log")
 
     assert 2 == said["logs"][0]["kept"]
-    again = spawn(world.data_dir)
-    try:
+    with started(tuesday.data) as again:
         assert ["before", "later"] == [event["uuid"] for event in again.events()[:2]]
-    finally:
-        again.end()
 
 
 def test_a_damaged_journal_is_replaced_and_what_it_knew_of_erasures_is_said_to_be_unknown(
-    world: ServerProcess, backup: Path
+    monday: Stopped,
 ) -> None:
-    world.stop()
-    journal = apsw.Connection(str(world.data_dir / "journal.db"))
+    journal = apsw.Connection(str(monday.data / "journal.db"))
     page = journal.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'event_1'").get
     size = int(journal.pragma("page_size"))
     journal.close()
-    with (world.data_dir / "journal.db").open("r+b") as file:
+    with (monday.data / "journal.db").open("r+b") as file:
         file.seek((int(page) - 1) * size)
         file.write(b"\xff" * size)
 
-    said = fine("restore", str(backup), *at(world))
+    said = fine("restore", monday.kept(MONDAY), *monday.here)
 
     assert "erase again what must be gone" in said.err
-    again = spawn(world.data_dir)
-    try:
+    with started(monday.data) as again:
         assert ["before"] == [event["uuid"] for event in again.events()]
-    finally:
-        again.end()
