@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 from tests.cli.command import assert_refused, at, call, fine, run_without_privilege
+from tests.edge.wire import eventually
 from tests.world import TOKEN, ServerProcess, audit, product, started
 
 
@@ -27,8 +28,8 @@ def test_a_backup_taken_under_load_is_a_whole_journal(world: ServerProcess, tmp_
         target = tmp_path / "copies" / "journal-monday.db"
         target.parent.mkdir(mode=0o700)
         said = fine("backup", str(target), "--json", *at(world)).json
-        while len(acknowledged) < len(before) + 10:
-            assert sender.is_alive()
+        eventually(lambda: len(acknowledged) >= len(before) + 10 or not sender.is_alive())
+        assert sender.is_alive()
     finally:
         enough.set()
         sender.join()

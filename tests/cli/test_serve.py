@@ -5,7 +5,6 @@ import json
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,9 +129,7 @@ def test_ctrl_c_ends_a_server_quietly(tmp_path: Path) -> None:
     process = begin("serve", "--port", str(a_free_port()), "--json", cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
-    started = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 
     assert (0, "") == (process.returncode, err)
-    assert time.monotonic() - started < 10

@@ -628,7 +628,7 @@ def test_the_layers_share_one_budget(small: World) -> None:
 
 def test_a_body_over_20_mib_is_refused_by_its_content_length_alone(shared: ServerProcess) -> None:
     address = urlsplit(shared.url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as line:
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as line:
         line.sendall(b"POST /api/e HTTP/1.1\r\nHost: x\r\nContent-Length: 20971521\r\n\r\n{")
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
@@ -649,7 +649,7 @@ def worked_s(process_id: int) -> float:
 
 def bomb(size: int) -> bytes:
     """A gzip stream that unpacks to `size` zeros, made without holding them."""
-    stream = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
+    stream = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
     zeros = bytes(1024 * 1024)
     parts = [stream.compress(zeros) for _ in range(size // len(zeros))]
     return b"".join([*parts, stream.flush()])
