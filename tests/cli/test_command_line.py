@@ -1,6 +1,7 @@
 """What holds for every command."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import indelible
 from indelible import __version__
 from indelible.cli.invocation import program
 from indelible.cli.main import make_app
@@ -241,14 +243,18 @@ def test_a_command_whose_parts_are_not_installed_says_what_to_install(tmp_path: 
 def test_a_module_that_was_cut_short_on_a_full_disk_is_not_taken_for_ctrl_c(
     tmp_path: Path,
 ) -> None:
+    installed = Path(indelible.__file__).parent
+    ours = shutil.copytree(
+        installed, tmp_path / "indelible", ignore=shutil.ignore_patterns("__pycache__")
+    )
     asked = [*PROGRAM, "audit", str(tmp_path)]
-    environment = surroundings(PYTHONPYCACHEPREFIX=str(tmp_path / "compiled"))
+    environment = surroundings(PYTHONPATH=str(tmp_path))
 
     def ended() -> int:
         return subprocess.run(asked, env=environment, capture_output=True, check=False).returncode
 
     (tmp_path / "journal.db").touch()
     assert 2 == ended()  # it has no log
-    (compiled,) = (tmp_path / "compiled").rglob("journal_rows.*.pyc")
+    (compiled,) = ours.rglob("journal_rows.*.pyc")
     compiled.write_bytes(compiled.read_bytes()[:100])
     assert 3 == ended()
