@@ -15,7 +15,7 @@ class Disk(apsw.VFS):
         name: what `inside(vfs=…)` is given.
         is_full: writes fail as on a full disk.
         sync_fails: syncs fail; what was written before stays in the file.
-        wal_syncs: syncs of the write-ahead log that were begun.
+        groups_synced: syncs that were begun for a group of events; followers sync their cursors.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Disk(apsw.VFS):
         self.sync_fails = False
         self._gate = threading.Event()
         self._gate.set()
-        self.wal_syncs = 0
+        self.groups_synced = 0
         super().__init__(self.name, base="")
 
     @contextmanager
@@ -42,7 +42,7 @@ class Disk(apsw.VFS):
         Raises:
             apsw.IOError: syncs fail.
         """
-        self.wal_syncs += of_wal
+        self.groups_synced += of_wal and threading.current_thread().name == "journal-writer"
         self._gate.wait(60)
         if self.sync_fails:
             raise apsw.IOError("the sync failed")

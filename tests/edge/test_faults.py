@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apsw
 import httpx
@@ -57,12 +58,12 @@ def received(world: World) -> float:
     return sum(world.count("indelible_events_received_total", lane=lane) for lane in Lane)
 
 
-def sealer_at(world: World) -> int:
-    """Where the sealer's cursor is, as the journal's file has it."""
+def followed(world: World) -> list[Any]:
+    """Where the two followers' cursors are, as the journal's file has them."""
     # Not the standard module's SQLite: two libraries in one process undo each other's file locks.
     with contextlib.closing(apsw.Connection(str(world.data_dir / "journal.db"))) as connection:
-        rows = connection.execute("SELECT next_index FROM follower WHERE name = 'sealer'")
-        return next((int(index) for (index,) in rows), 0)
+        ask = "SELECT next_index FROM follower WHERE name IN ('sealer', 'accounting')"
+        return [next_index for (next_index,) in connection.execute(ask)]
 
 
 def waiting(world: World) -> float:
@@ -117,11 +118,12 @@ def test_requests_that_arrive_during_a_sync_share_the_next_one(
 ) -> None:
     with inside(tmp_path, vfs=disk.name, seal_interval_ms=3_600_000) as world:
         world.send(product())
-        eventually(lambda: sealer_at(world) == 1)  # it syncs its cursor, and not again for an hour
-        before = disk.wal_syncs
+        # Each syncs its cursor, and not again before there is more: none is held with the lock.
+        eventually(lambda: followed(world) == [1, 1])
+        before = disk.groups_synced
         with disk.holding_syncs():
             one = pool.submit(world.send, product())
-            eventually(lambda: disk.wal_syncs == before + 1)
+            eventually(lambda: disk.groups_synced == before + 1)
             seen = received(world)
             others = [pool.submit(world.send, product()) for _ in range(10)]
             others += [pool.submit(world.send_audit, audit()) for _ in range(10)]
@@ -129,7 +131,7 @@ def test_requests_that_arrive_during_a_sync_share_the_next_one(
 
         answers = [sent.result(60) for sent in (one, *others)]
         assert {200, 202} == {answer.status_code for answer in answers}
-        assert before + 2 == disk.wal_syncs
+        assert before + 2 == disk.groups_synced
         assert 22 == len(world.events())
 
 
