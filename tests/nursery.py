@@ -86,6 +86,9 @@ class Process:
         return int(line)
 
 
+Running = Process | subprocess.Popen[bytes]
+
+
 def start(
     arguments: Sequence[str | Path],
     *,
@@ -93,8 +96,16 @@ def start(
     cwd: Path | None = None,
     stdout: int | IO[str],
     stderr: int | IO[str],
-) -> Process:
-    """Start `indelible` with these arguments and nothing on stdin; the caller ends it."""
+) -> Running:
+    """Start `indelible` with these arguments and nothing on stdin; the caller ends it.
+
+    Not as a fork where `env` has something else of what an interpreter reads as it starts.
+    """
+    if _read_at_start(env) != _read_at_start(inherited()):
+        program = [sys.executable, "-m", "indelible", *arguments]
+        return subprocess.Popen(
+            program, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+        )
     order = {
         "arguments": [str(argument) for argument in arguments],
         "env": dict(env),
@@ -111,14 +122,8 @@ def start(
     return Process(ours)
 
 
-def can_start(env: Mapping[str, str]) -> bool:
-    """Whether a command with this environment is the same forked as from nothing: not where it has
-    something else of what an interpreter reads as it starts."""
-
-    def read(names: Mapping[str, str]) -> dict[str, str]:
-        return {name: names[name] for name in names if name.startswith(_READ_AT_START)}
-
-    return read(env) == read(inherited())
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: env[name] for name in env if name.startswith(_READ_AT_START)}
 
 
 def inherited() -> dict[str, str]:

@@ -135,7 +135,7 @@ class World:
 class ServerProcess(World):
     """`indelible serve` in a process of its own, with fixed keys."""
 
-    def __init__(self, url: str, data_dir: Path, process: nursery.Process) -> None:
+    def __init__(self, url: str, data_dir: Path, process: nursery.Running) -> None:
         super().__init__(url, data_dir)
         self.process = process
 

@@ -62,8 +62,8 @@ def run(
     env = surroundings(**env)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         streams: dict[str, Any] = {"stdout": out, "stderr": err}
-        process: nursery.Process | subprocess.Popen[bytes]
-        if beforehand is None and nursery.can_start(env):
+        process: nursery.Running
+        if beforehand is None:
             process = nursery.start(arguments, env=env, cwd=cwd, **streams)
         else:
             process = subprocess.Popen(

@@ -40,7 +40,7 @@ class Shop:
                 context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
             case b"late":
                 context.add_callback(self.left.set)
-                self.left.wait(10)
+                self.left.wait(60)
         return b"order"
 
     def whoami(self, request: bytes, _: grpc.ServicerContext) -> bytes:
@@ -63,8 +63,14 @@ class Shop:
                     yield b"more"
         yield b"2"
 
-    def add(self, requests: Iterator[bytes], _: grpc.ServicerContext) -> bytes:
-        return b"".join(requests)
+    def add(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        said = next(requests)
+        if said == b"break off":
+            # At the very moment at which the caller leaves, its messages may seem to be at their
+            # end; a little later they break off.
+            context.add_callback(self.left.set)
+            self.left.wait(60)
+        return said + b"".join(requests)
 
     def chat(self, requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
         yield from requests
@@ -85,7 +91,7 @@ class AioShop:
             case b"code":
                 context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
             case b"late":
-                await asyncio.sleep(10)
+                await asyncio.sleep(60)
         return b"order"
 
     async def whoami(self, request: bytes, _: Any) -> bytes:
@@ -261,8 +267,8 @@ def test_messages_that_break_off_are_no_fault_of_the_handlers(events: Recorder) 
     over = threading.Event()
 
     def messages() -> Iterator[bytes]:
-        yield b"a"
-        over.wait(10)
+        yield b"break off"
+        over.wait(60)
 
     for address in served_by_threads(events):
         with grpc.insecure_channel(address) as channel:

@@ -67,7 +67,7 @@ class Book:
 class WitnessProcess:
     """`indelible witness serve` in a process of its own."""
 
-    def __init__(self, process: nursery.Process | subprocess.Popen[bytes], said: Any) -> None:
+    def __init__(self, process: nursery.Running, said: Any) -> None:
         self.process = process
         self.url: str = said["url"]
         self.key = WitnessKey.parse(said["vkey"])
@@ -112,7 +112,7 @@ def spawn(
     said, to_say = os.pipe()
     env = surroundings()
     with os.fdopen(said) as line, os.fdopen(to_say, "w") as stdout:
-        process: nursery.Process | subprocess.Popen[bytes]
+        process: nursery.Running
         if program is None:
             process = nursery.start(arguments, env=env, stdout=stdout, stderr=2)
         else:
