@@ -1,12 +1,15 @@
 """What holds for every route: who may call it, what it refuses, and how it says so."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.world import (
+    ADMIN_KEY,
     AS_ADMIN,
     AS_APPLICATION,
     TOKEN,
@@ -97,6 +100,32 @@ def test_a_management_body_that_is_wrong_is_refused(
     assert_canonical_error(
         shared.http.post("/v1/projects", content=body, headers=headers), status, code
     )
+
+
+def asked(world: World, path: str, key: str, body: bytes) -> str:
+    """The head of the answer to a request that arrives all at once."""
+    address = urlsplit(world.url)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as line:
+        line.sendall(head.encode() + body)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += line.recv(4096)
+    return answer.partition(b"\r\n\r\n")[0].decode()
+
+
+@pytest.mark.parametrize(("path", "key"), [("/v1/projects", ADMIN_KEY), ("/v1/events", "nobodys")])
+def test_an_answer_before_the_body_was_read_says_that_the_connection_ends(
+    shared: World, path: str, key: str
+) -> None:
+    early = asked(shared, path, key, b'{"payload":"' + b"a" * 70_000 + b'"}')
+    assert early.startswith(("HTTP/1.1 413 ", "HTTP/1.1 401 "))
+    assert "\r\nconnection: close" in early
+
+    late = asked(shared, path, ADMIN_KEY, b"{}")
+    assert late.startswith("HTTP/1.1 400 ")
+    assert "connection" not in late
 
 
 def test_only_product_ingest_answers_pages_of_other_origins(shared: World) -> None:

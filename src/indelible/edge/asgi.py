@@ -6,7 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
+from indelible.edge.http import (
+    CLOSE,
+    Answer,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    closing,
+    may_leave_a_rest,
+    refuse,
+)
 from indelible.errors import IndelibleError, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
 
@@ -45,6 +55,8 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._route(scope["path"]) if scope["type"] == "http" else None
         if route is None or (not route.cross_origin and scope["method"] not in route.handlers):
+            if scope["type"] == "http" and may_leave_a_rest(scope):
+                receive, send = closing(receive, send)
             await self._framework(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -55,6 +67,8 @@ class Edge:
                 (b"access-control-allow-credentials", b"true"),
                 (b"vary", b"Origin"),
             ]
+        if request.leaves_a_rest:
+            answer.headers.append(CLOSE)
         REQUESTS.add(route.path, str(answer.status))
         await answer.send(send)
 
