@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import nursery
 from tests.world import ServerProcess, started
 
 # How long an example takes is the machine's doing, and what runs beside the tests.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+nursery.is_open = True
 
 
 @pytest.fixture(scope="session")

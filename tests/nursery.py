@@ -88,6 +88,9 @@ class Process:
 
 Running = Process | subprocess.Popen[bytes]
 
+is_open = False
+"""Whether commands are forked here. pytest opens it; what measures a start never does."""
+
 
 def start(
     arguments: Sequence[str | Path],
@@ -99,9 +102,10 @@ def start(
 ) -> Running:
     """Start `indelible` with these arguments and nothing on stdin; the caller ends it.
 
-    Not as a fork where `env` has something else of what an interpreter reads as it starts.
+    Not as a fork while the nursery is not open, nor where `env` has something else of what an
+    interpreter reads as it starts.
     """
-    if _read_at_start(env) != _read_at_start(inherited()):
+    if not is_open or _read_at_start(env) != _read_at_start(inherited()):
         program = [sys.executable, "-m", "indelible", *arguments]
         return subprocess.Popen(
             program, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
