@@ -6,9 +6,8 @@
 The event is named by the method, ``/pkg.Service/Method``, or `<unmatched>` where the server has no
 such method; its `status` is the code that the caller gets: ``OK``, ``NOT_FOUND``, ``CANCELLED``
 where the caller left or its deadline passed, as far as the server knew when the handler ended.
-Every status but OK counts as an error. A call that
-streams ends with its last message. Messages and metadata stay out of it; request id and trace come
-from the metadata.
+Every status but OK counts as an error. A call that streams ends with its last message. Messages and
+metadata stay out of it; request id and trace come from the metadata.
 """
 
 import asyncio
