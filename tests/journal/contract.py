@@ -939,7 +939,7 @@ class JournalContract:
 
         run_state_machine_as_test(machine_for(make_rig), settings=MODEL_SETTINGS)
 
-    @pytest.mark.slow
+    @pytest.mark.slow(minutes=3)
     def test_it_agrees_with_the_model_at_length(self, make_rig: MakeRig) -> None:
         from tests.journal.model import machine_for
 
