@@ -414,7 +414,9 @@ def test_another_method_is_405_and_names_those_there_are(shared: World, method: 
 
 
 def crawl(world: World, route: str, body: Any, agent: str = GOOGLEBOT) -> httpx.Response:
-    return world.http.post(route, json=body, headers={"user-agent": agent})
+    """POST as the script of a page does in a browser."""
+    headers = {"user-agent": agent, "origin": "https://shop.example"}
+    return world.http.post(route, json=body, headers=headers)
 
 
 def test_a_crawler_gets_204_on_api_e_and_its_event_is_counted_not_stored(shared: World) -> None:

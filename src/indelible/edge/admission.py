@@ -62,7 +62,9 @@ Step = Callable[[Sighting, Arrival], Sighting | DropReason]
 
 
 def drop_bot(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
-    return DropReason.BOT if arrival.is_bot and arrival.bot_policy == "discard" else event
+    """Drops what a crawler's browser sent; without a browser it may be a server: see `bots`."""
+    is_crawler = arrival.is_bot and arrival.is_browser
+    return DropReason.BOT if is_crawler and arrival.bot_policy == "discard" else event
 
 
 def drop_too_large(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
@@ -111,7 +113,7 @@ def put_illegal_id_warning(event: Sighting, arrival: Arrival) -> Sighting:  # no
 
 
 def put_bot_warning(event: Sighting, arrival: Arrival) -> Sighting:
-    marked = arrival.is_bot and arrival.bot_policy == "mark"
+    marked = arrival.is_bot and arrival.bot_policy != "off"
     return _warn(event, WarnReason.BOT) if marked else event
 
 
