@@ -99,7 +99,8 @@ _DROP_MEANINGS: Final = {
     DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
     DropReason.INVALID_TIMESTAMP: "No longer given: an event whose `timestamp` cannot be read is "
     "stored with the warning `unreadable_timestamp`.",
-    DropReason.BOT: "The User-Agent is a known crawler's and the project discards those.",
+    DropReason.BOT: "The User-Agent is a known crawler's, a browser sent the event, and the "
+    "project discards those.",
     DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
 }
 
