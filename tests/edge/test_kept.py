@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from indelible.moment import parse_time_ms
+from tests.edge.test_fuzz import VALUES
 from tests.edge.wire import Tenant, first, fresh, known_as, stored, tenant
 from tests.world import (
     AS_APPLICATION,
@@ -181,6 +184,23 @@ def test_a_timestamp_that_no_reader_can_hold_is_kept_as_its_text(own: Tenant, se
         assert sent == event["timestamp"]
 
 
+@given(st.lists(VALUES.filter(lambda value: value is not None), min_size=1, max_size=20))
+@settings(max_examples=25)
+def test_no_timestamp_costs_an_event_and_what_cannot_be_read_is_kept(
+    own: Tenant, sent: list[Any]
+) -> None:
+    batch = [own.event(timestamp=value) for value in sent]
+    answer = own.world.http.post("/api/e", json={"batch": batch}).json()
+
+    events = own.log()[-len(sent) :]
+    assert sent == [event["timestamp"] for event in events]
+    for value, result, event in zip(sent, answer["events"], events, strict=True):
+        assert result["result"] in ("ok", "warning")
+        assert ("unreadable_timestamp" == result.get("reason")) == (parse_time_ms(value) is None)
+        noticed = [result["reason"]] if "reason" in result else []
+        assert noticed == event["request"].get("warnings", [])
+
+
 @pytest.mark.parametrize("sent", [None, "absent"])
 def test_without_a_timestamp_there_is_nothing_to_warn_of(
     shared: ServerProcess, sent: str | None
@@ -225,7 +245,9 @@ def test_a_search_reads_the_times_that_an_event_may_have(world: ServerProcess) -
         assert [] == found.json()["events"], params
 
 
-@pytest.mark.parametrize("text", ["soon", "", "2025-09-17T10:15:30 02:00", "1e30", "17/09/2025"])
+@pytest.mark.parametrize(
+    "text", ["soon", "", "2025-09-17T10:15:30 02:00", "1e30", "17/09/2025", "-1", " -1.5"]
+)
 def test_a_search_refuses_what_is_no_moment(shared: ServerProcess, text: str) -> None:
     for name in ("from", "to"):
         answer = shared.http.get("/v1/events", params={name: text}, headers=AS_APPLICATION)

@@ -54,18 +54,10 @@ _SECURITY: Final[Json] = {
 }
 
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
-_SIZE_OF_MOMENT: Final = 10**20
 _MOMENT: Final[Json] = {
     "description": "RFC 3339 (write + as %2B), or seconds or milliseconds since 1970; whatever "
     "is read as the `timestamp` of an event.",
-    "anyOf": [
-        _TIME,
-        {
-            "type": "number",
-            "exclusiveMinimum": -_SIZE_OF_MOMENT,
-            "exclusiveMaximum": _SIZE_OF_MOMENT,
-        },
-    ],
+    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**20}],
 }
 _LOGGED: Final[Json] = {
     "type": "object",

@@ -316,7 +316,8 @@ def _matcher(search: Search) -> Callable[[View], bool]:
 
 def _time(text: str, name: str) -> int:
     at_ms = parse_time_ms(text)
-    if at_ms is None:
+    # An event may be older than 1970; what was stored here is not, and a minus is a slip.
+    if at_ms is None or (at_ms < 0 and text.lstrip().startswith("-")):
         raise InvalidParameter(
             f"`{name}` is no moment that can be read",
             hint="Send RFC 3339 text, or seconds or milliseconds since 1970; write + as %2B.",
