@@ -371,6 +371,14 @@ def test_what_a_crawlers_browser_sends_is_discarded_as_documented(
     )
 
 
+def test_of_a_user_agent_512_characters_are_looked_at(strict: Tenant) -> None:
+    """The list has 1,456 expressions; 64 KB of a User-Agent would hold everybody for a second."""
+    within, behind = ("x" * length + "Googlebot/2.1" for length in (512 - 13, 512 - 9))
+
+    assert 204 == send_as(strict, within, FROM_A_PAGE[0]).status_code
+    assert "ok" == first(send_as(strict, behind, FROM_A_PAGE[0]))["result"]
+
+
 def test_an_image_that_a_page_of_a_crawler_loads_is_discarded(shared: ServerProcess) -> None:
     event = json.dumps(product(uuid=(uuid := fresh())))
 
