@@ -50,8 +50,8 @@ _DIGITS: Final = re.compile(r"(\d{8})(\d{6})?", re.ASCII)
 _CLOCK: Final = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
 )
-_ZONE: Final = r"(?P<zone>Z|(?:UTC|GMT)?[+-]\d\d(?::?\d\d)?|UTC|GMT|UT)"
-_WEEKDAY: Final = r"(?:(?P<weekday>[a-z]{3,9}),?\s+)?"
+_ZONE: Final = r"(?P<zone>Z|(?:UTC|GMT)?[+-]\d\d(?::?\d\d(?::?\d\d)?)?|UTC|GMT|UT)"
+_WEEKDAY: Final = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},?\s+)?"
 _MONTH: Final = r"(?P<month>[a-z]{3,9})"
 
 _ISO: Final = re.compile(
@@ -59,9 +59,10 @@ _ISO: Final = re.compile(
     r"(?:(?:T|_|\s+)"
     r"(?P<hour>\d\d)(?:(?P<colon>:?)(?P<minute>\d\d)"
     r"(?:(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?)?)?"
-    rf"(?:\s*{_ZONE}"
-    r"(?:\[[!-Z^-~]+\])*"  # RFC 9557: the zone's name, and the calendar; the offset decides
-    r"(?:\s[+-]\d{4}|\s[A-Z]{2,5})?(?:\sm=[+-][\d.]+)?)?",  # Go: the zone again, monotonic clock
+    rf"(?:\s*{_ZONE}(?:"
+    r"(?:\[[!-Z^-~]+\])+"  # RFC 9557: the zone's name, and the calendar; the offset decides
+    r"|(?<=\d)\s(?:[A-Z]{3,5}|[+-]\d\d(?:\d\d)?)(?:\sm=[+-][\d.]+)?"  # Go: the zone again, uptime
+    r")?)?",
     _FLAGS,
 )
 _NAMED: Final = (
@@ -169,22 +170,24 @@ def _of_named(found: re.Match[str]) -> int | None:
 def _at(day: date, clock: re.Match[str]) -> int | None:
     """The moment of that day at which `clock` has its hour, minute, second, fraction and zone."""
     hour, minute, second = (int(clock[name] or 0) for name in ("hour", "minute", "second"))
-    offset = _offset_minutes(clock["zone"])
+    offset_s = _offset_s(clock["zone"])
     fraction_ms = int((clock["fraction"] or "")[:3].ljust(3, "0"))
     is_end_of_day = hour == 24 and not (minute or second or fraction_ms)
-    if (hour > 23 and not is_end_of_day) or minute > 59 or second > 60 or offset is None:
+    if (hour > 23 and not is_end_of_day) or minute > 59 or second > 60 or offset_s is None:
         return None
-    minutes = (day.toordinal() - _EPOCH_DAY) * 1440 + hour * 60 + minute - offset
-    return _bounded((minutes * 60 + second) * 1000 + fraction_ms)
+    minutes = (day.toordinal() - _EPOCH_DAY) * 1440 + hour * 60 + minute
+    return _bounded((minutes * 60 + second - offset_s) * 1000 + fraction_ms)
 
 
-def _offset_minutes(zone: str | None) -> int | None:
-    sign, digits = 1, ""
-    if zone is not None and zone[-1].isdigit():
-        sign = -1 if "-" in zone else 1
-        digits = "".join(letter for letter in zone if letter.isdigit())
-    hours, minutes = int(digits[:2] or 0), int(digits[2:] or 0)
-    return sign * (hours * 60 + minutes) if hours < 24 and minutes < 60 else None
+def _offset_s(zone: str | None) -> int | None:
+    """Seconds to the east of UTC; local times of before 1900 have some. None if out of range."""
+    if zone is None or zone.isalpha():
+        return 0
+    digits = "".join(letter for letter in zone if letter.isdigit())
+    hours, minutes, seconds = (int(digits[at : at + 2] or 0) for at in (0, 2, 4))
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    return (-1 if "-" in zone else 1) * (hours * 3600 + minutes * 60 + seconds)
 
 
 def _bounded(at_ms: int) -> int | None:

@@ -1,18 +1,18 @@
 """Crawlers, known by their User-Agent, and the senders that only look like them.
 
-The list of crawlers is crawler-user-agents'. It has whatever reads web pages, and three kinds of
-agents on it send events that nobody wants to lose:
+The list of crawlers is crawler-user-agents'. It covers everything that reads web pages, and three
+kinds of agents on it send events that must not be lost:
 
 - **HTTP libraries**, most of which it tags as such: Go's and reqwest's clients, curl and
   python-requests are how the guides themselves send events.
-- **Servers that send for their users**: the URL fetchers of platforms, automation tools, content
+- **Servers that send for their users**: URL fetchers of platforms, automation tools, content
   management systems, webhooks. They are listed because they fetch pages as well.
-- **People's browsers**: those inside of an application, and one that runs on a listed telephone.
+- **People's browsers**: those inside applications, and any on a telephone that the list mistakes.
 
-None of these counts as a crawler. The list grows, and tomorrow has more of them: so a request is
-discarded as a crawler's only if it has a browser's headers too. A crawler that runs a page's script
-does so in a browser, which sends them unasked. A request without them was written by someone who
-has the project's token, and is at most marked.
+None of these counts as a crawler. Tomorrow's list will have more of them, so the server discards a
+request as a crawler's only if it has a browser's headers too. A crawler that runs a page's script
+does so in a browser, which adds them by itself. Someone wrote the code that sends a request without
+them, with the project's token: the server marks it at most.
 """
 
 import re
@@ -26,11 +26,11 @@ _HTTP_LIBRARY: Final = "http-library"
 _NO_CRAWLERS: Final = frozenset(
     {
         r"Indy Library",  # Delphi's HTTP library, without its tag
-        r"AP3A\.240617\.008",  # the build of Android 15 on the telephones of several makers
+        r"AP3A\.240617\.008",  # a build of Android 15 that several makers ship
         r"MetaIAB Facebook",  # Facebook's application
         r"Code\/1\.",  # Visual Studio Code
-        r"Trae\/",  # and a relative of it
-        r"Fluid",  # makes an application of a web site
+        r"Trae\/",  # an editor derived from it
+        r"Fluid",  # turns a web site into an application
     }
 )
 """Entries of the list, by their pattern, that name no crawler."""
@@ -68,17 +68,17 @@ _SENDERS: Final = re.compile(
         )
     )
 )
-"""Agents that the list knows, and that send events for someone."""
+"""Agents on the list that send events for someone."""
 
 _LOOKED_AT_CHARS: Final = 512
-"""Twice the longest agent of the list. A hostile one of 64 KB would hold the loop for a second."""
+"""Nearly twice the longest agent on the list. One of 64 KB would block the loop for a second."""
 
 _OF_BROWSERS: Final = (b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-dest", b"sec-ch-ua")
-"""What a browser sends by itself with an event, at least one of them.
+"""Headers of which a browser adds at least one to an event.
 
-`Origin` goes with every POST (Fetch, "append a request `Origin` header"). An image that a page
-loads with GET has `Referer`, unless the page forbids it, and over HTTPS `Sec-Fetch-…`.
-`Sec-Fetch-Mode` and `Accept-Language` prove nothing: Node.js sends both with its own `fetch`.
+It adds `Origin` to every POST (Fetch, "append a request `Origin` header"). To an image that a page
+loads with GET it adds `Referer`, unless the page forbids that, and over HTTPS `Sec-Fetch-…`.
+`Sec-Fetch-Mode` and `Accept-Language` prove nothing: the `fetch` of Node.js sends both.
 """
 
 
@@ -93,5 +93,5 @@ def _is_crawler(user_agent: str) -> bool:
 
 
 def is_from_browser(has_header: Callable[[bytes], bool]) -> bool:
-    """Whether the request has a header that browsers send, and HTTP libraries do not."""
+    """Whether the request has a header that browsers add and HTTP libraries don't."""
     return any(map(has_header, _OF_BROWSERS))
