@@ -272,6 +272,17 @@ PIECES = st.sampled_from(
 )
 
 
+@given(
+    st.from_regex(
+        r"[0129]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9](\.[0-9]{1,9})?"
+        r"(Z|[+-][0-2][0-9]:[0-6][0-9])",
+        fullmatch=True,
+    )
+)
+def test_whatever_rfc_3339_text_says_it_says_in_small_letters_too(text: str) -> None:
+    assert parse_time_ms(text) == parse_time_ms(text.lower())
+
+
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=8).map("".join)))
 def test_no_text_raises_and_what_is_read_is_in_the_years_1_to_9999(text: str) -> None:
     at_ms = parse_time_ms(text)

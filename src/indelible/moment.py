@@ -1,4 +1,4 @@
-"""Reads the moments that clients send, in the forms in which they really send them.
+"""Read the moments that clients send, in the forms in which they send them.
 
     RFC 3339, RFC 9557     2025-09-17T10:15:30.5Z, 2025-09-17 12:15:30+02:00[Europe/Paris]
     ISO 8601               20250917T101530Z, 2025-W38-3, 2025-09-16T24:00, 2025-09-17T12:15:30,5+02
@@ -9,17 +9,17 @@
                            Wed Sep 17 2025 12:15:30 GMT+0200 (Central European Summer Time)
     since 1970             1758104130, 1758104130.5, or milli-, micro- or nanoseconds; also as text
 
-A text without a zone is in UTC. The names of UTC are the only names of zones that are read: CST is
-an hour of Chicago or of Shanghai, and a moment that is wrong by 14 hours is worse than none.
+Text without a zone is in UTC. The only zone names read are UTC's own: CST is Chicago's time or
+Shanghai's, and a moment that is wrong by 14 hours is worse than none.
 
-A number tells its unit by its size: each unit has the numbers of the years 1973 to 5138, and
-seconds have those nearer to 1970 as well. Text of 8 or 14 digits is a date where it can be one.
+The size of a number tells its unit: each unit covers the years 1973 to 5138, and seconds cover the
+years around 1970 too. Text of 8 or 14 digits is a date if it can be one.
 
-A minute may have a second 60, which is the second after its 59: UTC's leap seconds, and clocks that
-round. Anything finer than a millisecond is cut off.
+A second 60 is the second after 59: UTC has leap seconds, and some clocks round up. Anything finer
+than a millisecond is cut off.
 
-Pure, and the same in every locale. The time it takes is linear in the text, of which no more than
-`MAX_CHARS` are looked at.
+Pure, and the same in every locale. The cost is linear in the text, and text over `MAX_CHARS` is
+not looked at.
 """
 
 import re
@@ -47,6 +47,10 @@ _EXACT: Final = Context(prec=2 * MAX_CHARS, rounding=ROUND_FLOOR)
 _FLAGS: Final = re.ASCII | re.IGNORECASE
 _NUMBER: Final = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d{1,3})?", _FLAGS)
 _DIGITS: Final = re.compile(r"(\d{8})(\d{6})?", re.ASCII)
+_USUAL: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:[0-5]\d)", re.ASCII
+)
+"""What nearly every client sends, and Python reads in a quarter of the time of the rest."""
 _CLOCK: Final = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
 )
@@ -101,10 +105,9 @@ def parse_time_ms(value: object) -> int | None:
 def _of_text(text: str) -> int | None:
     if len(text) > MAX_CHARS:
         return None
-    if text.endswith(("Z", "+00:00")) and text[10:11] in ("T", " "):
-        # Nearly every event's timestamp, in a tenth of the time that the rest takes.
+    if _USUAL.fullmatch(text):
         try:
-            return (datetime.fromisoformat(text) - _EPOCH) // _MS
+            return _bounded((datetime.fromisoformat(text) - _EPOCH) // _MS)
         except ValueError:
             pass
     text = text.strip()

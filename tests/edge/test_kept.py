@@ -452,6 +452,15 @@ def test_captured_is_described_as_it_is_read(shared: ServerProcess) -> None:
         assert "malformed" == answer_to(refused)
 
 
+def test_the_description_says_that_an_empty_list_will_do(shared: ServerProcess) -> None:
+    page = shared.http.get("/docs").text
+
+    for text in ("object (≤ 1,000 members) or null or list (empty)", "or object (empty)"):
+        assert text in page
+    refusals = shared.http.get("/openapi.json").json()["paths"]["/api/e"]["post"]["responses"]
+    assert "invalid_timestamp" not in json.dumps(refusals)
+
+
 def test_the_times_that_the_description_has_as_examples_are_read(shared: ServerProcess) -> None:
     schemas = shared.http.get("/openapi.json").json()["components"]["schemas"]
     examples = schemas["ProductEvent"]["properties"]["timestamp"]["examples"]
