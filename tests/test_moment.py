@@ -1,13 +1,13 @@
 """The moments that clients send: every form that is read, and what is no moment."""
 
 import calendar
+import contextlib
 import json
 import locale
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime, formatdate, parsedate_to_datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -334,17 +334,15 @@ def test_no_text_costs_more_than_a_moment(text: str) -> None:
     assert 0.000_1 > min(took_s() for _ in range(50))
 
 
-def test_the_names_of_months_are_english_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = set(locale.locale_alias.values())
-    changed: Any = None
-    for name in ("fr_FR.UTF-8", "de_DE.UTF-8", *sorted(there)):
-        try:
-            changed = locale.setlocale(locale.LC_TIME, name)
-        except locale.Error:
-            continue
-        if time.strftime("%b", time.gmtime(AT_MS / 1000)) != "Sep":
-            break
+def test_the_names_of_months_are_english_in_every_locale() -> None:
     try:
-        assert AT_MS == parse_time_ms("Wed, 17 Sep 2025 10:15:30 GMT"), changed
+        for name in sorted(set(locale.locale_alias.values())):
+            with contextlib.suppress(locale.Error):
+                locale.setlocale(locale.LC_TIME, name)
+            if time.strftime("%b", time.gmtime(AT_MS / 1000)) != "Sep":
+                break
+        else:
+            pytest.skip("this machine knows no other language")
+        assert AT_MS == parse_time_ms("Wed, 17 Sep 2025 10:15:30 GMT")
     finally:
         locale.setlocale(locale.LC_TIME, "C")
