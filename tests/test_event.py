@@ -51,6 +51,7 @@ def test_the_reasons_are_the_documented_ones() -> None:
         "uuid_conflict",
         "idempotency_conflict",
         "future_timestamp",
+        "unreadable_timestamp",
         "bot",
     } == {reason.value for reason in WarnReason}
 

@@ -117,6 +117,7 @@ class House:
                 disk=self.disk,
                 ledger=self.ledger,
                 accounting=self.accounting,
+                limits=self._limits,
                 clock=now_ms,
             ),
         )
@@ -160,18 +161,22 @@ class House:
         """Close the journal and let go of the folder."""
         self._opened.close()
 
-    def _hot_routes(self) -> dict[str, HotRoute]:
+    @property
+    def _limits(self) -> Limits:
         settings = self.settings
+        return Limits(
+            max_body_bytes=settings.max_body_bytes,
+            max_event_bytes=settings.max_event_bytes,
+            max_batch=settings.max_batch,
+            max_payload_bytes=settings.max_payload_bytes,
+        )
+
+    def _hot_routes(self) -> dict[str, HotRoute]:
         intake = Intake(
             gate=self.gate,
             disk=self.disk,
             committer=self.committer,
-            limits=Limits(
-                max_body_bytes=settings.max_body_bytes,
-                max_event_bytes=settings.max_event_bytes,
-                max_batch=settings.max_batch,
-                max_payload_bytes=settings.max_payload_bytes,
-            ),
+            limits=self._limits,
             confirm=self.ledger.confirm,
             clock=now_ms,
         )

@@ -97,8 +97,10 @@ _DROP_MEANINGS: Final = {
     DropReason.EVENT_TOO_LARGE: "The event is longer than the server's limit (1 MiB unless set), "
     "or has more than 1,000 property keys.",
     DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
-    DropReason.INVALID_TIMESTAMP: "`timestamp` is neither RFC 3339 text nor a number.",
-    DropReason.BOT: "The User-Agent is a known crawler's and the project discards those.",
+    DropReason.INVALID_TIMESTAMP: "No longer given: an event whose `timestamp` cannot be read is "
+    "stored with the warning `unreadable_timestamp`.",
+    DropReason.BOT: "The User-Agent is a known crawler's, a browser sent the event, and the "
+    "project discards those.",
     DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
 }
 
@@ -110,6 +112,7 @@ class WarnReason(StrEnum):
     UUID_CONFLICT = "uuid_conflict"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     FUTURE_TIMESTAMP = "future_timestamp"
+    UNREADABLE_TIMESTAMP = "unreadable_timestamp"
     BOT = "bot"
 
     @property
@@ -126,6 +129,8 @@ _WARN_MEANINGS: Final = {
     WarnReason.IDEMPOTENCY_CONFLICT: "The Idempotency-Key, a clock reading, was used before for "
     "another event; this event was stored as an entry of its own.",
     WarnReason.FUTURE_TIMESTAMP: "`timestamp` is more than 23 hours ahead of the server's clock.",
+    WarnReason.UNREADABLE_TIMESTAMP: "`timestamp` is in no form that can be read: the time of "
+    "receipt counts, and the record keeps `timestamp` as it was sent.",
     WarnReason.BOT: "The User-Agent is a known crawler's; the event is stored with `$bot`.",
 }
 

@@ -16,6 +16,7 @@ from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import admins_only, json_only, keys_only, project_of
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.intake import Limits
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
@@ -33,6 +34,7 @@ def make_api(
     disk: DiskGuard,
     ledger: Ledger,
     accounting: Accounting,
+    limits: Limits,
     clock: Clock,
 ) -> Litestar:
     """Build the application over parts that are already open."""
@@ -67,7 +69,7 @@ def make_api(
 
     # The framework describes an application only if it may add pages of its own to it, so the one
     # that is described is another than the one that is served.
-    description = Description(build)
+    description = Description(build, limits)
     return build(None)
 
 

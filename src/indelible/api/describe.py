@@ -18,6 +18,7 @@ from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.edge.intake import Limits
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
@@ -54,7 +55,9 @@ _SECURITY: Final[Json] = {
 
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
 _MOMENT: Final[Json] = {
-    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**14}]
+    "description": "RFC 3339 (write + as %2B), or seconds or milliseconds since 1970; whatever "
+    "is read as the `timestamp` of an event.",
+    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**20}],
 }
 _LOGGED: Final[Json] = {
     "type": "object",
@@ -179,12 +182,13 @@ _STRUCTS: Final = (
 class Description:
     """The OpenAPI document, built when it is first asked for."""
 
-    def __init__(self, application: Callable[[OpenAPIConfig], Litestar]) -> None:
+    def __init__(self, application: Callable[[OpenAPIConfig], Litestar], limits: Limits) -> None:
         self._application = application
+        self._limits = limits
 
     @cached_property
     def document(self) -> Json:
-        paths = ingest.paths()
+        paths = ingest.paths(self._limits)
         for path, operations in self._of_framework().items():
             paths.setdefault(path, {}).update(operations)
         return {
@@ -199,7 +203,7 @@ class Description:
             "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
             "paths": paths,
             "components": {
-                "schemas": dict(sorted({**ingest.schemas(), **_schemas()}.items())),
+                "schemas": dict(sorted({**ingest.schemas(self._limits), **_schemas()}.items())),
                 "securitySchemes": _SECURITY,
             },
         }

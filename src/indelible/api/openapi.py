@@ -10,7 +10,8 @@ from indelible.event import DropReason
 Json = dict[str, Any]
 
 REQUEST_ID: Final = "4f8c1f5e-6f0e-4b9e-9d0a-2f4c1b7a3e11"
-_NOT_THE_SENDERS: Final = (DropReason.BOT, DropReason.QUOTA)
+_NO_ANSWER: Final = (DropReason.BOT, DropReason.QUOTA, DropReason.INVALID_TIMESTAMP)
+"""Reasons that refuse no request: the server's own two, and one that is no longer given."""
 
 _TEXT: Final[Json] = {"type": "string", "minLength": 1}
 ERROR: Final[Json] = {
@@ -69,7 +70,7 @@ def codes_of(error: type[IndelibleError]) -> Iterator[tuple[str, str, str]]:
     """
     if issubclass(error, EventRefused):
         for reason in DropReason:
-            if reason not in _NOT_THE_SENDERS:
+            if reason not in _NO_ANSWER:
                 yield reason.value, reason.meaning, error.hint
     else:
         yield error.code, error.summary, error.hint

@@ -23,13 +23,14 @@ from indelible.cli.invocation import as_typed
 from indelible.cli.journal_file import Log
 from indelible.cli.screen import size
 from indelible.cli.server import Access, Server, find
-from indelible.clock import monotonic_s, now_ms, parse_time_ms, rfc3339
+from indelible.clock import monotonic_s, now_ms, rfc3339
 from indelible.errors import IndelibleError
 from indelible.event import Lane
 from indelible.folder import LOCK_NAME
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.disk import DiskGuard
 from indelible.layout import CLI_FILE, JOURNAL_FILE
+from indelible.moment import parse_time_ms
 from indelible.settings import Settings
 
 State = Literal["ok", "failed", "cannot check"]

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -61,7 +61,9 @@ _LANE: Final = Lane.AUDIT.value
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _BODY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_META: Final = msgspec.json.Decoder(dict[str, str])
+_PHP_EMPTY: Final = Annotated[list[str], msgspec.Meta(max_length=0)]
+"""An empty list: PHP's empty object."""
+_META: Final = msgspec.json.Decoder(dict[str, str] | _PHP_EMPTY)
 _TEXT: Final = msgspec.json.Decoder(str)
 _RECORD: Final = msgspec.json.Encoder(order="sorted")
 
@@ -369,9 +371,10 @@ def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
         InvalidMeta, InvalidType.
     """
     try:
-        meta = {} if raw is None else _META.decode(raw)
+        sent = {} if raw is None else _META.decode(raw)
     except msgspec.DecodeError:
         raise InvalidMeta from None
+    meta = sent if isinstance(sent, dict) else {}
     trail = clean_trail(meta.pop("immutable_trail", ""))
     if trail:
         meta["immutable_trail"] = trail

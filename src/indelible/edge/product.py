@@ -13,7 +13,7 @@ from indelible.edge import vtilt
 from indelible.edge.admission import Dropped, admit
 from indelible.edge.arrival import Arrival, Sighting
 from indelible.edge.body import Packing, check_packing, parse, unpack
-from indelible.edge.bots import is_crawler
+from indelible.edge.bots import is_crawler, is_from_browser
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake
 from indelible.edge.lost import LostWarning, Report, check_not_empty, draft_of, settle
@@ -194,6 +194,7 @@ class ProductIngest:
             route=self._route.path,
             received_at_ms=self._intake.clock(),
             is_bot=bool(user_agent) and is_crawler(user_agent),
+            is_browser=is_from_browser(request.has),
             bot_policy=project.bot_policy or self._route.crawlers,
             max_event_bytes=self._intake.limits.max_event_bytes,
         )

@@ -6,19 +6,19 @@ may therefore be short, or empty, and still have a `next`.
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
 
-from indelible.clock import parse_time_ms, rfc3339
+from indelible.clock import rfc3339
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
+from indelible.moment import parse_time_ms
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]
@@ -29,8 +29,8 @@ MAX_LIMIT: Final = 200
 SCANNED_PER_PAGE: Final = 5_000
 _READ_AT_ONCE: Final = 100  # events of 1 MiB each are what may be in memory at a time
 
+_EMPTY: Final[Mapping[str, object]] = {"$set": {}, "$set_once": {}, "$unset": []}
 _ENCODE: Final = msgspec.json.Encoder().encode
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 
 
 class Step(msgspec.Struct):
@@ -243,6 +243,7 @@ def view(entry: Entry) -> View:
     Always: `index`, `tx_id`, `kind`, `received_at`. A product event has `event`, `distinct_id`,
     `uuid` and `properties`; an audit event `payload`, `meta` and `idempotency_key`; an
     administration event `event` and `facts`. An erased one has `erased` and nothing of its content.
+    An empty list or null that was sent in place of an object is shown as an empty object.
     """
     leaf = entry.leaf
     shown: View = {
@@ -260,8 +261,10 @@ def view(entry: Entry) -> View:
             if shown["uuid"] is None:
                 shown["uuid"] = tx_uuid(leaf.tx)
             shown.update(record)
-            sent = entry.payload != b"null"
-            shown["properties"] = msgspec.Raw(entry.payload) if sent else {}
+            for name in _EMPTY.keys() & record.keys():
+                shown[name] = record[name] or _EMPTY[name]
+            is_object = entry.payload.startswith(b"{")
+            shown["properties"] = msgspec.Raw(entry.payload) if is_object else {}
         case Kind.AUDIT:
             shown["idempotency_key"] = record.pop("idempotency_key", None)
             shown.update(record)
@@ -312,7 +315,11 @@ def _matcher(search: Search) -> Callable[[View], bool]:
 
 
 def _time(text: str, name: str) -> int:
-    at_ms = parse_time_ms(float(text) if _NUMBER.fullmatch(text) else text)
-    if at_ms is None:
-        raise InvalidParameter(f"`{name}` is neither RFC 3339 text nor a number")
+    at_ms = parse_time_ms(text)
+    # An event may be older than 1970; what was stored here is not, and a minus is a slip.
+    if at_ms is None or (at_ms < 0 and text.lstrip().startswith("-")):
+        raise InvalidParameter(
+            f"`{name}` is no moment that can be read",
+            hint="Send RFC 3339 text, or seconds or milliseconds since 1970; write + as %2B.",
+        )
     return at_ms
