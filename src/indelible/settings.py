@@ -146,6 +146,14 @@ class Settings:
         64 * 1024 * 1024,
         "Events that may wait in memory for their sync before requests are answered 503.",
     )
+    max_receiving_bytes: int = _setting(
+        "INDELIBLE_MAX_RECEIVING_BYTES",
+        _positive,
+        128 * 1024 * 1024,
+        "Bodies that may lie in memory while requests are under way, all together; a small one "
+        "passes up to half as much above it. Over it, the body that has taken most room for "
+        "longest is answered 503.",
+    )
     product_min_free_percent: float = _setting(
         "INDELIBLE_PRODUCT_MIN_FREE_PERCENT",
         _percent,

@@ -34,6 +34,9 @@ from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.senders import Senders
 
+IS_PUBLIC: Final = "is_public"
+"""What of a connection's state says that its answer is for anyone, pages of any origin included."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 

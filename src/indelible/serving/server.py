@@ -1,0 +1,164 @@
+"""All connections of one listening socket: who gets in, who gives way, how it ends.
+
+A connection costs a descriptor, never the service:
+
+- There are at most `limit` connections. Of those that wait for a request (silent, idle, or with a
+  part of a head) the longest waiting gives way to a newcomer. Where every connection has a request
+  under way, the newcomer gets 503.
+- Each connection has its `Patience`, and is looked at twice a second.
+- What all requests under way hold in memory has a budget. Over it, the body that has cost most so
+  far gives way, in bytes times seconds. The cost of a body that trickles in grows by itself, so it
+  cannot keep out one that comes swiftly; small ones have a reserve that large ones cannot use.
+
+At the stop, requests that arrive are refused with 503, those under way are answered, and only then
+do the socket and the connections close. No client is left without an answer or an end.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Final
+
+from indelible.errors import Overloaded, Stopping
+from indelible.metrics import CONNECTIONS_CLOSED, CONNECTIONS_OPEN, REQUEST_BYTES_HELD
+from indelible.serving.connection import Connection, Mode
+from indelible.serving.exchange import Application, Exchange, Refusal
+from indelible.serving.patience import CloseReason, Patience
+
+_LOOK_S: Final = 0.5
+_MOST_STALL_S: Final = 2 * _LOOK_S
+BACKLOG: Final = 4096
+_CLOSING_S: Final = 1.0
+
+# Connections over the limit that are being told so. The descriptors of the rest are the margin.
+_MOST_REFUSED: Final = 0.05
+# Making room is a look at every connection: make enough of it that it is not needed at each step.
+_ROOM: Final = 0.125
+
+
+class HttpServer:
+    """Serves an ASGI application on the running loop, to one listening socket."""
+
+    def __init__(
+        self, application: Application, *, refusal: Refusal, limit: int, patience: Patience
+    ) -> None:
+        self.refusal = refusal
+        self.patience = patience
+        self.is_stopping = False
+        self.now = 0.0
+        """Seconds that clients were given: a stall of our own does not count against them."""
+        self.date = b""
+        self.waiting: dict[Connection, None] = {}
+        """Connections without a whole head, the longest waiting first."""
+        self._application = application
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._exchanges: set[Exchange] = set()
+        self._held = 0
+        self._looked_at = self._loop.time()
+        self._next_look: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, listening: socket.socket) -> None:
+        """Begin to accept connections."""
+        self._look()
+        self._listener = await self._loop.create_server(
+            lambda: Connection(self), sock=listening, backlog=BACKLOG
+        )
+
+    async def stop(self) -> None:
+        """Answer what is under way and close everything, within `stop_s` and a second."""
+        self.is_stopping = True
+        await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            if connection.mode is Mode.HEAD:
+                connection.close_idle(CloseReason.STOPPING)
+            elif connection.mode is not Mode.DISCARD:
+                connection.refuse(Stopping(), CloseReason.STOPPING)
+        await self._until(lambda: not self._connections, within_s=_CLOSING_S)
+        for connection in list(self._connections):
+            connection.abort(CloseReason.STOPPING)
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    async def _until(self, holds: Callable[[], bool], *, within_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not holds():
+                    await asyncio.sleep(0.005)
+
+    # For the connections.
+
+    def admit(self, connection: Connection) -> None:
+        """Take a new connection in, or refuse it."""
+        CONNECTIONS_OPEN.inc()
+        self._connections.add(connection)
+        if len(self._connections) <= self._limit:
+            self.waiting[connection] = None
+        elif self.waiting:
+            next(iter(self.waiting)).close_idle(CloseReason.CROWDED_OUT)
+            self.waiting[connection] = None
+        elif len(self._connections) <= self._limit * (1 + _MOST_REFUSED):
+            connection.refuse(Overloaded("Too many connections"), CloseReason.NO_PLACE)
+        else:
+            connection.abort(CloseReason.NO_PLACE)
+
+    def forget(self, connection: Connection, reason: CloseReason) -> None:
+        """Take note that a connection is closed."""
+        CONNECTIONS_OPEN.dec()
+        CONNECTIONS_CLOSED.add(reason)
+        self._connections.discard(connection)
+        self.waiting.pop(connection, None)
+
+    def start_exchange(self, exchange: Exchange) -> None:
+        """Hand a request to the application."""
+        self._exchanges.add(exchange)
+        exchange.task = self._loop.create_task(exchange.run(self._application))
+
+    def end_exchange(self, exchange: Exchange) -> None:
+        """Take note that the application has returned."""
+        self._exchanges.discard(exchange)
+
+    def hold(self, connection: Connection, more_bytes: int) -> None:
+        """Count bytes that a connection keeps in memory; make room when they are too many."""
+        connection.held += more_bytes
+        self._held += more_bytes
+        if self._held > self.patience.memory_bytes:
+            self._make_room()
+
+    def release(self, connection: Connection) -> None:
+        """Count the bytes of a connection no longer."""
+        self._held -= connection.held
+        connection.held = 0
+
+    def _make_room(self) -> None:
+        patience = self.patience
+        most = patience.memory_bytes
+        smallest = patience.small_bytes
+        if self._held > most + patience.reserved_bytes:
+            most, smallest = most + patience.reserved_bytes, 0
+        holders = [connection for connection in self._connections if connection.held > smallest]
+        holders.sort(key=lambda c: c.held * (self.now - c.began + _LOOK_S), reverse=True)
+        for connection in holders:
+            if self._held <= most * (1 - _ROOM):
+                break
+            connection.shed()
+
+    # The clock.
+
+    def _look(self) -> None:
+        """Act on every patience that is used up, and come back."""
+        time = self._loop.time()
+        self.now += min(time - self._looked_at, _MOST_STALL_S)
+        self._looked_at = time
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        REQUEST_BYTES_HELD.set(self._held)
+        for connection in list(self._connections):
+            if connection.due <= self.now:
+                connection.overdue(self.now)
+        self._next_look = self._loop.call_later(_LOOK_S, self._look)
