@@ -103,7 +103,7 @@ def test_a_management_body_that_is_wrong_is_refused(
 
 
 def asked(world: World, path: str, key: str, body: bytes, *, length: int | None = None) -> str:
-    """The head of the answer to a request; of a body of `length` bytes, `body` is all that comes."""
+    """The head of the answer to a request; of a body of `length` bytes, only `body` comes."""
     address = urlsplit(world.url)
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {length or len(body)}\r\n\r\n"

@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import select
 import socket
 import struct
 import threading
@@ -69,6 +70,10 @@ class Line:
             self._unread += self._more()
         body, self._unread = self._unread[:length], self._unread[length:]
         return Reply(status, headers, body)
+
+    def has_answer(self) -> bool:
+        """Whether something has come that was not read yet."""
+        return bool(self._unread or select.select([self._socket], [], [], 0)[0])
 
     def rest(self) -> bytes:
         """All that comes until the server ends the connection, however it does."""

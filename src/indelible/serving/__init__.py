@@ -30,6 +30,7 @@ from indelible.serving.server import BACKLOG, HttpServer
 __all__ = ["Patience", "listening", "serve_asgi", "until_signalled"]
 
 _SHARE_OF_DESCRIPTORS: Final = 0.9
+_OWN_DESCRIPTORS: Final = 100  # files, and whom we ask; a server without load has 40 open
 _MOST_CONNECTIONS: Final = 50_000
 
 
@@ -76,7 +77,10 @@ async def serve_asgi(
     """
     async with _living(app):
         server = HttpServer(
-            app, refusal=refusal or plain_refusal, limit=connection_limit(), patience=patience
+            app,
+            refusal=refusal or plain_refusal,
+            limit=patience.connections or connection_limit(),
+            patience=patience,
         )
         await server.start(on)
         try:
@@ -133,7 +137,8 @@ def connection_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    return min(int(soft * _SHARE_OF_DESCRIPTORS), _MOST_CONNECTIONS)
+    most = min(int(soft * _SHARE_OF_DESCRIPTORS), soft - _OWN_DESCRIPTORS, _MOST_CONNECTIONS)
+    return max(1, most)
 
 
 def _url(listen: str, port: int) -> str:

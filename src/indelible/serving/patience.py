@@ -9,6 +9,7 @@ class Patience:
     """Deadlines and limits of an HTTP server, for every connection. Times in seconds.
 
     Attributes:
+        connections: Open connections; 90 % of the descriptors that the system gives us if not set.
         first_byte_s: From the connection to its first byte.
         head_s: From the first byte of a head to its last.
         idle_s: From an answer to the next request. The longest idle is the first to be closed when
@@ -19,12 +20,14 @@ class Patience:
             bytes a second, over each such window.
         linger_quiet_s, linger_s: After the last answer the rest of what a client sends is thrown
             away, until it has been quiet, or has gone on, for this long.
+        look_s: How often connections are looked at.
         stop_s: How long requests under way may take once the server is being stopped.
         memory_bytes: Bytes of all requests under way that are held at the same time.
         reserved_bytes: More of them, for small requests alone.
         small_bytes: What counts as small.
     """
 
+    connections: int | None = None
     first_byte_s: float = 10
     head_s: float = 10
     idle_s: float = 75
@@ -35,6 +38,7 @@ class Patience:
     answer_bytes_per_s: int = 1024
     linger_quiet_s: float = 2
     linger_s: float = 30
+    look_s: float = 0.5
     stop_s: float = 10
     memory_bytes: int = 128 * 1024 * 1024
     reserved_bytes: int = 64 * 1024 * 1024

@@ -5,7 +5,8 @@ A connection costs a descriptor, never the service:
 - There are at most `limit` connections. Of those that wait for a request (silent, idle, or with a
   part of a head) the longest waiting gives way to a newcomer. Where every connection has a request
   under way, the newcomer gets 503.
-- Each connection has its `Patience`, and is looked at twice a second.
+- Each connection is looked at twice a second, and ends when it has used up the `Patience` of what
+  it is doing.
 - What all requests under way hold in memory has a budget. Over it, the body that has cost most so
   far gives way, in bytes times seconds. The cost of a body that trickles in grows by itself, so it
   cannot keep out one that comes swiftly; small ones have a reserve that large ones cannot use.
@@ -27,8 +28,7 @@ from indelible.serving.connection import Connection, Mode
 from indelible.serving.exchange import Application, Exchange, Refusal
 from indelible.serving.patience import CloseReason, Patience
 
-_LOOK_S: Final = 0.5
-_MOST_STALL_S: Final = 2 * _LOOK_S
+_MOST_STALL_S: Final = 1.0
 BACKLOG: Final = 4096
 _CLOSING_S: Final = 1.0
 
@@ -143,7 +143,7 @@ class HttpServer:
         if self._held > most + patience.reserved_bytes:
             most, smallest = most + patience.reserved_bytes, 0
         holders = [connection for connection in self._connections if connection.held > smallest]
-        holders.sort(key=lambda c: c.held * (self.now - c.began + _LOOK_S), reverse=True)
+        holders.sort(key=lambda c: c.held * (self.now - c.began + patience.look_s), reverse=True)
         for connection in holders:
             if self._held <= most * (1 - _ROOM):
                 break
@@ -161,4 +161,4 @@ class HttpServer:
         for connection in list(self._connections):
             if connection.due <= self.now:
                 connection.overdue(self.now)
-        self._next_look = self._loop.call_later(_LOOK_S, self._look)
+        self._next_look = self._loop.call_later(self.patience.look_s, self._look)
