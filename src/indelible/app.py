@@ -287,7 +287,8 @@ async def run(
 
 def _patience(settings: Settings) -> Patience:
     """The limits of connections. The longest body that is taken always finds room."""
-    return Patience(memory_bytes=max(settings.max_receiving_bytes, settings.max_body_bytes))
+    memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
+    return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
 
 
 def _choices(settings: Settings) -> Choices:

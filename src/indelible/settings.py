@@ -150,9 +150,8 @@ class Settings:
         "INDELIBLE_MAX_RECEIVING_BYTES",
         _positive,
         128 * 1024 * 1024,
-        "Bodies that may lie in memory while requests are under way, all together; a small one "
-        "passes up to half as much above it. Over it, the body that has taken most room for "
-        "longest is answered 503.",
+        "Bytes of all requests under way that may be held in memory, and half as much again for "
+        "small ones. Over it, the body that has held most for longest is answered 503.",
     )
     product_min_free_percent: float = _setting(
         "INDELIBLE_PRODUCT_MIN_FREE_PERCENT",

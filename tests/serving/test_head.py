@@ -92,9 +92,10 @@ def test_a_head_that_cannot_become_one_is_refused_at_the_latest_when_it_ends(
     block: bytes, error: type[IndelibleError]
 ) -> None:
     """Cut at every byte, a part is either waited for or refused, and never with another word."""
+    checked = 0
     for end in range(len(block)):
         try:
-            check_unfinished(block[:end])
+            checked = check_unfinished(block[:end], checked)
         except (RequestMalformed, HttpVersionUnsupported) as refused:
             assert error in (type(refused), HttpVersionUnsupported)  # noqa: PT017 — either is fine
 
@@ -165,8 +166,11 @@ def test_no_more_is_waited_for_once_it_can_become_no_head(
 
 def test_a_head_cut_at_any_byte_is_waited_for() -> None:
     whole = b"POST /api/e?a=b HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n\r\n"
+    checked = 0
     for end in range(len(whole) - 1):
-        check_unfinished(whole[:end])
+        assert whole[:end].rfind(b"\n") + 1 == check_unfinished(whole[:end])
+        checked = check_unfinished(whole[:end], checked)
+        assert whole[:end].rfind(b"\n") + 1 == checked
 
 
 @given(st.binary(max_size=200))

@@ -56,6 +56,32 @@ _HEAD, _BODY, _BUSY, _DISCARD = Mode
 class Connection(asyncio.Protocol):
     """One connection of an `HttpServer`."""
 
+    __slots__ = (
+        "_checked",
+        "_discard_until",
+        "_drained",
+        "_exchange",
+        "_framing",
+        "_has_served",
+        "_is_closed",
+        "_is_half_closed",
+        "_is_paused",
+        "_reason",
+        "_received",
+        "_server",
+        "_taken_before",
+        "_transport",
+        "_unread",
+        "_written",
+        "began",
+        "due",
+        "held",
+        "is_writable",
+        "mode",
+        "name",
+        "peer",
+    )
+
     def __init__(self, server: "HttpServer") -> None:
         self._server = server
         self.mode = _HEAD
@@ -69,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._framing: Sized | Chunked | None = None
         self._unread = b""
+        self._checked = 0  # bytes of an unfinished head
         self._has_served = False
         self._received = 0  # bytes of the body under way
         self._is_paused = False
@@ -133,12 +160,12 @@ class Connection(asyncio.Protocol):
     # Reading.
 
     def _read_head(self, data: bytes) -> None:
-        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some send one after a body
+        if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some send one after a body
             data = data[2:]
         end = data.find(b"\r\n\r\n")
         try:
             if end < 0 or end > MOST_HEAD_BYTES:
-                check_unfinished(data)
+                self._checked = check_unfinished(data, self._checked)
                 self._wait_for_rest_of_head(data)
                 return
             head = parse(data[: end + 2])
@@ -147,6 +174,7 @@ class Connection(asyncio.Protocol):
             return
         if self._unread:
             self._unread = b""
+            self._checked = 0
             self._server.release(self)
         self._server.waiting.pop(self, None)
         self._has_served = True
@@ -177,6 +205,8 @@ class Connection(asyncio.Protocol):
         grown = len(data) - len(self._unread)
         self._unread = data
         self._server.hold(self, grown)
+        if self._is_half_closed:
+            self._close()
 
     def _read_body(self, data: bytes) -> None:
         exchange, framing = self._exchange, self._framing
@@ -235,18 +265,17 @@ class Connection(asyncio.Protocol):
     @property
     def is_ending(self) -> bool:
         """Whether the next answer is the last one."""
-        return self._is_half_closed or self._server.is_stopping
+        return self._server.is_stopping or (self._is_half_closed and not self._unread)
 
     @property
     def date(self) -> bytes:
         """The Date field of an answer that is sent now."""
         return self._server.date
 
-    def taken(self) -> None:
-        """The application took what there was of the body."""
-        if self._is_paused and not self._unread:
+    def read_more(self) -> None:
+        """The application has taken what there was of the body."""
+        if not self._unread:
             self._resume()
-            self.due = max(self.due, self._server.now + self._server.patience.body_grace_s)
 
     def write(self, data: bytes) -> None:
         """Send, unless the client is gone."""
@@ -273,7 +302,7 @@ class Connection(asyncio.Protocol):
             return
         self._exchange = None
         self._server.release(self)
-        if exchange.closes:
+        if exchange.closes or (self._is_half_closed and not self._unread):
             self._end(CloseReason.DONE, discard=not exchange.is_arrived)
             return
         self.mode = _HEAD
@@ -303,9 +332,10 @@ class Connection(asyncio.Protocol):
     def shed(self) -> None:
         """Give up the bytes that are held for a request that is not whole yet."""
         if self.mode is _BUSY:
-            self._is_half_closed = True  # what was read ahead is never answered
-            self._server.hold(self, -len(self._unread))
-            self._unread = b""
+            if self._unread:
+                self._is_half_closed = True  # what was read ahead is never answered
+                self._server.hold(self, -len(self._unread))
+                self._unread = b""
         elif self.mode is not _DISCARD:
             self.refuse(Overloaded("Too much is being received"), CloseReason.NO_MEMORY)
 
@@ -324,18 +354,20 @@ class Connection(asyncio.Protocol):
     def overdue(self, now: float) -> None:
         """Act on a patience that is used up."""
         patience = self._server.patience
-        if self._is_closed or self.mode is _DISCARD:
-            self.abort(self._reason)
-        elif not self.is_writable:
+        if not self.is_writable or (self._is_closed and self._transport.get_write_buffer_size()):
             taken = self._taken()
             if taken - self._taken_before < patience.answer_window_s * patience.answer_bytes_per_s:
                 self.abort(CloseReason.UNREAD)
             self._taken_before = taken
             self.due = now + patience.answer_window_s
+        elif self._is_closed or self.mode is _DISCARD:
+            self.abort(self._reason)
         elif self.mode is _BODY:
             allowed_s = patience.body_grace_s + self._received / patience.body_bytes_per_s
             self.due = self.began + min(allowed_s, patience.body_s)
-            if self.due <= now:
+            if self._is_paused:  # the application takes its time, not the client
+                self.due = now + patience.body_grace_s
+            elif self.due <= now:
                 self.refuse(RequestTimeout(), CloseReason.SLOW_BODY)
         elif self._unread:
             self.refuse(RequestTimeout(), CloseReason.SLOW_HEAD)
@@ -370,6 +402,7 @@ class Connection(asyncio.Protocol):
         self.mode = _DISCARD
         self._server.waiting.pop(self, None)
         self.due = self._server.now + self._server.patience.answer_window_s
+        self._taken_before = self._taken()
         if not self._is_closed:
             self._is_closed = True
             self._transport.close()

@@ -175,7 +175,7 @@ class Exchange:
         if self.is_arrived:
             self._is_taken = True
         else:
-            self._connection.taken()
+            self._connection.read_more()
         return {"type": "http.request", "body": body, "more_body": not self._is_taken}
 
     async def send(self, message: Message) -> None:

@@ -118,17 +118,23 @@ def parse(block: bytes) -> Head:
     return head
 
 
-def check_unfinished(data: bytes) -> None:
-    """Refuse what has no end yet and can become no head any more.
+def check_unfinished(data: bytes, checked: int = 0) -> int:
+    """Refuse data without an end that can become no head any more; no need to wait for its rest.
+
+    Each line is looked at once: `checked` bytes were before, and the return value is for the next
+    time.
 
     Raises:
-        TargetTooLong, HeadTooLarge; RequestMalformed, HttpVersionUnsupported: no need to wait.
+        TargetTooLong, HeadTooLarge, RequestMalformed, HttpVersionUnsupported.
     """
     if len(data) > MOST_HEAD_BYTES:
-        raise TargetTooLong() if b"\r\n" not in data[:MOST_HEAD_BYTES] else HeadTooLarge()
-    last = data.rfind(b"\n") + 1
-    if last and _HEAD.fullmatch(data, 0, last) is None:
+        raise HeadTooLarge() if b"\r\n" in data[:MOST_HEAD_BYTES] else TargetTooLong()
+    end = data.rfind(b"\n", checked) + 1
+    if not end:
+        return checked
+    if (_FIELDS if checked else _HEAD).fullmatch(data, checked, end) is None:
         raise _fault(data)
+    return end
 
 
 def are_fields(lines: bytes) -> bool:
