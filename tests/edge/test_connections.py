@@ -1,7 +1,9 @@
 """Connections cost a descriptor, never the service; a body that was cut off is not processed."""
 
 import contextlib
+import itertools
 import json
+import random
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge.lines import Line, chunked, exchange, held, post, waits_of
-from tests.edge.wire import eventually
+from tests.edge.wire import eventually, fresh
 from tests.ledger import worked
 from tests.ledger.witnesses import witness
 from tests.world import (
@@ -196,3 +198,53 @@ def test_a_management_body_that_was_cut_off_changes_nothing_and_is_no_fault_of_o
     assert 0 == world.stop()
     assert "Exception" not in world.output()
     assert "Error" not in world.output()
+
+
+@pytest.mark.parametrize("for_s", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_what_was_sent_whole_is_stored_and_nothing_else_wherever_it_is_cut(
+    world: ServerProcess, for_s: float
+) -> None:
+    """Requests sent ahead in pieces of any size, cut off anywhere, by FIN or by RST."""
+    chance = random.Random()  # its seed is told should it fail
+    state = chance.getstate()
+    whole: set[str] = set()
+    never: set[str] = set()
+    until = time.monotonic() + for_s
+    while time.monotonic() < until:
+        uuids = [fresh() for _ in range(chance.randint(1, 4))]
+        requests = [a_request(uuid, chance) for uuid in uuids]
+        sent = b"".join(requests)
+        end = chance.choice((len(sent), chance.randint(0, len(sent))))
+        ends = list(itertools.accumulate(map(len, requests)))
+        done = {uuid for uuid, behind in zip(uuids, ends, strict=True) if behind <= end}
+        never |= set(uuids) - done
+        with Line(world.url) as line:
+            for piece in pieces_of(sent[:end], chance):
+                line.send(piece)
+            if chance.random() < 0.3:
+                line.reset()  # before or after what was whole was stored
+                continue
+            line.half_close()
+            assert len(done) == line.rest().count(b"HTTP/1.1 200 "), state
+        whole |= done
+    stored = {event["uuid"] for event in world.events()}
+    assert whole <= stored, state
+    assert not never & stored, state
+
+
+def a_request(uuid: str, chance: random.Random) -> bytes:
+    """A product event, small or large, with a length or in chunks."""
+    padding = "x" * chance.choice((0, 0, 100, 70_000, 300_000))
+    body = json.dumps(product(uuid=uuid, properties={"p": padding})).encode()
+    if chance.random() < 0.5:
+        return post("/api/e", body, JSON)
+    return post("/api/e", chunked(*pieces_of(body, chance)), JSON, CHUNKED)
+
+
+def pieces_of(data: bytes, chance: random.Random) -> Iterator[bytes]:
+    """`data` in pieces of any size, most of them small at first."""
+    start = number = 0
+    while start < len(data):
+        size = chance.choice((1, 7, 100, 70_000) if number < 200 else (70_000, 1_000_000))
+        yield data[start : start + size]
+        start, number = start + size, number + 1
