@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.note import parse_note
 from indelible.serving import Patience
+from tests.edge.disk import a_disk
 from tests.edge.lines import Line, Reply, exchange, post
 from tests.edge.test_faults import bombard
 from tests.edge.wire import eventually, fresh
 from tests.ledger import worked
 from tests.ledger.witnesses import spawn
-from tests.world import ServerProcess, inside, product, started
+from tests.world import inside, product, started
 
 JSON = "Content-Type: application/json"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -93,23 +95,43 @@ def test_a_client_that_does_not_finish_holds_the_stop_up_for_a_bounded_time(tmp_
         idle.close()
 
 
+def test_an_event_whose_sync_outlasts_the_stop_is_stored_and_sealed_at_its_end(
+    tmp_path: Path,
+) -> None:
+    """The parts stop in the order in which an event passes them: door, journal, ledger."""
+    patience = Patience(stop_s=0.3)
+    with a_disk() as disk:
+        with inside(tmp_path, vfs=disk.name, patience=patience, seal_interval_ms=60_000) as world:
+            assert 200 == world.send(product()).status_code
+            eventually(lambda: sealed_size(tmp_path) == 1)
+            line, before = Line(world.url), disk.groups_synced
+            holding = disk.holding_syncs()
+            holding.__enter__()
+            line.send(event(fresh()))
+            eventually(lambda: disk.groups_synced == before + 1)
+            threading.Timer(1.5, holding.__exit__, (None, None, None)).start()
+        # It was not known in time whether it would be stored, and it was told so.
+        assert (503, "unavailable") == code_of(line.read())
+        line.close()
+    assert 2 == sealed_size(tmp_path)
+
+
 def test_all_that_was_acknowledged_before_the_end_is_sealed_when_the_process_has_ended(
     tmp_path: Path,
 ) -> None:
-    """The parts stop in the order in which an event passes them: doors, journal, ledger."""
     with started(tmp_path, INDELIBLE_SEAL_INTERVAL_MS="60000") as server:
         senders = [bombard(server) for _ in range(8)]
         eventually(lambda: all(len(acknowledged) > 20 for acknowledged, _ in senders))
         assert 0 == server.stop()
         for _, thread in senders:
             thread.join(60)
-        sealed = sealed_size(server)
+        sealed = sealed_size(tmp_path)
     with started(tmp_path, INDELIBLE_SEAL_INTERVAL_MS="60000") as server:
         assert sealed == len(server.events())
     assert sealed >= sum(len(acknowledged) for acknowledged, _ in senders)
 
 
-def sealed_size(server: ServerProcess) -> int:
+def sealed_size(data_dir: Path) -> int:
     """The size of the newest signed checkpoint on disk."""
-    note = (server.data_dir / "ledger" / "default" / "checkpoint").read_text()
+    note = (data_dir / "ledger" / "default" / "checkpoint").read_text()
     return Checkpoint.parse(parse_note(note).text).size

@@ -17,6 +17,7 @@ do the socket and the connections close. No client is left without an answer or 
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -29,9 +30,11 @@ from indelible.serving.exchange import Application, Exchange, Refusal
 from indelible.serving.patience import CloseReason, Patience
 
 _MOST_STALL_S: Final = 1.0
-BACKLOG: Final = 4096
+BACKLOG: Final = 2048
 _CLOSING_S: Final = 1.0
 
+# Connections that are ended before others get their turn: some milliseconds.
+_MOST_ENDED_A_TURN: Final = 100
 # Connections over the limit that are being told so. The descriptors of the rest are the margin.
 _MOST_REFUSED: Final = 0.05
 # Making room is a look at every connection: make enough of it that it is not needed at each step.
@@ -58,6 +61,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._exchanges: set[Exchange] = set()
         self._held = 0
+        self._is_making_room = False
         self._looked_at = self._loop.time()
         self._next_look: asyncio.TimerHandle | None = None
         self._listener: asyncio.Server | None = None
@@ -128,7 +132,7 @@ class HttpServer:
         """Count bytes that a connection keeps in memory; make room when they are too many."""
         connection.held += more_bytes
         self._held += more_bytes
-        if self._held > self.patience.memory_bytes:
+        if self._held > self.patience.memory_bytes and not self._is_making_room:
             self._make_room()
 
     def release(self, connection: Connection) -> None:
@@ -144,10 +148,17 @@ class HttpServer:
             most, smallest = most + patience.reserved_bytes, 0
         holders = [connection for connection in self._connections if connection.held > smallest]
         holders.sort(key=lambda c: c.held * (self.now - c.began + patience.look_s), reverse=True)
-        for connection in holders:
-            if self._held <= most * (1 - _ROOM):
-                break
-            connection.shed()
+        self._shed(deque(holders), round(most * (1 - _ROOM)))
+
+    def _shed(self, holders: deque[Connection], enough_bytes: int) -> None:
+        """Take bytes from the first of these until no more than `enough_bytes` are held."""
+        for _ in range(_MOST_ENDED_A_TURN):
+            if not holders or self._held <= enough_bytes:
+                self._is_making_room = False
+                return
+            holders.popleft().shed()
+        self._is_making_room = True
+        self._loop.call_soon(self._shed, holders, enough_bytes)
 
     # The clock.
 
@@ -158,7 +169,13 @@ class HttpServer:
         self._looked_at = time
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         REQUEST_BYTES_HELD.set(self._held)
-        for connection in list(self._connections):
+        self._end_overdue(deque(c for c in self._connections if c.due <= self.now))
+        self._next_look = self._loop.call_later(self.patience.look_s, self._look)
+
+    def _end_overdue(self, overdue: deque[Connection]) -> None:
+        for _ in range(min(len(overdue), _MOST_ENDED_A_TURN)):
+            connection = overdue.popleft()
             if connection.due <= self.now:
                 connection.overdue(self.now)
-        self._next_look = self._loop.call_later(self.patience.look_s, self._look)
+        if overdue:
+            self._loop.call_soon(self._end_overdue, overdue)
