@@ -201,7 +201,7 @@ class Exchange:
             body = body if goes_on else body + b"0\r\n\r\n"
         else:
             self._left -= len(body)
-            if self._left < 0 or (self._left and not goes_on and not self.closes):
+            if self._left < 0 or (not goes_on and self._left not in (0, math.inf)):
                 raise BrokenAnswer("another length than its Content-Length")
         if head or body:
             self._connection.write(head + body if body else head)

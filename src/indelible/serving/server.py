@@ -32,6 +32,7 @@ from indelible.serving.patience import CloseReason, Patience
 _MOST_STALL_S: Final = 1.0
 BACKLOG: Final = 2048
 _CLOSING_S: Final = 1.0
+_ARRIVING_S: Final = 0.01  # what was sent before the stop is read, and so told of it
 
 # Connections that are ended before others get their turn: some milliseconds.
 _MOST_ENDED_A_TURN: Final = 100
@@ -76,6 +77,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Answer what is under way and close everything, within `stop_s` and a second."""
         self.is_stopping = True
+        await asyncio.sleep(_ARRIVING_S)
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
         if self._listener is not None:
             self._listener.close()
