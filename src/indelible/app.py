@@ -259,7 +259,7 @@ async def run(
     stop: asyncio.Event,
     patience: Patience | None = None,
 ) -> None:
-    """Serve on a socket that listens until `stop` is set, then answer what is under way.
+    """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, when the first request would be answered.
     """
@@ -286,7 +286,7 @@ async def run(
 
 
 def _patience(settings: Settings) -> Patience:
-    """The limits of connections. The longest body that is taken always finds room."""
+    """The limits of connections; the budget always has room for one body of the longest size."""
     memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
     return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
 

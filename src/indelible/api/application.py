@@ -122,6 +122,6 @@ def _allow(known: bytes, scope: Scope) -> bytes:
 
 
 async def _open_public_ledger(message: Message, scope: Scope) -> None:
-    """Let a page of any origin read a log that anyone may read: files, and what is not there."""
+    """Let pages of any origin read a public log, 404 answers included."""
     if message["type"] == "http.response.start" and scope["state"].get(IS_PUBLIC):
         message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]

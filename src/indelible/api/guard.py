@@ -35,7 +35,7 @@ from indelible.query.events import Events
 from indelible.query.senders import Senders
 
 IS_PUBLIC: Final = "is_public"
-"""What of a connection's state says that its answer is for anyone, pages of any origin included."""
+"""Key of a connection's state: set if the answer may be read by pages of any origin."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]

@@ -71,8 +71,10 @@ class Edge:
     def refusal(
         self, error: IndelibleError, scope: Scope | None
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        """Status, headers and body of an answer that the server gives in place of a handler; no
-        scope where the head of a request cannot be read."""
+        """Build an answer that the server gives in place of a handler: status, headers, body.
+
+        There is no scope if the head of the request could not be read.
+        """
         request = Request(scope or _UNREADABLE, _nothing)
         answer = refuse(error, request)
         if origin := self._open_to(_plain(scope["path"]) if scope else "", request):
@@ -84,9 +86,9 @@ class Edge:
         return self._routes.get(path) or self._routes.get(path.removesuffix("/"))
 
     def _open_to(self, path: str, request: Request) -> str:
-        """The origin of a page that may read the answer, if it is one; empty if not.
+        """Return the Origin of a request that pages of other origins may make; else an empty text.
 
-        Of what lies next to a route of product ingest, it may read that there is nothing.
+        Paths next to a product route count too, so that a page can read its 404.
         """
         origin = request.header(b"origin")
         return origin if origin and _root_of(path) in self._open_roots else ""
@@ -131,7 +133,7 @@ def _other_method(route: HotRoute, request: Request) -> Answer:
 
 
 def _plain(path: str) -> str:
-    """The path with one slash in front: clients whose host ends with a slash send two."""
+    """Collapse leading slashes: a client whose host ends with a slash sends two."""
     return "/" + path.lstrip("/") if path.startswith("//") else path
 
 
@@ -140,7 +142,7 @@ def _root_of(path: str) -> str:
 
 
 def _cross_origin(origin: str) -> list[tuple[bytes, bytes]]:
-    """What lets a page of this origin read the answer."""
+    """The headers that let a page of this origin read the answer."""
     return [
         (b"access-control-allow-origin", origin.encode("latin-1")),
         (b"access-control-allow-credentials", b"true"),
@@ -149,7 +151,7 @@ def _cross_origin(origin: str) -> list[tuple[bytes, bytes]]:
 
 
 def _opened(send: Send, origin: str) -> Send:
-    """`send`, with which a page of this origin may read that there is no such route or method."""
+    """Wrap `send` so that a page of this origin can read a 404 or 405."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] in (404, 405):

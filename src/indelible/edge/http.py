@@ -49,7 +49,7 @@ class Request:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether it carries two credentials, of which another reader might take the other."""
+        """Whether it has two Authorization headers: another parser might pick the other one."""
         headers = self._scope["headers"]
         if len(self._headers) == len(headers):
             return False
@@ -107,7 +107,7 @@ class Request:
         return body
 
     async def _piece(self) -> bytes:
-        """The next part of the body; no part is small (see `indelible.serving.exchange`)."""
+        """Return the next piece of the body; only the last may be small (`serving.exchange`)."""
         message = await self._receive()
         if message["type"] != "http.request":
             raise BodyIncomplete

@@ -104,9 +104,9 @@ async def run(
     stop: asyncio.Event | None = None,
     patience: Patience = Patience(),  # noqa: B008 — frozen
 ) -> None:
-    """Serve until `stop` is set, or until SIGINT or SIGTERM, then answer what is under way.
+    """Serve until `stop` is set, then finish the requests under way.
 
-    `announce` gets the address.
+    `announce` is called with the address. Without `stop`, SIGINT and SIGTERM end it.
     """
     await serve_asgi(
         WitnessApp(witness),
@@ -118,7 +118,7 @@ async def run(
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body, or None if it is over the limit.
+    """Return the body, or None if it is over the limit.
 
     Raises:
         BodyIncomplete: it was cut off.

@@ -1,15 +1,15 @@
 """Serving an ASGI application over HTTP/1.1 from this process, until it is told to stop.
 
-An HTTP server of our own, since none that we know holds every guard that a server open to the
-world needs (docs/decisions/0025-http-server.md): deadlines from the first byte on, a least rate in
-both directions, a limit of connections, a budget of memory, and exact knowledge of whether a body
-came to its end. One direction of dependence:
+We wrote this server because no embeddable one has every guard that a public endpoint needs
+(docs/decisions/0025-http-server.md): deadlines from the first byte on, a minimum rate in both
+directions, a connection limit, a memory budget, and exact knowledge of whether a body is complete.
+Dependencies point one way:
 
     server ─▶ connection ─▶ exchange ─▶ the application
                  │
-                 └─▶ head, framing: pure, they know bytes alone
+                 └─▶ head, framing: pure, bytes in and values out
 
-Everything runs on the event loop's thread. TLS and HTTP/2 are for the proxy in front.
+Everything runs on the event loop's thread. TLS and HTTP/2 end at the proxy in front.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ from indelible.serving.server import BACKLOG, HttpServer
 __all__ = ["Patience", "listening", "serve_asgi", "until_signalled"]
 
 _SHARE_OF_DESCRIPTORS: Final = 0.9
-_OWN_DESCRIPTORS: Final = 100  # files, and whom we ask; a server without load has 40 open
+_OWN_DESCRIPTORS: Final = 100  # an idle server has 40 files and sockets open
 _MOST_CONNECTIONS: Final = 50_000
 
 
 def until_signalled() -> asyncio.Event:
-    """An event of the running loop that SIGINT and SIGTERM set."""
+    """Return an event of the running loop that SIGINT and SIGTERM set."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -44,10 +44,10 @@ def until_signalled() -> asyncio.Event:
 
 @contextmanager
 def listening(listen: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens on `port`, or on a free one for 0.
+    """Yield a socket that listens on `port`, or on a free port if it is 0.
 
     Raises:
-        AddressInUse: something else listens there, or the address is none of this machine's.
+        AddressInUse: another process listens there, or this machine does not have the address.
     """
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     with socket.socket(family) as made:
@@ -70,10 +70,10 @@ async def serve_asgi(
     refusal: Refusal | None = None,
     patience: Patience = Patience(),  # noqa: B008 — frozen
 ) -> None:
-    """Serve on a socket that listens until `stop` is set, then answer what is under way.
+    """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
-    `announce` is called once with the address, when requests are answered. `refusal` makes the
-    answers that the server gives in the application's place.
+    `announce` is called once, with the address, when requests are answered. `refusal` builds the
+    answers that the server gives in place of the application.
     """
     async with _living(app):
         server = HttpServer(
@@ -92,7 +92,7 @@ async def serve_asgi(
 
 @asynccontextmanager
 async def _living(app: Application) -> AsyncIterator[None]:
-    """Start and stop the application by the messages of ASGI's lifespan."""
+    """Start and stop the application with ASGI's lifespan messages."""
     messages: asyncio.Queue[Message] = asyncio.Queue()
     said: asyncio.Queue[Message] = asyncio.Queue()
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
@@ -126,10 +126,10 @@ def plain_refusal(error: IndelibleError, _: Scope | None) -> tuple[int, Headers,
 
 
 def connection_limit() -> int:
-    """Return how many connections may be open; the process may then have the descriptors for it.
+    """Raise the limit of descriptors as far as the system allows, and return how many of them
+    connections may take.
 
-    The limit of descriptors is raised as far as the system lets us. Those that connections may not
-    have are for files, for what is sent to others, and for telling clients that there is no place.
+    The rest is for files, for outgoing requests, and for refusing clients over the limit.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # some systems say "unlimited" and have a limit

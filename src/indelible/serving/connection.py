@@ -7,13 +7,13 @@ All of this runs on the event loop's thread. A connection is in one of four mode
       └──── refused, cut off, too slow, or no more requests ────▶ DISCARD ──▶ closed
 
 In BODY and BUSY the application has an `Exchange` under way. Pipelined requests wait in `_unread`
-and are answered in order; nothing further is read while they wait. In DISCARD the last answer has
-been sent, and what the client still sends is thrown away for a while: to close at once would reset
-the connection, and the client might never see its answer.
+and are answered in order; the socket is not read while they wait. In DISCARD the last answer has
+been sent, and further input is thrown away for a while: closing at once would reset the connection,
+and the client might never see the answer.
 
-`due` is when the connection has used up the patience of its mode; `HttpServer` looks twice a
-second, so no request has a timer of its own. `held` counts the bytes that it keeps in memory: an
-unfinished head, the body of the request under way, what was read ahead.
+`due` is the deadline of the current mode. `HttpServer` checks it twice a second, so that requests
+need no timers. `held` counts the bytes this connection keeps in memory: an unfinished head, the
+body of the request under way, and read-ahead.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from indelible.serving.server import HttpServer
 
 _MOST_UNTAKEN_BYTES: Final = 4 * PIECE_BYTES
-"""How much of a body may wait for the application before no more is read."""
+"""Stop reading a body while this much of it waits for the application."""
 
 
 class Mode(Enum):
-    """What the next bytes from the client belong to."""
+    """Which part of a request the next bytes belong to."""
 
     HEAD = 1
     BODY = 2
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self.mode = _HEAD
         self.due = inf
         self.held = 0
-        self.began = 0.0  # what arrives: the head or the body
+        self.began = 0.0  # when the head or body that is arriving began
         self.is_writable = True
         self.peer: tuple[str, int] | None = None
         self.name: tuple[str, int] | None = None
@@ -103,11 +103,11 @@ class Connection(asyncio.Protocol):
         self._is_closed = False
         self._written = 0
         self._drained: asyncio.Future[None] | None = None
-        self._taken_before = 0  # bytes that the client had taken when we last looked
+        self._taken_before = 0  # bytes sent from the write buffer by the last check
         self._discard_until = inf
         self._reason = CloseReason.CLIENT
 
-    # What the transport tells.
+    # Called by the transport.
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
             )
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still read."""
+        """Handle a FIN: the client sends no more, but it may still read."""
         self._is_half_closed = True
         if self.mode is _BODY:
             self.refuse(BodyIncomplete(), CloseReason.CUT_BODY)
@@ -238,14 +238,14 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def _read_on(self) -> None:
-        """Go on with chunks that were too many for one turn of the loop."""
+        """Continue with chunks that were too many for one turn of the loop."""
         if self.mode is _BODY and not self._is_closed:
             rest, self._unread = self._unread, b""
             self._resume()
             self._read_body(rest)
 
     def _keep_for_later(self, data: bytes) -> None:
-        """Keep what comes after the request under way; read no more until it is answered."""
+        """Keep pipelined bytes, and stop reading until the request under way is answered."""
         self._server.hold(self, len(data) - len(self._unread))
         self._unread = data
         self._pause()
@@ -260,37 +260,37 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
-    # For the exchange.
+    # Called by the exchange.
 
     @property
     def is_ending(self) -> bool:
-        """Whether the next answer is the last one."""
+        """Whether the connection ends with the next answer."""
         return self._server.is_stopping or (self._is_half_closed and not self._unread)
 
     @property
     def date(self) -> bytes:
-        """The Date field of an answer that is sent now."""
+        """The current Date header line."""
         return self._server.date
 
     def read_more(self) -> None:
-        """The application has taken what there was of the body."""
+        """Resume reading after the application has taken the buffered part of the body."""
         if not self._unread:
             self._resume()
 
     def write(self, data: bytes) -> None:
-        """Send, unless the client is gone."""
+        """Send `data`, unless the client is gone."""
         if not self._is_closed:
             self._written += len(data)
             self._transport.write(data)
 
     async def drained(self) -> None:
-        """Wait until the client has taken most of what was written, or is gone."""
+        """Wait until the write buffer is nearly empty or the client is gone."""
         if not self.is_writable and not self._is_closed:
             self._drained = asyncio.get_running_loop().create_future()
             await self._drained
 
     def finish(self, exchange: Exchange) -> None:
-        """Go on after the application has returned."""
+        """Take the next request, or end the connection, after the application has returned."""
         self._server.end_exchange(exchange)
         if self._exchange is not exchange:
             return
@@ -316,7 +316,7 @@ class Connection(asyncio.Protocol):
     # The end.
 
     def refuse(self, error: IndelibleError, reason: CloseReason) -> None:
-        """Answer in the application's place, if it has not begun to, and end the connection."""
+        """End the connection with this error, or with a reset if an answer has begun."""
         exchange = self._leave_exchange()
         if exchange is not None and exchange.has_begun:
             self.abort(reason)
@@ -330,29 +330,29 @@ class Connection(asyncio.Protocol):
         self._end(reason, discard=True)
 
     def shed(self) -> None:
-        """Give up the bytes that are held for a request that is not whole yet."""
+        """Free the memory of an incomplete request: refuse it, or drop the read-ahead."""
         if self.mode is _BUSY:
             if self._unread:
-                self._is_half_closed = True  # what was read ahead is never answered
+                self._is_half_closed = True  # the dropped requests are never answered
                 self._server.hold(self, -len(self._unread))
                 self._unread = b""
         elif self.mode is not _DISCARD:
             self.refuse(Overloaded("Too much is being received"), CloseReason.NO_MEMORY)
 
     def abort(self, reason: CloseReason) -> None:
-        """End the connection at once; the client sees that an answer is not whole."""
+        """Reset the connection; the client sees that the answer is incomplete."""
         self._reason = reason
         self._leave_exchange()
         self._is_closed = True
         self._transport.abort()
 
     def close_idle(self, reason: CloseReason) -> None:
-        """End a connection that has no request under way."""
+        """Close a connection that has no request under way."""
         self._reason = reason
         self._close()
 
     def overdue(self, now: float) -> None:
-        """Act on a patience that is used up."""
+        """Act on a missed deadline, or extend it if there was enough progress."""
         patience = self._server.patience
         if not self.is_writable or (self._is_closed and self._transport.get_write_buffer_size()):
             taken = self._taken()
@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
             self.close_idle(CloseReason.IDLE if self._has_served else CloseReason.SILENT)
 
     def _leave_exchange(self) -> Exchange | None:
-        """Leave the application alone with the request under way, and return it."""
+        """Detach the request under way from this connection, and return it."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
@@ -398,7 +398,7 @@ class Connection(asyncio.Protocol):
         self._resume()
 
     def _close(self) -> None:
-        """Close once what was written is sent; a client that does not take it is cut off."""
+        """Close after the write buffer is sent, or when the client stops reading it."""
         self.mode = _DISCARD
         self._server.waiting.pop(self, None)
         self.due = self._server.now + self._server.patience.answer_window_s

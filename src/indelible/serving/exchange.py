@@ -1,9 +1,9 @@
 """One request and its answer, as the ASGI application sees them (ASGI 3, HTTP 2.3).
 
-`receive` hands the body over in pieces of at least `PIECE_BYTES`, or whole: a small body is one
-message however its bytes came in, and no list of a million one-byte parts can come of it. What
-`http.disconnect` says is exact: before the end of the body, the body was cut off and is not to be
-processed; after it, the client is gone or has its answer.
+`receive` returns the body in pieces of at least `PIECE_BYTES`, or whole: a small body is a single
+message however its bytes arrived, and a million one-byte chunks never become a list of a million
+parts. `http.disconnect` is exact. Before the end of the body it means that the body was cut off and
+must not be processed; after it, that the client is gone or has its answer.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 Refusal = Callable[[IndelibleError, Scope | None], tuple[int, Headers, bytes]]
-"""Status, fields and body of an answer that the server gives in the application's place; the scope
-is None where no whole head came in."""
+"""Build status, headers and body of an answer that the server gives in place of the application.
+The scope is None if no complete head was read."""
 
 PIECE_BYTES: Final = 64 * 1024
-"""Least size of a piece of a body that goes on."""
+"""Smallest piece of a body that is not the last piece."""
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -44,7 +44,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class BrokenAnswer(Exception):
-    """The application sent what is no HTTP answer."""
+    """The application's messages do not form an HTTP answer."""
 
 
 class Exchange:
@@ -72,18 +72,18 @@ class Exchange:
         self._connection = connection
         self.head = head
         self.task: asyncio.Task[None] | None = None
-        self.is_arrived = False  # the body, to its end
-        self.is_over = False  # the client is gone or answered for: what is sent goes nowhere
-        self.has_begun = False  # the answer, on the wire
+        self.is_arrived = False  # the whole body has been received
+        self.is_over = False  # detached: the client is gone or was refused, sends are dropped
+        self.has_begun = False  # the head of the answer has been written
         self.is_answered = False
         self.closes = False  # the connection ends with this answer
         self._body: bytes | bytearray = b""
-        self._is_taken = False  # the last piece of the body, by the application
+        self._is_taken = False  # the application has the last piece of the body
         self._owes_continue = head.expects_continue
         self._waiter: asyncio.Future[None] | None = None
         self._start: Message | None = None
         self._is_chunked = False
-        self._left = 0.0  # bytes that the Content-Length of the answer still announces
+        self._left = 0.0  # bytes of the answer still to come, by its Content-Length
 
     @property
     def waiting_bytes(self) -> int:
@@ -112,22 +112,22 @@ class Exchange:
         }
 
     async def run(self, application: Application) -> None:
-        """Let the application answer. Whatever it does, the connection goes on or ends."""
+        """Run the application, and hand the connection back whatever happens."""
         try:
             await application(self.scope(), self.receive, self.send)
             if not self.is_answered and not self.is_over:
                 raise BrokenAnswer("no answer")  # noqa: TRY301 — to be logged as any other
-        except Exception as error:  # no fault of an application may leave a client waiting
+        except Exception as error:  # a bug in the application must not leave the client waiting
             # The message might quote a payload, so only the place goes to the log.
             where = traceback.extract_tb(error.__traceback__)[-1]
             logger.error("%s in %s", type(error).__name__, where.name)  # noqa: TRY400 — see above
         finally:
             self._connection.finish(self)
 
-    # From the connection.
+    # Called by the connection.
 
     def add(self, part: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Append the next bytes of the body."""
         if not self._body:
             self._body = part
         else:
@@ -138,12 +138,12 @@ class Exchange:
             self._wake()
 
     def arrive(self) -> None:
-        """The body has come to its end."""
+        """Note that the body is complete."""
         self.is_arrived = True
         self._wake()
 
     def abandon(self) -> None:
-        """The client is gone, or has been answered without the application."""
+        """Detach from the connection: the client is gone or was answered by the server."""
         self.is_over = True
         self._body = b""
         self._wake()
@@ -152,7 +152,7 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # From the application.
+    # Called by the application.
 
     async def receive(self) -> Message:
         """The ASGI callable."""
@@ -182,7 +182,7 @@ class Exchange:
         """The ASGI callable. Waits while the client reads more slowly than this is sent.
 
         Raises:
-            BrokenAnswer: this would be no HTTP answer. What was sent before is cut off.
+            BrokenAnswer: the messages do not form an HTTP answer; the connection is reset.
         """
         if self.is_over or self.is_answered:
             return
@@ -212,7 +212,7 @@ class Exchange:
             await self._connection.drained()
 
     def _begin(self, start: Message, length: int | None) -> bytes:
-        """Return the head of the answer; `length` is that of its body, where it is known."""
+        """Return the head of the answer; `length` is None if the body is streamed."""
         headers: list[tuple[bytes, bytes]] = list(start.get("headers", ()))
         closes = not (self.head.is_persistent and self.is_arrived) or self._connection.is_ending
         declared: int | None = None

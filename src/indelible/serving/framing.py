@@ -1,7 +1,7 @@
 """Where the body of an HTTP/1 request ends. Pure: bytes in, bytes of the body out.
 
-Both readers take data as it arrives, cut anywhere, and know exactly whether the body has ended. A
-body that was cut off never has: what Content-Length announced did not come, or the last chunk.
+Both decoders take data as it arrives, split anywhere, and know exactly whether the body is
+complete. A body that was cut off, short of its Content-Length or without its last chunk, never is.
 
 >>> sized = Sized(3)
 >>> sized.feed(b"ab"), sized.is_done, sized.feed(b"cGET"), sized.is_done
@@ -19,16 +19,16 @@ from indelible.errors import RequestMalformed
 from indelible.serving.head import are_fields
 
 MOST_SIZE_LINE_BYTES: Final = 256
-"""Longest line with the size of a chunk; what stands after its semicolon is not looked at."""
+"""Longest line with the size of a chunk, including extensions, which are ignored."""
 MOST_TRAILER_BYTES: Final = 8 * 1024
 MOST_CHUNKS_A_TURN: Final = 250
-"""Chunks that are read before others get their turn: a quarter of a millisecond."""
+"""Chunks decoded before other connections get their turn: about a quarter of a millisecond."""
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:[ \t]*+;[\t -~\x80-\xff]*+)?\r\n")
 
 
 class Sized:
-    """A body of a length that is known."""
+    """A body of known length."""
 
     __slots__ = ("_left",)
 
@@ -40,7 +40,7 @@ class Sized:
         return not self._left
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what belongs to the body, and what comes after it."""
+        """Return the bytes of the body in `data`, and the bytes after its end."""
         left = self._left
         if len(data) <= left:
             self._left = left - len(data)
@@ -65,19 +65,19 @@ class Chunked:
     def __init__(self) -> None:
         self._expected = _Expected.SIZE
         self._left = 0
-        self._begun = b""  # of a line, or of the end of a chunk
+        self._begun = b""  # an incomplete line or end of a chunk
 
     @property
     def is_done(self) -> bool:
         return self._expected is _Expected.NOTHING
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what belongs to the body, and what is left.
+        """Return the bytes of the body in `data`, and the rest.
 
-        What is left of a body that is not done is to be fed again, in another turn of the loop.
+        If the body is not done, feed the rest again in another turn of the loop.
 
         Raises:
-            RequestMalformed: this is not how chunks are written.
+            RequestMalformed: the chunks are not well-formed.
         """
         data, self._begun = self._begun + data, b""
         parts: list[bytes] = []
@@ -90,7 +90,7 @@ class Chunked:
                     return b"".join(parts), b""
                 at = size.end()
                 end = at + int(size[1], 16)
-                if at < end and data[end : end + 2] == b"\r\n":  # all of it is here
+                if at < end and data[end : end + 2] == b"\r\n":  # the whole chunk is here
                     parts.append(data[at:end])
                     at = end + 2
                     continue
@@ -116,7 +116,7 @@ class Chunked:
         return b"".join(parts), data[at:]
 
     def _skip_trailer(self, data: bytes) -> bytes:
-        """Return what comes after the trailer, once it has ended."""
+        """Return the bytes after the trailer; empty if the trailer is incomplete."""
         end = 0 if data.startswith(b"\r\n") else data.find(b"\r\n\r\n") + 2
         if end == 1:
             self._begun = _begun(data, MOST_TRAILER_BYTES, is_line=False)
@@ -128,10 +128,10 @@ class Chunked:
 
 
 def _begun(data: bytes, limit_bytes: int, *, is_line: bool) -> bytes:
-    """Return `data`, the beginning of a line or trailer that is not whole yet.
+    """Return `data`, the beginning of a line or trailer.
 
     Raises:
-        RequestMalformed: it is a whole line, so of another form, or too long already.
+        RequestMalformed: it is too long, or a complete line, which then has the wrong form.
     """
     if len(data) > limit_bytes or (is_line and b"\n" in data):
         raise RequestMalformed("The chunks of the body are not well-formed")

@@ -1,9 +1,8 @@
 """Reading the head of an HTTP/1 request. Pure: bytes in, a `Head` out, or the error to answer with.
 
-Strict, since what two readers of one message understand differently is how requests are smuggled
-(RFC 9112 section 11.2): every line ends with CRLF, no line is folded, no space stands before a
-colon, no control character anywhere, one Host, and at most one of Content-Length and
-Transfer-Encoding, given once.
+Strict, because a message that two parsers read differently is how requests are smuggled (RFC 9112
+section 11.2): every line ends with CRLF, no folded lines, no space before a colon, no control
+characters, one Host, and at most one of Content-Length and Transfer-Encoding, given once.
 
 >>> head = parse(b"POST /api/e?wait=sealed HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 2\\r\\n")
 >>> head.method, head.path, head.query, head.length, head.is_persistent
@@ -29,7 +28,7 @@ MOST_FIELDS: Final = 100
 
 # RFC 9110 section 5.6.2. Possessive, so that a head that does not match is refused in linear time.
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-# Clients do send UTF-8 and characters like `{` unescaped in a query; a `#` or a space they do not.
+# Some clients send UTF-8 and characters like `{` unescaped in a query, but never `#` or a space.
 _TARGET: Final = rb'[!"$-~\x80-\xff]++'
 _LINE: Final = rb"%b:[\t -~\x80-\xff]*+\r\n" % _TOKEN
 _HEAD: Final = re.compile(rb"(%b) (%b) HTTP/1\.([01])\r\n((?:%b)*+)" % (_TOKEN, _TARGET, _LINE))
@@ -43,14 +42,16 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _ONCE: Final = (b"host", b"content-length", b"transfer-encoding")
 
 CHUNKED: Final = -1
-"""`Head.length` of a body in chunks."""
+"""The `length` of a chunked body."""
 
 
 class Head:
     """The head of one request.
 
-    `headers` has every field in its order, names in lower case; `fields` the last of each name.
-    `length` is that of the body, or `CHUNKED`.
+    Attributes:
+        headers: Every field, in order, names in lower case.
+        fields: The last value of each name.
+        length: The length of the body, or `CHUNKED`.
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Head:
 
 
 def parse(block: bytes) -> Head:
-    """Read request line and fields, each with its CRLF, without the empty line at the end.
+    """Parse the request line and the fields, each with its CRLF, without the final empty line.
 
     Raises:
         RequestMalformed, HeadTooLarge, UnknownTransferCoding, HttpVersionUnsupported,
@@ -119,10 +120,9 @@ def parse(block: bytes) -> Head:
 
 
 def check_unfinished(data: bytes, checked: int = 0) -> int:
-    """Refuse data without an end that can become no head any more; no need to wait for its rest.
+    """Check the complete lines of an incomplete head, so that nonsense is refused at once.
 
-    Each line is looked at once: `checked` bytes were before, and the return value is for the next
-    time.
+    Every line is checked once: pass the return value as `checked` the next time.
 
     Raises:
         TargetTooLong, HeadTooLarge, RequestMalformed, HttpVersionUnsupported.
@@ -138,7 +138,7 @@ def check_unfinished(data: bytes, checked: int = 0) -> int:
 
 
 def are_fields(lines: bytes) -> bool:
-    """Whether `lines` are well-formed fields, as a trailer has them."""
+    """Whether `lines` are well-formed fields, as in a trailer."""
     return _FIELDS.fullmatch(lines) is not None
 
 
@@ -157,7 +157,7 @@ def _check_repeated(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def _find_path(head: Head) -> None:
-    """Take the path out of a target in absolute form; its host replaces Host (RFC 9112 3.2.2)."""
+    """Extract the path of an absolute-form target; its host replaces Host (RFC 9112 3.2.2)."""
     absolute = _ABSOLUTE.match(head.target)
     if absolute is not None:
         path, _, head.query = head.target[absolute.end() :].partition(b"?")

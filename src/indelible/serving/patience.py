@@ -1,4 +1,4 @@
-"""How long a connection may keep the server waiting, how much of it may be held, why it ended."""
+"""How long a connection may keep the server waiting, how much memory it may hold, why it ended."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,25 +6,24 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Deadlines and limits of an HTTP server, for every connection. Times in seconds.
+    """Deadlines and limits of an HTTP server. Times in seconds.
 
     Attributes:
-        connections: Open connections; 90 % of the descriptors that the system gives us if not set.
+        connections: Most open connections; by default 90 % of the descriptors the system grants.
         first_byte_s: From the connection to its first byte.
         head_s: From the first byte of a head to its last.
-        idle_s: From an answer to the next request. The longest idle is the first to be closed when
-            another client needs the place.
-        body_grace_s, body_bytes_per_s, body_s: A body that is longer than `body_grace_s` under way
-            needs this rate on average, and at most `body_s` in all.
-        answer_window_s, answer_bytes_per_s: A client that keeps an answer waiting takes this many
-            bytes a second, over each such window.
-        linger_quiet_s, linger_s: After the last answer the rest of what a client sends is thrown
-            away, until it has been quiet, or has gone on, for this long.
-        look_s: How often connections are looked at.
-        stop_s: How long requests under way may take once the server is being stopped.
-        memory_bytes: Bytes of all requests under way that are held at the same time.
-        reserved_bytes: More of them, for small requests alone.
-        small_bytes: What counts as small.
+        idle_s: From an answer to the next request.
+        body_grace_s, body_bytes_per_s, body_s: After the grace, a body must have arrived at this
+            average rate; it may take `body_s` in all.
+        answer_window_s, answer_bytes_per_s: A client that blocks an answer must read at this rate,
+            averaged over each window.
+        linger_quiet_s, linger_s: After the last answer, discard input until the client has been
+            quiet for the one or has sent for the other.
+        look_s: How often deadlines are checked.
+        stop_s: How long requests under way may take during shutdown.
+        memory_bytes: Most memory for all requests under way together.
+        reserved_bytes: Additional memory for small requests.
+        small_bytes: Requests up to this size are small.
     """
 
     connections: int | None = None
@@ -58,15 +57,15 @@ class CloseReason(StrEnum):
 
     CLIENT = "client", "The client closed it."
     DONE = "done", "Its last request was answered."
-    REFUSED = "refused", "What it sent is no HTTP request that can be answered otherwise."
-    SILENT = "silent", "Nothing was sent in time."
-    SLOW_HEAD = "slow_head", "The head of a request did not come in time."
-    IDLE = "idle", "No further request came in time."
-    SLOW_BODY = "slow_body", "A body came too slowly."
-    CUT_BODY = "cut_body", "A body was cut off."
-    UNREAD = "unread", "An answer was read too slowly."
-    CROWDED_OUT = "crowded_out", "It waited, and another client needed the place."
-    NO_PLACE = "no_place", "There were as many connections as there may be."
-    NO_MEMORY = "no_memory", "Its request held memory for longest when there was none left."
-    BROKEN = "broken", "Something broke inside the server in the midst of an answer."
-    STOPPING = "stopping", "The server was stopped."
+    REFUSED = "refused", "It sent something that is not a well-formed HTTP/1.1 request."
+    SILENT = "silent", "It did not send its first byte in time."
+    SLOW_HEAD = "slow_head", "It did not send the whole head of a request in time."
+    IDLE = "idle", "It was idle for too long."
+    SLOW_BODY = "slow_body", "It sent a body too slowly."
+    CUT_BODY = "cut_body", "It ended, or broke its framing, in the middle of a body."
+    UNREAD = "unread", "It read an answer too slowly."
+    CROWDED_OUT = "crowded_out", "It was evicted at the connection limit, as the longest waiting."
+    NO_PLACE = "no_place", "It came at the connection limit, and none could be evicted."
+    NO_MEMORY = "no_memory", "Its request had cost most when the memory budget was used up."
+    BROKEN = "broken", "The server failed while answering."
+    STOPPING = "stopping", "The server was shutting down."

@@ -1,18 +1,18 @@
-"""All connections of one listening socket: who gets in, who gives way, how it ends.
+"""The connections of one listening socket: admission, eviction, deadlines, shutdown.
 
 A connection costs a descriptor, never the service:
 
-- There are at most `limit` connections. Of those that wait for a request (silent, idle, or with a
-  part of a head) the longest waiting gives way to a newcomer. Where every connection has a request
-  under way, the newcomer gets 503.
-- Each connection is looked at twice a second, and ends when it has used up the `Patience` of what
-  it is doing.
-- What all requests under way hold in memory has a budget. Over it, the body that has cost most so
-  far gives way, in bytes times seconds. The cost of a body that trickles in grows by itself, so it
-  cannot keep out one that comes swiftly; small ones have a reserve that large ones cannot use.
+- There are at most `limit` connections. At the limit a new one evicts the connection that has
+  waited longest for a request (silent, idle, or with half a head). If every connection has a
+  request under way, the new one gets 503.
+- Deadlines are checked twice a second; `Patience` has them all.
+- The memory held for requests under way has a budget. Over it, the incomplete request that has
+  cost most so far, in bytes times seconds, is refused. The cost of a body that trickles in grows by
+  itself, so it cannot keep out a fast one. Small requests have a reserve that large ones cannot
+  use.
 
-At the stop, requests that arrive are refused with 503, those under way are answered, and only then
-do the socket and the connections close. No client is left without an answer or an end.
+During shutdown new requests get 503, requests under way are finished, and only then are the socket
+and the connections closed: no client waits for an answer that never comes.
 """
 
 import asyncio
@@ -32,13 +32,15 @@ from indelible.serving.patience import CloseReason, Patience
 _MOST_STALL_S: Final = 1.0
 BACKLOG: Final = 2048
 _CLOSING_S: Final = 1.0
-_ARRIVING_S: Final = 0.01  # what was sent before the stop is read, and so told of it
+_ARRIVING_S: Final = (
+    0.01  # read the requests that were sent before the stop, so that they get their 503
+)
 
-# Connections that are ended before others get their turn: some milliseconds.
+# Connections to end before others get their turn: a few milliseconds of work.
 _MOST_ENDED_A_TURN: Final = 100
-# Connections over the limit that are being told so. The descriptors of the rest are the margin.
+# How far over the limit connections are refused with an answer; beyond it they are reset.
 _MOST_REFUSED: Final = 0.05
-# Making room is a look at every connection: make enough of it that it is not needed at each step.
+# Making room scans every connection, so free enough that the next scan is a while away.
 _ROOM: Final = 0.125
 
 
@@ -52,10 +54,10 @@ class HttpServer:
         self.patience = patience
         self.is_stopping = False
         self.now = 0.0
-        """Seconds that clients were given: a stall of our own does not count against them."""
+        """The clock of deadlines, in seconds. It skips stalls of our own loop."""
         self.date = b""
         self.waiting: dict[Connection, None] = {}
-        """Connections without a whole head, the longest waiting first."""
+        """Connections without a complete head, the longest waiting first."""
         self._application = application
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -75,7 +77,7 @@ class HttpServer:
         )
 
     async def stop(self) -> None:
-        """Answer what is under way and close everything, within `stop_s` and a second."""
+        """Finish the requests under way and close everything, within `stop_s` and a second."""
         self.is_stopping = True
         await asyncio.sleep(_ARRIVING_S)
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
@@ -98,10 +100,10 @@ class HttpServer:
                 while not holds():
                     await asyncio.sleep(0.005)
 
-    # For the connections.
+    # Called by the connections.
 
     def admit(self, connection: Connection) -> None:
-        """Take a new connection in, or refuse it."""
+        """Admit a new connection, or refuse it."""
         CONNECTIONS_OPEN.inc()
         self._connections.add(connection)
         if len(self._connections) <= self._limit:
@@ -115,30 +117,30 @@ class HttpServer:
             connection.abort(CloseReason.NO_PLACE)
 
     def forget(self, connection: Connection, reason: CloseReason) -> None:
-        """Take note that a connection is closed."""
+        """Remove a closed connection."""
         CONNECTIONS_OPEN.dec()
         CONNECTIONS_CLOSED.add(reason)
         self._connections.discard(connection)
         self.waiting.pop(connection, None)
 
     def start_exchange(self, exchange: Exchange) -> None:
-        """Hand a request to the application."""
+        """Start the application on a request."""
         self._exchanges.add(exchange)
         exchange.task = self._loop.create_task(exchange.run(self._application))
 
     def end_exchange(self, exchange: Exchange) -> None:
-        """Take note that the application has returned."""
+        """Note that the application has returned."""
         self._exchanges.discard(exchange)
 
     def hold(self, connection: Connection, more_bytes: int) -> None:
-        """Count bytes that a connection keeps in memory; make room when they are too many."""
+        """Count bytes that a connection keeps in memory, and make room if they are too many."""
         connection.held += more_bytes
         self._held += more_bytes
         if self._held > self.patience.memory_bytes and not self._is_making_room:
             self._make_room()
 
     def release(self, connection: Connection) -> None:
-        """Count the bytes of a connection no longer."""
+        """Stop counting the bytes of a connection."""
         self._held -= connection.held
         connection.held = 0
 
@@ -153,7 +155,7 @@ class HttpServer:
         self._shed(deque(holders), round(most * (1 - _ROOM)))
 
     def _shed(self, holders: deque[Connection], enough_bytes: int) -> None:
-        """Take bytes from the first of these until no more than `enough_bytes` are held."""
+        """Shed requests of these connections, in order, until at most `enough_bytes` are held."""
         for _ in range(_MOST_ENDED_A_TURN):
             if not holders or self._held <= enough_bytes:
                 self._is_making_room = False
@@ -165,7 +167,7 @@ class HttpServer:
     # The clock.
 
     def _look(self) -> None:
-        """Act on every patience that is used up, and come back."""
+        """Handle every missed deadline, and schedule the next look."""
         time = self._loop.time()
         self.now += min(time - self._looked_at, _MOST_STALL_S)
         self._looked_at = time
