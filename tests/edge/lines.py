@@ -1,14 +1,15 @@
 """Raw connections: bytes sent as no client library would send them, and what comes back."""
 
 import contextlib
-import resource
 import select
 import socket
 import struct
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 PATIENCE_S = 30.0
@@ -112,54 +113,23 @@ def chunked(*parts: bytes) -> bytes:
 
 @contextlib.contextmanager
 def held(url: str, count: int, *openings: bytes) -> Iterator[None]:
-    """Hold `count` connections that send one of `openings` each, and nothing after it.
-
-    One that the server ends is opened again: the number stays.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    lines = [_opened(url, openings[number % len(openings)]) for number in range(count)]
-    over = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(url, lines, openings, over))
-    keeper.start()
-    try:
-        yield
-    finally:
-        over.set()
-        keeper.join()
-        for line in lines:
-            line.close()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _opened(url: str, opening: bytes) -> socket.socket:
-    address = urlsplit(url)
-    line = socket.create_connection((address.hostname or "", address.port or 0), PATIENCE_S)
-    line.sendall(opening)
-    line.setblocking(False)
-    return line
-
-
-def _keep(
-    url: str, lines: list[socket.socket], openings: Sequence[bytes], over: threading.Event
-) -> None:
-    while not over.wait(0.5):
-        for number, line in enumerate(lines):
-            if _has_ended(line):
-                line.close()
-                with contextlib.suppress(OSError):
-                    lines[number] = _opened(url, openings[number % len(openings)])
-
-
-def _has_ended(line: socket.socket) -> bool:
-    try:
-        while line.recv(1 << 16):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+    """Hold `count` connections that send one of `openings` each, and nothing after it."""
+    command = [sys.executable, "-m", "tests.edge.holder", url, str(count)]
+    process = subprocess.Popen(
+        [*command, *(opening.hex() for opening in openings)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert b"held\n" == process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.stdin.close()
+            process.wait(60)
 
 
 def waits_of(ask: Callable[[], object], *, for_s: float, every_s: float = 0.01) -> list[float]:

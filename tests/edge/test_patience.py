@@ -6,16 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from indelible.serving import Patience
+from tests.edge.disk import a_disk
 from tests.edge.lines import Line, Reply, chunked, exchange, held, post
 from tests.edge.wire import eventually, fresh
 from tests.world import (
     API_KEY,
     AS_APPLICATION,
+    TOKEN,
     ServerProcess,
     World,
     a_free_port,
@@ -26,6 +29,7 @@ from tests.world import (
 )
 
 JSON = "Content-Type: application/json"
+AS_KEY = f"Authorization: Bearer {API_KEY}".encode()
 CHUNKED = "Transfer-Encoding: chunked"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 MIB = 1024 * 1024
@@ -132,14 +136,27 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(hurried: World) -> No
         hurried.send(product(properties={"p": "x" * 900_000})).raise_for_status()
     before = closed(hurried, "unread")
     with Line(hurried.url) as line:
-        line.send(
-            b"GET /v1/export HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n"
-            % API_KEY.encode()
-        )
+        line.send(b"GET /v1/export HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % AS_KEY)
         eventually(lambda: closed(hurried, "unread") == before + 1, within_s=10)
         whole = line.rest()
     assert not whole.endswith(b"0\r\n\r\n")  # which tells a client that there was more
     assert 12 <= len(hurried.events())  # as one that reads it gets it
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_clients_that_do_not_read_their_answers_cost_little_memory(world: ServerProcess) -> None:
+    events = [{"event": "e", "distinct_id": "d", "properties": {"p": "x" * 10_000}}] * 1_000
+    for _ in range(4):
+        world.send({"api_key": TOKEN, "batch": events}).raise_for_status()
+    assert 4_000 == len(world.events())  # 44 MB, read once so that no cache grows any more
+    before = resident_mib(world.process.pid)
+    with contextlib.ExitStack() as held:
+        for _ in range(4):
+            line = held.enter_context(Line(world.url))
+            line.send(b"GET /v1/export HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % AS_KEY)
+        time.sleep(1)
+        assert resident_mib(world.process.pid) - before <= 40
+        assert 200 == world.send(product()).status_code
 
 
 def test_a_client_that_reads_slowly_and_steadily_gets_the_whole_answer(hurried: World) -> None:
@@ -260,14 +277,42 @@ def test_unfinished_bodies_cost_no_more_memory_than_their_budget(
 def test_bodies_that_hold_memory_keep_out_neither_small_ones_nor_one_that_comes_swiftly(
     tmp_path: Path,
 ) -> None:
-    patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB)
+    patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB, look_s=0.02)
     with inside(tmp_path, patience=patience) as world, contextlib.ExitStack() as held:
-        pour(world.url, 10, MIB - 64 * 1024, held)
-        time.sleep(1)  # they have held it for longer than the next one takes
-        for _ in range(5):
-            assert 200 == exchange(world.url, post("/api/e", event(), JSON)).status
-            large = event(padding=1_000_000)
-            assert 200 == exchange(world.url, post("/api/e", large, JSON)).status
+        pour(world.url, 8, 420_000, held)
+        time.sleep(0.5)  # they have held less than the next one, and for longer
+        for padding in (0, 1_000_000, 0):
+            assert 200 == exchange(world.url, post("/api/e", event(padding=padding), JSON)).status
+        eventually(lambda: 1 <= closed(world, "no_memory") < 8)
+
+
+def test_a_small_body_passes_while_large_ones_that_wait_for_their_sync_fill_the_memory(
+    tmp_path: Path,
+) -> None:
+    patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB)
+    with a_disk() as disk, ThreadPoolExecutor(5) as pool:
+        with inside(tmp_path, vfs=disk.name, patience=patience) as world:
+
+            def send(padding: int) -> Reply:
+                return exchange(world.url, post("/api/e", event(padding=padding), JSON))
+
+            assert 200 == send(0).status
+            before = world.count("indelible_events_received_total")
+            with disk.holding_syncs():
+                waiting = [pool.submit(send, 1_040_000) for _ in range(4)]
+                eventually(lambda: world.count("indelible_events_received_total") == before + 4)
+                waiting.append(pool.submit(send, 50_000))
+                eventually(lambda: world.count("indelible_events_received_total") == before + 5)
+                assert (503, "overloaded") == code_of(send(1_000_000))
+            assert [200] * 5 == [sent.result(60).status for sent in waiting]
+
+
+def test_what_was_answered_is_held_no_longer(tmp_path: Path) -> None:
+    patience = Patience(memory_bytes=2 * MIB, reserved_bytes=MIB)
+    with inside(tmp_path, patience=patience) as world, Line(world.url) as line:
+        for _ in range(10):
+            line.send(post("/api/e", event(padding=900_000), JSON))
+            assert 200 == line.read().status
 
 
 def test_small_bodies_have_an_end_too(tmp_path: Path) -> None:
