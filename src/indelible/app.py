@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
-from indelible.serving import claimed_port, serve_asgi, until_signalled
+from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -241,22 +242,29 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     Raises:
         AddressInUse, DataFolderInUse, JournalNewer.
     """
-    house = House(settings)
-    try:
-        with claimed_port(settings.listen, settings.port) as port:
-            uvloop.run(_until_signalled(house, port, announce))
-    finally:
-        house.close()
+    with listening(settings.listen, settings.port) as on:  # before anything is written
+        house = House(settings)
+        try:
+            uvloop.run(_until_signalled(house, on, announce))
+        finally:
+            house.close()
 
 
-async def _until_signalled(house: House, port: int, announce: Callable[[Welcome], None]) -> None:
-    await run(house, port, announce=announce, stop=until_signalled())
+async def _until_signalled(
+    house: House, on: socket.socket, announce: Callable[[Welcome], None]
+) -> None:
+    await run(house, on, announce=announce, stop=until_signalled())
 
 
 async def run(
-    house: House, port: int, *, announce: Callable[[Welcome], None], stop: asyncio.Event
+    house: House,
+    on: socket.socket,
+    *,
+    announce: Callable[[Welcome], None],
+    stop: asyncio.Event,
+    patience: Patience | None = None,
 ) -> None:
-    """Serve on `port` until `stop` is set, then answer what is under way.
+    """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, when the first request would be answered.
     """
@@ -271,10 +279,21 @@ async def run(
     gc.freeze()
     try:
         await serve_asgi(
-            house.edge, listen=house.settings.listen, port=port, announce=answering, stop=stop
+            house.edge,
+            on=on,
+            announce=answering,
+            stop=stop,
+            refusal=house.edge.refusal,
+            patience=patience or _patience(house.settings),
         )
     finally:
         await house.stop()
+
+
+def _patience(settings: Settings) -> Patience:
+    """The limits of connections; the budget always has room for one body of the longest size."""
+    memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
+    return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
 
 
 def _choices(settings: Settings) -> Choices:

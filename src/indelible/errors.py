@@ -95,6 +95,54 @@ class BodyTooLarge(IndelibleError):
         super().__init__(f"{state}the body is over {limit_bytes:,} bytes".capitalize())
 
 
+class RequestMalformed(IndelibleError):
+    code, http_status = "malformed_request", 400
+    summary = "This is no well-formed HTTP/1.1 request."
+    hint = "Look at the client and at every proxy before the server; nothing was stored."
+
+
+class BodyIncomplete(IndelibleError):
+    code, http_status = "incomplete_body", 400
+    summary = "The body was cut off before its end."
+    hint = "Send the whole body again; nothing of it was stored."
+
+
+class RequestTimeout(IndelibleError):
+    code, http_status = "request_timeout", 408
+    summary = "The request came too slowly."
+    hint = "Send it again on a new connection; docs/reference/limits.md has the deadlines."
+
+
+class TargetTooLong(IndelibleError):
+    code, http_status = "uri_too_long", 414
+    summary = "The address of the request is longer than this server accepts."
+    hint = "Send the events as the body of a POST."
+
+
+class ExpectationFailed(IndelibleError):
+    code, http_status = "expectation_failed", 417
+    summary = "Expect asks for something other than 100-continue."
+    hint = "Leave the Expect header out."
+
+
+class HeadTooLarge(IndelibleError):
+    code, http_status = "head_too_large", 431
+    summary = "The header fields of the request are longer than this server accepts."
+    hint = "Send fewer or shorter headers; cookies are not needed here."
+
+
+class UnknownTransferCoding(IndelibleError):
+    code, http_status = "unknown_transfer_coding", 501
+    summary = "This transfer coding is not read here."
+    hint = "Use Content-Length or Transfer-Encoding: chunked; compress with Content-Encoding."
+
+
+class HttpVersionUnsupported(IndelibleError):
+    code, http_status = "unsupported_http_version", 505
+    summary = "This server speaks HTTP/1.1."
+    hint = "Let the client or the proxy in front use HTTP/1.1 towards the server."
+
+
 class EmptyBatch(IndelibleError):
     code, http_status = "empty_batch", 400
     summary = "The batch has no events."
@@ -268,6 +316,13 @@ class Unavailable(IndelibleError):
     code, http_status, retry_after_s = "unavailable", 503, 30
     summary = "The server cannot store events now."
     hint = "Send it again after Retry-After; /healthz names the cause."
+
+
+class Stopping(Unavailable):
+    """The request arrived while the server was being stopped."""
+
+    retry_after_s = 2
+    summary = "The server is being stopped."
 
 
 class DiskLow(Unavailable):

@@ -61,6 +61,16 @@ LOSS_REPORTS_IGNORED = Tally(
     "indelible_loss_reports_ignored", "Reports of losses not taken, by reason.", ("lane", "reason")
 )
 
+CONNECTIONS_OPEN = Gauge("indelible_connections_open", "Open connections.", registry=REGISTRY)
+CONNECTIONS_CLOSED = Tally(
+    "indelible_connections_closed", "Connections that ended, by reason.", ("reason",)
+)
+REQUEST_BYTES_HELD = Gauge(
+    "indelible_request_bytes_held",
+    "Bytes of requests under way that are held in memory.",
+    registry=REGISTRY,
+)
+
 BYTES_WAITING = Gauge(
     "indelible_bytes_waiting",
     "Bytes of events that are admitted and wait for their sync.",

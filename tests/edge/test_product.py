@@ -405,7 +405,7 @@ def test_another_method_is_405_and_names_those_there_are(shared: World, method: 
     answer = shared.http.request(method, "/api/e", content=b"{}")
 
     assert_canonical_error(answer, 405, "method_not_allowed")
-    assert {"GET", "POST", "OPTIONS"} == set(answer.headers["allow"].split(", "))
+    assert {"GET", "HEAD", "POST", "OPTIONS"} == set(answer.headers["allow"].split(", "))
 
 
 # Crawlers

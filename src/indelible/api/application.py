@@ -13,7 +13,7 @@ from indelible.api import docs, erasures, events, health, ingest, manage, sender
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
-from indelible.api.guard import admins_only, json_only, keys_only, project_of
+from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
@@ -60,7 +60,7 @@ def make_api(
                 "project_of": Provide(project_of, sync_to_thread=False),
             },
             exception_handlers={Exception: answer_error},
-            before_send=[_put_allow],
+            before_send=[_put_allow, _open_public_ledger],
             request_max_body_size=MAX_BODY_BYTES,
             openapi_config=openapi_config,
             debug=False,
@@ -118,4 +118,12 @@ def _allow(known: bytes, scope: Scope) -> bytes:
     for route in scope["litestar_app"].routes:
         if isinstance(route, HTTPRoute) and route.path_format == path:
             methods.update(map(str, route.methods))
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods)).encode()
+
+
+async def _open_public_ledger(message: Message, scope: Scope) -> None:
+    """Let pages of any origin read a public log, 404 answers included."""
+    if message["type"] == "http.response.start" and scope["state"].get(IS_PUBLIC):
+        message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]

@@ -6,6 +6,7 @@ from typing import Any, Final
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
+    InternalServerException,
     MethodNotAllowedException,
     NotFoundException,
     ValidationException,
@@ -13,6 +14,7 @@ from litestar.exceptions import (
 
 from indelible.edge.http import request_id_of
 from indelible.errors import (
+    BodyIncomplete,
     BodyTooLarge,
     IndelibleError,
     InvalidJson,
@@ -22,6 +24,9 @@ from indelible.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+# The framework's only word for a body that did not come to its end.
+_CUT_OFF: Final = "client disconnected prematurely"
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Longest body of a management call."""
@@ -61,6 +66,8 @@ def _ours(error: Exception, *, limit_bytes: int) -> IndelibleError:
             return MethodNotAllowed()
         case HTTPException(status_code=413):
             return BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
+        case InternalServerException(detail=detail) if detail == _CUT_OFF:
+            return BodyIncomplete()
         case HTTPException(status_code=400):
             return InvalidJson()
         case _:

@@ -34,6 +34,9 @@ from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.senders import Senders
 
+IS_PUBLIC: Final = "is_public"
+"""Key of a connection's state: set if the answer may be read by pages of any origin."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 

@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from indelible.api.events import NDJSON
 from indelible.api.guard import (
+    IS_PUBLIC,
     READ_REFUSALS,
     Connection,
     TheEvents,
@@ -242,6 +243,8 @@ def read_file(
         theirs = None if key.project is None else key.project.id
         if project is None or theirs not in (None, project.id):
             raise NotFound("There is no such log")
+    else:
+        request.scope["state"][IS_PUBLIC] = True
     assert log is not None
     return _file(log, path.removeprefix("/"))
 

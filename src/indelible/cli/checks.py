@@ -39,7 +39,7 @@ EVENT_NAME: Final = "$doctor"
 DISTINCT_ID: Final = "indelible-doctor"
 SAMPLE: Final = 1_000
 
-_LIBRARIES: Final = ("apsw", "granian", "httpx", "litestar", "msgspec", "uvloop")
+_LIBRARIES: Final = ("apsw", "httpx", "litestar", "msgspec", "uvloop")
 _STORED_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
 _CLOCK_TOLERANCE_MS: Final = 2_000
