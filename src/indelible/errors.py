@@ -225,6 +225,12 @@ class InvalidParameter(IndelibleError):
     hint = "Compare it with the parameters at /docs."
 
 
+class UnknownParameter(IndelibleError):
+    code, http_status = "unknown_parameter", 400
+    summary = "The route has no parameter, or the body no member, of that name."
+    hint = "Compare it with the route at /docs; the answer names those that there are."
+
+
 class InvalidCursor(IndelibleError):
     code, http_status = "invalid_cursor", 400
     summary = "The cursor is not one that this server gave out for this search."

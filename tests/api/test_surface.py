@@ -85,7 +85,7 @@ def test_management_takes_json_only(shared: World, content_type: str | None) -> 
         (b"{}", 400, "invalid_parameter"),
         (b'{"name":"Upper"}', 400, "invalid_parameter"),
         (b'{"name":"line\\n"}', 400, "invalid_parameter"),
-        (b'{"name":"x","unknown":1}', 400, "invalid_parameter"),
+        (b'{"name":"x","unknown":1}', 400, "unknown_parameter"),
         (b'{"name":"x","monthly_limit":-1}', 400, "invalid_parameter"),
         (b'{"name":"x","monthly_limit":1e99}', 400, "invalid_parameter"),
         (b'{"name":"default"}', 409, "already_exists"),

@@ -23,6 +23,7 @@ from indelible.errors import (
     InvalidParameter,
     IpNotAllowed,
     NotFound,
+    UnknownParameter,
     UnsupportedMediaType,
 )
 from indelible.journal.disk import DiskGuard
@@ -38,7 +39,7 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 
 # What these guards refuse with; routes name them in their description.
-KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed)
+KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed, UnknownParameter)
 READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, InvalidParameter, NotFound)
 BODY_REFUSALS: Final[Errors] = (
     *KEY_REFUSALS,
