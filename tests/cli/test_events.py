@@ -86,6 +86,16 @@ def test_an_empty_log_says_how_to_send_the_first_event(shop: Shop) -> None:
         assert f"send hello --distinct-id me --project {shop.name}" in ran.err
 
 
+def test_tail_goes_on_where_a_page_is_short_and_is_not_the_last(shop: Shop) -> None:
+    shop.send(*(f"e{number}" for number in range(9)), properties={"x": "x" * 900_000})
+
+    shown = call("tail", "--no-follow", "--json", "-n", "7", *shop.here).lines
+    of_one = call("tail", "--no-follow", "--json", "--event", "e0", *shop.here).lines
+
+    assert [f"e{number}" for number in range(2, 9)] == [event["event"] for event in shown]
+    assert ["e0"] == [event["event"] for event in of_one]
+
+
 def test_tail_shows_the_last_events_oldest_first(shop: Shop) -> None:
     ids = shop.send("e0", "e1", "e2", properties={"n": 1, "text": "a b"})
 

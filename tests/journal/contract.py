@@ -26,6 +26,7 @@ from indelible.journal.contract import (
     Journal,
     Outcome,
     OverLimit,
+    Size,
     Stored,
 )
 
@@ -446,6 +447,27 @@ class JournalContract:
         assert [Stored, Stored, OverLimit] == [type(o) for o in rig.journal.append(drafts)]
 
     # Reading
+
+    def test_the_sizes_of_a_range_are_those_of_what_is_read(self, rig: Rig) -> None:
+        before, project, behind = (rig.new_project() for _ in range(3))
+        for neighbour in (before, behind):
+            rig.journal.append(numbered(neighbour, 3))
+        drafts = [
+            a_draft(project, payload=payload, record=record)
+            for payload, record in (
+                (b"", b"{}"),
+                ('"é\x00"'.encode(), b'{"event":"e"}'),
+                (b"x" * 70_000, b'{"event":"' + b"y" * 70_000 + b'"}'),
+                (b"null", b"{}"),
+            )
+        ]
+        rig.journal.append(drafts)
+        erase(rig.journal, project, 3)
+        wanted = [Size(len(draft.record), len(draft.payload)) for draft in drafts[:3]]
+        wanted += [Size(0, 0), *rig.journal.sizes(project, 4, 5)]
+        assert rig.journal.next_index(project) == len(wanted)
+        for start, end in itertools.product(range(-1, 8), [*range(-1, 8), 2**40, 2**62]):
+            assert wanted[max(start, 0) : max(end, 0)] == rig.journal.sizes(project, start, end)
 
     def test_a_range_is_half_open_and_may_reach_beyond_the_log(self, rig: Rig) -> None:
         before, project, behind = (rig.new_project() for _ in range(3))

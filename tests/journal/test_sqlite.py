@@ -16,7 +16,16 @@ from msgspec.structs import replace
 from indelible.clock import Clock
 from indelible.errors import JournalUnwritable
 from indelible.event import Kind, Lane
-from indelible.journal.contract import Draft, Duplicate, Entry, Erased, Outcome, OverLimit, Stored
+from indelible.journal.contract import (
+    Draft,
+    Duplicate,
+    Entry,
+    Erased,
+    Outcome,
+    OverLimit,
+    Size,
+    Stored,
+)
 from indelible.journal.database import Database
 from indelible.journal.sqlite import SqliteJournal
 from tests.journal.contract import (
@@ -320,6 +329,14 @@ class ReadsOneTooMany(SqliteJournal):
         return super().read(project_id, start, end + 1)
 
 
+class MeasuresCharacters(SqliteJournal):
+    def sizes(self, project_id: int, start: int, end: int) -> list[Size]:
+        return [
+            Size(len((entry.record or b"").decode()), len((entry.payload or b"").decode()))
+            for entry in self.read(project_id, start, end)
+        ]
+
+
 class FindsTransactionsOfEveryProject(SqliteJournal):
     def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
         return super().find_tx(project_id, tx) or super().find_tx(project_id - 1, tx)
@@ -469,6 +486,7 @@ BROKEN: list[tuple[type[SqliteJournal], Promise]] = [
     (CountsAdministration, C.test_only_product_and_audit_events_are_counted),
     (NeverBeginsANewMonth, C.test_each_month_begins_with_nothing_used),
     (ReadsOneTooMany, C.test_a_range_is_half_open_and_may_reach_beyond_the_log),
+    (MeasuresCharacters, C.test_the_sizes_of_a_range_are_those_of_what_is_read),
     (
         FindsTransactionsOfEveryProject,
         C.test_each_entry_is_found_by_its_client_id_and_by_its_transaction_id,

@@ -15,6 +15,7 @@ from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import admins_only, json_only, keys_only, project_of
 from indelible.api.parameters import Parameters
+from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.journal.disk import DiskGuard
@@ -54,6 +55,7 @@ def make_api(
                 "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),
+                "reading": given(Reading()),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),

@@ -13,6 +13,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from indelible.accounting.accounting import Accounting
+from indelible.api.reading import Reading
 from indelible.edge.gate import Gate
 from indelible.errors import (
     BodyTooLarge,
@@ -53,6 +54,7 @@ BODY_REFUSALS: Final[Errors] = (
 TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
+TheReading = NamedDependency[SkipValidation[Reading]]
 TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]

@@ -28,6 +28,7 @@ from indelible.journal.contract import (
     Outcome,
     OverLimit,
     Records,
+    Size,
     Stored,
 )
 from indelible.journal.database import Database
@@ -43,6 +44,8 @@ _MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
 _COLUMNS: Final = "id, leaf, salts, record, payload"
+
+_NUMBERS: Final = msgspec.json.Decoder(list[int])
 
 _Row = tuple[int, bytes, bytes | None, bytes | None, bytes | None]
 """One row of `event`, in the order of _COLUMNS."""
@@ -157,6 +160,17 @@ class SqliteJournal:
         )
         leaves, records = rows.get
         return Records(bytes.fromhex(leaves or ""), f"[{records or ''}]")
+
+    def sizes(self, project_id: int, start: int, end: int) -> list[Size]:
+        # In one step, as above. The length of a column stands in the head of its row: no content
+        # is read, and none of the pages that it fills.
+        text = (
+            self.database.reader()
+            .execute(_sizes(table_of(project_id)), _ids(project_id, start, end))
+            .get
+        )
+        numbers = iter(_NUMBERS.decode(f"[{text or ''}]"))
+        return [Size(record, payload) for record, payload in zip(numbers, numbers, strict=True)]
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.database.reader()
@@ -416,6 +430,15 @@ def _records(table: str) -> str:
         "SELECT group_concat(hex(leaf), ''),"  # noqa: S608
         f" group_concat(coalesce(CAST(record AS TEXT), 'null'), ',') FROM ({rows})"
     )
+
+
+@cache
+def _sizes(table: str) -> str:
+    rows = (
+        "SELECT coalesce(length(record), 0) AS record, coalesce(length(payload), 0) AS payload"  # noqa: S608
+        f" FROM {table} WHERE id >= ? AND id < ? ORDER BY id"
+    )
+    return f"SELECT group_concat(record || ',' || payload, ',') FROM ({rows})"  # noqa: S608
 
 
 def events_used(connection: apsw.Connection, project_id: int, month: str) -> int:
