@@ -24,6 +24,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
+from indelible.edge.rates import Rates
 from indelible.errors import PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -164,6 +165,7 @@ class House:
         settings = self.settings
         intake = Intake(
             gate=self.gate,
+            rates=Rates(),
             disk=self.disk,
             committer=self.committer,
             limits=Limits(

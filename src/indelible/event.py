@@ -46,10 +46,10 @@ class Kind(IntEnum):
 
 
 class Lane(StrEnum):
-    """A name space of client ids.
+    """A name space of client ids, with a monthly limit of its own.
 
-    An id in one lane never meets the same id in the other, so whoever holds the public project
-    token cannot pre-empt an audit event.
+    An id in one lane never meets the same id in the other, and neither uses up the other's month:
+    whoever holds the public project token can neither pre-empt an audit event nor keep it out.
     """
 
     PRODUCT = "product"
@@ -80,6 +80,7 @@ class DropReason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     BOT = "bot"
     QUOTA = "quota"
+    RATE_LIMITED = "rate_limited"
 
     @property
     def meaning(self) -> str:
@@ -99,7 +100,9 @@ _DROP_MEANINGS: Final = {
     DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
     DropReason.INVALID_TIMESTAMP: "`timestamp` is neither RFC 3339 text nor a number.",
     DropReason.BOT: "The User-Agent is a known crawler's and the project discards those.",
-    DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
+    DropReason.QUOTA: "The project's product events for this calendar month (UTC) are used up.",
+    DropReason.RATE_LIMITED: "The token has sent as many events as its rate allows. With result "
+    "`retry` it may be sent again; with `drop` the sender is not known to do so.",
 }
 
 

@@ -58,7 +58,8 @@ def test_an_audit_event_is_sent_and_found(shop: Shop) -> None:
 
 
 def test_an_event_that_is_let_go_ends_with_1(shop: Shop) -> None:
-    call("project", "set", shop.name, "--monthly-limit", "0", *shop.here[2:])
+    none_left = ("--monthly-limit", "0", "--audit-monthly-limit", "0")
+    call("project", "set", shop.name, *none_left, *shop.here[2:])
     product = ("--distinct-id", "d", *shop.here)
 
     assert_refused(call("send", "e", *product), 1, "quota")

@@ -44,9 +44,8 @@ def test_a_list_of_keys_has_no_secret(shop: Shop) -> None:
         for hidden in (made["secret"], API_KEY, ADMIN_KEY):
             assert hidden not in shown
     (line,) = [line.split() for line in listed.splitlines() if line.startswith(key_id)]
-    assert ["admin", "(all)", f"{made['key']['prefix']}…", "valid", "anywhere", shop.name] == line[
-        1:
-    ]
+    prefix = f"{made['key']['prefix']}…"
+    assert ["admin", "(all)", prefix, "valid", "anywhere", "none", shop.name] == line[1:]
 
     call("keys", "revoke", key_id, *here)
     assert key_id not in call("keys", "list", *here).out
@@ -90,7 +89,8 @@ def test_a_list_of_projects_says_how_much_of_the_month_is_used(shop: Shop) -> No
     (one,) = [each for each in found if each["name"] == shop.name]
 
     # two entries: the event, and the change of the limit
-    assert ["live", "2", "1", "1,000", "mark", "for", "ever", shop.token] == line[1:]
+    month = ["1", "of", "1,000", "0"]
+    assert ["live", "2", *month, "mark", "for", "ever", shop.token] == line[1:]
     assert (1_000, 1) == (one["monthly_limit"], one["events_this_month"])
 
 

@@ -242,7 +242,7 @@ def test_a_fault_inside_the_journal_is_answered_and_the_next_request_is_taken(
 
 def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) -> None:
     journal, project = slow_journal(slow), slow.new_project()
-    limit_bytes = 10_000
+    limit_bytes = 13_000
 
     async def story() -> None:
         async with committing(journal, max_waiting_bytes=limit_bytes) as committer:

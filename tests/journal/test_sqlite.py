@@ -187,6 +187,20 @@ CREATE TABLE project (
     kind TEXT NOT NULL CHECK (kind IN ('live', 'test')), secret BLOB NOT NULL,
     monthly_limit INTEGER, bot_policy TEXT, created_at_ms INTEGER NOT NULL
 );
+CREATE TABLE access_key (
+    id TEXT PRIMARY KEY, project_id INTEGER, role TEXT NOT NULL, digest BLOB NOT NULL UNIQUE,
+    token TEXT, prefix TEXT NOT NULL, label TEXT NOT NULL, networks TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL, expires_at_ms INTEGER, revoked_at_ms INTEGER,
+    fixed INTEGER NOT NULL
+);
+CREATE TABLE usage (
+    project_id INTEGER NOT NULL, month TEXT NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (project_id, month)
+) WITHOUT ROWID;
+CREATE TABLE follower (
+    name TEXT NOT NULL, project_id INTEGER NOT NULL, next_index INTEGER NOT NULL,
+    PRIMARY KEY (name, project_id)
+) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
 
@@ -205,11 +219,6 @@ def test_a_journal_of_the_first_version_is_taken_over_whole(
     connection = apsw.Connection(str(old / "journal.db"))
     connection.execute(V1_SCHEMA)
     connection.execute("ATTACH ? AS newest", (str(sqlite.folder / "journal.db"),))
-    for table in ("usage", "follower", "access_key"):
-        text = connection.execute(
-            "SELECT sql FROM newest.sqlite_schema WHERE name = ?", (table,)
-        ).get
-        connection.execute(text)
     connection.execute("INSERT INTO event SELECT * FROM newest.event")
     connection.execute(
         "INSERT INTO project SELECT id, name, kind, secret, monthly_limit, bot_policy,"

@@ -29,6 +29,7 @@ from indelible.edge.lost import MAX_REASONS, MAX_REPORT_BYTES, LostWarning
 from indelible.edge.product import EventResult, ProductAnswer
 from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
+    AuditRateLimited,
     BatchTooLarge,
     BodyTooLarge,
     EmptyBatch,
@@ -50,8 +51,10 @@ from indelible.errors import (
     MixedTokens,
     MonthlyLimitExceeded,
     NotFound,
+    OriginNotAllowed,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     Unavailable,
     UnknownToken,
     UnsupportedMediaType,
@@ -269,7 +272,7 @@ def schemas() -> dict[str, Json]:
         [ProductAnswer, EventResult, AuditReceipt], ref_template="#/components/schemas/{name}"
     )
     result = answers["EventResult"]["properties"]
-    result["result"] = {"enum": ["ok", "warning", "drop"]}
+    result["result"] = {"enum": ["ok", "warning", "drop", "retry"]}
     result["reason"] = {"enum": [*_REASONS, None], "default": None}
     result["tx_id"] = {"anyOf": [_TX, {"type": "null"}], "default": None}
     receipt = answers["AuditReceipt"]["properties"]
@@ -377,6 +380,8 @@ _PRODUCT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     UnknownToken,
     MixedTokens,
     IpNotAllowed,
+    OriginNotAllowed,
+    RateLimited,
     IndelibleError,
     *_STORED,
 )
@@ -390,6 +395,8 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     Forbidden,
     IpNotAllowed,
     NotFound,
+    RateLimited,
+    AuditRateLimited,
     IndelibleError,
     *_STORED,
 )

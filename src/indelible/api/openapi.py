@@ -10,7 +10,7 @@ from indelible.event import DropReason
 Json = dict[str, Any]
 
 REQUEST_ID: Final = "4f8c1f5e-6f0e-4b9e-9d0a-2f4c1b7a3e11"
-_NOT_THE_SENDERS: Final = (DropReason.BOT, DropReason.QUOTA)
+_NOT_THE_SENDERS: Final = (DropReason.BOT, DropReason.QUOTA, DropReason.RATE_LIMITED)
 
 _TEXT: Final[Json] = {"type": "string", "minLength": 1}
 ERROR: Final[Json] = {
@@ -98,11 +98,12 @@ def _refusal(status: int, errors: list[type[IndelibleError]]) -> Json:
     }
     if status == 401:
         refused["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
-    if any(error.retry_after_s is not None for error in errors):
+    passing = [error.retry_after_s is not None for error in errors]
+    if any(passing):
         refused["headers"] = {
             "Retry-After": {
                 "description": "Seconds to wait before sending it again.",
-                "required": True,
+                "required": all(passing),
                 "schema": {"type": "integer", "minimum": 1},
             }
         }

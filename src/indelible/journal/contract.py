@@ -27,8 +27,8 @@ class Draft(Struct, frozen=True, gc=False):
         client_id: the client's own event id or Idempotency-Key; None is never a duplicate.
         new_entry_on_conflict: when `client_id` is known with other content, store this event all
             the same. Sending it again is then recognised by id and content together.
-        monthly_limit: most product and audit events of the project in a calendar month (UTC), or
-            None for no limit. Administration and its like are never counted.
+        monthly_limit: most events of the project in `lane` in a calendar month (UTC), or None for
+            no limit. The lanes are counted apart; administration and its like are never counted.
     """
 
     project_id: int
@@ -65,7 +65,7 @@ class Duplicate(Struct, frozen=True, gc=False):
 
 
 class OverLimit(Struct, frozen=True, gc=False):
-    """The project's month is used up; nothing was added."""
+    """The month of the project's lane is used up; nothing was added."""
 
 
 Outcome = Stored | Duplicate | OverLimit
