@@ -52,6 +52,35 @@ def test_a_list_of_keys_has_no_secret(shop: Shop) -> None:
     assert key_id in call("keys", "list", "--all", *here).out
 
 
+def test_a_token_gets_a_rate_and_origins_and_loses_them(shop: Shop) -> None:
+    here = at(shop.server)
+    limits = ("--rate", "0.5", "--burst", "5000", "--origin", "https://*.shop.example")
+    made = fine("keys", "create", "token", *limits, *shop.here)
+    key_id = made.fact("key")
+
+    assert "0.5/s, 5,000 at once" == made.fact("rate")
+    assert "https://*.shop.example" == made.fact("origins")
+    (line,) = [
+        line for line in fine("keys", "list", *here).out.splitlines() if line.startswith(key_id)
+    ]
+    assert "https://*.shop.example" in line
+    assert "0.5/s, 5,000 at once" in line
+    changed = fine("keys", "set", key_id, "--rate", "1200", "--origin", "any", *here)
+    assert ("1,200/s, 12,000 at once", "any") == (changed.fact("rate"), changed.fact("origins"))
+    assert "none" == fine("keys", "set", key_id, "--rate", "none", *here).fact("rate")
+
+    assert_refused(call("keys", "set", key_id, *here), 2, "called_wrongly")
+    assert_refused(call("keys", "set", key_id, "--rate", "many", *here), 2, "called_wrongly")
+    refused = call("keys", "set", key_id, "--origin", "shop.example", *here)
+    assert_refused(refused, 2, "invalid_parameter")
+
+
+def test_audit_events_have_a_limit_of_their_own(shop: Shop) -> None:
+    said = fine("project", "set", shop.name, "--audit-monthly-limit", "7", *at(shop.server))
+
+    assert ("none", "7") == (said.fact("monthly limit"), said.fact("audit limit"))
+
+
 def test_a_key_may_be_bound_to_networks(shop: Shop) -> None:
     bound = ("keys", "create", "application", *shop.here, "--json", "--network")
 

@@ -284,7 +284,7 @@ def _schemas() -> dict[str, Json]:
         schemas[page]["properties"]["events"]["items"] = ref("Event")
     for change in ("ProjectChange", "KeyChange"):
         schemas[change]["minProperties"] = 1
-    with_rate = {"required": ["rate"], "properties": {"rate": {"type": "integer"}}}
+    with_rate = {"required": ["rate"], "properties": {"rate": {"type": "number"}}}
     schemas["KeyChange"]["dependentSchemas"] = {"burst": with_rate}
     schemas["KeyWanted"]["dependentSchemas"] = {
         "burst": {"anyOf": [{"properties": {"burst": {"type": "null"}}}, with_rate]}

@@ -41,7 +41,7 @@ NetworkText = Annotated[
         max_length=64, extra_json_schema={"format": "ip-network", "examples": ["203.0.113.0/24"]}
     ),
 ]
-PerSecond = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+PerSecond = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
 Burst = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
 OriginText = Annotated[
     str,
@@ -127,7 +127,7 @@ class KeyView(msgspec.Struct):
     token: str | None
     label: str
     networks: list[str]
-    rate: int | None
+    rate: float | None
     burst: int | None
     origins: list[str]
     valid: bool
@@ -379,7 +379,7 @@ def _origins(texts: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(origins))
 
 
-def _rate(per_s: int | None, burst: int | None) -> Rate | None:
+def _rate(per_s: float | None, burst: int | None) -> Rate | None:
     """
     Raises:
         InvalidParameter: there is a burst and no rate.
@@ -388,7 +388,7 @@ def _rate(per_s: int | None, burst: int | None) -> Rate | None:
         if burst is not None:
             raise _lonely_burst()
         return None
-    return Rate(per_s, per_s * BURST_S if burst is None else burst)
+    return Rate(per_s, max(1, round(per_s * BURST_S)) if burst is None else burst)
 
 
 def _lonely_burst() -> InvalidParameter:

@@ -12,7 +12,7 @@ from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.server import reach
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DIGITS: Final = 9
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?", re.ASCII)
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
 
 
@@ -261,9 +261,9 @@ def _limits(rate: str | None, burst: int | None, origins: list[str] | None) -> d
     """What was named of a key's limits, as the server takes it."""
     limits: dict[str, Any] = {}
     if rate is not None:
-        if rate != "none" and not (rate.isascii() and rate.isdigit() and len(rate) <= _DIGITS):
+        if rate != "none" and not _NUMBER.fullmatch(rate):
             raise called_wrongly(f"--rate {rate}: neither a number nor none", hint="--rate 200")
-        limits["rate"] = None if rate == "none" else int(rate)
+        limits["rate"] = None if rate == "none" else float(rate)
     if burst is not None:
         limits["burst"] = burst
     if origins is not None:
@@ -272,7 +272,10 @@ def _limits(rate: str | None, burst: int | None, origins: list[str] | None) -> d
 
 
 def _rate_of(key: dict[str, Any]) -> str:
-    return "none" if key["rate"] is None else f"{key['rate']:,}/s, {key['burst']:,} at once"
+    if key["rate"] is None:
+        return "none"
+    per_s = f"{key['rate']:,.3f}".rstrip("0").rstrip(".")
+    return f"{per_s}/s, {key['burst']:,} at once"
 
 
 def _state(key: dict[str, Any]) -> str:

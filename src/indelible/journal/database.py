@@ -46,7 +46,7 @@ INSERT INTO log (name, project_id, state) SELECT name, id, 'new' FROM project;
     2: """
 ALTER TABLE project ADD COLUMN audit_monthly_limit INTEGER;
 UPDATE project SET audit_monthly_limit = monthly_limit;
-ALTER TABLE access_key ADD COLUMN rate INTEGER;
+ALTER TABLE access_key ADD COLUMN rate REAL;
 ALTER TABLE access_key ADD COLUMN burst INTEGER;
 ALTER TABLE access_key ADD COLUMN origins TEXT NOT NULL DEFAULT '';
 ALTER TABLE usage RENAME TO usage_of_both;

@@ -88,7 +88,7 @@ class LogRow:
 class Rate:
     """How many events a second a key may send, and how many at once after a pause."""
 
-    per_s: int
+    per_s: float
     burst: int
 
 
@@ -566,7 +566,7 @@ def _check_origins(role: Role, origins: Sequence[str]) -> None:
         )
 
 
-def _rate_columns(key: Key) -> tuple[int | None, int | None, str]:
+def _rate_columns(key: Key) -> tuple[float | None, int | None, str]:
     """Rate, burst and origins, in the order of the table."""
     per_s, burst = (key.rate.per_s, key.rate.burst) if key.rate else (None, None)
     return per_s, burst, ",".join(key.origins)

@@ -40,7 +40,7 @@ CREATE TABLE access_key (
     expires_at_ms INTEGER,          -- set by rotation: the old key lives on until then
     revoked_at_ms INTEGER,
     fixed         INTEGER NOT NULL, -- 1: given by the server's environment
-    rate          INTEGER,          -- most events a second; NULL: no limit
+    rate          REAL,             -- most events a second; NULL: no limit
     burst         INTEGER,          -- most events at once; NULL as the rate is
     origins       TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: pages of any origin
 );
