@@ -462,10 +462,11 @@ def test_an_origin_is_read_as_browsers_write_it_whatever_its_case(
     origin = f"{scheme}://{'.'.join(labels)}"
 
     assert origin == parse_origin(origin.upper()) == parse_origin(f"{origin}/")
-    assert allows([origin], origin.upper())
-    assert not allows([origin], f"{origin}:8443")
-    assert allows([f"{scheme}://*.{'.'.join(labels)}"], f"{scheme}://sub.{'.'.join(labels)}")
-    assert not allows([f"{scheme}://*.{'.'.join(labels)}"], origin)
+    assert allows((origin,), origin.upper())
+    assert not allows((origin,), f"{origin}:8443")
+    below = f"{scheme}://*.{'.'.join(labels)}"
+    assert allows((below,), f"{scheme}://sub.{'.'.join(labels)}")
+    assert not allows((below,), origin)
 
 
 def test_a_name_of_another_script_is_compared_as_browsers_send_it() -> None:
