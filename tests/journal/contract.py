@@ -407,6 +407,21 @@ class JournalContract:
         outcomes = rig.journal.append(drafts)
         assert [Stored] * 4 + [OverLimit] * 2 == [type(o) for o in outcomes]
 
+    def test_each_lane_has_a_month_of_its_own(self, rig: Rig) -> None:
+        limits = {Lane.PRODUCT: 3, Lane.AUDIT: 1}
+        for at_once in (True, False):
+            project = rig.new_project()
+            drafts = [
+                a_draft(project, kind=Kind[lane.name], lane=lane, monthly_limit=limits[lane])
+                for _ in range(5)
+                for lane in Lane
+            ]
+            runs = [drafts] if at_once else [[draft] for draft in drafts]
+            outcomes = [outcome for run in runs for outcome in rig.journal.append(run)]
+            for lane, limit in limits.items():
+                mine = [type(o) for d, o in zip(drafts, outcomes, strict=True) if d.lane is lane]
+                assert [Stored] * limit + [OverLimit] * (5 - limit) == mine
+
     def test_each_month_begins_with_nothing_used(self, rig: Rig) -> None:
         project = rig.new_project()
         for first_day_ms in (NEW_YEAR_MS, NEW_YEAR_MS + 31 * DAY_MS):

@@ -322,6 +322,11 @@ class AllowsOneMore(SqliteJournal):
         )
 
 
+class CountsBothLanesTogether(SqliteJournal):
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        return super().append([replace(d, lane=Lane.PRODUCT) for d in drafts])
+
+
 class CountsAdministration(SqliteJournal):
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         return super().append([replace(d, kind=Kind.PRODUCT) for d in drafts])
@@ -492,6 +497,7 @@ BROKEN: list[tuple[type[SqliteJournal], Promise]] = [
     (CallsEveryDuplicateTheSame, C.test_a_duplicate_says_whether_its_content_is_that_of_the_first),
     (StoresEveryConflictAgain, C.test_two_that_collide_within_one_append_are_both_stored),
     (AllowsOneMore, C.test_the_monthly_limit_is_exact_over_many_appends_and_a_restart),
+    (CountsBothLanesTogether, C.test_each_lane_has_a_month_of_its_own),
     (CountsAdministration, C.test_only_product_and_audit_events_are_counted),
     (NeverBeginsANewMonth, C.test_each_month_begins_with_nothing_used),
     (ReadsOneTooMany, C.test_a_range_is_half_open_and_may_reach_beyond_the_log),
