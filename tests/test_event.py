@@ -45,6 +45,7 @@ def test_the_reasons_are_the_documented_ones() -> None:
         "invalid_timestamp",
         "bot",
         "quota",
+        "rate_limited",
     } == {reason.value for reason in DropReason}
     assert {
         "illegal_distinct_id",

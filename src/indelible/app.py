@@ -25,6 +25,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
+from indelible.edge.rates import Rates
 from indelible.errors import PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -175,6 +176,7 @@ class House:
     def _hot_routes(self) -> dict[str, HotRoute]:
         intake = Intake(
             gate=self.gate,
+            rates=Rates(),
             disk=self.disk,
             committer=self.committer,
             limits=self._limits,

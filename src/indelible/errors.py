@@ -24,7 +24,7 @@ class IndelibleError(Exception):
     http_status: ClassVar[int] = 500
     hint: ClassVar[str] = "Send it again later; the server's log names the cause."
     summary: ClassVar[str] = "Something broke inside the server."
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
     on_the_wire: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
@@ -260,8 +260,32 @@ class PayloadTooLarge(IndelibleError):
 
 class MonthlyLimitExceeded(IndelibleError):
     code, http_status = "monthly_limit_exceeded", 429
-    summary = "The project's events for this calendar month (UTC) are used up."
-    hint = "Do not retry; raise the limit with `indelible project set NAME --monthly-limit N`."
+    summary = "The project's audit events for this calendar month (UTC) are used up."
+    hint = "Do not retry; raise it with `indelible project set NAME --audit-monthly-limit N`."
+
+
+class OriginNotAllowed(IndelibleError):
+    code, http_status = "origin_not_allowed", 403
+    summary = "This project token may not be used by pages of this origin."
+    hint = "Add the page's origin: `indelible keys set KEY_ID --origin https://…`."
+
+
+class RateLimited(IndelibleError):
+    """Nothing of the request may pass now. Only for senders that survive a 429."""
+
+    code, http_status, retry_after_s = "rate_limited", 429, 1
+    summary = "The token or key has sent as many events as its rate allows."
+    hint = "Send it again after Retry-After; nothing of this request was stored."
+
+    def __init__(self, *, retry_after_s: int = 1) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
+
+
+class AuditRateLimited(RateLimited):
+    """The same for clients that take every 429 for final, and would lose an audit event."""
+
+    http_status = 503
 
 
 # What is wrong with a question or a management call.
@@ -271,6 +295,12 @@ class InvalidParameter(IndelibleError):
     code, http_status = "invalid_parameter", 400
     summary = "A parameter is missing or cannot be read."
     hint = "Compare it with the parameters at /docs."
+
+
+class UnknownParameter(IndelibleError):
+    code, http_status = "unknown_parameter", 400
+    summary = "The route has no parameter, or the body no member, of that name."
+    hint = "Compare it with the route at /docs; the answer names those that there are."
 
 
 class InvalidCursor(IndelibleError):

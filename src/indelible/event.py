@@ -46,10 +46,10 @@ class Kind(IntEnum):
 
 
 class Lane(StrEnum):
-    """A name space of client ids.
+    """A name space of client ids, with a monthly limit of its own.
 
-    An id in one lane never meets the same id in the other, so whoever holds the public project
-    token cannot pre-empt an audit event.
+    An id in one lane never meets the same id in the other, and neither uses up the other's month:
+    whoever holds the public project token can neither pre-empt an audit event nor keep it out.
     """
 
     PRODUCT = "product"
@@ -80,6 +80,7 @@ class DropReason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     BOT = "bot"
     QUOTA = "quota"
+    RATE_LIMITED = "rate_limited"
 
     @property
     def meaning(self) -> str:
@@ -101,7 +102,9 @@ _DROP_MEANINGS: Final = {
     "stored with the warning `unreadable_timestamp`.",
     DropReason.BOT: "The User-Agent is a known crawler's, a browser sent the event, and the "
     "project discards those.",
-    DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
+    DropReason.QUOTA: "The project's product events for this calendar month (UTC) are used up.",
+    DropReason.RATE_LIMITED: "The token has sent as many events as its rate allows. With result "
+    "`retry` it may be sent again; with `drop` the sender is not known to do so.",
 }
 
 

@@ -52,6 +52,11 @@ EVENTS_DROPPED = Tally(
 EVENTS_WARNED = Tally(
     "indelible_events_warned", "Events with a warning, by reason.", ("lane", "reason")
 )
+EVENTS_RATE_LIMITED = Tally(
+    "indelible_events_rate_limited",
+    "Events turned away because their token or key had reached its rate, by project.",
+    ("lane", "project"),
+)
 LOSSES_REPORTED = Tally(
     "indelible_losses_reported",
     "Events that senders report as lost before they were sent, by reason.",

@@ -54,7 +54,7 @@ def test_a_route_behind_a_key_opens_for_nothing_else(
 
 def test_an_application_key_cannot_manage(shared: World) -> None:
     managing = [(m, p) for m, p, operation in operations(shared) if "manage" in operation["tags"]]
-    assert 8 == len(managing)
+    assert 9 == len(managing)
     for method, path in managing:
         answer = shared.http.request(method, path, content=b"{", headers=AS_APPLICATION)
         assert_canonical_error(answer, 403, "forbidden")
@@ -85,7 +85,7 @@ def test_management_takes_json_only(shared: World, content_type: str | None) -> 
         (b"{}", 400, "invalid_parameter"),
         (b'{"name":"Upper"}', 400, "invalid_parameter"),
         (b'{"name":"line\\n"}', 400, "invalid_parameter"),
-        (b'{"name":"x","unknown":1}', 400, "invalid_parameter"),
+        (b'{"name":"x","unknown":1}', 400, "unknown_parameter"),
         (b'{"name":"x","monthly_limit":-1}', 400, "invalid_parameter"),
         (b'{"name":"x","monthly_limit":1e99}', 400, "invalid_parameter"),
         (b'{"name":"default"}', 409, "already_exists"),

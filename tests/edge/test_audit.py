@@ -596,7 +596,7 @@ def test_the_longest_key_serves_a_batch_too(shared: World) -> None:
 
 
 def test_a_batch_over_the_monthly_limit_stores_what_fits(shared: World) -> None:
-    project = tenant(shared, monthly_limit=2)
+    project = tenant(shared, audit_monthly_limit=2)
     events = {"events": [audit("a"), audit("b"), audit("c")]}
 
     answer = shared.http.post("/v1/events/batch", json=events, headers=project.as_application)

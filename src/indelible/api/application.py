@@ -14,6 +14,8 @@ from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
+from indelible.api.parameters import Parameters
+from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
@@ -55,6 +57,7 @@ def make_api(
                 "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),
+                "reading": given(Reading()),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
@@ -75,11 +78,12 @@ def make_api(
 
 def _routes(gate: Gate) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
+    parameters = Parameters()
     return [
         Router(
             "/",
             route_handlers=[*events.ROUTES, *senders.ROUTES, *ledger_routes.ROUTES],
-            guards=[keys_only(gate)],
+            guards=[keys_only(gate), parameters],
             tags=["read"],
             opt=both,
         ),
@@ -87,7 +91,7 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
         Router(
             "/",
             route_handlers=[*manage.ROUTES, *erasures.ROUTES],
-            guards=[admins_only(gate), json_only],
+            guards=[admins_only(gate), parameters, json_only],
             tags=["manage"],
             opt={"keys": ["adminKey"]},
         ),

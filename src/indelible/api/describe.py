@@ -156,6 +156,7 @@ _BODIES: Final[dict[str, Json]] = {
     "create_project": {"name": "web-shop", "kind": "live", "monthly_limit": 1_000_000},
     "change_project": {"monthly_limit": 2_000_000, "ledger_access": "public"},
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
+    "change_key": {"rate": 200, "burst": 2_000},
     "rotate_key": {"grace_s": 3600},
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
@@ -172,6 +173,7 @@ _STRUCTS: Final = (
     manage.ProjectChange,
     manage.Keys,
     manage.KeyWanted,
+    manage.KeyChange,
     manage.KeyMade,
     manage.Rotation,
     erasures.ErasureWanted,
@@ -284,15 +286,32 @@ def _schemas() -> dict[str, Json]:
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=ref("{name}")["$ref"])
     for page in ("Page", "Found"):
         schemas[page]["properties"]["events"]["items"] = ref("Event")
-    schemas["ProjectChange"]["minProperties"] = 1
+    for change in ("ProjectChange", "KeyChange"):
+        schemas[change]["minProperties"] = 1
+    with_rate = {"required": ["rate"], "properties": {"rate": {"type": "number"}}}
+    schemas["KeyChange"]["dependentSchemas"] = {"burst": with_rate}
+    schemas["KeyWanted"]["dependentSchemas"] = {
+        "burst": {"anyOf": [{"properties": {"burst": {"type": "null"}}}, with_rate]}
+    }
     schemas["KeyWanted"]["oneOf"] = [
-        {"properties": {"role": {"const": "admin"}, "project": {"type": "null"}}},
+        {
+            "properties": {
+                "role": {"const": "admin"},
+                "project": {"type": "null"},
+                "origins": {"maxItems": 0},
+            }
+        },
         {
             "required": ["project"],
             "properties": {
-                "role": {"enum": ["token", "application"]},
+                "role": {"const": "application"},
                 "project": {"type": "string"},
+                "origins": {"maxItems": 0},
             },
+        },
+        {
+            "required": ["project"],
+            "properties": {"role": {"const": "token"}, "project": {"type": "string"}},
         },
     ]
     schemas["ErasureWanted"]["oneOf"] = [

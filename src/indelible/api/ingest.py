@@ -30,6 +30,7 @@ from indelible.edge.lost import MAX_REASONS, MAX_REPORT_BYTES, LostWarning
 from indelible.edge.product import EventResult, ProductAnswer
 from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
+    AuditRateLimited,
     BatchTooLarge,
     BodyTooLarge,
     EmptyBatch,
@@ -51,8 +52,10 @@ from indelible.errors import (
     MixedTokens,
     MonthlyLimitExceeded,
     NotFound,
+    OriginNotAllowed,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     Unavailable,
     UnknownToken,
     UnsupportedMediaType,
@@ -277,7 +280,7 @@ def schemas(limits: Limits) -> dict[str, Json]:
         [ProductAnswer, EventResult, AuditReceipt], ref_template="#/components/schemas/{name}"
     )
     result = answers["EventResult"]["properties"]
-    result["result"] = {"enum": ["ok", "warning", "drop"]}
+    result["result"] = {"enum": ["ok", "warning", "drop", "retry"]}
     result["reason"] = {"enum": [*_REASONS, None], "default": None}
     result["tx_id"] = {"anyOf": [_TX, {"type": "null"}], "default": None}
     receipt = answers["AuditReceipt"]["properties"]
@@ -399,6 +402,8 @@ _PRODUCT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     UnknownToken,
     MixedTokens,
     IpNotAllowed,
+    OriginNotAllowed,
+    RateLimited,
     IndelibleError,
     *_STORED,
 )
@@ -412,6 +417,8 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     Forbidden,
     IpNotAllowed,
     NotFound,
+    RateLimited,
+    AuditRateLimited,
     IndelibleError,
     *_STORED,
 )

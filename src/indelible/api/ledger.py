@@ -1,6 +1,6 @@
 """The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -19,6 +19,7 @@ from indelible.api.guard import (
     TheJournal,
     TheLedger,
     TheProject,
+    TheReading,
     TheRegistry,
     key_of,
 )
@@ -33,13 +34,14 @@ from indelible.errors import (
 )
 from indelible.event import tx_text
 from indelible.journal.contract import LARGEST_INDEX, Journal
+from indelible.journal.pieces import pieces
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.logs import Log
 from indelible.ledger.tile import parse_path
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
-from indelible.query.events import Events
+from indelible.query.events import PIECE_BYTES, Events
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -180,6 +182,7 @@ async def receipts(
     project_of: TheProject,
     journal: TheJournal,
     ledger: TheLedger,
+    reading: TheReading,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -193,28 +196,22 @@ async def receipts(
     """The receipts of a range of events, as NDJSON, in log order. It ends with the last event that
     was sealed when it began."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        lines = _receipt_lines(project_of.id, journal, ledger, start, end)
-        while (piece := await anyio.to_thread.run_sync(next, lines, b"")) != b"":
-            yield piece
-
-    return Stream(pieces(), media_type=NDJSON)
+    lines = _receipt_lines(project_of.id, journal, ledger, start, end)
+    return Stream(reading.pieces(lines), media_type=NDJSON)
 
 
 def _receipt_lines(
     project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
-    while start < end:
-        entries = journal.read(project_id, start, min(start + 100, end))
+    for first, behind in pieces(journal, project_id, start, end, most_bytes=PIECE_BYTES):
         yield b"".join(
             msgspec.json.encode(
                 ReceiptLine(entry.index, tx_text(entry.leaf.tx), ledger.receipts.of(entry))
             )
             + b"\n"
-            for entry in entries
+            for entry in journal.read(project_id, first, behind)
         )
-        start += len(entries)
 
 
 @get(

@@ -140,11 +140,16 @@ def _copy(
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Whole lines; one that is cut short at the end is left out."""
-    rest = b""
+    rest: list[bytes] = []  # joined once: a line may come in a thousand pieces
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
+        head, *others = piece.split(b"\n")
+        rest.append(head)
+        if others:
+            yield b"".join(rest) + b"\n"
+            *lines, tail = others
+            for line in lines:
+                yield line + b"\n"
+            rest = [tail]
 
 
 def _index(line: bytes) -> int | None:

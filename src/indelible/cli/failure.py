@@ -6,7 +6,12 @@ import sys
 from enum import IntEnum
 from typing import Final
 
-from indelible.errors import IndelibleError, MonthlyLimitExceeded, SettingInvalid
+from indelible.errors import (
+    IndelibleError,
+    MonthlyLimitExceeded,
+    RateLimited,
+    SettingInvalid,
+)
 
 
 class ExitCode(IntEnum):
@@ -73,8 +78,11 @@ def exit_code_of_status(status: int, code: str = "") -> ExitCode:
 
     >>> exit_code_of_status(404), exit_code_of_status(503)
     (<ExitCode.CALLED_WRONGLY: 2>, <ExitCode.BROKEN: 3>)
+    >>> exit_code_of_status(503, "rate_limited")
+    <ExitCode.CHECK_FAILED: 1>
     """
-    if code == MonthlyLimitExceeded.code:  # nothing is wrong with the call, nor with the world
+    # At a limit nothing is wrong with the call, nor with the world.
+    if code in (MonthlyLimitExceeded.code, RateLimited.code):
         return ExitCode.CHECK_FAILED
     return ExitCode.BROKEN if status >= 500 else ExitCode.CALLED_WRONGLY
 

@@ -52,10 +52,14 @@ ILLEGAL_DISTINCT_IDS: Final = frozenset(
 
 
 class Dropped(Struct, frozen=True, gc=False):
-    """The event is let go; its neighbours are not."""
+    """The event is let go; its neighbours are not.
+
+    `again`: the sender is known to send it once more when it is told so.
+    """
 
     reason: DropReason
     client_id: str | None = None
+    again: bool = False
 
 
 Step = Callable[[Sighting, Arrival], Sighting | DropReason]

@@ -84,6 +84,19 @@ class Request:
         ]
         return gate.caller(peer[0] if peer else None, forwarded)
 
+    def page(self) -> str | None:
+        """The origin of the page that sent it; None when it was sent by no page.
+
+        Browsers send Origin with every POST and with every request of a script to another origin.
+        An <img> has none, but a Referer as a rule; that it is a page's shows in Sec-Fetch-Site,
+        which no script can take away. A page that hides where it is has an origin that no list has.
+        """
+        if self.has(b"origin"):
+            return self.header(b"origin")
+        if not self.has(b"sec-fetch-site"):
+            return None
+        return "/".join(self.header(b"referer").split("/", 3)[:3])
+
     async def body(self, limit_bytes: int) -> bytes:
         """The body, as sent.
 
