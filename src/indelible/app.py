@@ -33,10 +33,11 @@ from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.policy import Policy, parse_policy
+from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
 from indelible.serving import claimed_port, serve_asgi, until_signalled
 from indelible.settings import Settings
+from indelible.untrusted import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +281,8 @@ def _choices(settings: Settings) -> Choices:
     policy = Policy()
     if settings.witness_policy is not None:
         try:
-            policy = parse_policy(settings.witness_policy.read_text("utf-8"))
+            content = read_file(settings.witness_policy, most_bytes=MOST_POLICY_BYTES)
+            policy = parse_policy(content.decode("utf-8"))
         except (OSError, UnicodeDecodeError, PolicyMalformed) as error:
             place = f"INDELIBLE_WITNESS_POLICY={settings.witness_policy}"
             raise SettingInvalid(f"{place}: {error}") from error

@@ -207,13 +207,13 @@ class GoingOn(FolderSource):
         super().__init__(shop.log)
         self._shop = shop
 
-    def files(self) -> list[str]:
-        listed = super().files()
+    def files(self) -> Iterator[str]:
+        listed = list(super().files())
         self._shop.store(WIDTH)
         before, head = self._shop.head, self._shop.seal()
         full = [one for one in tiles_between(before.size, head.size) if one.width == WIDTH]
         self._shop.tiles.discard_partials(full)
-        return listed
+        return iter(listed)
 
 
 def test_a_server_may_seal_on_and_tidy_up_during_an_audit(tmp_path: Path) -> None:
