@@ -167,10 +167,8 @@ class UrlSource:
 class _StayHere(urllib.request.HTTPRedirectHandler):
     """Follow no redirect: it would take the key to an address that the caller did not name."""
 
-    def http_error_302(self, *_: Any) -> None:
-        return None  # as for a code that has no handler: HTTPError is raised
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+    def redirect_request(self, *_: Any) -> None:
+        return None  # HTTPError is raised, as for every other answer that is no file
 
 
 def _opener(until: float) -> urllib.request.OpenerDirector:

@@ -35,7 +35,7 @@ POLICY: Final = "policy"
 NOTES: Final = (CHECKPOINT, WITNESSED, POLICY)
 
 MOST_BUNDLE_BYTES: Final = 256 * 1024
-"""Of 256 entries; one of ours has 96 bytes, and this leaves room for a version of ten times that."""
+"""Of 256 entries; one of ours has 96 bytes, and there is room for one of ten times that."""
 
 
 def most_bytes_of(path: str) -> int:
