@@ -34,8 +34,8 @@ def send(server: World, door: str, token: str, *forwarded_for: str) -> httpx.Res
         case "an event":
             return server.http.post("/api/e", json=event, headers=headers)
         case "a batch":
-            body = {"api_key": token, "batch": [bare, bare | {"uuid": uuid.uuid4().hex}]}
-            return server.http.post("/api/e", json=body, headers=headers)
+            two = {"api_key": token, "batch": [bare, bare | {"uuid": uuid.uuid4().hex}]}
+            return server.http.post("/api/e", json=two, headers=headers)
         case "in the address":
             return server.http.post("/api/e", json=bare, params={"token": token}, headers=headers)
         case "as a form":
@@ -47,7 +47,7 @@ def send(server: World, door: str, token: str, *forwarded_for: str) -> httpx.Res
                 "process_id": uuid.uuid4().hex,
                 "counts": {"queue_full": 1},
             }
-            body = {"api_key": token, "batch": [], "lost": report}
+            body: dict[str, object] = {"api_key": token, "batch": [], "lost": report}
             return server.http.post("/api/e", json=body, headers=headers)
 
 
@@ -55,7 +55,8 @@ def send(server: World, door: str, token: str, *forwarded_for: str) -> httpx.Res
 def test_a_token_bound_to_addresses_is_refused_from_others(
     shared: World, token: str, door: str
 ) -> None:
-    for chain in ((INSIDE,), (f"{OUTSIDE}, {INSIDE}",), (OUTSIDE, INSIDE)):
+    allowed: list[tuple[str, ...]] = [(INSIDE,), (f"{OUTSIDE}, {INSIDE}",), (OUTSIDE, INSIDE)]
+    for chain in allowed:
         answer = send(shared, door, token, *chain)
         assert 200 == answer.status_code, answer.text
     for chain in ((), (OUTSIDE,), (f"{INSIDE}, {OUTSIDE}",), (INSIDE, OUTSIDE), ("junk",)):
