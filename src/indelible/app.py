@@ -214,12 +214,14 @@ class House:
         path = self.settings.data_dir / CLI_FILE
         admin_key = self.settings.admin_key or self.made.get("admin key")
         if admin_key is None:
-            with suppress(OSError, ValueError, KeyError):
-                admin_key = str(json.loads(path.read_text())["admin_key"])
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                left = read_file(path, most_bytes=64 * 1024, only_mine=True)
+                admin_key = str(json.loads(left)["admin_key"])
         if admin_key is None or not self._is_admin(admin_key):
             admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
-        draft.touch(mode=0o600)
+        draft.unlink(missing_ok=True)  # written through, if it were a link
+        draft.touch(mode=0o600, exist_ok=False)
         draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
         draft.replace(path)
 

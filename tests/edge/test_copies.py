@@ -1,5 +1,6 @@
 """Many copies of one event at once: one is stored, and every other one is told where."""
 
+import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,11 +72,12 @@ def test_of_1_001_copies_in_as_many_requests_one_is_stored(world: ServerProcess)
 
 @pytest.mark.parametrize("size", [255, 256, 257, 999, 1_000])
 def test_a_copy_is_known_on_both_sides_of_every_step_in_which_keys_are_looked_up(
-    world: ServerProcess, size: int
+    shared: ServerProcess, size: int
 ) -> None:
-    uuids = [f"{size}-{n}" for n in range(size)]
-    outcomes(world, uuids)
-    found = outcomes(world, [*uuids, "new", *uuids])
+    run = uuid.uuid4().hex
+    uuids = [f"{run}-{n}" for n in range(size)]
+    outcomes(shared, uuids)
+    found = outcomes(shared, [*uuids, f"{run}-new", *uuids])
     assert Counter({True: 2 * size, False: 1}) == Counter(there for _, there in found)
     indexes = [index for index, _ in found]
     assert indexes[:size] == indexes[size + 1 :] == list(range(indexes[0], indexes[0] + size))

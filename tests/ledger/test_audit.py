@@ -319,7 +319,7 @@ def test_events_that_were_exchanged_across_a_border_before_they_were_signed_are_
         assert {(TAMPERED, "order", None, border)} == places(found)
 
 
-@pytest.mark.parametrize("border", [WIDTH, RANGE])
+@pytest.mark.parametrize("border", [WIDTH, pytest.param(RANGE, marks=pytest.mark.slow)])
 def test_events_that_were_exchanged_across_a_border_and_are_not_signed_are_named(
     tmp_path: Path, border: int
 ) -> None:

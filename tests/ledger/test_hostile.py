@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,13 +25,13 @@ from hypothesis import strategies as st
 
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
-from tests.cli.command import PROGRAM, Ran, assert_refused, call, surroundings
+from tests.cli.command import PROGRAM, Ran, assert_refused, call, run, surroundings
 from tests.ledger.audited import ORIGIN, POLICY_OF_LOG, SIGNER, Shop, sealed
 from tests.world import API_KEY, started
 
 BUNDLE, TILE = "tile/entries/000.p/20", "tile/0/000.p/20"
 KEY = "iml_live_a-key-of-the-auditor"
-OUTSIDE = "what lies outside of the folder"
+OUTSIDE = "what-lies-outside-of-the-folder"
 SOON_S = 20
 MEMORY = 1 << 30
 """Of the address space of a command: several times what it needs for an honest log."""
@@ -54,12 +55,12 @@ def audit(where: Path | str, *more: str, **env: str) -> Ran:
         return call("audit", str(where), "--state", state, *more, cwd=None, **env)
 
 
+def _have_little() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
 def limited(*arguments: str) -> Ran:
     """A command in a process that has little memory, and must end soon."""
-
-    def beforehand() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
     process = subprocess.run(
         [*PROGRAM, *arguments],
         env=surroundings(),
@@ -67,11 +68,42 @@ def limited(*arguments: str) -> Ran:
         capture_output=True,
         text=True,
         timeout=SOON_S,
-        preexec_fn=beforehand,
+        preexec_fn=_have_little,
         check=False,
     )
-    assert "Traceback" not in process.stderr, process.stderr
+    for word in ("Traceback", "out_of_memory"):
+        assert word not in process.stderr, process.stderr
     return Ran(process.returncode, process.stdout, process.stderr)
+
+
+_ONE_AFTER_THE_OTHER = """
+import json, sys
+from indelible.cli.main import run
+codes = []
+for command in json.loads(sys.argv[1]):
+    print("$", command, file=sys.stderr)
+    codes.append(int(run(command)))
+print(json.dumps(codes), file=sys.stderr)
+"""
+
+
+def limited_one_after_the_other(commands: list[list[str]]) -> str:
+    """The same for several commands in one process; all that they said of what went wrong."""
+    process = subprocess.run(
+        [sys.executable, "-c", _ONE_AFTER_THE_OTHER, json.dumps(commands)],
+        env=surroundings(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=SOON_S,
+        preexec_fn=_have_little,
+        check=False,
+    )
+    assert 0 == process.returncode, process.stderr
+    for word in ("Traceback", "out_of_memory"):
+        assert word not in process.stderr, process.stderr
+    return process.stderr
 
 
 # What somebody may put in the place of a file
@@ -320,7 +352,7 @@ def test_a_receipt_from_an_endless_pipe_is_refused(tmp_path: Path) -> None:
     assert_refused(Ran(process.returncode, process.stdout, process.stderr), 3, "file_refused")
 
 
-@pytest.mark.parametrize("what", ["lines", "hashes", "note", "signatures", "json"])
+@pytest.mark.parametrize("what", ["lines", "note"])
 def test_a_receipt_of_millions_of_parts_takes_little_memory(
     kept: Shop, tmp_path: Path, what: str
 ) -> None:
@@ -328,11 +360,8 @@ def test_a_receipt_of_millions_of_parts_takes_little_memory(
     head, _, checkpoint = text.partition("\n\n")
     many = 20_000_000
     made = {
-        "lines": f"{head}\n" + "a\n" * many + f"\n{checkpoint}",
-        "hashes": f"{head}\n" + f"{'A' * 43}=\n" * 1_000_000 + f"\n{checkpoint}",
-        "note": f"{head}\n\n" + "\n" * many,
-        "signatures": f"{text}" + "— a b\n" * 5_000_000,
-        "json": head.partition("\n")[0] + "\nextra " + "W1tb" * 10_000_000 + "\nindex 1\n\nnote\n",
+        "lines": f"{head}\n" + "ab\n" * many + f"\n{checkpoint}",
+        "note": f"{head}\n\n{checkpoint}" + "ab\n" * many,
     }
     receipt, policy = tmp_path / "receipt", tmp_path / "policy"
     receipt.write_text(made[what])
@@ -438,7 +467,7 @@ ENDLESS = {
 def test_an_address_that_never_ends_its_answer_ends_the_audit_soon(how: str) -> None:
     with hostile(ENDLESS[how]) as server:
         began = time.monotonic()
-        ran = audit(server.url, "--timeout", "1")
+        ran = audit(server.url, "--timeout", "0.3")
         took_s = time.monotonic() - began
 
     assert 3 == ran.code
@@ -455,6 +484,28 @@ def test_no_redirect_is_followed_and_no_key_goes_to_another_address(code: int) -
 
     assert (3, []) == (ran.code, other.requests)
     assert all(f"Authorization: Bearer {KEY}" in request for request in named.requests)
+
+
+def test_the_key_of_a_server_does_not_go_to_another_log() -> None:
+    with hostile(says(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as theirs:
+        for ours, is_sent in (
+            (theirs.url, True),
+            (theirs.url.removeprefix("http://"), True),
+            ("https://events.example", False),
+            (theirs.url.replace("http:", "https:"), False),
+            ("http://127.0.0.1:1", False),
+        ):
+            theirs.requests.clear()
+            audit(theirs.url, INDELIBLE_API_KEY=KEY, INDELIBLE_HOST=ours)
+            assert {is_sent} == {KEY in request for request in theirs.requests}, ours
+
+
+def test_no_proxy_sees_what_is_asked_of_this_machine() -> None:
+    empty = says(OK + b"Content-Length: 0\r\n\r\n")
+    with hostile(empty) as proxy, hostile(empty) as named:
+        audit(named.url, INDELIBLE_API_KEY=KEY, http_proxy=proxy.url, no_proxy="")
+
+    assert ([], True) == (proxy.requests, named.requests != [])
 
 
 BROKEN = {
@@ -578,7 +629,7 @@ def test_a_journal_with_a_schema_that_is_none_of_ours_cannot_be_checked(
     rewritten(shop, *SCHEMAS[what])
 
     for command in (("audit",), ("attack",)):
-        ran = limited(*command, str(shop.folder))
+        ran = run(*command, str(shop.folder), XDG_STATE_HOME=str(shop.folder.parent))
         assert ran.code in ((1, 3) if "id that is a text" in what else (3,)), ran.out
 
 
@@ -591,9 +642,9 @@ def test_no_copy_is_made_of_a_journal_with_such_a_schema(
     rewritten(shop, *SCHEMAS[what])
     target = tmp_path / "copy.db"
 
-    assert_refused(limited("backup", str(target), "--data", str(shop.folder)), 1, "journal_damaged")
+    assert_refused(run("backup", str(target), "--data", str(shop.folder)), 1, "journal_damaged")
     empty = tmp_path / "empty"
-    restored = limited("restore", str(shop.folder / "journal.db"), "--data", str(empty))
+    restored = run("restore", str(shop.folder / "journal.db"), "--data", str(empty))
     assert_refused(restored, 1, "journal_damaged")
     assert not target.exists()
     assert not (empty / "journal.db").exists()
@@ -644,7 +695,7 @@ def test_a_file_beside_the_journal_that_is_none_is_not_opened(
     beside.unlink(missing_ok=True)
     REPLACED[kind](beside)
 
-    assert_refused(limited("audit", str(shop.folder)), 3, "journal_unreadable")
+    assert_refused(run("audit", str(shop.folder)), 3, "journal_unreadable")
 
 
 # The server, its files, and the commands that speak with it
@@ -733,15 +784,7 @@ def test_no_command_follows_a_redirect_with_its_key() -> None:
     assert [] != named.requests
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "a head a byte at a time",
-        "a body a byte at a time",
-        "one interim answer after another",
-        "nothing",
-    ],
-)
+@pytest.mark.parametrize("how", ["a head a byte at a time", "a body a byte at a time"])
 @pytest.mark.slow
 def test_a_command_ends_however_slowly_it_is_answered(how: str) -> None:
     with hostile(ENDLESS[how]) as server:
@@ -809,7 +852,7 @@ PLACES = (
 
 
 @pytest.mark.slow
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     changes=st.dictionaries(st.sampled_from(PLACES), st.sampled_from(sorted(REPLACED)), max_size=3)
 )
@@ -824,26 +867,22 @@ def test_whatever_lies_in_a_folder_every_command_ends_soon_with_a_sentence(
             keep.mkdir(parents=True)
             if (shop.folder / place).exists():
                 replace(shop.folder / place, kind, keep=keep)
-        state = ("--state", str(Path(made, "state")))
-        for command in (
-            ("audit", str(shop.folder), *state),
-            ("audit", str(shop.log), *state),
-            (
-                "evidence",
-                str(Path(made, "out.tar")),
-                "--project",
-                "shop",
-                "--data",
-                str(shop.folder),
-            ),
-            ("verify", str(shop.log / CHECKPOINT), "--policy", str(shop.log / POLICY)),
-            ("attack", str(shop.folder)),
-            ("backup", str(Path(made, "copy.db")), "--data", str(shop.folder)),
-        ):
-            ran = limited(*command)
-            assert ran.code in (0, 1, 2, 3), (command, changes, ran.err)
-            if ran.code == 2:
-                assert ran.err.startswith("called_wrongly: "), ran.err
+        state = ["--state", str(Path(made, "state"))]
+        here = ["--data", str(shop.folder)]
+        said = limited_one_after_the_other(
+            [
+                ["audit", str(shop.folder), *state],
+                ["audit", str(shop.log), *state],
+                ["evidence", str(Path(made, "out.tar")), "--project", "shop", *here],
+                ["verify", str(shop.log / CHECKPOINT), "--policy", str(shop.log / POLICY)],
+                ["backup", str(Path(made, "copy.db")), *here],
+                ["doctor", *here],
+            ]
+        )
+    *lines, codes = said.splitlines()
+    assert {0, 1, 2, 3} >= set(json.loads(codes)), said
+    # Each that failed said so in two lines, and nothing else was said.
+    assert all(line.startswith(("$", "try: ")) or ": " in line for line in lines), said
 
 
 @pytest.mark.slow

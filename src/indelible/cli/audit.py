@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -87,7 +88,7 @@ def audit(
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            min=1,
+            min=0.1,
             help="Stop after this time: what was not compared by then cannot be checked. "
             "Of an address 3,600 s; of a folder no limit.",
         ),
@@ -98,8 +99,9 @@ def audit(
 
     Bundles, tiles, checkpoint, witnesses, the journal's payloads where it is there, and the last
     head that this auditor saw. A server may go on writing meanwhile. A log served only to entitled
-    readers is read with INDELIBLE_API_KEY, which goes to the address that you name and, as no
-    redirect is followed, to no other. Below a folder only regular files are read, through no link.
+    readers is read with INDELIBLE_API_KEY. The key goes to the address that you name, unless
+    INDELIBLE_HOST names another server, and to no other: no redirect is followed. Below a folder
+    only regular files are read, through no link.
 
     Exit code 0 when all is well, 1 when something was tampered with, 3 when something cannot be
     checked: a file is missing, cut short, or of an unknown version.
@@ -157,7 +159,7 @@ def _targets(
             raise called_wrongly(
                 "--project is for a data folder", hint="The address of a log names its project."
             )
-        source = UrlSource(where, os.environ.get("INDELIBLE_API_KEY"), deadline=deadline)
+        source = UrlSource(where, _key_for(where), deadline=deadline)
         return [Target(where, source, Known(policy=policy, memory=memory))]
     folder = Path(where)
     if not where or not folder.is_dir():  # "" would be the current folder
@@ -170,6 +172,22 @@ def _targets(
     if project is not None:
         raise called_wrongly("--project is for a data folder", hint=f"{where} has no journal.")
     return [Target(where, FolderSource(folder), Known(policy=policy, memory=memory))]
+
+
+def _key_for(address: str) -> str | None:
+    """The key of the environment, unless INDELIBLE_HOST says that it is another server's."""
+    host = os.environ.get("INDELIBLE_HOST")
+    if host and _origin(host if "://" in host else f"http://{host}") != _origin(address):
+        return None
+    return os.environ.get("INDELIBLE_API_KEY")
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None] | None:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
 
 
 def targets_of(

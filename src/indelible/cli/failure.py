@@ -27,6 +27,7 @@ CODES: Final = {
     "bad_answer": "What answers at the address is no Indelible server, or broke off.",
     "io_failed": "The operating system refused to read or write a file.",
     "file_refused": "A file is not read: a link, a device or a pipe, or longer than it may be.",
+    "out_of_memory": "What was to be read is more than this machine can hold.",
     "server_not_installed": "Only the client is installed.",
 }
 

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from indelible.errors import LogUnreadable
 from indelible.ledger.tilestore import most_bytes_of
@@ -29,6 +30,7 @@ from indelible.untrusted import FolderReader
 Content = bytes | LogUnreadable | None
 """The bytes of a file; why it cannot be read; None when there is none."""
 
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 _AT_ONCE: Final = 8
 _TIMEOUT_S: Final = 30.0
 _DEEPEST: Final = 12  # folders below a log; tile/entries/x001/x002/x003/x004/x005/006.p has eight
@@ -131,7 +133,7 @@ class UrlSource:
         most_bytes = most_bytes_of(path)
         try:
             request = urllib.request.Request(f"{self._url}/{path}", headers=self._headers)  # noqa: S310
-            with _opener(until).open(request, timeout=_left(until)) as answer:
+            with _opener(self._url, until).open(request, timeout=_left(until)) as answer:
                 content: bytes = answer.read(most_bytes + 1)
                 cut_off = bool(getattr(answer, "length", None))
                 encoding = answer.headers.get("Content-Encoding", "identity").lower()
@@ -171,8 +173,12 @@ class _StayHere(urllib.request.HTTPRedirectHandler):
         return None  # HTTPError is raised, as for every other answer that is no file
 
 
-def _opener(until: float) -> urllib.request.OpenerDirector:
-    """Opens http and https addresses, by the proxies of the environment, and ends at `until`."""
+def _opener(url: str, until: float) -> urllib.request.OpenerDirector:
+    """Opens http and https addresses, and ends at `until`.
+
+    By the proxies of the environment, which are for the world outside: none of them sees a key for
+    this machine.
+    """
 
     class Plain(http.client.HTTPConnection):
         def connect(self) -> None:
@@ -192,7 +198,10 @@ def _opener(until: float) -> urllib.request.OpenerDirector:
         def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
             return self.do_open(Secure, req, context=_trust())
 
-    return urllib.request.build_opener(Opens, OpensSecure, _StayHere)
+    handlers: list[Any] = [Opens, OpensSecure, _StayHere]
+    if urlsplit(url).hostname in _THIS_MACHINE:
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
 
 
 class _TimedSocket:
