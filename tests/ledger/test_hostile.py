@@ -24,7 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.cosignature import Cosigner
+from indelible.ledger.cosigners import Cosigners
+from indelible.ledger.policy import Policy, Witness
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
+from indelible.ledger.tree import Hashes, leaf_hash
 from tests.cli.command import PROGRAM, Ran, assert_refused, call, run, surroundings
 from tests.ledger.audited import ORIGIN, POLICY_OF_LOG, SIGNER, Shop, sealed
 from tests.world import API_KEY, started
@@ -935,3 +939,34 @@ def test_whatever_an_address_answers_the_audit_ends_soon_with_a_sentence(
 
     assert ran.code in (0, 1, 3), ran.err
     assert "\x1b" not in ran.out + ran.err
+
+
+# The witnesses that a server asks
+
+
+@pytest.mark.parametrize("how", ["leads elsewhere", "packed"])
+def test_a_witness_leads_no_server_elsewhere_and_unpacks_nothing_in_it(how: str) -> None:
+    cosigner = Cosigner("witness.example/x", b"\x05" * 32)
+    note = SIGNER.sign(Checkpoint(ORIGIN, 1, leaf_hash(b"a")).text)
+    with hostile(says(OK + b"Content-Length: 0\r\n\r\n")) as other:
+        bomb = gzip.compress(bytes(1 << 26))
+        sent = {
+            "leads elsewhere": (
+                b"HTTP/1.1 307 Elsewhere\r\nLocation: %s/\r\nContent-Length: 0\r\n\r\n"
+                % other.url.encode()
+            ),
+            "packed": OK
+            + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+            + bomb,
+        }[how]
+        with hostile(says(sent)) as named:
+            policy = Policy((), (Witness("x", cosigner.key, named.url),), (), "x")
+            cosigners = Cosigners(policy, timeout_s=5.0, clock=lambda: 0)
+            try:
+                asked = cosigners.ask(note, Hashes([leaf_hash(b"a")]))
+            finally:
+                cosigners.close()
+
+    assert not asked.is_met
+    assert [] == other.requests
+    assert all("accept-encoding: identity" in one.lower() for one in named.requests)
