@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -59,11 +60,11 @@ def audit(where: Path | str, *more: str, **env: str) -> Ran:
         return call("audit", str(where), "--state", state, *more, cwd=None, **env)
 
 
-def _have_little() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+def _have_little(memory: int = MEMORY) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
-def limited(*arguments: str) -> Ran:
+def limited(*arguments: str, memory: int = MEMORY) -> Ran:
     """A command in a process that has little memory, and must end soon."""
     process = subprocess.run(
         [*PROGRAM, *arguments],
@@ -72,7 +73,7 @@ def limited(*arguments: str) -> Ran:
         capture_output=True,
         text=True,
         timeout=SOON_S,
-        preexec_fn=_have_little,
+        preexec_fn=partial(_have_little, memory),
         check=False,
     )
     for word in ("Traceback", "out_of_memory"):
@@ -309,6 +310,17 @@ def test_a_command_has_little_memory_for_a_file_of_gigabytes(shop: Shop) -> None
         _huge(shop.log / name)
 
     assert 3 == limited("audit", str(shop.log), "--state", str(shop.folder / "state")).code
+
+
+@pytest.mark.slow
+def test_an_audit_holds_no_more_of_a_large_log_than_its_hashes(tmp_path: Path) -> None:
+    """The events that are compared at once have half a gigabyte, and the process as much in all."""
+    shop = Shop.new(tmp_path / "data")
+    for _ in range(16):
+        shop.store(32, payload=b'"%s"' % (b"x" * (1 << 20)))
+    shop.seal()
+
+    assert 0 == limited("audit", str(shop.folder), "--state", str(tmp_path), memory=1 << 29).code
 
 
 # Receipts and policies
@@ -663,8 +675,9 @@ def test_a_text_that_is_no_utf_8_is_named_as_the_row_that_was_altered(shop: Shop
     assert [7] == [found["index"] for found in ran.json["logs"][0]["findings"]]
 
 
-def test_a_tree_whose_pages_lead_back_to_themselves_ends(tmp_path: Path) -> None:
-    """A page above the rows has itself for all its children: some kilobytes, and no end of rows."""
+@pytest.mark.parametrize("lead_to", ["the root", "the first page"])
+def test_a_tree_whose_pages_lead_back_to_themselves_ends(tmp_path: Path, lead_to: str) -> None:
+    """A page above the rows has one child only, many times: some kilobytes, and no end of rows."""
     shop = sealed(tmp_path / "data", 3_000)
     path = shop.folder / "journal.db"
     rewritten(shop)
@@ -679,15 +692,23 @@ def test_a_tree_whose_pages_lead_back_to_themselves_ends(tmp_path: Path) -> None
     assert 5 == content[at], "a page above others"
     count = int.from_bytes(content[at + 3 : at + 5], "big")
     assert count > 3
-    for cell in range(count):
-        pointer = int.from_bytes(content[at + 12 + 2 * cell : at + 14 + 2 * cell], "big")
-        content[at + pointer : at + pointer + 4] = root.to_bytes(4, "big")
-    content[at + 8 : at + 12] = root.to_bytes(4, "big")
+    cells = [
+        at + int.from_bytes(content[at + 12 + 2 * cell : at + 14 + 2 * cell], "big")
+        for cell in range(count)
+    ]
+    child = root.to_bytes(4, "big")
+    if lead_to == "the first page":
+        child = bytes(content[cells[0] : cells[0] + 4])
+    for place in (*cells, at + 8):
+        content[place : place + 4] = child
     path.write_bytes(content)
 
-    assert limited("audit", str(shop.folder)).code in (1, 3)
+    ran = audit(shop.folder)
+    assert ran.code in (1, 3)
+    if lead_to == "the first page":
+        assert "its ids are in no order" in ran.out
     target = tmp_path / "copy.db"
-    assert_refused(limited("backup", str(target), "--data", str(shop.folder)), 1, "journal_damaged")
+    assert_refused(run("backup", str(target), "--data", str(shop.folder)), 1, "journal_damaged")
 
 
 @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])

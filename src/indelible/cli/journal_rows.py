@@ -5,7 +5,7 @@ Everything here only reads, also beside a server that writes.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,10 @@ _MOST_LOGS: Final = 100_000
 _LARGEST_PROJECT: Final = (1 << (63 - INDEX_BITS)) - 1
 # A project's name, or that of a successor: it names a folder, and must not lead out of the ledger.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_COLUMNS: Final = ("leaf", "salts", "record", "payload")
 # A text may be of bytes that are no UTF-8, and the library would stop at it: that it is a text is
 # all that anybody needs to know.
-_COLUMNS: Final = ", ".join(
-    f"iif(typeof({column}) = 'text', 'text', {column})"
-    for column in ("leaf", "salts", "record", "payload")
-)
+_WITHOUT_TEXTS: Final = tuple(f"iif(typeof({one}) = 'text', 'text', {one})" for one in _COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +71,32 @@ class JournalFile:
     def rows(self, start: int, end: int) -> Iterator[Row]:
         first = self._project_id << INDEX_BITS
         end = min(end, INDEX_MASK + 1)
-        before = first + start - 1
+        behind, last = first + end, first + start - 1
+        columns: Sequence[str] = _COLUMNS
         with _readable(self._path):
-            # A sound file has no more rows than this; one whose pages lead back to themselves may.
-            for row_id, *contents in self._open().execute(
-                f"SELECT id, {_COLUMNS} FROM {self._table} WHERE id >= ? AND id < ?"  # noqa: S608
-                " ORDER BY id LIMIT ?",
-                (first + start, first + end, max(0, end - start)),
-            ):
-                if not isinstance(row_id, int) or not before < row_id < first + end:
-                    raise JournalUnreadable(f"{self._path}: its rows are not in the order of ids")
-                before = row_id
-                yield Row(row_id - first, *contents)
+            while True:
+                try:
+                    for row_id, leaf, salts, record, payload in self._select(
+                        columns, last + 1, behind
+                    ):
+                        if type(row_id) is not int or not last < row_id < behind:
+                            raise JournalUnreadable(f"{self._path}: its ids are in no order")
+                        last = row_id
+                        yield Row(row_id - first, leaf, salts, record, payload)
+                except UnicodeDecodeError:
+                    if columns is _WITHOUT_TEXTS:
+                        raise
+                    columns = _WITHOUT_TEXTS  # from the row on at which it stopped
+                else:
+                    return
+
+    def _select(self, columns: Sequence[str], start: int, end: int) -> Iterator[Any]:
+        # A sound file has no more rows than this; one whose pages lead back to themselves may.
+        return self._open().execute(
+            f"SELECT id, {', '.join(columns)} FROM {self._table}"  # noqa: S608
+            " WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (start, end, max(0, end - start)),
+        )
 
     def __getstate__(self) -> tuple[Path, int]:
         return self._path, self._project_id
