@@ -553,6 +553,7 @@ def test_an_answer_that_broke_off_is_no_file(kept: Shop, how: str) -> None:
     assert 3 == ran.code
     (found,) = ran.json["logs"][0]["findings"]
     assert (CHECKPOINT, "cannot be checked") == (found["file"], found["gravity"])
+    assert ("packed as gzip" in found["sentence"]) == ("packed" in how)
 
 
 def test_a_log_of_a_billion_events_that_is_served_for_ever_ends_at_the_time_given() -> None:
