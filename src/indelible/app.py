@@ -35,10 +35,11 @@ from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.policy import Policy, parse_policy
+from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
 from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
+from indelible.untrusted import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -221,12 +222,14 @@ class House:
         path = self.settings.data_dir / CLI_FILE
         admin_key = self.settings.admin_key or self.made.get("admin key")
         if admin_key is None:
-            with suppress(OSError, ValueError, KeyError):
-                admin_key = str(json.loads(path.read_text())["admin_key"])
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                left = read_file(path, most_bytes=64 * 1024, only_mine=True)
+                admin_key = str(json.loads(left)["admin_key"])
         if admin_key is None or not self._is_admin(admin_key):
             admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
-        draft.touch(mode=0o600)
+        draft.unlink(missing_ok=True)  # written through, if it were a link
+        draft.touch(mode=0o600, exist_ok=False)
         draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
         draft.replace(path)
 
@@ -306,7 +309,8 @@ def _choices(settings: Settings) -> Choices:
     policy = Policy()
     if settings.witness_policy is not None:
         try:
-            policy = parse_policy(settings.witness_policy.read_text("utf-8"))
+            content = read_file(settings.witness_policy, most_bytes=MOST_POLICY_BYTES)
+            policy = parse_policy(content.decode("utf-8"))
         except (OSError, UnicodeDecodeError, PolicyMalformed) as error:
             place = f"INDELIBLE_WITNESS_POLICY={settings.witness_policy}"
             raise SettingInvalid(f"{place}: {error}") from error

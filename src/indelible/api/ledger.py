@@ -1,6 +1,7 @@
 """The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -42,6 +43,7 @@ from indelible.ledger.tile import parse_path
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
 from indelible.query.events import PIECE_BYTES, Events
+from indelible.untrusted import FileRefused
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -249,10 +251,12 @@ def read_file(
 def _file(log: Log, path: str) -> Response[bytes]:
     """
     Raises:
-        NotFound: the log has no such file.
+        NotFound: the log has no such file; what is a link or a pipe there is none of its files.
     """
     if path in NOTES:
-        note = log.tiles.published(path)
+        note = None
+        with suppress(FileRefused):
+            note = log.tiles.published(path)
         if note is None:
             raise NotFound(f"The log has no file {path!r} yet")
         return Response(note.encode(), media_type=TEXT, headers={"cache-control": _BRIEFLY})
@@ -261,7 +265,7 @@ def _file(log: Log, path: str) -> Response[bytes]:
         raise NotFound("No file of a log has this name")
     try:
         (content,) = log.tiles.read([tile])
-    except TileMissing:
+    except (TileMissing, FileRefused):
         raise NotFound("The log has no such tile") from None
     return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
 

@@ -5,6 +5,7 @@ A check never raises: what stops it is what it found.
 
 import fcntl
 import importlib.metadata
+import os
 import platform
 import stat
 import time
@@ -153,7 +154,7 @@ class Examination:
 
     def _lock(self) -> Check:
         path = self._folder / LOCK_NAME
-        if not path.exists():
+        if not path.is_file():  # a pipe would be waited for
             self._lock_held = False
             return Check("lock", "ok", "free: no server has run on this folder")
         with path.open() as file:
@@ -168,7 +169,7 @@ class Examination:
     @cached_property
     def _connection(self) -> apsw.Connection | None:
         path = self._folder / JOURNAL_FILE
-        return journal_file.open_to_read(path) if path.is_file() else None
+        return journal_file.open_to_read(path) if os.path.lexists(path) else None
 
     def _journal(self) -> Check:
         if self._connection is None:
