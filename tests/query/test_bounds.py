@@ -56,8 +56,9 @@ def pages(world: World, **parameters: Any) -> Iterator[dict[str, Any]]:
     """Every page of a search, by its cursors."""
     page = search(world, **parameters)
     yield page
-    while page["next"] is not None:
-        page = search(world, **parameters, cursor=page["next"])
+    while (cursor := page["next"]) is not None:
+        page = search(world, **parameters, cursor=cursor)
+        assert cursor != page["next"], "the pages do not end"
         yield page
 
 
