@@ -290,21 +290,27 @@ def test_a_small_body_passes_while_large_ones_that_wait_for_their_sync_fill_the_
     tmp_path: Path,
 ) -> None:
     patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB)
-    with a_disk() as disk, ThreadPoolExecutor(5) as pool:
-        with inside(tmp_path, vfs=disk.name, patience=patience) as world:
+    with (
+        a_disk() as disk,
+        ThreadPoolExecutor(5) as pool,
+        inside(tmp_path, vfs=disk.name, patience=patience) as world,
+    ):
 
-            def send(padding: int) -> Reply:
-                return exchange(world.url, post("/api/e", event(padding=padding), JSON))
+        def send(padding: int) -> Reply:
+            return exchange(world.url, post("/api/e", event(padding=padding), JSON))
 
-            assert 200 == send(0).status
-            before = world.count("indelible_events_received_total")
-            with disk.holding_syncs():
-                waiting = [pool.submit(send, 1_040_000) for _ in range(4)]
-                eventually(lambda: world.count("indelible_events_received_total") == before + 4)
-                waiting.append(pool.submit(send, 50_000))
-                eventually(lambda: world.count("indelible_events_received_total") == before + 5)
-                assert (503, "overloaded") == code_of(send(1_000_000))
-            assert [200] * 5 == [sent.result(60).status for sent in waiting]
+        def received() -> float:
+            return world.count("indelible_events_received_total")
+
+        assert 200 == send(0).status
+        before = received()
+        with disk.holding_syncs():
+            waiting = [pool.submit(send, 1_040_000) for _ in range(4)]
+            eventually(lambda: received() == before + 4)
+            waiting.append(pool.submit(send, 50_000))
+            eventually(lambda: received() == before + 5)
+            assert (503, "overloaded") == code_of(send(1_000_000))
+        assert [200] * 5 == [sent.result(60).status for sent in waiting]
 
 
 def test_what_was_answered_is_held_no_longer(tmp_path: Path) -> None:
