@@ -18,7 +18,8 @@ import uvloop
 
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
-from indelible.clock import now_ms
+from indelible.api.deadline import Deadline, give_threads
+from indelible.clock import Clock, now_ms
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
@@ -35,6 +36,7 @@ from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
+from indelible.query.health import Lookout
 from indelible.serving import claimed_port, serve_asgi, until_signalled
 from indelible.settings import Settings
 
@@ -70,8 +72,11 @@ class House:
         SettingInvalid: the witness policy cannot be read.
     """
 
-    def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, vfs: str | None = None, clock: Clock = now_ms
+    ) -> None:
         self.settings = settings
+        self.clock = clock
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
@@ -79,51 +84,60 @@ class House:
                 private(settings.data_dir / name)
             self.database = Database(settings.data_dir / JOURNAL_FILE, vfs=vfs)
             opened.callback(self.database.close)
-            self.journal = SqliteJournal(self.database)
+            self.journal = SqliteJournal(self.database, clock=clock)
             opened.callback(self.journal.close)
-            self.registry = Registry(self.journal)
+            self.registry = Registry(self.journal, clock=clock)
             self.made = self._settle_keys()
             self.ledger = Ledger(
                 settings.data_dir,
                 journal=self.journal,
                 registry=self.registry,
                 choices=_choices(settings),
-                clock=now_ms,
+                clock=clock,
             )
             opened.callback(self.ledger.close)
             self.accounting = Accounting(
-                settings.data_dir, journal=self.journal, projects=self._projects, clock=now_ms
+                settings.data_dir, journal=self.journal, projects=self._projects, clock=clock
             )
             opened.callback(self.accounting.close)
-            self.retention = Retention(self.journal, rules=self._rules, clock=now_ms)
+            self.retention = Retention(self.journal, rules=self._rules, clock=clock)
             self._build()
             self._opened = opened.pop_all()
 
     def _build(self) -> None:
         settings = self.settings
-        self.committer = Committer(self.journal, max_waiting_bytes=settings.max_waiting_bytes)
+        self.committer = Committer(
+            self.journal, max_waiting_bytes=settings.max_waiting_bytes, clock=self.clock
+        )
         self.disk = DiskGuard(
             settings.data_dir,
             product_percent=settings.product_min_free_percent,
             audit_percent=settings.audit_min_free_percent,
         )
-        self.gate = Gate(self.registry, clock=now_ms, trusted_proxies=settings.trusted_proxies)
-        self.edge = Edge(
-            self._hot_routes(),
-            make_api(
-                journal=self.journal,
-                registry=self.registry,
-                gate=self.gate,
-                disk=self.disk,
-                ledger=self.ledger,
-                accounting=self.accounting,
-                clock=now_ms,
-            ),
+        self.gate = Gate(self.registry, clock=self.clock, trusted_proxies=settings.trusted_proxies)
+        self.lookout = Lookout(
+            journal=self.journal,
+            committer=self.committer,
+            disk=self.disk,
+            ledger=self.ledger,
+            accounting=self.accounting,
         )
+        give_threads()
+        api = make_api(
+            journal=self.journal,
+            registry=self.registry,
+            gate=self.gate,
+            lookout=self.lookout,
+            ledger=self.ledger,
+            accounting=self.accounting,
+            clock=self.clock,
+        )
+        self.edge = Edge(self._hot_routes(), Deadline(api))
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
         self.committer.start()
+        self.lookout.start()
         self.ledger.start()
         self.accounting.start()
         self.retention.start()
@@ -134,6 +148,7 @@ class House:
         await asyncio.to_thread(self.retention.stop)
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.accounting.stop)
+        await asyncio.to_thread(self.lookout.stop)
 
     def _projects(self) -> list[int]:
         return [project.id for project in self.registry.snapshot.projects.values()]
@@ -152,7 +167,7 @@ class House:
         tokens = [
             key.token
             for key in self.registry.all_keys()
-            if key.project == project and key.token and key.is_valid(now_ms())
+            if key.project == project and key.token and key.is_valid(self.clock())
         ]
         return tokens[-1] if tokens else ""
 
@@ -173,7 +188,7 @@ class House:
                 max_payload_bytes=settings.max_payload_bytes,
             ),
             confirm=self.ledger.confirm,
-            clock=now_ms,
+            clock=self.clock,
         )
         audit = AuditIngest(intake)
         routes = [

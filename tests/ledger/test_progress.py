@@ -26,7 +26,7 @@ from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.progress import Progress
 from indelible.ledger.seals import SEALS_FILE
-from indelible.query.health import Health, LedgerHealth, look
+from indelible.query.health import Health, LedgerHealth, Lookout
 from indelible.settings import Settings
 from tests.query.log import Log, new_log
 from tests.world import AS_APPLICATION, OUTPUT_FILE, World, audit, product, started
@@ -311,9 +311,14 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
         try:
 
             def seen() -> Health:
-                return look(
-                    house.journal, house.disk, ledger, house.accounting, version=__version__
+                lookout = Lookout(
+                    journal=house.journal,
+                    committer=house.committer,
+                    disk=house.disk,
+                    ledger=ledger,
+                    accounting=house.accounting,
                 )
+                return lookout.health(version=__version__)
 
             def told() -> LedgerHealth:
                 return seen().ledger

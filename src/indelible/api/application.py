@@ -16,12 +16,12 @@ from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import admins_only, json_only, keys_only, project_of
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
-from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
+from indelible.query.health import Lookout
 from indelible.query.senders import Senders
 
 
@@ -30,7 +30,7 @@ def make_api(
     journal: SqliteJournal,
     registry: Registry,
     gate: Gate,
-    disk: DiskGuard,
+    lookout: Lookout,
     ledger: Ledger,
     accounting: Accounting,
     clock: Clock,
@@ -47,9 +47,8 @@ def make_api(
                 "gate": given(gate),
                 "registry": given(registry),
                 "journal": given(journal),
-                "disk": given(disk),
+                "lookout": given(lookout),
                 "ledger": given(ledger),
-                "accounting": given(accounting),
                 "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Final
 
+import apsw
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
@@ -14,6 +15,7 @@ from litestar.exceptions import (
 from indelible.edge.http import request_id_of
 from indelible.errors import (
     BodyTooLarge,
+    DataUnreadable,
     IndelibleError,
     InvalidJson,
     InvalidParameter,
@@ -63,6 +65,10 @@ def _ours(error: Exception, *, limit_bytes: int) -> IndelibleError:
             return BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
         case HTTPException(status_code=400):
             return InvalidJson()
+        case apsw.Error():
+            return DataUnreadable(f"A read failed: {type(error).__name__}")
+        case OSError():
+            return DataUnreadable(f"A read failed: {error.strerror or type(error).__name__}")
         case _:
             return IndelibleError()
 

@@ -136,6 +136,14 @@ class Journal(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Write and sync something that adds nothing: whether events could be stored now.
+
+        Raises:
+            JournalUnwritable: they could not.
+        """
+        ...
+
     def erase(
         self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
     ) -> Erased:

@@ -26,6 +26,9 @@ _SWEEP_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.05
 _SWEEP_HOLDS_MS: Final = 20  # how long one try may keep events from being stored
 
+PATIENCE_S: Final = 4.0
+"""How long a change waits for the one before it, which may be at a sync that does not end."""
+
 # What turns a journal of the version before into one of this version; schema.sql is the newest.
 _MIGRATIONS: Final = {
     1: """
@@ -63,6 +66,8 @@ class Database:
         self._failure: str | None = None
         self._changed = threading.Condition()
         self._commits = 0
+        self._files: list[tuple[Path, tuple[int, int]]] = []
+        self._was_out_of_place = False
         self._must_sweep = True  # whatever the last process left in the WAL
         self._readers = Readers(path, vfs=vfs)
         self._writer = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
@@ -74,6 +79,26 @@ class Database:
         self._writer.execute("PRAGMA temp_store = MEMORY")
         self._create_tables()
         self._sweep_once()
+        # The WAL holds what was acknowledged last, and its index tells readers where.
+        names = (path.name, f"{path.name}-wal", f"{path.name}-shm")
+        files = ((file, _identity(file)) for file in map(path.with_name, names))
+        self._files = [(file, identity) for file, identity in files if identity is not None]
+
+    def out_of_place(self) -> str | None:
+        """Why what is written would not be found after a restart; None while all is in place.
+
+        A file that was moved away or removed while it is open can be written and synced as ever.
+        """
+        for file, identity in self._files:
+            found = _identity(file)
+            if found != identity:
+                state = "gone" if found is None else "another file than the one that is open"
+                self._was_out_of_place = True
+                return f"{file} is {state}; put it back, or restart the server"
+        if self._was_out_of_place:
+            self._was_out_of_place = False
+            self._readers.renew()
+        return None
 
     @property
     def failure(self) -> str | None:
@@ -81,8 +106,10 @@ class Database:
         return self._failure
 
     @contextmanager
-    def transaction(self) -> Iterator[apsw.Connection]:
+    def transaction(self, *, patience_s: float | None = PATIENCE_S) -> Iterator[apsw.Connection]:
         """Hold the writing connection for one atomic change; on leaving it is synced.
+
+        `patience_s` is how long it waits for the change before it; None is for as long as it takes.
 
         Raises:
             apsw.ConstraintError: the change contradicts what is stored; nothing of it was.
@@ -90,9 +117,11 @@ class Database:
                 lock held elsewhere the next change may succeed; after anything else none will,
                 until the process is restarted.
         """
-        with self._lock:
+        with self._turn(patience_s):
             if self._failure is not None:
                 raise JournalUnwritable(self._failure)
+            if (misplaced := self.out_of_place()) is not None:
+                raise JournalUnwritable(misplaced)
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
@@ -114,6 +143,30 @@ class Database:
         with self._changed:
             self._commits += 1
             self._changed.notify_all()
+
+    @contextmanager
+    def _turn(self, patience_s: float | None) -> Iterator[None]:
+        """
+        Raises:
+            JournalUnwritable: the change before is not through yet; nothing was begun.
+        """
+        if not self._lock.acquire(timeout=-1 if patience_s is None else patience_s):
+            raise JournalUnwritable(
+                f"another change has been under way for {patience_s:g} s; this one was not begun"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def probe(self) -> None:
+        """Write and sync a page that says what it said before.
+
+        Raises:
+            JournalUnwritable: as `transaction`.
+        """
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def must_sweep(self) -> None:
         """Say, within a transaction, that it overwrites what must not be left in any file."""
@@ -209,6 +262,17 @@ class Database:
             if version == 0:
                 create_view(connection)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path; None when there is none."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return (-1, -1)
+    return found.st_dev, found.st_ino
 
 
 def _part_logs(connection: apsw.Connection) -> None:

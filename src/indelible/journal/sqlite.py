@@ -76,12 +76,20 @@ class SqliteJournal:
         with self._appending:
             if self._keys.failure is not None:  # before anything is written
                 raise JournalUnwritable(self._keys.failure)
-            with self.database.transaction() as connection:
+            with self.database.transaction(patience_s=None) as connection:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
                 group.write()
             self._keys.add(group.new_keys(), group.marks())
+        # They are stored in the file that is open: is it still the one that a restart would find?
+        if (misplaced := self.database.out_of_place()) is not None:
+            raise JournalUnwritable(misplaced)
         return outcomes
+
+    def probe(self) -> None:
+        if self._keys.failure is not None:
+            raise JournalUnwritable(self._keys.failure)
+        self.database.probe()
 
     def log(self, connection: apsw.Connection, draft: Draft) -> Stored:
         """Add one uncounted event without a client id, in a transaction that the caller holds."""

@@ -1,0 +1,48 @@
+"""Time as the event loop lives through it.
+
+What is slow because the whole process stands still (it was stopped, the machine slept, others have
+the processors) must not be taken for a disk that hangs. So how long something has been under way is
+told by a clock that advances only while the loop runs, by a bounded step each time.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+BEAT_S: Final = 0.1
+_LONGEST_STEP_S: Final = 2 * BEAT_S
+
+
+class Pulse:
+    """Ten beats a second on one event loop. `s` may be read from any thread."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+        self._acts: list[Callable[[], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._next: asyncio.TimerHandle | None = None
+        self._last_s = 0.0
+
+    def at_each_beat(self, act: Callable[[], None]) -> None:
+        """Call `act` on the loop at each beat; it must not raise."""
+        self._acts.append(act)
+
+    def start(self) -> None:
+        """Begin to beat, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._last_s = self._loop.time()
+        self._next = self._loop.call_later(BEAT_S, self._beat)
+
+    def stop(self) -> None:
+        """Stand still from now on."""
+        if self._next is not None:
+            self._next.cancel()
+
+    def _beat(self) -> None:
+        assert self._loop is not None
+        now_s = self._loop.time()
+        self.s += min(now_s - self._last_s, _LONGEST_STEP_S)
+        self._last_s = now_s
+        self._next = self._loop.call_later(BEAT_S, self._beat)
+        for act in self._acts:
+            act()
