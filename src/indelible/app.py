@@ -19,7 +19,7 @@ import uvloop
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, give_threads
-from indelible.clock import Clock, now_ms
+from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
@@ -41,6 +41,8 @@ from indelible.serving import claimed_port, serve_asgi, until_signalled
 from indelible.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
 
 DEFAULT_PROJECT: Final = "default"
 
@@ -77,6 +79,7 @@ class House:
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.steadiness = Steadiness(clock)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
@@ -86,6 +89,7 @@ class House:
             opened.callback(self.database.close)
             self.journal = SqliteJournal(self.database, clock=clock)
             opened.callback(self.journal.close)
+            self._compare_clock()
             self.registry = Registry(self.journal, clock=clock)
             self.made = self._settle_keys()
             self.ledger = Ledger(
@@ -97,10 +101,16 @@ class House:
             )
             opened.callback(self.ledger.close)
             self.accounting = Accounting(
-                settings.data_dir, journal=self.journal, projects=self._projects, clock=clock
+                settings.data_dir,
+                journal=self.journal,
+                projects=self._projects,
+                clock=clock,
+                in_doubt=self.steadiness.in_doubt,
             )
             opened.callback(self.accounting.close)
-            self.retention = Retention(self.journal, rules=self._rules, clock=clock)
+            self.retention = Retention(
+                self.journal, rules=self._rules, clock=clock, in_doubt=self.steadiness.in_doubt
+            )
             self._build()
             self._opened = opened.pop_all()
 
@@ -121,7 +131,10 @@ class House:
             disk=self.disk,
             ledger=self.ledger,
             accounting=self.accounting,
+            clock=self.clock,
+            steadiness=self.steadiness,
         )
+        self.committer.pulse.at_each_beat(self.steadiness.look)
         give_threads()
         api = make_api(
             journal=self.journal,
@@ -149,6 +162,17 @@ class House:
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.accounting.stop)
         await asyncio.to_thread(self.lookout.stop)
+
+    def _compare_clock(self) -> None:
+        """Doubt a clock that is far from the newest event: the machine may have started with it."""
+        newest_ms, now = self.journal.newest_at_start_ms, self.clock()
+        if newest_ms is not None and not -JUMP_MS < now - newest_ms < _LONGEST_SILENCE_MS:
+            self.steadiness.doubt(
+                f"the clock says {rfc3339(now)}, and the newest event is of {rfc3339(newest_ms)}"
+            )
+        ahead_ms = self.journal.newest_tx_ms - now
+        if ahead_ms > JUMP_MS:
+            logger.warning("transaction ids are %.0f s ahead of the clock", ahead_ms / 1000)
 
     def _projects(self) -> list[int]:
         return [project.id for project in self.registry.snapshot.projects.values()]

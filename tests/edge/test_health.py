@@ -239,7 +239,11 @@ def moved(folder: Path) -> Callable[[], None]:
 def without_its_wal(folder: Path) -> Callable[[], None]:
     wal, elsewhere = folder / "journal.db-wal", folder / "elsewhere"
     wal.rename(elsewhere)
-    return lambda: elsewhere.rename(wal) and None
+
+    def back() -> None:
+        elsewhere.rename(wal)
+
+    return back
 
 
 @pytest.mark.clocked

@@ -13,6 +13,7 @@ import pytest
 
 from indelible.errors import JournalUnwritable
 from indelible.journal.contract import Duplicate
+from indelible.journal.moments import BLOCK, Block
 from indelible.journal.unique import Mark, UniqueKeys
 from tests.journal.contract import numbered, stored
 from tests.journal.disk import FaultyDisk
@@ -51,6 +52,12 @@ class RowsInMemory:
             for index in range(start, len(log)):
                 row_id = self._id(project_id, index)
                 yield project_id, row_id, self._tx(row_id), log[index]
+
+    def blocks(self, project_id: int, first: int, behind: int) -> list[Block]:
+        return [
+            Block(*[b"%d/%d" % (project_id, number)] * 2)
+            for number in range(first // BLOCK, -(-behind // BLOCK))
+        ]
 
     def expected(self) -> dict[bytes, int]:
         return {

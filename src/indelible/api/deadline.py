@@ -81,7 +81,5 @@ class Deadline:
         return READ_WITHIN_S + (_LONGEST_WISH_S if b"wait=" in scope["query_string"] else 0.0)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = DataUnreadable(
-            f"The disk has not answered this read within {READ_WITHIN_S:g} s"
-        )
+        error = DataUnreadable(f"The disk has not answered this read within {READ_WITHIN_S:g} s")
         await refuse(error, Request(scope, receive)).send(send)

@@ -195,10 +195,14 @@ class Journal(Protocol):
         """The entry with this transaction id (16 bytes)."""
         ...
 
-    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
-        """The index of the first entry stored at `at_ms` or later; next_index when there is none.
+    def stretches(
+        self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
+    ) -> list[tuple[int, int]]:
+        """Where to look for what was received at `from_ms` or later and before `to_ms`.
 
-        Entries are stored in the order of their transaction ids, so this is a binary search.
+        Runs [first, behind) of indexes from `start` on, in order and apart. Together they have
+        every entry whose leaf says such a time, and each begins and ends with one; within a run
+        there may be others, since a clock may step. `to_ms` None is no end.
         """
         ...
 

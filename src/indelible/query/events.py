@@ -7,9 +7,9 @@ may therefore be short, or empty, and still have a `next`.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,7 @@ from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
+from indelible.leaf import Leaf
 from indelible.ledger.ledger import Ledger
 
 Order = Literal["newest", "oldest"]
@@ -27,6 +28,7 @@ View = dict[str, Any]
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 SCANNED_PER_PAGE: Final = 5_000
+_LONGEST_STORING_MS: Final = 60_000
 _READ_AT_ONCE: Final = 100  # events of 1 MiB each are what may be in memory at a time
 
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -57,7 +59,7 @@ class Search:
     """What to look for. Every condition that is not None must hold.
 
     The conditions on `meta` apply to audit events; `event_name` also finds product events by name.
-    `stored_from` and `stored_to` bound the time of storing, half-open, RFC 3339 or a number.
+    `received_from` and `received_to` bound the time of receipt, half-open, RFC 3339 or a number.
     """
 
     kind: str | None = None
@@ -69,8 +71,8 @@ class Search:
     trace_id: str | None = None
     immutable_trail: str | None = None
     distinct_id: str | None = None
-    stored_from: str | None = None
-    stored_to: str | None = None
+    received_from: str | None = None
+    received_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,9 @@ class Events:
         Raises:
             InvalidCursor, InvalidParameter.
         """
-        start, end = self._bounds(project.id, search)
-        start = max(start, after + 1)
+        times = _times(search)
+        runs = self._runs(project.id, times, max(after + 1, 0))
+        start, end = (runs[0][0], runs[-1][1]) if runs else (max(after + 1, 0),) * 2
         if cursor is not None:
             position = _Cursor.read(cursor, project.id, search, order).position
             if not start <= position <= end:
@@ -173,12 +176,12 @@ class Events:
         matches = _matcher(search)
         walk = self._forward if order == "oldest" else self._backward
         events: list[View] = []
-        first, behind = (position, end) if order == "oldest" else (start, position)
-        for scanned, entry in enumerate(walk(project.id, first, behind), start=1):
+        for scanned, entry in enumerate(walk(project.id, runs, position), start=1):
             position = entry.index + 1 if order == "oldest" else entry.index
-            shown = view(entry)
-            if matches(shown):
-                events.append(self._with_status(entry, shown))
+            if times.hold(entry.leaf.received_at_ms):
+                shown = view(entry)
+                if matches(shown):
+                    events.append(self._with_status(entry, shown))
             if len(events) == limit or scanned == SCANNED_PER_PAGE:
                 break
         more = position < end if order == "oldest" else position > start
@@ -198,30 +201,32 @@ class Events:
             yield b"".join(_line(entry) for entry in entries)
             start += len(entries)
 
-    def _bounds(self, project_id: int, search: Search) -> tuple[int, int]:
-        """The index range that the search's times leave."""
-        start, end = 0, self._journal.next_index(project_id)
-        if search.stored_from is not None:
-            at_ms = _time(search.stored_from, "from")
-            start = self._journal.first_index_stored_at(project_id, at_ms)
-        if search.stored_to is not None:
-            at_ms = _time(search.stored_to, "to")
-            end = min(end, self._journal.first_index_stored_at(project_id, at_ms))
-        return start, end
+    def _runs(self, project_id: int, times: "_Times", start: int) -> list[tuple[int, int]]:
+        """Where the search has to look, from `start` on: see `Journal.stretches`."""
+        if times == _ANY_TIME:
+            stored = self._journal.next_index(project_id)
+            return [(start, stored)] if start < stored else []
+        return self._journal.stretches(project_id, times.from_ms, times.to_ms, start=start)
 
-    def _forward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
-        for first in range(start, end, _READ_AT_ONCE):
-            yield from self._journal.read(project_id, first, min(first + _READ_AT_ONCE, end))
+    def _forward(
+        self, project_id: int, runs: Sequence[tuple[int, int]], position: int
+    ) -> Iterator[Entry]:
+        for begin, end in runs:
+            for first in range(max(begin, position), end, _READ_AT_ONCE):
+                yield from self._journal.read(project_id, first, min(first + _READ_AT_ONCE, end))
 
-    def _backward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
-        for behind in range(end, start, -_READ_AT_ONCE):
-            first = max(behind - _READ_AT_ONCE, start)
-            yield from reversed(self._journal.read(project_id, first, behind))
+    def _backward(
+        self, project_id: int, runs: Sequence[tuple[int, int]], position: int
+    ) -> Iterator[Entry]:
+        for begin, end in reversed(runs):
+            for behind in range(min(end, position), begin, -_READ_AT_ONCE):
+                first = max(behind - _READ_AT_ONCE, begin)
+                yield from reversed(self._journal.read(project_id, first, behind))
 
     def _with_status(self, entry: Entry, shown: View) -> View:
         stored = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
         status = self._ledger.progress.reached(entry.project_id, entry.index) or stored
-        stored_at = rfc3339(tx_time_ms(entry.leaf.tx))
+        stored_at = rfc3339(_stored_ms(entry.leaf))
         return {**shown, "status": status, "stored_at": stored_at}
 
     def _with_life(self, entry: Entry) -> View:
@@ -229,7 +234,7 @@ class Events:
         times = self._ledger.times(entry.project_id, entry.index)
         steps = (
             ("received", entry.leaf.received_at_ms),
-            ("stored", tx_time_ms(entry.leaf.tx)),
+            ("stored", _stored_ms(entry.leaf)),
             (Level.SEALED, times.sealed_at_ms),
             (Level.WITNESSED, times.witnessed_at_ms),
         )
@@ -272,6 +277,17 @@ def view(entry: Entry) -> View:
     return shown
 
 
+def _stored_ms(leaf: Leaf) -> int:
+    """When an entry was stored.
+
+    That is the time in its transaction id, but where ids run ahead of the clock. Nothing waits for
+    its sync as long as `_LONGEST_STORING_MS`; then the time of receipt is nearer.
+    """
+    stored_ms = tx_time_ms(leaf.tx)
+    is_ahead = stored_ms - leaf.received_at_ms > _LONGEST_STORING_MS
+    return leaf.received_at_ms if is_ahead else stored_ms
+
+
 def _line(entry: Entry) -> bytes:
     # Payloads keep the white space they were sent with. A line break can stand only between tokens
     # of JSON, never inside a string, so a space says the same.
@@ -309,6 +325,30 @@ def _matcher(search: Search) -> Callable[[View], bool]:
         return all(meta.get(name) == wanted for name, wanted in in_meta.items())
 
     return matches
+
+
+class _Times(NamedTuple):
+    """The times of receipt that a search looks for; `to_ms` None is no end."""
+
+    from_ms: int
+    to_ms: int | None
+
+    def hold(self, at_ms: int) -> bool:
+        return self.from_ms <= at_ms and (self.to_ms is None or at_ms < self.to_ms)
+
+
+_ANY_TIME: Final = _Times(0, None)
+
+
+def _times(search: Search) -> _Times:
+    """
+    Raises:
+        InvalidParameter.
+    """
+    start, end = search.received_from, search.received_to
+    return _Times(
+        0 if start is None else _time(start, "from"), None if end is None else _time(end, "to")
+    )
 
 
 def _time(text: str, name: str) -> int:

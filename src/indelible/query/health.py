@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from indelible.accounting.accounting import Accounting
-from indelible.clock import rfc3339
+from indelible.clock import Clock, Steadiness, rfc3339
 from indelible.event import Lane
 from indelible.journal.commit import STUCK_S, Committer
 from indelible.journal.disk import DiskGuard
@@ -30,6 +30,8 @@ DEGRADED_LAG_MS: Final = 10_000
 FAILING_LAG_MS: Final = 60_000
 HANGS_S: Final = 1.5
 """A look at the disk that has not ended after so long is taken for a disk that hangs."""
+
+AHEAD_MS: Final = 60_000
 
 _PERIOD_S: Final = 0.4
 _FRESH_WITHIN_S: Final = 0.25  # how long an answer waits for figures of now
@@ -86,6 +88,19 @@ class AccountingHealth(Part):
     oldest_uncounted_s: float | None
 
 
+class ClockHealth(Part):
+    """`failure` says what is wrong with the clock. `doubt` says why it is not trusted with what
+    cannot be undone, so that nothing expires now; null while it is. `ids_ahead_s` is how far the
+    time in the newest transaction id is ahead of the clock: since ids only grow, it stays ahead
+    after a clock that was. `last_jump_s` is the last step of the clock since the start."""
+
+    failure: str | None
+    doubt: str | None
+    ids_ahead_s: float
+    last_jump_s: float | None
+    last_jump_at: str | None
+
+
 class Health(msgspec.Struct):
     """The worst of the parts is the status of the whole; `failing` is answered 503."""
 
@@ -95,6 +110,7 @@ class Health(msgspec.Struct):
     disk: DiskHealth
     ledger: LedgerHealth
     accounting: AccountingHealth
+    clock: ClockHealth
 
 
 class _Look(NamedTuple):
@@ -119,12 +135,16 @@ class Lookout:
         disk: DiskGuard,
         ledger: Ledger,
         accounting: Accounting,
+        clock: Clock,
+        steadiness: Steadiness,
     ) -> None:
         self._journal = journal
         self._committer = committer
         self._disk = disk
         self._ledger = ledger
         self._accounting = accounting
+        self._clock = clock
+        self._steadiness = steadiness
         self._pulse: Pulse = committer.pulse
         self._misplaced: str | None = None
         self._unsealed_ms: int | None = None
@@ -197,6 +217,7 @@ class Lookout:
             "disk": self._of_disk(),
             "ledger": self._of_ledger(),
             "accounting": self._of_accounting(),
+            "clock": self._of_clock(),
         }
         worst = max((part.status for part in parts.values()), key=_WORDS.index)
         return Health(status=worst, version=version, **parts)  # type: ignore[arg-type]
@@ -277,6 +298,21 @@ class Lookout:
         is_behind = failure is not None or (age_ms or 0) > DEGRADED_LAG_MS
         age_s = None if age_ms is None else age_ms / 1000
         return AccountingHealth("degraded" if is_behind else "ok", failure, age_s)
+
+    def _of_clock(self) -> ClockHealth:
+        ahead_ms = max(0, self._journal.newest_tx_ms - self._clock())
+        doubt, jump = self._steadiness.in_doubt(), self._steadiness.last_jump
+        failure = None if jump is None else doubt
+        if ahead_ms > AHEAD_MS:
+            failure = f"transaction ids are {ahead_ms / 1000:,.0f} s ahead of the clock"
+        return ClockHealth(
+            status="degraded" if failure else "ok",
+            failure=failure,
+            doubt=doubt,
+            ids_ahead_s=ahead_ms / 1000,
+            last_jump_s=None if jump is None else jump.by_ms / 1000,
+            last_jump_at=None if jump is None else rfc3339(jump.at_ms),
+        )
 
 
 def _told(error: Exception) -> str:
