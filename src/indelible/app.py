@@ -9,7 +9,7 @@ import gc
 import json
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,15 +25,16 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
-from indelible.errors import PolicyMalformed, SettingInvalid
+from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
-from indelible.journal.disk import DiskGuard
-from indelible.journal.registry import Registry, Role
+from indelible.journal.disk import DiskGuard, Reserve
+from indelible.journal.registry import Registry, Role, digest_of
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
-from indelible.layout import CLI_FILE, JOURNAL_FILE
+from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.ledger import Choices, Ledger
+from indelible.ledger.lockstore import LockStore
 from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
 from indelible.query.health import Lookout
@@ -71,7 +72,8 @@ class House:
         DataFolderInUse: another server has the folder.
         JournalNewer: a later version wrote the journal.
         LogRefused: the parts of a log do not fit together.
-        SettingInvalid: the witness policy cannot be read.
+        AlreadyExists: a secret that was given is in use as another key.
+        SettingInvalid: the witness policy cannot be read, or one secret was given for two keys.
     """
 
     def __init__(
@@ -80,9 +82,15 @@ class House:
         self.settings = settings
         self.clock = clock
         self.steadiness = Steadiness(clock)
+        # A start that is refused changes nothing: whatever may refuse it comes before what writes.
+        choices = _choices(settings)
+        _refuse_one_secret_for_two(settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
+            _refuse_leftovers(settings.data_dir, base=settings.ledger_origin)
+            self.reserve = Reserve(settings.data_dir)
+            self.reserve.give_back()
             for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
                 private(settings.data_dir / name)
             self.database = Database(settings.data_dir / JOURNAL_FILE, vfs=vfs)
@@ -91,15 +99,17 @@ class House:
             opened.callback(self.journal.close)
             self._compare_clock()
             self.registry = Registry(self.journal, clock=clock)
-            self.made = self._settle_keys()
+            self._refuse_taken_keys()
             self.ledger = Ledger(
                 settings.data_dir,
                 journal=self.journal,
                 registry=self.registry,
-                choices=_choices(settings),
+                choices=choices,
                 clock=clock,
             )
             opened.callback(self.ledger.close)
+            self.made = self._settle_keys()
+            self.ledger.settle()
             self.accounting = Accounting(
                 settings.data_dir,
                 journal=self.journal,
@@ -129,6 +139,7 @@ class House:
             journal=self.journal,
             committer=self.committer,
             disk=self.disk,
+            reserve=self.reserve,
             ledger=self.ledger,
             accounting=self.accounting,
             clock=self.clock,
@@ -225,6 +236,19 @@ class House:
             routes.append(HotRoute(route.path, handlers, cross_origin=True))
         return {route.path: route for route in routes}
 
+    def _refuse_taken_keys(self) -> None:
+        """
+        Raises:
+            AlreadyExists: a secret that was given is in use as another key.
+        """
+        for role, _, secret in _given(self.settings):
+            known = self.registry.snapshot.keys.get(digest_of(secret))
+            if known is None:
+                continue
+            owner = None if known.project is None else known.project.name
+            if (known.role, owner) != (role, None if role is Role.ADMIN else DEFAULT_PROJECT):
+                raise AlreadyExists(f"The {role} given is in use as another key, {known.id}")
+
     def _settle_keys(self) -> dict[str, str]:
         """Make the project `default` and its keys on first start; fix those that are given.
 
@@ -257,9 +281,14 @@ class House:
         if admin_key is None or not self._is_admin(admin_key):
             admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
-        draft.replace(path)
+        try:
+            draft.touch(mode=0o600)
+            draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
+            draft.replace(path)
+        except OSError as error:  # on a full disk: the server itself does not need it
+            logger.warning("%s could not be written: %s", path, error.strerror)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _is_admin(self, secret: str) -> bool:
         with suppress(Exception):
@@ -273,14 +302,14 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     `announce` is called once, when the first request would be answered.
 
     Raises:
-        AddressInUse, DataFolderInUse, JournalNewer.
+        AddressInUse, and what `House` raises.
     """
-    house = House(settings)
-    try:
-        with claimed_port(settings.listen, settings.port) as port:
+    with claimed_port(settings.listen, settings.port) as port:
+        house = House(settings)
+        try:
             uvloop.run(_until_signalled(house, port, announce))
-    finally:
-        house.close()
+        finally:
+            house.close()
 
 
 async def _until_signalled(house: House, port: int, announce: Callable[[Welcome], None]) -> None:
@@ -309,6 +338,55 @@ async def run(
         )
     finally:
         await house.stop()
+
+
+def _given(settings: Settings) -> list[tuple[Role, str, str]]:
+    """The secrets that the environment fixes: what each is for, its variable, and itself."""
+    given = (
+        (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
+        (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
+        (Role.ADMIN, "INDELIBLE_ADMIN_KEY", settings.admin_key),
+    )
+    return [(role, variable, secret) for role, variable, secret in given if secret is not None]
+
+
+def _refuse_one_secret_for_two(settings: Settings) -> None:
+    """
+    Raises:
+        SettingInvalid: one secret was given for two keys.
+    """
+    first: dict[str, str] = {}
+    for _, variable, secret in _given(settings):
+        if secret in first:
+            raise SettingInvalid(f"{first[secret]} and {variable} are the same")
+        first[secret] = variable
+
+
+def _refuse_leftovers(folder: Path, *, base: str | None) -> None:
+    """Refuse to begin a journal where another one's log or newest events are.
+
+    `base` is what the origins of its logs would begin with; None makes up a new one.
+
+    Raises:
+        LogExists: nothing was changed.
+    """
+    journal = folder / JOURNAL_FILE
+    if journal.exists() and journal.stat().st_size > 0:
+        return
+    parts = (
+        *(folder / KEYS_FOLDER).glob("*.key"),
+        *(folder / LEDGER_FOLDER).glob("*/*"),
+        folder / f"{JOURNAL_FILE}-wal",
+    )
+    for part in parts:
+        if part.exists() and part.stat().st_size > 0:
+            raise LogExists(f"{journal} is not there, and {part.relative_to(folder)} is")
+    lock = folder / LOCK_FILE
+    if base is not None and lock.exists() and lock.stat().st_size > 0:
+        origin = f"{base}/{DEFAULT_PROJECT}"
+        with closing(LockStore(lock, may_create=False)) as store:
+            if store.head(origin) is not None:
+                raise LogExists(f"{journal} is not there, and {LOCK_FILE} has {origin}")
 
 
 def _choices(settings: Settings) -> Choices:

@@ -314,6 +314,7 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
                     journal=house.journal,
                     committer=house.committer,
                     disk=house.disk,
+                    reserve=house.reserve,
                     ledger=ledger,
                     accounting=house.accounting,
                     clock=house.clock,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts, Mark
 from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
+from indelible.errors import JournalUnwritable
 from indelible.journal.follow import Follower
 from indelible.journal.sqlite import SqliteJournal
 from indelible.leaf import decode
@@ -124,7 +126,8 @@ class Accounting:
         for project_id in projects:
             first = self.accounts.next_index(project_id)
             if self._journal.cursor(self.name, project_id) != first:
-                self._journal.move_cursor(self.name, project_id, first)
+                with suppress(JournalUnwritable):  # what is handed over twice is passed over
+                    self._journal.move_cursor(self.name, project_id, first)
 
     def _is_ours(self, project_id: int, mark: Mark, projects: Sequence[int]) -> bool:
         """Whether the journal has the entry that the mark stands behind."""

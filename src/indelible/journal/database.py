@@ -77,8 +77,12 @@ class Database:
         self._writer.execute("PRAGMA secure_delete = ON")
         # A statement's own undo log holds content, and would lie in a file outside the data folder.
         self._writer.execute("PRAGMA temp_store = MEMORY")
-        self._create_tables()
-        self._sweep_once()
+        try:
+            self._create_tables()
+            self._sweep_once()
+        except BaseException:
+            self._writer.close()
+            raise
         # The WAL holds what was acknowledged last, and its index tells readers where.
         names = (path.name, f"{path.name}-wal", f"{path.name}-shm")
         files = ((file, _identity(file)) for file in map(path.with_name, names))

@@ -1,10 +1,18 @@
-"""How full the disk is, and which lane that stops."""
+"""How full the disk is, which lane that stops, and what is kept back for a start on a full one."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from indelible.errors import DiskLow
 from indelible.event import Lane
+from indelible.folder import private
+from indelible.layout import RESERVE_FILE
+
+RESERVE_BYTES: Final = 1 << 20
+
+_PLENTY: Final = 8  # times the reserve must be free before it is set aside
 
 
 class DiskGuard:
@@ -19,6 +27,8 @@ class DiskGuard:
         self.floors = {Lane.PRODUCT: product_percent, Lane.AUDIT: audit_percent}
         self.free_percent = 100.0
         """The share of the disk that was free, in percent."""
+        self.is_full = False
+        """Whether no byte of it was free for this process."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -29,10 +39,11 @@ class DiskGuard:
         """
         disk = os.statvfs(self._folder)
         self.free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
+        self.is_full = not (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 
     def takes(self, lane: Lane) -> bool:
         """Whether events of this lane are stored now."""
-        return self.free_percent >= self.floors[lane]
+        return self.free_percent >= self.floors[lane] and not self.is_full
 
     def check(self, lane: Lane) -> None:
         """
@@ -41,3 +52,34 @@ class DiskGuard:
         """
         if not self.takes(lane):
             raise DiskLow(free_percent=self.free_percent, floor_percent=self.floors[lane])
+
+
+class Reserve:
+    """Room that is set aside while there is plenty.
+
+    To be read at all, each SQLite file needs some tens of kilobytes beside it. A start on a full
+    disk gives this room back and so has them; the server sets it aside again once space returns.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / RESERVE_FILE
+
+    def give_back(self) -> None:
+        """Free it if hardly anything else is free."""
+        if _free_bytes(self._file.parent) < RESERVE_BYTES:
+            self._file.unlink(missing_ok=True)
+
+    def set_aside(self) -> None:
+        """Take it, unless it is there or space is short; what there is of it will do."""
+        if self._file.exists() or _free_bytes(self._file.parent) < _PLENTY * RESERVE_BYTES:
+            return
+        with suppress(OSError), private(self._file).open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            else:
+                file.write(bytes(RESERVE_BYTES))
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

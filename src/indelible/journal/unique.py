@@ -284,9 +284,13 @@ class UniqueKeys:
             if key is not None:
                 self._recent[key] = row_id
             self._advance(project_id, Mark(row_id, tx))
-            if self._is_due():
+            if self._is_due() and not self._merging:
                 self._hand_over()
-                self._merge()
+                try:
+                    self._merge()
+                except (apsw.FullError, apsw.BusyError) as error:
+                    # The rest stays in memory, and the thread tries this merge again.
+                    logger.warning("merging keys: %s", error)
 
 
 def _open(path: Path, vfs: str | None) -> apsw.Connection:

@@ -19,7 +19,7 @@ from indelible.accounting.accounting import Accounting
 from indelible.clock import Clock, Steadiness, rfc3339
 from indelible.event import Lane
 from indelible.journal.commit import STUCK_S, Committer
-from indelible.journal.disk import DiskGuard
+from indelible.journal.disk import DiskGuard, Reserve
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.ledger import Ledger
 from indelible.pulse import Pulse
@@ -133,6 +133,7 @@ class Lookout:
         journal: SqliteJournal,
         committer: Committer,
         disk: DiskGuard,
+        reserve: Reserve,
         ledger: Ledger,
         accounting: Accounting,
         clock: Clock,
@@ -151,6 +152,7 @@ class Lookout:
         self._uncounted_ms: int | None = None
         self._looks = (
             _Look("the data folder", disk.refresh, is_dear=False),
+            _Look("the reserve", reserve.set_aside, is_dear=False),
             _Look("the journal's files", self._find_journal, is_dear=False),
             _Look("the oldest unsealed event", self._find_unsealed, is_dear=True),
             _Look("the oldest uncounted event", self._find_uncounted, is_dear=True),
