@@ -514,6 +514,22 @@ class JournalContract:
             log = [entry.leaf.tx for entry in whole_log(rig.journal, project)]
             assert sorted(set(log)) == log
 
+    def test_an_id_is_greater_than_every_projects_before_a_clock_that_was_set_back(
+        self, rig: Rig
+    ) -> None:
+        projects = [rig.new_project() for _ in range(3)]
+        made: list[bytes] = []
+        for project in projects:
+            for reopened in (False, True):
+                rig.clock.now_ms += DAY_MS
+                made += [o.tx for o in stored(rig.journal.append([a_draft(project)]))]
+                rig.clock.now_ms -= 5 * DAY_MS
+                if reopened:
+                    rig.reopen()
+                for other in reversed(projects):
+                    made += [o.tx for o in stored(rig.journal.append([a_draft(other)]))]
+        assert sorted(set(made)) == made
+
     @settings(
         max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )

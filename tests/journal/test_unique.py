@@ -279,3 +279,56 @@ def test_a_damaged_page_stops_the_journal_and_the_next_start_makes_the_file_anew
 
     outcomes = sqlite.journal.append(drafts[::7])
     assert {Duplicate} == {type(outcome) for outcome in outcomes}
+
+
+def test_after_a_failed_sync_of_the_keys_nothing_is_stored_and_their_file_is_not_believed(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = sqlite.new_project()
+    drafts = numbered(project, 36_000)
+    sqlite.disk.broken = "unique.db"
+    for first in range(0, len(drafts), 1_000):
+        if sqlite.journal.failure is not None:
+            break  # the merge of the first 32,768 has failed
+        stored(sqlite.journal.append(drafts[first : first + 1_000]))
+    while sqlite.journal.failure is None:
+        threading.Event().wait(0.01)
+    first = refused = sqlite.journal.next_index(project)
+
+    # A disk that works again proves nothing of what it lost.
+    sqlite.disk.broken = None
+    for _ in range(2):
+        with pytest.raises(JournalUnwritable, match=r"unique\.db"):
+            sqlite.journal.append(drafts[:1])
+        with pytest.raises(JournalUnwritable):
+            sqlite.journal.probe()
+    assert refused == sqlite.journal.next_index(project)
+    assert "unique.db" in (sqlite.journal.failure or "")
+    assert not (sqlite.folder / "unique.db").exists()
+    assert "restart" in caplog.text
+
+    sqlite.reopen()
+
+    again = sqlite.journal.append(drafts[:first:97])
+    assert {Duplicate} == {type(outcome) for outcome in again}
+    assert refused == sqlite.journal.next_index(project)
+
+
+def test_keys_that_a_failed_sync_may_have_lost_are_read_from_the_rows(tmp_path: Path) -> None:
+    path, rows, disk = tmp_path / "unique.db", RowsInMemory(), FaultyDisk()
+    keys = UniqueKeys(path, rows, vfs=disk.name, merge_at=MERGED)
+    filled(keys, rows, 3 * MERGED)
+    disk.sync_fails = True
+    for _ in range(2_000):  # until SQLite folds its WAL in, and syncs
+        filled(keys, rows, MERGED)
+        if keys.failure is not None:
+            break
+    assert "sync failed" in (keys.failure or "")
+    assert not path.exists()
+    keys.close()
+
+    disk.sync_fails = False
+    keys = UniqueKeys(path, rows, vfs=disk.name, merge_at=MERGED)
+    assert_knows(keys, rows)
+    keys.close()
+    disk.unregister()

@@ -22,6 +22,7 @@ from indelible.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from indelible.fault import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,14 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """The answer to any exception that left a route."""
     ours = _ours(error, limit_bytes=_limit_of(request))
     if ours.http_status >= 500:
-        # Only the type: a message could quote what somebody sent.
-        logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
+        # Only type and place: a message could quote what somebody sent.
+        logger.error(
+            "%s %s: %s in %s",
+            request.method,
+            request.url.path,
+            type(error).__name__,
+            place_of(error),
+        )
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if ours.retry_after_s is not None:
         headers["retry-after"] = str(ours.retry_after_s)

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import queue
 import threading
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ from indelible.errors import (
     StoringSlow,
     Unavailable,
 )
+from indelible.fault import place_of
 from indelible.journal.contract import Draft, Journal, Outcome
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
 from indelible.pulse import Pulse
@@ -165,8 +165,7 @@ class Committer:
             told = JournalUnwritable(f"{type(error).__name__} while writing a group")
             told.__cause__ = error
             # The message might quote an event, so only the place goes to the log.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("storing: %s in %s", type(error).__name__, where.name)
+            logger.error("storing: %s in %s", type(error).__name__, place_of(error))
         if not self.is_failing:
             logger.error("nothing is stored: %s", told.message)
         self.last_failure = Failure(told.message, self._clock())

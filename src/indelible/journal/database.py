@@ -68,6 +68,7 @@ class Database:
         self._commits = 0
         self._files: list[tuple[Path, tuple[int, int]]] = []
         self._was_out_of_place = False
+        self._unswept = ""  # why the last try to sweep has failed
         self._must_sweep = True  # whatever the last process left in the WAL
         self._readers = Readers(path, vfs=vfs)
         self._writer = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
@@ -180,7 +181,8 @@ class Database:
         """Fold the WAL into the file and cut it to nothing, so that what was overwritten is gone.
 
         At once when nothing was overwritten since the last time. Otherwise tried for `sweep_s`:
-        False means that another connection has been reading an older state all the while.
+        False means that another connection has been reading an older state all the while, or that
+        the disk is full.
 
         Raises:
             JournalUnwritable: the file could not be written or synced; nothing is written any
@@ -191,7 +193,11 @@ class Database:
                 if self._sweep_once():
                     return True
             time.sleep(_SWEEP_PAUSE_S)
-        logger.warning("erased bytes are still in %s-wal: it is being read", self.path.name)
+        logger.warning(
+            "what was erased may still be in %s-wal: %s; it is tried again",
+            self.path.name,
+            self._unswept,
+        )
         return False
 
     def reader(self) -> apsw.Connection:
@@ -231,7 +237,9 @@ class Database:
         try:
             self._writer.set_busy_timeout(_SWEEP_HOLDS_MS)
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except _PASSING:
+        except _PASSING as error:
+            is_full = isinstance(error, apsw.FullError)
+            self._unswept = "the disk is full" if is_full else "it is being read"
             return False
         except apsw.Error as error:
             self._failure = f"the WAL could not be folded in: {error}; restart the server"
