@@ -25,6 +25,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
+from indelible.edge.waiting import bounded
 from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -222,7 +223,7 @@ class House:
                 max_batch=settings.max_batch,
                 max_payload_bytes=settings.max_payload_bytes,
             ),
-            confirm=self.ledger.confirm,
+            confirm=bounded(self.ledger.confirm),
             clock=self.clock,
         )
         audit = AuditIngest(intake)

@@ -222,6 +222,25 @@ def test_on_a_frozen_disk_ingest_health_and_metrics_answer_whatever_hangs_in_rea
         assert Counter({"u0": 1, "u1": 1, "u2": 1, "w": 1, "a": 1}) == uuids(world)
 
 
+@pytest.mark.clocked
+def test_a_receipt_that_the_disk_holds_is_left_out_of_the_answer(
+    tmp_path: Path, disk: Disk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with inside(tmp_path, vfs=disk.name, seal_interval_ms=60_000) as world:
+        world.send(product(), params={"wait": "sealed", "timeout": "5s"})  # sealed at once
+        stored = world.count("indelible_events_stored_total", lane="product")
+        sent = pool.submit(
+            world.send, product(uuid="w"), params={"wait": "sealed", "timeout": "1s"}
+        )
+        eventually(lambda: world.count("indelible_events_stored_total", lane="product") > stored)
+        with frozen(disk, monkeypatch):
+            began = time.monotonic()
+            answer = sent.result(60)
+            assert time.monotonic() - began < ANSWERED_WITHIN_S
+        assert 200 == answer.status_code
+        assert "receipt" not in first(answer)
+
+
 # A folder that is gone
 
 

@@ -531,7 +531,7 @@ class JournalContract:
         assert sorted(set(made)) == made
 
     @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(st.data())
     def test_what_was_received_within_a_time_is_found_whatever_the_clock_did(

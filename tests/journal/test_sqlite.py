@@ -184,7 +184,7 @@ class Witnessed(apsw.VFS):
         return apsw.VFSFile("", name, flags)
 
 
-def test_an_erasure_writes_no_file_outside_the_folder(tmp_path: Path) -> None:
+def test_nothing_that_changes_the_journal_writes_a_file_outside_the_folder(tmp_path: Path) -> None:
     files = Witnessed()
     database = Database(tmp_path / "journal.db", vfs=files.name)
     journal = SqliteJournal(database)
@@ -193,6 +193,9 @@ def test_an_erasure_writes_no_file_outside_the_folder(tmp_path: Path) -> None:
 
     assert 2_000 == erase(journal, project, *range(2_000)).erased
 
+    # A statement that could fail half-way keeps what it overwrites, to undo it.
+    with database.transaction() as connection:
+        connection.execute("UPDATE event_1 SET leaf = leaf, payload = zeroblob(3000)")
     assert 0 == files.nameless
     journal.close()
     files.unregister()

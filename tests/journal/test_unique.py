@@ -199,6 +199,30 @@ def test_after_a_power_cut_every_key_of_a_row_is_found(tmp_path: Path) -> None:
     disk.unregister()
 
 
+def test_the_times_of_full_blocks_are_kept_as_far_as_keys_were_merged(tmp_path: Path) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    keys = UniqueKeys(path, rows, merge_at=MERGED)
+    count = 3 * BLOCK // MERGED + 2
+    for _ in range(count):
+        filled(keys, rows, MERGED)
+    keys.close()
+    full = [
+        (rows.blocks(project, 0, len(log) // BLOCK * BLOCK)) for project, log in rows.keys.items()
+    ]
+
+    keys = UniqueKeys(path, rows, merge_at=MERGED)
+
+    for project, expected in enumerate(full, start=1):
+        kept = keys.blocks(project, 0)
+        assert kept
+        assert expected[: len(kept)] == kept
+        assert kept[1:] == keys.blocks(project, 1)
+    keys.close()
+    keys = UniqueKeys(path, RowsInMemory("another"), merge_at=MERGED)
+    assert [] == keys.blocks(1, 0) + keys.blocks(2, 0)
+    keys.close()
+
+
 def test_a_disk_that_is_full_for_a_while_loses_no_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,6 +338,7 @@ def test_after_a_failed_sync_of_the_keys_nothing_is_stored_and_their_file_is_not
     assert refused == sqlite.journal.next_index(project)
 
 
+@pytest.mark.slow
 def test_keys_that_a_failed_sync_may_have_lost_are_read_from_the_rows(tmp_path: Path) -> None:
     path, rows, disk = tmp_path / "unique.db", RowsInMemory(), FaultyDisk()
     keys = UniqueKeys(path, rows, vfs=disk.name, merge_at=MERGED)
