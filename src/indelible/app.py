@@ -18,7 +18,7 @@ import uvloop
 
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
-from indelible.api.deadline import Deadline, give_threads
+from indelible.api.deadline import Deadline, use_own_threads
 from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
@@ -83,7 +83,7 @@ class House:
         self.settings = settings
         self.clock = clock
         self.steadiness = Steadiness(clock)
-        # A start that is refused changes nothing: whatever may refuse it comes before what writes.
+        # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
         _refuse_one_secret_for_two(settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class House:
             opened.enter_context(hold(settings.data_dir))
             _refuse_leftovers(settings.data_dir, base=settings.ledger_origin)
             self.reserve = Reserve(settings.data_dir)
-            self.reserve.give_back()
+            self.reserve.release_if_full()
             for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
                 private(settings.data_dir / name)
             self.database = Database(settings.data_dir / JOURNAL_FILE, vfs=vfs)
@@ -146,8 +146,8 @@ class House:
             clock=self.clock,
             steadiness=self.steadiness,
         )
-        self.committer.pulse.at_each_beat(self.steadiness.look)
-        give_threads()
+        self.committer.pulse.on_beat(self.steadiness.look)
+        use_own_threads()
         api = make_api(
             journal=self.journal,
             registry=self.registry,
@@ -176,7 +176,7 @@ class House:
         await asyncio.to_thread(self.lookout.stop)
 
     def _compare_clock(self) -> None:
-        """Doubt a clock that is far from the newest event: the machine may have started with it."""
+        """Distrust the clock if it is far from the newest event: it may be wrong since boot."""
         newest_ms, now = self.journal.newest_at_start_ms, self.clock()
         if newest_ms is not None and not -JUMP_MS < now - newest_ms < _LONGEST_SILENCE_MS:
             self.steadiness.doubt(
@@ -242,7 +242,7 @@ class House:
         Raises:
             AlreadyExists: a secret that was given is in use as another key.
         """
-        for role, _, secret in _given(self.settings):
+        for role, _, secret in _fixed_secrets(self.settings):
             known = self.registry.snapshot.keys.get(digest_of(secret))
             if known is None:
                 continue
@@ -341,8 +341,8 @@ async def run(
         await house.stop()
 
 
-def _given(settings: Settings) -> list[tuple[Role, str, str]]:
-    """The secrets that the environment fixes: what each is for, its variable, and itself."""
+def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
+    """Return role, variable and value of each secret fixed by the environment."""
     given = (
         (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
         (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
@@ -357,16 +357,16 @@ def _refuse_one_secret_for_two(settings: Settings) -> None:
         SettingInvalid: one secret was given for two keys.
     """
     first: dict[str, str] = {}
-    for _, variable, secret in _given(settings):
+    for _, variable, secret in _fixed_secrets(settings):
         if secret in first:
             raise SettingInvalid(f"{first[secret]} and {variable} are the same")
         first[secret] = variable
 
 
 def _refuse_leftovers(folder: Path, *, base: str | None) -> None:
-    """Refuse to begin a journal where another one's log or newest events are.
+    """Refuse to create a journal next to the log or the WAL of an earlier one.
 
-    `base` is what the origins of its logs would begin with; None makes up a new one.
+    `base` is the configured prefix of log origins, or None if each new log makes one up.
 
     Raises:
         LogExists: nothing was changed.

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 logger = logging.getLogger(__name__)
 
 JUMP_MS: Final = 30_000
-"""The wall clock has jumped when it is so far from where the time that passed would put it."""
+"""A step of the wall clock against elapsed time counts as a jump from this size on."""
 SETTLED_AFTER_S: Final = 3600.0
-"""A clock that jumped is trusted again once it has run so long without another jump."""
+"""Trust a clock that jumped again once it has run this long without another jump."""
 
 Clock = Callable[[], int]
 """Returns milliseconds since the Unix epoch."""
@@ -29,29 +29,28 @@ def monotonic_s() -> float:
 
 
 def passed_s() -> float:
-    """Seconds since some moment, never stepping back; where the system can tell, those that the
-    machine slept are among them."""
+    """Seconds since some moment, never stepping back; on Linux including time spent suspended."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class Jump(NamedTuple):
-    """A step of the wall clock: by how much (forwards is positive), and what it said after it."""
+    """A step of the wall clock: its size (positive is forwards), and the time it then showed."""
 
     by_ms: int
     at_ms: int
 
 
 class Steadiness:
-    """Whether the wall clock can be trusted with what cannot be undone.
+    """Decides whether to trust the wall clock with something irreversible, such as erasure.
 
-    A clock may be wrong for a minute, at a boot without a time server say, and be set right. So it
-    is in doubt from each jump on until it has run for `SETTLED_AFTER_S` without another.
+    A clock may be wrong for a minute, for example after a boot without a time server. So each jump
+    puts it in doubt until it has run for `SETTLED_AFTER_S` without another.
 
     Args:
         clock: the wall clock.
-        passed: what it is compared with; it never steps.
+        passed: elapsed seconds to compare it with; must never step.
     """
 
     def __init__(self, clock: Clock, *, passed: Callable[[], float] = passed_s) -> None:
@@ -63,7 +62,7 @@ class Steadiness:
         self.last_jump: Jump | None = None
 
     def look(self) -> None:
-        """Compare the two clocks; call it every second or more often."""
+        """Compare the clocks. Call this at least once a second."""
         offset_ms = self._offset()
         by_ms, self._offset_ms = offset_ms - self._offset_ms, offset_ms
         if abs(by_ms) >= JUMP_MS:
@@ -71,13 +70,13 @@ class Steadiness:
             self.doubt(f"the clock jumped by {by_ms / 1000:+,.0f} s")
 
     def doubt(self, why: str) -> None:
-        """Trust the clock no more until it has run on for a while."""
+        """Distrust the clock from now on, for `SETTLED_AFTER_S`."""
         logger.warning("%s; nothing expires for %.0f minutes", why, SETTLED_AFTER_S / 60)
         self._why = why
         self._settled_at_s = self._passed() + SETTLED_AFTER_S
 
     def in_doubt(self) -> str | None:
-        """Why the clock is not trusted now; None while it is."""
+        """Say why the clock is not trusted at the moment, or return None if it is."""
         self.look()
         left_s = self._settled_at_s - self._passed()
         if left_s <= 0:

@@ -290,25 +290,26 @@ class JournalUnwritable(Unavailable):
 
 
 class JournalStuck(Unavailable):
-    """A write or a sync has been under way for so long that no more is put behind it."""
+    """A sync has been under way for too long, so no further request is queued behind it."""
 
     retry_after_s = 5
 
     def __init__(self, *, under_way_s: float) -> None:
         super().__init__(
-            f"The disk has been at one sync for {under_way_s:.0f} s; nothing of this was stored"
+            f"The disk has been busy with one sync for {under_way_s:.0f} s; nothing of this request"
+            " was stored"
         )
 
 
 class DataUnreadable(Unavailable):
-    """A read failed or does not end; what was acknowledged is stored all the same."""
+    """A read failed or does not return. Acknowledged events are stored all the same."""
 
     retry_after_s = 5
     summary = "The data folder cannot be read now."
 
 
 class StoringSlow(Unavailable):
-    """The events were handed to the disk, and it has not said yet that it has them."""
+    """The events were handed to the disk, which has not confirmed them yet."""
 
     code, retry_after_s = "storing_slow", 5
     summary = "The events were not synced in time; they may be stored all the same."

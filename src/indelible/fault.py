@@ -1,11 +1,11 @@
-"""What a log says of a fault of our own."""
+"""Describe an internal fault for the log."""
 
 import traceback
 from pathlib import Path
 
 
 def place_of(error: BaseException) -> str:
-    """Where `error` arose. Its message might quote what somebody sent; this cannot."""
+    """Return where `error` was raised. Unlike its message, this cannot quote an event."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "no place known"

@@ -1,8 +1,8 @@
-"""Time as the event loop lives through it.
+"""A clock that advances only while the event loop runs.
 
-What is slow because the whole process stands still (it was stopped, the machine slept, others have
-the processors) must not be taken for a disk that hangs. So how long something has been under way is
-told by a clock that advances only while the loop runs, by a bounded step each time.
+A process that was suspended, or starved by others on the same cores, must not conclude that its
+disk hangs. So waiting times are measured on this clock: each beat of the loop advances it by the
+time since the last beat, but never by more than two beats.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _LONGEST_STEP_S: Final = 2 * BEAT_S
 
 
 class Pulse:
-    """Ten beats a second on one event loop. `s` may be read from any thread."""
+    """Beats ten times a second on one event loop. `s` may be read from any thread."""
 
     def __init__(self) -> None:
         self.s = 0.0
@@ -23,18 +23,18 @@ class Pulse:
         self._next: asyncio.TimerHandle | None = None
         self._last_s = 0.0
 
-    def at_each_beat(self, act: Callable[[], None]) -> None:
-        """Call `act` on the loop at each beat; it must not raise."""
+    def on_beat(self, act: Callable[[], None]) -> None:
+        """Call `act` on the loop at every beat. It must be quick and must not raise."""
         self._acts.append(act)
 
     def start(self) -> None:
-        """Begin to beat, on the running loop."""
+        """Start beating on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._last_s = self._loop.time()
         self._next = self._loop.call_later(BEAT_S, self._beat)
 
     def stop(self) -> None:
-        """Stand still from now on."""
+        """Stop the clock."""
         if self._next is not None:
             self._next.cancel()
 

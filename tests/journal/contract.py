@@ -198,7 +198,7 @@ class JournalContract:
         assert [] == rig.journal.append([])
         assert 0 == rig.journal.next_index(project)
         assert [] == rig.journal.read(project, 0, 10)
-        assert [] == rig.journal.stretches(project, 0, None)
+        assert [] == rig.journal.received_between(project, 0, None)
         assert rig.journal.find(project, Lane.PRODUCT, "e0") is None
         assert rig.journal.find_tx(project, bytes(16)) is None
 
@@ -564,7 +564,7 @@ class JournalContract:
                 if index >= start and from_ms <= at_ms and (to_ms is None or at_ms < to_ms)
             ]
 
-            found = rig.journal.stretches(project, from_ms, to_ms, start=start)
+            found = rig.journal.received_between(project, from_ms, to_ms, start=start)
 
             indexes = [index for first, behind in found for index in range(first, behind)]
             assert set(wanted) <= set(indexes)
@@ -588,11 +588,13 @@ class JournalContract:
         for _ in range(2):
             for start in (0, 1, 4_095, 4_096, 8_191, 12_345, 19_999):
                 at_ms = first_ms + start
-                assert [(start, start + 1)] == rig.journal.stretches(project, at_ms, at_ms + 1)
-                assert [(start, 20_001)] == rig.journal.stretches(project, at_ms, None)
-            assert [(0, 20_001)] == rig.journal.stretches(project, 0, None)
-            assert [(0, 20_000)] == rig.journal.stretches(project, 0, ahead_ms)
-            assert [(20_000, 20_001)] == rig.journal.stretches(project, ahead_ms, None)
+                assert [(start, start + 1)] == rig.journal.received_between(
+                    project, at_ms, at_ms + 1
+                )
+                assert [(start, 20_001)] == rig.journal.received_between(project, at_ms, None)
+            assert [(0, 20_001)] == rig.journal.received_between(project, 0, None)
+            assert [(0, 20_000)] == rig.journal.received_between(project, 0, ahead_ms)
+            assert [(20_000, 20_001)] == rig.journal.received_between(project, ahead_ms, None)
             rig.reopen()
 
     # Leaves and salts

@@ -396,7 +396,7 @@ class TakesTheNearestTransaction(SqliteJournal):
 
 
 class TrustsTransactionIds(SqliteJournal):
-    def stretches(
+    def received_between(
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
         def first_from(at_ms: int) -> int:
@@ -409,11 +409,11 @@ class TrustsTransactionIds(SqliteJournal):
 
 
 class LooksAtFullBlocksAlone(SqliteJournal):
-    def stretches(
+    def received_between(
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
         full = self.next_index(project_id) // BLOCK * BLOCK
-        found = super().stretches(project_id, from_ms, to_ms, start=start)
+        found = super().received_between(project_id, from_ms, to_ms, start=start)
         return [(first, min(behind, full)) for first, behind in found if first < full]
 
 

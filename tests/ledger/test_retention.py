@@ -217,7 +217,7 @@ def test_no_round_is_made_while_the_clock_is_in_doubt(
     retention.start()
     time.sleep(0.2)
     assert [0, 1, 2] == kept(rig, project)
-    assert 1 == caplog.text.count("retention is put off: the clock jumped")
+    assert 1 == caplog.text.count("retention is postponed: the clock jumped")
 
     doubt[0] = None
 

@@ -140,6 +140,6 @@ def test_a_jump_is_said_in_health_and_log_and_nothing_expires(
     with inside(tmp_path, clock=clock) as world:
         time.sleep(0.5)  # a round would have been made at once
         assert "the newest event is of" in clock_of(world)["doubt"]
-        assert "retention is put off" in caplog.text
+        assert "retention is postponed" in caplog.text
         (event,) = world.http.get("/v1/where?id=kept", headers=AS_APPLICATION).json()["events"]
         assert "erased" not in event

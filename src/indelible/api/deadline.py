@@ -1,9 +1,9 @@
-"""No read waits for ever: the disk may hang, and so does whoever reads from it.
+"""Deadlines for the routes that read or change the data folder.
 
-The framework runs on the event loop and sends reads to threads of their own. A thread that the disk
-holds cannot be ended, only left behind; so its request is answered 503 once the time is up, and
-when every thread is left behind like this, further requests are answered at once. What comes from
-memory alone, health and metrics, never passes here.
+Litestar runs on the event loop and calls each such route in a worker thread. If the disk hangs,
+that thread cannot be interrupted. When the time is up we abandon it and answer 503; it ends by
+itself once the disk responds. When all worker threads are abandoned, new requests get the 503 at
+once. Health and metrics read only memory, so they bypass all of this.
 """
 
 import asyncio
@@ -17,32 +17,32 @@ from indelible.edge.http import Message, Receive, Request, Scope, Send, refuse
 from indelible.errors import DataUnreadable
 
 READ_WITHIN_S: Final = 10.0
-"""An answer to a read begins within so long, beside what the request itself waits for."""
+"""A read must begin to answer within this time, plus the wait that the request asks for."""
 CHANGE_WITHIN_S: Final = 600.0
-"""An answer to a change begins within so long: an erasure may have a whole log to go through."""
+"""A change must begin to answer within this time. An erasure may walk a whole log."""
 
 _THREADS: Final = 32
 _LONGEST_WISH_S: Final = 30.0  # of ?timeout=
 _FROM_MEMORY: Final = frozenset({"/healthz", "/metrics"})
 
 
-def give_threads() -> None:
-    """Have the framework's reads run in threads that nothing else uses."""
+def use_own_threads() -> None:
+    """Run the framework's worker calls in a pool that nothing else shares."""
     set_asyncio_executor(ThreadPoolExecutor(_THREADS, "reading"))
 
 
 class Deadline:
-    """The framework, with a time by which each of its answers has begun."""
+    """Wraps the framework and enforces the deadline of each request."""
 
     def __init__(self, framework: Framework) -> None:
         self._framework = framework
-        self._left_behind: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].rstrip("/") in _FROM_MEMORY:
             await self._framework(scope, receive, send)
             return
-        if len(self._left_behind) >= _THREADS:
+        if len(self._abandoned) >= _THREADS:
             await self._refuse(scope, receive, send)
             return
         has_begun = is_late = False
@@ -63,17 +63,17 @@ class Deadline:
             answering.cancel()
             raise
         is_late = True
-        self._left_behind.add(answering)
-        answering.add_done_callback(self._come_back)
+        self._abandoned.add(answering)
+        answering.add_done_callback(self._forget)
         await self._refuse(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._framework(scope, receive, send)
 
-    def _come_back(self, answering: "asyncio.Task[None]") -> None:
-        self._left_behind.discard(answering)
+    def _forget(self, answering: "asyncio.Task[None]") -> None:
+        self._abandoned.discard(answering)
         if not answering.cancelled():
-            answering.exception()  # looked at, so that the loop does not complain of it
+            answering.exception()  # retrieve it, or the loop logs it as lost
 
     def _time_for(self, scope: Scope) -> float:
         if scope["method"] not in ("GET", "HEAD", "OPTIONS"):

@@ -18,7 +18,7 @@ LONGEST_WAIT_S: Final = 30.0
 """A longer `timeout` is taken for this one."""
 DEFAULT_WAIT_S: Final = 1.0
 
-_READ_WITHIN_S: Final = 2.0  # how long the receipts may take to be read, beside the wait
+_READ_WITHIN_S: Final = 2.0  # for reading the receipts, after the wait
 
 _TIME: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)(ms|s)?", re.ASCII)
 
@@ -32,8 +32,10 @@ class Confirm(Protocol):
 
 
 def bounded(confirm: Confirm) -> Confirm:
-    """`confirm`, but for a disk that hangs: then there is an answer without receipts. The events
-    are stored, and that is what the answer is about."""
+    """Wrap `confirm` so that it returns no receipts, instead of waiting, if the disk hangs.
+
+    The events are stored by then, which is what the answer has to say.
+    """
 
     async def within(
         project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
@@ -46,15 +48,15 @@ def bounded(confirm: Confirm) -> Confirm:
             raise
         if asked.done():
             return asked.result()
-        asked.add_done_callback(_look_at)
+        asked.add_done_callback(_retrieve)
         return [None] * len(indexes)
 
     return within
 
 
-def _look_at(asked: "asyncio.Future[list[str | None]]") -> None:
+def _retrieve(asked: "asyncio.Future[list[str | None]]") -> None:
     if not asked.cancelled():
-        asked.exception()  # so that the loop does not complain of it
+        asked.exception()  # or the loop logs it as lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 One thread writes. The event loop hands it each request's drafts and gets a future back, which is
 resolved only after the sync, so an answer can never be sent before its events are durable.
 
-A disk may also hang. Then the group under way stays where it is, for as long as it takes: its
-events may be stored in the end. Its requests are told so after `ANSWERED_WITHIN_S`, and once a
-group has been under way for `STUCK_S` no further request is put behind it. All of that is decided
-on the loop at each beat of its pulse, so it costs a request nothing.
+A disk can also hang. The writer thread then waits inside the sync for as long as it takes, and the
+events may still be stored. The loop answers their requests with `StoringSlow` after
+`ANSWERED_WITHIN_S`. Once a group has been under way for `STUCK_S`, the loop refuses new requests
+instead of queueing them. It checks both at every beat of its pulse, so a request pays nothing.
 """
 
 import asyncio
@@ -35,15 +35,15 @@ from indelible.pulse import Pulse
 logger = logging.getLogger(__name__)
 
 ANSWERED_WITHIN_S: Final = 4.0
-"""A request that has waited so long for its sync is answered 503, though it may yet be stored."""
+"""Answer 503 to a request that has waited this long for its sync, though it may still be stored."""
 STUCK_S: Final = 1.5
-"""A group that has been under way for so long keeps new requests out, and is red in health."""
+"""After a group has been under way for this long, refuse new requests and turn health red."""
 
 # A group beyond this gains nothing in throughput and only keeps its requests waiting.
 _GROUP_EVENTS: Final = 1_000
 
 _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload and record
-_PROBE_S: Final = 0.5  # how often a journal that failed last is tried while no request comes
+_PROBE_S: Final = 0.5  # how often to probe a failing journal while no request arrives
 
 
 class _Waiting(NamedTuple):
@@ -54,7 +54,7 @@ class _Waiting(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a group could not be stored, and when that was (ms since the epoch)."""
+    """Why and when (ms since the epoch) storing a group failed."""
 
     message: str
     at_ms: int
@@ -72,10 +72,10 @@ class Committer:
         self._clock = clock
         self._stopped = False
         self.pulse = Pulse()
-        self.pulse.at_each_beat(self._look)
+        self.pulse.on_beat(self._look)
         # These are touched by the event loop only.
         self._waiting_bytes = 0
-        self._under_way: deque[_Waiting] = deque()  # what is not answered yet, in order
+        self._under_way: deque[_Waiting] = deque()  # in order of arrival, until their group ends
         self._answered = 0  # groups
         self._watched = 0  # the group that was under way at the last beat
         self._watched_since_s = 0.0
@@ -105,7 +105,7 @@ class Committer:
 
     @property
     def under_way_s(self) -> float | None:
-        """How long the group that is being written has been; None while there is none."""
+        """How long the writer has been at the current group, or None if it is idle."""
         if self._begun == self._answered or self._begun != self._watched:
             return None
         return self.pulse.s - self._watched_since_s
@@ -157,27 +157,27 @@ class Committer:
                 self._loop.call_soon_threadsafe(self._answer, group, result)
 
     def _note(self, error: Exception) -> IndelibleError:
-        """Remember and log why a group was not stored; what its requests are told."""
-        told: IndelibleError
+        """Remember and log why a group was not stored; return the error for its requests."""
+        answer: IndelibleError
         if isinstance(error, IndelibleError):
-            told = error
+            answer = error
         else:
-            told = JournalUnwritable(f"{type(error).__name__} while writing a group")
-            told.__cause__ = error
-            # The message might quote an event, so only the place goes to the log.
+            answer = JournalUnwritable(f"{type(error).__name__} while writing a group")
+            answer.__cause__ = error
+            # The message might quote an event, so log only the place.
             logger.error("storing: %s in %s", type(error).__name__, place_of(error))
         if not self.is_failing:
-            logger.error("nothing is stored: %s", told.message)
-        self.last_failure = Failure(told.message, self._clock())
+            logger.error("nothing is stored: %s", answer.message)
+        self.last_failure = Failure(answer.message, self._clock())
         self.is_failing = True
-        return told
+        return answer
 
     def _probe(self) -> None:
-        """Find out whether a journal that failed last can be written again."""
+        """Check whether the journal accepts writes again after a failure."""
         try:
             self._journal.probe()
         except IndelibleError:
-            return  # it is known already
+            return  # still failing, and already logged
         except Exception as error:  # as in `_run`
             self._note(error)
             return
@@ -187,7 +187,7 @@ class Committer:
     def _next_group(self) -> list[_Waiting] | None:
         """Wait for a request, then take along every other that is there; None at the end.
 
-        While the journal fails, an empty group says that none came for a while.
+        While the journal is failing, returns an empty group if no request arrives for a while.
         """
         try:
             first = self._queue.get(timeout=_PROBE_S if self.is_failing else None)
@@ -209,7 +209,7 @@ class Committer:
         return group
 
     def _look(self) -> None:
-        """At each beat: how long the group under way has been, and who has waited too long."""
+        """Update how long the current group has taken, and answer requests that waited too long."""
         begun = self._begun
         if begun != self._watched:
             self._watched, self._watched_since_s = begun, self.pulse.s

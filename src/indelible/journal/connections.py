@@ -51,8 +51,8 @@ class Readers:
         return connection
 
     def renew(self) -> None:
-        """From now on each thread gets another connection: what it has may hold files that were
-        not in their place when it was opened."""
+        """Give each thread a new connection from now on. Use it after files were out of place:
+        a connection opened meanwhile may hold the wrong ones."""
         self._renewals += 1
 
     def close(self) -> None:

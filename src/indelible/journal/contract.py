@@ -137,10 +137,10 @@ class Journal(Protocol):
         ...
 
     def probe(self) -> None:
-        """Write and sync something that adds nothing: whether events could be stored now.
+        """Check that events can be stored, by writing and syncing a page that changes nothing.
 
         Raises:
-            JournalUnwritable: they could not.
+            JournalUnwritable: they cannot.
         """
         ...
 
@@ -195,14 +195,14 @@ class Journal(Protocol):
         """The entry with this transaction id (16 bytes)."""
         ...
 
-    def stretches(
+    def received_between(
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
-        """Where to look for what was received at `from_ms` or later and before `to_ms`.
+        """Locate the entries received at `from_ms` or later and before `to_ms` (None: no end).
 
-        Runs [first, behind) of indexes from `start` on, in order and apart. Together they have
-        every entry whose leaf says such a time, and each begins and ends with one; within a run
-        there may be others, since a clock may step. `to_ms` None is no end.
+        Returns runs [first, behind) of indexes from `start` on, ascending and disjoint. Together
+        they contain every such entry. Each run begins and ends with one; in between there may be
+        entries received at other times, since the clock may step.
         """
         ...
 

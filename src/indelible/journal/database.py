@@ -27,7 +27,7 @@ _SWEEP_PAUSE_S: Final = 0.05
 _SWEEP_HOLDS_MS: Final = 20  # how long one try may keep events from being stored
 
 PATIENCE_S: Final = 4.0
-"""How long a change waits for the one before it, which may be at a sync that does not end."""
+"""How long a change waits for an earlier one, which may be stuck in a sync."""
 
 # What turns a journal of the version before into one of this version; schema.sql is the newest.
 _MIGRATIONS: Final = {
@@ -84,15 +84,15 @@ class Database:
         except BaseException:
             self._writer.close()
             raise
-        # The WAL holds what was acknowledged last, and its index tells readers where.
+        # The WAL holds the newest acknowledged events; readers find them by its index.
         names = (path.name, f"{path.name}-wal", f"{path.name}-shm")
         files = ((file, _identity(file)) for file in map(path.with_name, names))
         self._files = [(file, identity) for file, identity in files if identity is not None]
 
     def out_of_place(self) -> str | None:
-        """Why what is written would not be found after a restart; None while all is in place.
+        """Say which file a restart would not find, or return None if all are in place.
 
-        A file that was moved away or removed while it is open can be written and synced as ever.
+        A file that was moved or removed while open still accepts writes and syncs.
         """
         for file, identity in self._files:
             found = _identity(file)
@@ -114,7 +114,7 @@ class Database:
     def transaction(self, *, patience_s: float | None = PATIENCE_S) -> Iterator[apsw.Connection]:
         """Hold the writing connection for one atomic change; on leaving it is synced.
 
-        `patience_s` is how long it waits for the change before it; None is for as long as it takes.
+        `patience_s` is how long to wait for an earlier change; None waits without a limit.
 
         Raises:
             apsw.ConstraintError: the change contradicts what is stored; nothing of it was.
@@ -165,7 +165,7 @@ class Database:
             self._lock.release()
 
     def probe(self) -> None:
-        """Write and sync a page that says what it said before.
+        """Write and sync one page without changing it.
 
         Raises:
             JournalUnwritable: as `transaction`.
@@ -277,7 +277,7 @@ class Database:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """Which file stands at a path; None when there is none."""
+    """Return device and inode of the file at this path, or None if there is none."""
     try:
         found = file.stat()
     except FileNotFoundError:

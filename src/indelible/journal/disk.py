@@ -1,4 +1,4 @@
-"""How full the disk is, which lane that stops, and what is kept back for a start on a full one."""
+"""How full the disk is, which lane that stops, and space reserved for a start on a full disk."""
 
 import os
 from contextlib import suppress
@@ -12,14 +12,14 @@ from indelible.layout import RESERVE_FILE
 
 RESERVE_BYTES: Final = 1 << 20
 
-_PLENTY: Final = 8  # times the reserve must be free before it is set aside
+_PLENTY: Final = 8  # create the reserve only if this many times its size is free
 
 
 class DiskGuard:
     """Refuses a lane while less of the disk under `folder` is free than its floor.
 
-    The free share is that of an unprivileged user, as it was at the last `refresh`: a disk may
-    hang, and the event loop asks.
+    The free share is that of an unprivileged user. Only `refresh` touches the disk, which may hang;
+    all other methods are safe on the event loop.
     """
 
     def __init__(self, folder: Path, *, product_percent: float, audit_percent: float) -> None:
@@ -28,14 +28,14 @@ class DiskGuard:
         self.free_percent = 100.0
         """The share of the disk that was free, in percent."""
         self.is_full = False
-        """Whether no byte of it was free for this process."""
+        """Whether this process has no byte left."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Read it again.
+        """Read the figures from the disk.
 
         Raises:
-            OSError: the folder is gone, or cannot be looked at.
+            OSError: the folder is gone or cannot be read.
         """
         disk = os.statvfs(self._folder)
         self.free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
@@ -55,22 +55,22 @@ class DiskGuard:
 
 
 class Reserve:
-    """Room that is set aside while there is plenty.
+    """A file that holds some disk space back, so that the server can start on a full disk.
 
-    To be read at all, each SQLite file needs some tens of kilobytes beside it. A start on a full
-    disk gives this room back and so has them; the server sets it aside again once space returns.
+    SQLite cannot even read a WAL database without some tens of kilobytes for its index. A start on
+    a full disk deletes this file to make room. The server creates it again when space returns.
     """
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / RESERVE_FILE
 
-    def give_back(self) -> None:
-        """Free it if hardly anything else is free."""
+    def release_if_full(self) -> None:
+        """Delete the file if almost nothing else is free."""
         if _free_bytes(self._file.parent) < RESERVE_BYTES:
             self._file.unlink(missing_ok=True)
 
-    def set_aside(self) -> None:
-        """Take it, unless it is there or space is short; what there is of it will do."""
+    def restore(self) -> None:
+        """Create the file, unless it exists or space is short. A partial file will do."""
         if self._file.exists() or _free_bytes(self._file.parent) < _PLENTY * RESERVE_BYTES:
             return
         with suppress(OSError), private(self._file).open("r+b") as file:

@@ -1,14 +1,14 @@
-"""When the entries of each log were received, so that a time is found without reading the log.
+"""Find entries by their time of receipt without reading the whole log.
 
-Transaction ids only ever grow. Where the clock was once ahead they run ahead of it ever after, so
-they do not say when an entry came; the time of receipt in its leaf does. But a clock may step to
-and fro, so these times stand in no order, and there is nothing to bisect. What is kept instead is
-the earliest and the latest of each block of 4,096 entries: those two never change once a block is
-full, a log of ten million entries has 2,500 of them, and looking through them is exact whatever the
-clock has done. Within a block that a question cuts, the rows themselves are asked.
+Transaction ids only ever grow. After one event stored while the clock was ahead, all later ids run
+ahead too, so an id does not tell when an entry arrived. The time of receipt in the leaf does. It
+follows the clock, though, which may step either way, so these times are not sorted and binary
+search is out. Instead we keep the earliest and the latest time of each block of 4,096 entries. A
+full block never changes, a log of ten million entries has 2,500 blocks, and scanning them is exact
+whatever the clock did. Only a block that a range covers in part is looked up in the rows.
 
-The blocks are derived from the rows. Those that a merge of the unique keys has passed are kept in
-its file (unique.py), so that a start need not read the log again; the others are in memory.
+Blocks are derived from the rows. Each merge of the unique keys saves the full blocks so far in the
+same file (unique.py), so a start need not read the log again. Later blocks are held in memory.
 """
 
 import threading
@@ -24,7 +24,7 @@ _BEHIND_ALL: Final = b"\xff" * (_TIME_BYTES + 1)
 
 
 class Block(NamedTuple):
-    """The earliest and the latest time of receipt in a block, as a leaf has them: big-endian."""
+    """The earliest and the latest time of receipt in a block, big-endian as in a leaf."""
 
     earliest: bytes
     latest: bytes
@@ -38,21 +38,21 @@ class Rows(Protocol):
         ...
 
     def blocks(self, project_id: int, first: int, behind: int) -> list[Block]:
-        """The blocks that the entries [first, behind) make; `first` is where a block begins."""
+        """Compute the blocks of the entries [first, behind); `first` is a block boundary."""
         ...
 
     def received(
         self, project_id: int, first: int, behind: int, low: bytes, high: bytes
     ) -> tuple[int, int] | None:
         """The run from the first to the last of the entries [first, behind) that were received in
-        [low, high); None when there is none."""
+        [low, high), or None if there are none."""
         ...
 
 
 class Moments:
     """The blocks of every log of a journal. Safe from any thread.
 
-    `kept` has the blocks of a project, from a number on, that need not be made from the rows.
+    `kept` returns the saved blocks of a project from a block number on.
     """
 
     def __init__(self, rows: Rows, kept: Callable[[int, int], list[Block]]) -> None:
@@ -61,10 +61,10 @@ class Moments:
         self._full: dict[int, list[Block]] = {}
         self._lock = threading.Lock()
 
-    def stretches(
+    def received_between(
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
-        """See `indelible.journal.contract.Journal.stretches`."""
+        """See `indelible.journal.contract.Journal.received_between`."""
         low = _time(from_ms)
         high = _BEHIND_ALL if to_ms is None or to_ms > _LATEST else _time(to_ms)
         stored = self._rows.next_index(project_id)

@@ -199,10 +199,10 @@ class SqliteJournal:
                 return entry
         return None
 
-    def stretches(
+    def received_between(
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
-        return self._moments.stretches(project_id, from_ms, to_ms, start=start)
+        return self._moments.received_between(project_id, from_ms, to_ms, start=start)
 
     def cursor(self, name: str, project_id: int) -> int:
         rows = self.database.reader().execute(

@@ -4,13 +4,14 @@ The same erasure as on request, with the reason `retention`. Only product and au
 erased; the log's own entries stay. How far a log has expired is remembered, so that each round
 looks at what has become too old since the last one.
 
-An event is as old as its time of receipt says. Nothing brings back what was erased, and a clock may
-be wrong, so that is not enough:
+The age of an event counts from its time of receipt. Erasure cannot be undone and a clock may be
+wrong, so two rules protect what is young:
 
-    a round is put off while the clock is in doubt (`indelible.clock.Steadiness`): it jumped, or a
-    start found it a day from the newest event;
-    each day's first round notes how long the log was. What came behind such a note is younger than
-    it, whatever its own time says: events received while the clock was a year behind stay.
+    A round is postponed while the clock is in doubt (`indelible.clock.Steadiness`): it has jumped,
+    or at the start it was a day away from the newest event.
+    The first round of each day notes the length of the log. Entries stored after such a note are
+    younger than it, whatever time they carry. So events received while the clock was a year behind
+    are not erased as a year old.
 """
 
 import logging
@@ -32,7 +33,7 @@ REASON: Final = "retention"
 _PERIOD_S: Final = 3600.0
 _SWEEP_PERIOD_S: Final = 10.0
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_NOTE: Final = CURSOR + "@{day}"  # the name of a day's note, which is kept as a cursor is
+_NOTE: Final = CURSOR + "@{day}"  # the name of a day's note, which is stored as a cursor
 _BATCH: Final = 2_000  # ingest waits while one is erased: some 50 ms
 _PAUSE_S: Final = 0.05  # between two, so that they never take the whole journal
 
@@ -45,7 +46,7 @@ class Rule(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """What was received before `before_ms` is erased, of the first `stored` entries."""
+    """Of the first `stored` entries, all that were received before `before_ms` are erased."""
 
     before_ms: int
     stored: int
@@ -56,9 +57,9 @@ class Retention:
 
     Args:
         rules: the projects that have one, asked for anew in each round.
-        clock: what the age of an event is taken against. LIMIT: a machine whose clock is ahead for
-            hours on end erases too early.
-        in_doubt: why the clock is not to be trusted now; None when it is.
+        clock: tells how old an event is. LIMIT: if the clock runs ahead for hours, events are
+            erased too early.
+        in_doubt: says why the clock is not trusted at the moment, or returns None.
     """
 
     def __init__(
@@ -104,8 +105,12 @@ class Retention:
         self._note(project_id, now_ms, stored)
         done = self._done.get(project_id, _Done(0, start))
         runs = [
-            *self._journal.stretches(project_id, done.before_ms, oldest_kept_ms, start=start),
-            *self._journal.stretches(project_id, 0, done.before_ms, start=max(start, done.stored)),
+            *self._journal.received_between(
+                project_id, done.before_ms, oldest_kept_ms, start=start
+            ),
+            *self._journal.received_between(
+                project_id, 0, done.before_ms, start=max(start, done.stored)
+            ),
         ]
         if not runs:
             return 0
@@ -119,7 +124,7 @@ class Retention:
                 erased += self._erase(project_id, begin, many, oldest_kept_ms)
                 self._stopping.wait(_PAUSE_S)
         # power lost here: the same events are passed over as erased already
-        kept = self._journal.stretches(project_id, oldest_kept_ms, None, start=start)
+        kept = self._journal.received_between(project_id, oldest_kept_ms, None, start=start)
         self._journal.move_cursor(CURSOR, project_id, min(kept[0][0] if kept else stored, behind))
         if behind >= stored:
             self._done[project_id] = _Done(oldest_kept_ms, stored)
@@ -138,13 +143,13 @@ class Retention:
         return done.erased
 
     def _note(self, project_id: int, now_ms: int, stored: int) -> None:
-        """Note how long the log is today, once a day."""
+        """Note the length of the log, once a day."""
         today = _NOTE.format(day=now_ms // _DAY_MS)
         if stored and not self._journal.cursor(today, project_id):
             self._journal.move_cursor(today, project_id, stored)
 
     def _youngest_of(self, project_id: int, oldest_kept_ms: int, now_ms: int, stored: int) -> int:
-        """The index from which on every entry is too young for certain, by the days' notes."""
+        """Return the index from which every entry is certainly too young, by the daily notes."""
         for day in range(-(-oldest_kept_ms // _DAY_MS), now_ms // _DAY_MS + 1):
             noted = self._journal.cursor(_NOTE.format(day=day), project_id)
             if noted:
@@ -161,7 +166,7 @@ class Retention:
                         self.expire()
                         due_s = monotonic_s() + self._period_s
                     elif was_doubted is None and any(self._rules()):
-                        logger.warning("retention is put off: %s", doubted)
+                        logger.warning("retention is postponed: %s", doubted)
                 # Whoever erased may not have been able to finish, as long as somebody was reading.
                 self._journal.sweep()
             except Exception as error:  # this thread's one door: a failure is tried again

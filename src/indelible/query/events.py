@@ -202,11 +202,11 @@ class Events:
             start += len(entries)
 
     def _runs(self, project_id: int, times: "_Times", start: int) -> list[tuple[int, int]]:
-        """Where the search has to look, from `start` on: see `Journal.stretches`."""
+        """Where the search has to look, from `start` on: see `Journal.received_between`."""
         if times == _ANY_TIME:
             stored = self._journal.next_index(project_id)
             return [(start, stored)] if start < stored else []
-        return self._journal.stretches(project_id, times.from_ms, times.to_ms, start=start)
+        return self._journal.received_between(project_id, times.from_ms, times.to_ms, start=start)
 
     def _forward(
         self, project_id: int, runs: Sequence[tuple[int, int]], position: int

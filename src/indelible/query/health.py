@@ -1,8 +1,9 @@
 """Whether the server is well, and which part is not.
 
-Nothing here touches the disk when it is asked, for the event loop asks, and a disk may hang. What
-only the disk can tell is looked at by the lookout, a thread that remembers what it saw. When it
-does not come back from a look, that is the finding: the disk hangs.
+`/healthz` is answered on the event loop, so it must not touch a disk that may hang. A thread, the
+lookout, reads the disk and keeps the figures in memory; the answer is built from those and from
+the state that other parts hold in memory. If the lookout does not return from a read, the disk
+hangs, and health says so.
 """
 
 import asyncio
@@ -29,12 +30,12 @@ logger = logging.getLogger(__name__)
 DEGRADED_LAG_MS: Final = 10_000
 FAILING_LAG_MS: Final = 60_000
 HANGS_S: Final = 1.5
-"""A look at the disk that has not ended after so long is taken for a disk that hangs."""
+"""Report that the disk hangs if a read by the lookout takes longer than this."""
 
 AHEAD_MS: Final = 60_000
 
 _PERIOD_S: Final = 0.4
-_FRESH_WITHIN_S: Final = 0.25  # how long an answer waits for figures of now
+_FRESH_WITHIN_S: Final = 0.25  # how long an answer waits for fresh figures
 
 Word = Literal["ok", "degraded", "failing"]
 _WORDS: Final[list[Word]] = ["ok", "degraded", "failing"]
@@ -47,9 +48,9 @@ class Part(msgspec.Struct):
 
 
 class JournalHealth(Part):
-    """`failure` says why nothing is acknowledged now; null while all is well. `under_way_s` is how
-    long the group that is being written has been. `last_failure` is why a group could not be stored
-    the last time that happened, and stays when all is well again."""
+    """`failure` says why no event is acknowledged now, or is null. `under_way_s` is the age of the
+    group being written. `last_failure` and `last_failure_at` say why and when storing last failed;
+    they stay after the journal has recovered."""
 
     failure: str | None
     under_way_s: float | None
@@ -59,7 +60,7 @@ class JournalHealth(Part):
 
 class DiskHealth(Part):
     """Each lane stops below its floor; `degraded` when one has stopped, `failing` when both.
-    `failure` says why the data folder cannot be read; null while it can."""
+    `failure` says why the data folder cannot be read, or is null."""
 
     failure: str | None
     free_percent: float
@@ -89,10 +90,11 @@ class AccountingHealth(Part):
 
 
 class ClockHealth(Part):
-    """`failure` says what is wrong with the clock. `doubt` says why it is not trusted with what
-    cannot be undone, so that nothing expires now; null while it is. `ids_ahead_s` is how far the
-    time in the newest transaction id is ahead of the clock: since ids only grow, it stays ahead
-    after a clock that was. `last_jump_s` is the last step of the clock since the start."""
+    """`failure` says what is wrong with the clock, or is null. `doubt` says why retention does not
+    trust the clock at the moment, and erases nothing; null if it does. `ids_ahead_s` is how far the
+    newest transaction id is ahead of the clock. IDs only ever grow, so one event stored while the
+    clock was ahead leaves all later ids ahead. `last_jump_s` is the latest step of the clock since
+    the server started."""
 
     failure: str | None
     doubt: str | None
@@ -114,7 +116,7 @@ class Health(msgspec.Struct):
 
 
 class _Look(NamedTuple):
-    """One thing that is looked at on the disk. `is_dear`: only when somebody asks."""
+    """One read of the disk. If `is_dear`, it is made only for a request to `/healthz`."""
 
     what: str
     act: Callable[[], None]
@@ -122,9 +124,10 @@ class _Look(NamedTuple):
 
 
 class Lookout:
-    """Looks at the disk, on a thread of its own, and says how all parts are.
+    """Reads the disk on its own thread, and reports the health of every part.
 
-    A part whose health needs the disk adds a look; what is in memory is read when it is asked for.
+    To add a part: give `Health` a field, write an `_of_…` method that reads memory only, and list
+    it in `health`. If the part needs the disk, add a `_Look` that stores the figure.
     """
 
     def __init__(
@@ -152,13 +155,13 @@ class Lookout:
         self._uncounted_ms: int | None = None
         self._looks = (
             _Look("the data folder", disk.refresh, is_dear=False),
-            _Look("the reserve", reserve.set_aside, is_dear=False),
+            _Look("the reserve", reserve.restore, is_dear=False),
             _Look("the journal's files", self._find_journal, is_dear=False),
             _Look("the oldest unsealed event", self._find_unsealed, is_dear=True),
             _Look("the oldest uncounted event", self._find_uncounted, is_dear=True),
         )
         self._failures: dict[str, str] = {}
-        self._at: tuple[str, float] | None = None  # what is being looked at, and since when
+        self._at: tuple[str, float] | None = None  # the read under way, and since when
         self._asked: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -170,31 +173,31 @@ class Lookout:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; one that the disk holds is left behind."""
+        """End the thread, or abandon it if the disk hangs."""
         self._stopping = True
         self._wake.set()
         if self._thread.ident is not None:
             self._thread.join(HANGS_S)
 
     def look_around(self, *, everything: bool) -> None:
-        """Look at the disk. Does not return while the disk hangs."""
+        """Read the disk. Blocks while the disk hangs."""
         for look in self._looks:
             if look.is_dear and not everything:
                 continue
             self._at = (look.what, self._pulse.s)
             try:
                 look.act()
-            except Exception as error:  # this thread's one door: what fails is what it reports
-                text = f"{look.what}: {_told(error)}"
+            except Exception as error:  # reported in health, whatever it is
+                text = f"{look.what}: {_describe(error)}"
                 if look.what not in self._failures:
-                    logger.error("cannot look at %s", text)  # noqa: TRY400 — see `_told`
+                    logger.error("cannot look at %s", text)  # noqa: TRY400 — see `_describe`
                 self._failures[look.what] = text
             else:
                 self._failures.pop(look.what, None)
         self._at = None
 
     async def fresh(self) -> None:
-        """Have everything looked at now; returns when that is done, or takes too long."""
+        """Ask the lookout for fresh figures, and wait for them briefly."""
         loop = asyncio.get_running_loop()
         seen: asyncio.Future[None] = loop.create_future()
         with self._lock:
@@ -203,8 +206,8 @@ class Lookout:
         with suppress(TimeoutError):
             await asyncio.wait_for(seen, _FRESH_WITHIN_S)
 
-    def hangs(self) -> str | None:
-        """What the disk has not answered for too long; None while it answers."""
+    def describe_hang(self) -> str | None:
+        """Say which read the disk has not answered, or return None if it answers."""
         at = self._at
         if at is None:
             return None
@@ -213,7 +216,7 @@ class Lookout:
         return f"no answer for {waited_s:.1f} s: {what}" if waited_s > HANGS_S else None
 
     def health(self, *, version: str) -> Health:
-        """The state of every part."""
+        """Return the state of every part."""
         parts: dict[str, Part] = {
             "journal": self._of_journal(),
             "disk": self._of_disk(),
@@ -224,7 +227,7 @@ class Lookout:
         worst = max((part.status for part in parts.values()), key=_WORDS.index)
         return Health(status=worst, version=version, **parts)  # type: ignore[arg-type]
 
-    # What the thread does
+    # On the thread
 
     def _run(self) -> None:
         while not self._stopping:
@@ -267,7 +270,7 @@ class Lookout:
     def _of_disk(self) -> DiskHealth:
         disk = self._disk
         takes_product, takes_audit = disk.takes(Lane.PRODUCT), disk.takes(Lane.AUDIT)
-        failure = self.hangs() or next(iter(list(self._failures.values())), None)
+        failure = self.describe_hang() or next(iter(list(self._failures.values())), None)
         word: Word = "ok"
         if failure is not None or not (takes_product or takes_audit):
             word = "failing"
@@ -317,8 +320,8 @@ class Lookout:
         )
 
 
-def _told(error: Exception) -> str:
-    """What went wrong, without what anybody sent: only the system's own words are repeated."""
+def _describe(error: Exception) -> str:
+    """Name the error, with its message only if it comes from the system and not from an event."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, (OSError, apsw.Error)) else name
 
