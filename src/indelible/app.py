@@ -148,7 +148,7 @@ class House:
         )
         self.committer.pulse.on_beat(self.steadiness.look)
         use_own_threads()
-        api = make_api(
+        self.api = make_api(
             journal=self.journal,
             registry=self.registry,
             gate=self.gate,
@@ -157,7 +157,7 @@ class House:
             accounting=self.accounting,
             clock=self.clock,
         )
-        self.edge = Edge(self._hot_routes(), Deadline(api))
+        self.edge = Edge(self._hot_routes(), Deadline(self.api))
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""

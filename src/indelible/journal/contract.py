@@ -207,7 +207,11 @@ class Journal(Protocol):
         ...
 
     def cursor(self, name: str, project_id: int) -> int:
-        """The next index that the follower `name` has not handled; 0 when it never ran."""
+        """The next index that the follower `name` has not handled; 0 when it never ran.
+
+        Raises:
+            JournalUnwritable: the journal's files are not where they were opened.
+        """
         ...
 
     def move_cursor(self, name: str, project_id: int, next_index: int) -> None:

@@ -85,7 +85,7 @@ class SqliteJournal:
         with self._appending:
             if self._keys.failure is not None:  # before anything is written
                 raise JournalUnwritable(self._keys.failure)
-            with self.database.transaction(patience_s=None) as connection:
+            with self.database.transaction(patience_s=None, looks_first=False) as connection:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
                 group.write()
@@ -205,6 +205,9 @@ class SqliteJournal:
         return self._moments.received_between(project_id, from_ms, to_ms, start=start)
 
     def cursor(self, name: str, project_id: int) -> int:
+        # A follower starts here. Without this check it would recreate a folder that was moved.
+        if (misplaced := self.database.out_of_place()) is not None:
+            raise JournalUnwritable(misplaced)
         rows = self.database.reader().execute(
             "SELECT next_index FROM follower WHERE name = ? AND project_id = ?", (name, project_id)
         )
