@@ -176,7 +176,7 @@ def test_events_received_while_the_clock_was_behind_are_not_taken_for_old(rig: S
 
 @given(st.data())
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_whatever_the_clock_does_what_a_round_leaves_is_young_and_what_it_takes_is_old(
     rig: SqliteRig, data: st.DataObject

@@ -93,7 +93,7 @@ def test_after_an_hour_of_a_clock_that_was_ahead_every_event_is_found_by_its_tim
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_a_search_by_time_is_exact_whatever_the_clock_did(
