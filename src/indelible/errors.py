@@ -374,6 +374,36 @@ class JournalUnwritable(Unavailable):
     summary = "The journal could not be written."
 
 
+class JournalStuck(Unavailable):
+    """A sync has been under way for too long, so no further request is queued behind it."""
+
+    retry_after_s = 5
+
+    def __init__(self, *, under_way_s: float) -> None:
+        super().__init__(
+            f"The disk has been busy with one sync for {under_way_s:.0f} s; nothing of this request"
+            " was stored"
+        )
+
+
+class DataUnreadable(Unavailable):
+    """A read failed or does not return. Acknowledged events are stored all the same."""
+
+    retry_after_s = 5
+    summary = "The data folder cannot be read now."
+
+
+class StoringSlow(Unavailable):
+    """The events were handed to the disk, which has not confirmed them yet."""
+
+    code, retry_after_s = "storing_slow", 5
+    summary = "The events were not synced in time; they may be stored all the same."
+    hint = (
+        "Send them again unchanged after Retry-After: what was stored is recognised by its uuid or "
+        "Idempotency-Key. Without one it may be there twice. /healthz names the cause."
+    )
+
+
 class NotSealed(IndelibleError):
     code, http_status = "not_sealed", 409
     summary = "The event is stored, and no signed checkpoint covers it yet."

@@ -33,6 +33,7 @@ from indelible.journal.contract import (
 )
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
+from indelible.journal.moments import BLOCK, Block, Moments
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import Mark, UniqueKeys
@@ -62,10 +63,18 @@ class SqliteJournal:
         self._clock = clock
         self._secrets: dict[int, bytes] = {}
         self._tx_ids = TxIds(clock, last=self._last_tx())
+        newest = [entry.leaf.received_at_ms for entry in self._newest()]
+        self.newest_at_start_ms: int | None = max(newest, default=None)
+        """When the newest entry of any log had been received, ms since the epoch."""
         self._appending = threading.Lock()
-        self._keys = UniqueKeys(
-            database.path.with_name(KEYS_FILE), _StoredRows(database), vfs=database.vfs
-        )
+        rows = _StoredRows(database)
+        self._keys = UniqueKeys(database.path.with_name(KEYS_FILE), rows, vfs=database.vfs)
+        self._moments = Moments(rows, self._keys.blocks)
+
+    @property
+    def newest_tx_ms(self) -> int:
+        """The time in the newest transaction id, ms since the epoch; 0 in an empty journal."""
+        return self._tx_ids.ms
 
     @property
     def failure(self) -> str | None:
@@ -79,12 +88,20 @@ class SqliteJournal:
         with self._appending:
             if self._keys.failure is not None:  # before anything is written
                 raise JournalUnwritable(self._keys.failure)
-            with self.database.transaction() as connection:
+            with self.database.transaction(patience_s=None, looks_first=False) as connection:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
                 group.write()
             self._keys.add(group.new_keys(), group.marks())
+        # They are stored in the file that is open: is it still the one that a restart would find?
+        if (misplaced := self.database.out_of_place()) is not None:
+            raise JournalUnwritable(misplaced)
         return outcomes
+
+    def probe(self) -> None:
+        if self._keys.failure is not None:
+            raise JournalUnwritable(self._keys.failure)
+        self.database.probe()
 
     def log(self, connection: apsw.Connection, draft: Draft) -> Stored:
         """Add one uncounted event without a client id, in a transaction that the caller holds."""
@@ -196,11 +213,15 @@ class SqliteJournal:
                 return entry
         return None
 
-    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
-        bounded = min(max(at_ms, 0), (1 << 48) - 1)
-        return self._first_index_from(project_id, (bounded << 80).to_bytes(16, "big"))
+    def received_between(
+        self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
+    ) -> list[tuple[int, int]]:
+        return self._moments.received_between(project_id, from_ms, to_ms, start=start)
 
     def cursor(self, name: str, project_id: int) -> int:
+        # A follower starts here. Without this check it would recreate a folder that was moved.
+        if (misplaced := self.database.out_of_place()) is not None:
+            raise JournalUnwritable(misplaced)
         rows = self.database.reader().execute(
             "SELECT next_index FROM follower WHERE name = ? AND project_id = ?", (name, project_id)
         )
@@ -236,13 +257,17 @@ class SqliteJournal:
         return leaf.hmac_sha256(secret, lane.encode() + b"\x00" + name)
 
     def _last_tx(self) -> bytes | None:
+        return max((entry.leaf.tx for entry in self._newest()), default=None)
+
+    def _newest(self) -> list[Entry]:
+        """The last entry of each log."""
         connection = self.database.reader()
-        last: list[bytes] = []
+        last: list[Entry] = []
         for (project_id,) in connection.execute("SELECT id FROM project").fetchall():
             assert isinstance(project_id, int)
             newest = _next_index(connection, project_id) - 1
-            last += [entry.leaf.tx for entry in self.read(project_id, newest, newest + 1)]
-        return max(last, default=None)
+            last += self.read(project_id, newest, newest + 1)
+        return last
 
     def _first_index_from(self, project_id: int, tx: bytes) -> int:
         """The index of the first entry whose transaction id is not below `tx`."""
@@ -286,6 +311,34 @@ class _StoredRows:
             for row_id, tx, key in rows:
                 assert isinstance(row_id, int)
                 yield project_id, row_id, tx, key
+
+    def next_index(self, project_id: int) -> int:
+        return _next_index(self._database.reader(), project_id)
+
+    def blocks(self, project_id: int, first: int, behind: int) -> list[Block]:
+        reader, made = self._database.reader(), []
+        ask = (
+            "SELECT min(substr(leaf, 9, 8)), max(substr(leaf, 9, 8))"  # noqa: S608
+            f" FROM {table_of(project_id)} WHERE id >= ? AND id < ?"
+        )
+        for begin in range(first, behind, BLOCK):
+            run = _ids(project_id, begin, min(begin + BLOCK, behind))
+            made.append(Block(*map(bytes, reader.execute(ask, run).get)))
+        return made
+
+    def received(
+        self, project_id: int, first: int, behind: int, low: bytes, high: bytes
+    ) -> tuple[int, int] | None:
+        least, most = (
+            self._database.reader()
+            .execute(
+                f"SELECT min(id), max(id) FROM {table_of(project_id)} WHERE id >= ? AND id < ?"  # noqa: S608
+                " AND substr(leaf, 9, 8) >= ? AND substr(leaf, 9, 8) < ?",
+                (*_ids(project_id, first, behind), low, high),
+            )
+            .get
+        )
+        return None if least is None else (least & INDEX_MASK, (most & INDEX_MASK) + 1)
 
 
 _UniqueKey = Callable[[apsw.Connection, int, Lane, bytes], bytes]
