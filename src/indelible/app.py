@@ -23,6 +23,7 @@ from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
+from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.errors import PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
@@ -41,6 +42,8 @@ from indelible.settings import Settings
 logger = logging.getLogger(__name__)
 
 DEFAULT_PROJECT: Final = "default"
+
+_COLLECT_AFTER: Final = (50_000, 20, 20)
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -108,6 +111,7 @@ class House:
             audit_percent=settings.audit_min_free_percent,
         )
         self.gate = Gate(self.registry, clock=now_ms, trusted_proxies=settings.trusted_proxies)
+        self.large = LargeBodies(max_waiting_bytes=settings.max_waiting_bytes)
         self.edge = Edge(
             self._hot_routes(),
             make_api(
@@ -130,6 +134,7 @@ class House:
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        await self.large.stop()
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
         await asyncio.to_thread(self.ledger.stop)
@@ -172,6 +177,7 @@ class House:
                 max_batch=settings.max_batch,
                 max_payload_bytes=settings.max_payload_bytes,
             ),
+            large=self.large,
             confirm=self.ledger.confirm,
             clock=now_ms,
         )
@@ -264,6 +270,10 @@ async def run(
     # All that was made up to here lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
+    # A body of a megabyte may hold hundreds of thousands of lists, none of them in a cycle. By the
+    # usual thresholds the collector looks through them again and again: most of the time of a
+    # read.
+    gc.set_threshold(*_COLLECT_AFTER)
     try:
         await serve_asgi(
             house.edge, listen=house.settings.listen, port=port, announce=answering, stop=stop

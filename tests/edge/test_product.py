@@ -1027,7 +1027,7 @@ def test_an_unknown_content_type_is_415(shared: World, kind: str) -> None:
     assert kind in assert_canonical_error(answer, 415, "unsupported_media_type")["message"]
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "aes128gcm"])
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br", "aes128gcm"])
 def test_an_unknown_content_encoding_is_415(shared: World, coding: str) -> None:
     answer = shared.send(None, content=b"{}", headers={"content-encoding": coding})
     assert_canonical_error(answer, 415, "unsupported_media_type")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from indelible.clock import parse_time_ms
 from indelible.edge.arrival import Arrival, Sighting
-from indelible.edge.body import MAX_DEPTH
+from indelible.edge.shallow import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
 
 MAX_NAME_CHARS: Final = 200

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.large import LargeBodies
 from indelible.edge.waiting import Confirm
 from indelible.journal.commit import Committer
 from indelible.journal.disk import DiskGuard
@@ -27,5 +28,6 @@ class Intake:
     disk: DiskGuard
     committer: Committer
     limits: Limits
+    large: LargeBodies
     confirm: Confirm
     clock: Clock

@@ -3,8 +3,9 @@
 The answer is sent after the sync. Every event of a batch has a result of its own.
 """
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -12,11 +13,13 @@ import msgspec
 from indelible.edge import vtilt
 from indelible.edge.admission import Dropped, admit
 from indelible.edge.arrival import Arrival, Sighting
-from indelible.edge.body import Packing, check_packing, parse, unpack
+from indelible.edge.body import Packing, check_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake
-from indelible.edge.lost import LostWarning, Report, check_not_empty, draft_of, settle
+from indelible.edge.large import submit_in_runs
+from indelible.edge.lost import Lost, LostWarning, Report, check_not_empty, draft_of, settle
+from indelible.edge.shallow import Text, parse
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
@@ -44,6 +47,7 @@ _NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA})
 
 _RECORD: Final = msgspec.json.Encoder(order="sorted")
 _LANE: Final = Lane.PRODUCT.value
+_RESULTS_AT_ONCE: Final = 500  # then the loop looks at other requests
 
 # The smallest transparent GIF there is, for pages that ask with an <img>.
 _PIXEL: Final = bytes.fromhex(
@@ -105,6 +109,16 @@ class Route:
     crawler_status: int
 
 
+@dataclass(slots=True)
+class _Taken:
+    """A request as far as it needs no answer of the journal."""
+
+    project_id: int = 0
+    events: list[Sighting | Dropped] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
+    lost: Lost = None
+
+
 class ProductIngest:
     """The handler of one product route."""
 
@@ -114,35 +128,40 @@ class ProductIngest:
 
     async def __call__(self, request: Request) -> Answer:
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
-        reading = await self._read(request)
-        if wish is not None:
-            check_count(len(reading.events))
-        arrival = self._arrive(request, reading)
-        EVENTS_RECEIVED.add(_LANE, count=len(reading.events))
-        events = [
-            event if isinstance(event, Dropped) else admit(event, arrival)
-            for event in reading.events
-        ]
-        drafts = [
-            _draft(event, arrival, reading.request)
-            for event in events
-            if isinstance(event, Sighting)
-        ]
-        if isinstance(reading.lost, Report):
-            drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
-        outcomes: Sequence[Outcome] = ()
-        if drafts:
-            self._intake.disk.check(Lane.PRODUCT)
-            outcomes = await self._intake.committer.submit(drafts)
+        body, packing = await self._receive(request)
+        limit_bytes = self._intake.limits.max_body_bytes
+        text = unpack_small(body, packing, limit_bytes=limit_bytes)
+        if text is not None:
+            taken = self._take(request, text, wish)
+            outcomes = await self._store(taken)
+        else:
+            async with self._intake.large.turn(len(body)):
+                taken = await self._intake.large.run(
+                    lambda: self._take(
+                        request, unpack(body, packing, limit_bytes=limit_bytes), wish
+                    )
+                )
+                outcomes = await self._store(taken)
         stored = iter(outcomes)
-        results = [
-            _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
-            for event in events
-        ]
-        lost_warning = settle(reading.lost, Lane.PRODUCT, stored)
+        results = []
+        for place, event in enumerate(taken.events, start=1):
+            results.append(
+                _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
+            )
+            if place % _RESULTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        lost_warning = settle(taken.lost, Lane.PRODUCT, stored)
         if wish is not None:
-            await self._confirm(arrival.project.id, results, wish)
+            await self._confirm(taken.project_id, results, wish)
         return self._answer(request, results, lost_warning)
+
+    async def _store(self, taken: "_Taken") -> Sequence[Outcome]:
+        check_not_empty(taken.events, taken.lost, Lane.PRODUCT)
+        EVENTS_RECEIVED.add(_LANE, count=len(taken.events))
+        if not taken.drafts:
+            return ()
+        self._intake.disk.check(Lane.PRODUCT)
+        return await submit_in_runs(self._intake.committer, taken.drafts)
 
     async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
         """Wait for the receipts and put them into the results."""
@@ -156,7 +175,7 @@ class ProductIngest:
             if receipt is not None:
                 result.status, result.receipt = wish.level, receipt
 
-    async def _read(self, request: Request) -> vtilt.Reading:
+    async def _receive(self, request: Request) -> tuple[bytes, Packing]:
         query = request.query
         if request.method == "GET":
             body = query.get("data", "").encode()
@@ -169,11 +188,32 @@ class ProductIngest:
             )
             body = await request.body(self._intake.limits.max_body_bytes)
         check_packing(packing, CONTENT_TYPES)
-        text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
-        document, text = parse(text)
-        reading = vtilt.read(document, text, max_batch=self._intake.limits.max_batch)
-        check_not_empty(reading.events, reading.lost, Lane.PRODUCT)
-        return reading
+        return body, packing
+
+    def _take(self, request: Request, text: Text, wish: Wish | None) -> "_Taken":
+        """Read a body and admit its events. Runs on either thread, so it counts nothing.
+
+        The order is one of cost: what the gate needs is found without looking into an event.
+        """
+        limits = self._intake.limits
+        document, text = parse(text, most=limits.max_batch)
+        reading = vtilt.read(document, text, max_batch=limits.max_batch)
+        if not reading.events and not isinstance(reading.lost, Report):
+            return _Taken(lost=reading.lost)
+        if wish is not None:
+            check_count(len(reading.events))
+        arrival = self._arrive(request, reading)
+        taken = _Taken(arrival.project.id, lost=reading.lost)
+        for cut in reading.events:
+            event = vtilt.look_into(cut, max_event_bytes=limits.max_event_bytes)
+            if isinstance(event, Sighting):
+                event = admit(event, arrival)
+            if isinstance(event, Sighting):
+                taken.drafts.append(_draft(event, arrival, reading.request))
+            taken.events.append(event)
+        if isinstance(reading.lost, Report):
+            taken.drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
+        return taken
 
     def _arrive(self, request: Request, reading: vtilt.Reading) -> Arrival:
         """Find the project that the request is for.

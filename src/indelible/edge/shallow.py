@@ -1,0 +1,406 @@
+r"""Read JSON one level at a time, in time linear in its length.
+
+Anybody may send a body, so reading one must not cost more than its share. msgspec validates and
+skips a value in C without building anything inside it, at about 400 MB/s, but holds the
+interpreter's lock meanwhile. So:
+
+- A text of up to `WINDOW` bytes is handed to msgspec whole: 5 ms, at worst 20.
+- A longer one is cut into members or elements here. Each is measured by letting msgspec skip one
+  value of a window: it stops at the first byte after the value and names that byte. Only a value
+  that is longer than a window (an event that is refused for its size anyway) is measured by its
+  brackets, a chunk at a time.
+
+No call into C takes longer than about 20 ms, and between two of them other threads get their turn.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from indelible.errors import BatchTooLarge, EventRefused, InvalidJson
+from indelible.event import DropReason
+
+Text = bytes | bytearray
+"""JSON text in one piece."""
+
+Document = dict[str, msgspec.Raw] | list[msgspec.Raw]
+"""A JSON object or list whose members are still the bytes that were sent."""
+
+WINDOW: Final = 1 << 20
+"""The most bytes that one call into C looks at."""
+
+MAX_DEPTH: Final = 32
+"""How deep an event's objects and lists may be nested."""
+
+MAX_MEMBERS: Final = 1_000
+"""How many members a body or an event may have, and how many keys its properties."""
+
+_CHUNK: Final = 1 << 18
+_MOST_ROUNDS: Final = 64
+_MANY_COLONS: Final = 10_000  # fewer cannot make a dict that is dear to build
+
+_DOCUMENT: Final = msgspec.json.Decoder(Document)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_KEY: Final = msgspec.json.Decoder(str)
+
+_TRAILING: Final = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)")
+_AT_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_BLANKS: Final = b" \t\r\n"
+_SPACE: Final = re.compile(rb"[ \t\r\n]*+")
+_SCALAR: Final = re.compile(rb"[^\s,:\]}]*+")
+_IN_STRING: Final = re.compile(rb'[^"\\]*+')
+
+# A whole string, or one bracket outside of any. Possessive, so that a long string costs no memory.
+_STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+
+# A stretch without escapes (short enough that a thread does not wait for it), or an escape: a
+# surrogate pair, a surrogate, or anything else.
+_STRETCH_OR_ESCAPE: Final = re.compile(
+    rb"[^\\]{1,65536}+|\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_MAYBE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+_OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
+_COMMA, _COLON, _QUOTE, _BACKSLASH = b',:"\\'
+
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class TooManyMembers(Exception):
+    """An object has more than `MAX_MEMBERS` members."""
+
+
+def parse(text: Text, *, most: int) -> tuple[Document, Text]:
+    """Read JSON text as an object or a list of raw members; returns the text that was read too.
+
+    A lone surrogate (half a character, as some clients make by cutting text) has no UTF-8 form; its
+    escape is replaced by U+FFFD's, of the same length, and the rest stays as it was sent.
+
+    Raises:
+        InvalidJson: it is not UTF-8, not JSON, or neither an object nor a list.
+        EventRefused: it is nested too deep to be read at all, or has too many members.
+        BatchTooLarge: it is a list of more than `most` elements.
+    """
+    check_utf8(text)
+    if len(text) > WINDOW:
+        text = replace_lone_surrogates(text)
+    try:
+        return _document(text, most), text
+    except RecursionError:
+        raise EventRefused(DropReason.TOO_DEEP) from None
+    except TooManyMembers:
+        raise EventRefused(DropReason.EVENT_TOO_LARGE) from None
+    except msgspec.DecodeError as error:
+        repaired = replace_lone_surrogates(text)
+        if repaired is text:
+            raise json_error(error) from None
+    try:
+        return _document(repaired, most), repaired
+    except msgspec.DecodeError as error:
+        raise json_error(error) from None
+
+
+def json_error(error: msgspec.DecodeError) -> InvalidJson:
+    """What to say of a body that `members` or `elements` could not read."""
+    if isinstance(error, msgspec.ValidationError):
+        return InvalidJson("The body must be a JSON object or a list")
+    return InvalidJson(str(error))  # names the byte, never the content
+
+
+def check_utf8(text: Text) -> None:
+    """
+    Raises:
+        InvalidJson: it is not UTF-8. Members that are skipped are not checked for this.
+    """
+    start = 0
+    while start < len(text):
+        end = min(start + WINDOW, len(text))
+        # Up to three bytes before the cut may belong to a character behind it.
+        while end < len(text) and text[end] & 0xC0 == 0x80 and end > start + WINDOW - 4:
+            end -= 1
+        try:
+            str(text[start:end], "utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidJson(f"The body is not UTF-8 at byte {start + error.start}") from None
+        start = end
+
+
+def members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of an object; of several with one name, the last.
+
+    Raises:
+        msgspec.ValidationError: it is no object.
+        msgspec.DecodeError, RecursionError: it cannot be read.
+        TooManyMembers.
+    """
+    view = memoryview(text)
+    if len(view) <= WINDOW and (len(view) <= 1 << 16 or bytes(view).count(b":") <= _MANY_COLONS):
+        fields = _FIELDS.decode(text)
+    else:
+        fields = dict(_members(view))
+    if len(fields) > MAX_MEMBERS:
+        raise TooManyMembers
+    return fields
+
+
+def elements(text: Text | msgspec.Raw, *, most: int) -> list[msgspec.Raw]:
+    """The elements of a list.
+
+    Raises:
+        msgspec.ValidationError: it is no list.
+        msgspec.DecodeError, RecursionError: it cannot be read.
+        BatchTooLarge: there are more than `most`.
+    """
+    view = memoryview(text)
+    found = _LIST.decode(text) if len(view) <= WINDOW else list(_elements(view, most))
+    if len(found) > most:
+        raise BatchTooLarge(size=len(found), limit=most)
+    return found
+
+
+def replace_lone_surrogates(text: Text) -> Text:
+    r"""JSON text with each escaped lone surrogate replaced by U+FFFD; `text` itself without any.
+
+    >>> bytes(replace_lone_surrogates(rb'"\ud83d\ude00 \ud83d \\ud83d"'))
+    b'"\\ud83d\\ude00 \\ufffd \\\\ud83d"'
+    """
+    if not _has_surrogates(text):
+        return text
+    repaired: bytearray | None = None
+    for match in _STRETCH_OR_ESCAPE.finditer(text):
+        if match[1]:
+            if repaired is None:
+                repaired = bytearray(text)
+            repaired[match.start() : match.end()] = b"\\ufffd"
+    return text if repaired is None else repaired
+
+
+def nesting(text: Text) -> int:
+    r"""How deep objects and lists are nested in JSON text; `MAX_DEPTH` + 1 where it is deeper.
+
+    Where there are too few brackets to be deeper than the limit, their count is returned: it is
+    never below the true depth, and costs a hundredth of looking.
+
+    >>> nesting(b'[' * 40 + b']' * 40), nesting(b'["' + b'[' * 40 + b'"]')
+    (33, 1)
+    """
+    brackets = text.count(b"{") + text.count(b"[")
+    if brackets <= MAX_DEPTH:
+        return brackets
+    outside, _ = _outside_strings(text, in_string=False)
+    left, depth = _only_brackets(outside), 0
+    while left and depth <= MAX_DEPTH:  # a round takes the innermost level away
+        left, depth = left.replace(b"[]", b""), depth + 1
+    return depth
+
+
+def _document(text: Text, most: int) -> Document:
+    if len(text) <= WINDOW:
+        document = _DOCUMENT.decode(text)
+        if isinstance(document, list):
+            if len(document) > most:
+                raise BatchTooLarge(size=len(document), limit=most)
+        elif len(document) > MAX_MEMBERS:
+            raise TooManyMembers
+        return document
+    return members(text) if text[:1] == b"{" else elements(text, most=most)
+
+
+def _members(view: memoryview) -> Iterator[tuple[str, msgspec.Raw]]:
+    at = _opened(view, _OPEN_OBJECT)
+    if _byte(view, at) == _CLOSE_OBJECT:
+        _check_ended(view, at + 1)
+        return
+    for _ in range(MAX_MEMBERS):
+        after = _value_end(view, at)
+        if after - at > WINDOW:
+            raise TooManyMembers  # a key of that length stands for more than a thousand
+        name = _KEY.decode(view[at:after])
+        if _byte(view, after) != _COLON:
+            raise _malformed("expected ':'", after)
+        at = _after_space(view, after + 1)
+        after = _value_end(view, at)
+        yield name, _raw(view, at, after)
+        if _is_last(view, after, _CLOSE_OBJECT):
+            return
+        at = _after_space(view, after + 1)
+    raise TooManyMembers
+
+
+def _elements(view: memoryview, most: int) -> Iterator[msgspec.Raw]:
+    at = _opened(view, _OPEN_LIST)
+    if _byte(view, at) == _CLOSE_LIST:
+        _check_ended(view, at + 1)
+        return
+    for _ in range(most):
+        after = _value_end(view, at)
+        yield _raw(view, at, after)
+        if _is_last(view, after, _CLOSE_LIST):
+            return
+        at = _after_space(view, after + 1)
+    raise BatchTooLarge(size=None, limit=most)
+
+
+def _byte(view: memoryview, at: int) -> int:
+    return view[at] if at < len(view) else -1
+
+
+def _opened(view: memoryview, bracket: int) -> int:
+    at = _after_space(view, 0)
+    if _byte(view, at) != bracket:
+        raise msgspec.ValidationError(f"Expected `{chr(bracket)}`")
+    return _after_space(view, at + 1)
+
+
+def _is_last(view: memoryview, at: int, closing: int) -> bool:
+    """Whether what was opened ends at `at`, and the text with it; else the next member follows."""
+    found = _byte(view, at)
+    if found == closing:
+        _check_ended(view, at + 1)
+        return True
+    if found != _COMMA:
+        raise _malformed(f"expected ',' or '{chr(closing)}'", at)
+    return False
+
+
+def _check_ended(view: memoryview, at: int) -> None:
+    at = _after_space(view, at)
+    if at < len(view):
+        raise _malformed("trailing characters", at)
+
+
+def _raw(view: memoryview, start: int, end: int) -> msgspec.Raw:
+    while view[end - 1] in _BLANKS:
+        tail = bytes(view[max(start, end - WINDOW) : end])
+        end -= len(tail) - len(tail.rstrip(_BLANKS))
+    return msgspec.Raw(view[start:end])
+
+
+def _after_space(view: memoryview, at: int) -> int:
+    if at < len(view) and view[at] > 0x20:
+        return at
+    while (found := _SPACE.match(view, at, at + WINDOW)) and found.end() > at:
+        at = found.end()
+    return at
+
+
+def _value_end(view: memoryview, start: int) -> int:
+    """Where the text goes on after the value that begins at `start`, and the space after it.
+
+    Raises:
+        msgspec.DecodeError, RecursionError.
+    """
+    window = view[start : start + WINDOW]
+    cut = start + len(window) < len(view)
+    try:
+        _RAW.decode(window)
+    except msgspec.DecodeError as error:
+        message = str(error)
+        if found := _TRAILING.fullmatch(message):
+            return start + int(found[1]) - 1
+        if not cut or message != "Input data was truncated":
+            raise msgspec.DecodeError(
+                _AT_BYTE.sub(lambda m: f"(byte {start + int(m[1])})", message)
+            ) from None
+    if not cut:
+        return len(view)
+    return _after_space(view, _far_end(view, start))
+
+
+def _far_end(view: memoryview, start: int) -> int:
+    """The end of a value that is longer than a window, found without validating it."""
+    first = view[start]
+    if first == _QUOTE:
+        return _far_end_of_string(view, start + 1)
+    if first not in (_OPEN_OBJECT, _OPEN_LIST):
+        at = start
+        while (found := _SCALAR.match(view, at, at + WINDOW)) and found.end() > at:
+            at = found.end()
+        return at
+    depth, in_string, at = 1, False, start + 1
+    while at < len(view):
+        chunk = bytes(view[at : at + _CHUNK])
+        if at + len(chunk) < len(view) and (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
+            chunk = chunk[:-1]  # an escape is not cut in two
+        outside, ends_in_string = _outside_strings(chunk, in_string=in_string)
+        closed, opened = _unmatched(_only_brackets(outside))
+        if closed >= depth:
+            return at + _closing(chunk, depth, in_string=in_string)
+        depth, in_string, at = depth - closed + opened, ends_in_string, at + len(chunk)
+    raise msgspec.DecodeError("Input data was truncated")
+
+
+def _far_end_of_string(view: memoryview, at: int) -> int:
+    while at < len(view):
+        found = _IN_STRING.match(view, at, at + WINDOW)
+        assert found is not None
+        at = found.end()
+        if _byte(view, at) == _QUOTE:
+            return at + 1
+        if _byte(view, at) == _BACKSLASH:
+            at += 2
+    raise msgspec.DecodeError("Input data was truncated")
+
+
+def _closing(chunk: bytes, depth: int, *, in_string: bool) -> int:
+    """Where the bracket that closes `depth` levels stands in `chunk`, counted from behind it."""
+    start = _far_end_of_string(memoryview(chunk), 0) if in_string else 0
+    for match in _STRING_OR_BRACKET.finditer(chunk, start):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    raise AssertionError("the brackets were counted before")
+
+
+def _outside_strings(text: Text, *, in_string: bool) -> tuple[Text, bool]:
+    """Text without its strings, and whether it ends within one; `in_string` says how it begins."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    pieces = text.split(b'"')
+    return b"".join(pieces[in_string::2]), in_string ^ (len(pieces) % 2 == 0)
+
+
+def _only_brackets(text: Text) -> Text:
+    """The brackets of text that has no strings, all of them square."""
+    return text.translate(_SQUARE, _NO_BRACKETS)
+
+
+def _unmatched(brackets: Text) -> tuple[int, int]:
+    """How many levels from outside these brackets close, and how many of theirs stay open."""
+    for _ in range(_MOST_ROUNDS):
+        if b"[]" not in brackets:
+            closed = brackets.count(b"]")
+            return closed, len(brackets) - closed
+        brackets = brackets.replace(b"[]", b"")
+    closed = opened = 0
+    for bracket in brackets:  # nested deeper than rounds pay off
+        if bracket == _OPEN_LIST:
+            opened += 1
+        elif opened:
+            opened -= 1
+        else:
+            closed += 1
+    return closed, opened
+
+
+def _has_surrogates(text: Text) -> bool:
+    """Whether there is an escape that may be of a surrogate."""
+    return any(
+        _MAYBE_SURROGATE.search(text, start, start + WINDOW + 4)
+        for start in range(0, len(text), WINDOW)
+    )
+
+
+def _malformed(what: str, at: int) -> msgspec.DecodeError:
+    return msgspec.DecodeError(f"JSON is malformed: {what} (byte {at + 1})")
