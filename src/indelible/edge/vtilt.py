@@ -52,7 +52,7 @@ _NO_PROPERTIES: Final = b"{}"
 class _Inner(msgspec.Struct, gc=False):
     """What is looked for in properties before they are decoded; msgspec skips the rest."""
 
-    token: msgspec.Raw | None = None
+    token: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _INNER: Final = msgspec.json.Decoder(_Inner)
@@ -128,7 +128,7 @@ def _unread(reading: Reading, fields: dict[str, msgspec.Raw], text: Text | msgsp
     if properties is not None and _size(properties) <= WINDOW:
         try:
             token = _INNER.decode(properties).token
-            if token is not None and _size(token) <= _LONGEST_TOKEN_BYTES:
+            if _size(token) <= _LONGEST_TOKEN_BYTES:
                 value = _ANY.decode(token)
                 if isinstance(value, str):
                     reading.inner_tokens.append(value)
