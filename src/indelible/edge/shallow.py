@@ -37,6 +37,10 @@ MAX_DEPTH: Final = 32
 MAX_MEMBERS: Final = 1_000
 """How many members a body or an event may have, and how many keys its properties."""
 
+MAX_VALUES: Final = 100_000
+"""How many members and elements an event may have on all levels together: each is an object in
+memory for every reader of the event, some 100 bytes for the 2 that it takes to send one."""
+
 _CHUNK: Final = 1 << 18
 _MOST_ROUNDS: Final = 64
 _MANY_COLONS: Final = 10_000  # fewer cannot make a dict that is dear to build
@@ -52,23 +56,28 @@ _AT_BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _BLANKS: Final = b" \t\r\n"
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 _SCALAR: Final = re.compile(rb"[^\s,:\]}]*+")
-_IN_STRING: Final = re.compile(rb'[^"\\]*+')
+_IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 # A whole string, or one bracket outside of any. Possessive, so that a long string costs no memory.
 _STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
-# A stretch without escapes (short enough that a thread does not wait for it), or an escape: a
-# surrogate pair, a surrogate, or anything else.
-_STRETCH_OR_ESCAPE: Final = re.compile(
-    rb"[^\\]{1,65536}+|\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+# In text whose escaped backslashes are hidden, so that each backslash begins an escape.
+_HIGH: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
+_LOW: Final = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_LONE: Final = re.compile(
+    _HIGH.pattern + b"(?!" + _LOW.pattern + b")|(?<!" + _HIGH.pattern + b")" + _LOW.pattern
 )
 _MAYBE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_ESCAPED_BACKSLASH: Final = b"\\\\"
+_HIDDEN: Final = b"\0\0"  # never in JSON text, and of the same length
+_REPLACEMENT: Final = rb"\\ufffd"  # as a template of re.sub
+_PAIR_BYTES: Final = 12
 
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
-_COMMA, _COLON, _QUOTE, _BACKSLASH = b',:"\\'
+_COMMA, _COLON, _QUOTE = b',:"'
 
+# Each value but the outermost has a comma before it, or is the first of an object or a list.
+_VALUE_SIGNS: Final = (b",", b"[", b"{")
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -171,15 +180,28 @@ def replace_lone_surrogates(text: Text) -> Text:
     >>> bytes(replace_lone_surrogates(rb'"\ud83d\ude00 \ud83d \\ud83d"'))
     b'"\\ud83d\\ude00 \\ufffd \\\\ud83d"'
     """
-    if not _has_surrogates(text):
+    if not _has_surrogates(text) or b"\0" in text:
         return text
-    repaired: bytearray | None = None
-    for match in _STRETCH_OR_ESCAPE.finditer(text):
-        if match[1]:
-            if repaired is None:
-                repaired = bytearray(text)
-            repaired[match.start() : match.end()] = b"\\ufffd"
-    return text if repaired is None else repaired
+    repaired = bytearray()
+    is_repaired, start = False, 0
+    while start < len(text):
+        piece = text[start : start + WINDOW].replace(_ESCAPED_BACKSLASH, _HIDDEN)
+        if start + len(piece) < len(text):
+            piece = piece[: _whole_pairs(piece)]
+        mended, lone = _LONE.subn(_REPLACEMENT, piece)
+        is_repaired = is_repaired or lone > 0
+        repaired += mended.replace(_HIDDEN, _ESCAPED_BACKSLASH)
+        start += len(piece)
+    return repaired if is_repaired else text
+
+
+def _whole_pairs(piece: Text) -> int:
+    """How much of it can be cut off without cutting an escape, or a pair of them, in two."""
+    last = piece.rfind(b"\\", max(0, len(piece) - _PAIR_BYTES))
+    if last < 0:
+        return len(piece)
+    before = last - _PAIR_BYTES // 2
+    return before if _HIGH.match(piece, before) else last
 
 
 def nesting(text: Text) -> int:
@@ -199,6 +221,20 @@ def nesting(text: Text) -> int:
     while left and depth <= MAX_DEPTH:  # a round takes the innermost level away
         left, depth = left.replace(b"[]", b""), depth + 1
     return depth
+
+
+def has_too_many_values(text: Text) -> bool:
+    """Whether there are more than `MAX_VALUES` members and elements in JSON text.
+
+    >>> has_too_many_values(b"[" + b"1," * 100_000 + b"1]")
+    True
+    >>> has_too_many_values(b'["' + b"1," * 100_000 + b'1"]')
+    False
+    """
+    if len(text) <= MAX_VALUES or sum(map(text.count, _VALUE_SIGNS)) <= MAX_VALUES:
+        return False
+    outside, _ = _outside_strings(text, in_string=False)
+    return sum(map(outside.count, _VALUE_SIGNS)) > MAX_VALUES
 
 
 def _document(text: Text, most: int) -> Document:
@@ -338,15 +374,11 @@ def _far_end(view: memoryview, start: int) -> int:
 
 
 def _far_end_of_string(view: memoryview, at: int) -> int:
-    while at < len(view):
-        found = _IN_STRING.match(view, at, at + WINDOW)
-        assert found is not None
+    while (found := _IN_STRING.match(view, at, at + _CHUNK)) and found.end() > at:
         at = found.end()
-        if _byte(view, at) == _QUOTE:
-            return at + 1
-        if _byte(view, at) == _BACKSLASH:
-            at += 2
-    raise msgspec.DecodeError("Input data was truncated")
+    if _byte(view, at) != _QUOTE:
+        raise msgspec.DecodeError("Input data was truncated")
+    return at + 1
 
 
 def _closing(chunk: bytes, depth: int, *, in_string: bool) -> int:

@@ -27,6 +27,7 @@ from indelible.edge.shallow import (
     Text,
     TooManyMembers,
     elements,
+    has_too_many_values,
     members,
     nesting,
 )
@@ -138,13 +139,15 @@ def _unread(reading: Reading, fields: dict[str, msgspec.Raw], text: Text | msgsp
 
 
 def look_into(event: Unread | Dropped, *, max_event_bytes: int) -> Sighting | Dropped:
-    """Decode one event, unless it is too long or too deep: admission refuses it then."""
+    """Decode one event, unless it is refused for what can be measured without."""
     if isinstance(event, Dropped):
         return event
     size = _size(event.text)
     if size > max_event_bytes:
         return _refusable(event, size_bytes=size, depth=1)
     sent = bytes(event.text)
+    if has_too_many_values(sent):
+        return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(event))
     depth = nesting(sent)
     if depth > MAX_DEPTH:
         return _refusable(event, size_bytes=size, depth=depth)
@@ -188,26 +191,29 @@ def _read_event(
     )
 
 
-def _refusable(event: Unread, *, size_bytes: int, depth: int) -> Sighting | Dropped:
-    """An event of which only its measures and its id are known."""
-    uuid = event.fields.get("uuid")
-    client_id = None
-    if uuid is not None and _size(uuid) <= _LONGEST_TOKEN_BYTES:
-        try:
-            client_id = _id(uuid) or None
-        except msgspec.DecodeError:
-            return Dropped(DropReason.INVALID_EVENT)
+def _refusable(event: Unread, *, size_bytes: int, depth: int) -> Sighting:
+    """An event of which only its measures and its id are known: a step of admission drops it."""
     return Sighting(
         size_bytes=size_bytes,
         depth=depth,
         name=None,
         distinct_id=None,
-        client_id=client_id,
+        client_id=_client_id(event),
         properties=_NO_PROPERTIES,
         property_count=0,
         timestamp=None,
         rest={},
     )
+
+
+def _client_id(event: Unread) -> str | None:
+    uuid = event.fields.get("uuid")
+    if uuid is None or _size(uuid) > _LONGEST_TOKEN_BYTES:
+        return None
+    try:
+        return _id(uuid) or None
+    except msgspec.DecodeError:
+        return None
 
 
 def _size(text: Text | msgspec.Raw) -> int:
