@@ -97,6 +97,8 @@ def unpack_small(body: bytes, packing: Packing, *, limit_bytes: int) -> Text | N
     """As `unpack`, but None once it is clear that the text has more than `SMALL_BYTES`."""
     if len(body) > SMALL_BYTES:
         return None
+    if body.startswith((b"{", b"[")):
+        return body
     budget_bytes = _budget(body, limit_bytes)
     try:
         text = _unpack(body, packing, budget_bytes=min(budget_bytes, _LAYERS * SMALL_BYTES))

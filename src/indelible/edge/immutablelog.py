@@ -14,8 +14,7 @@ import msgspec
 
 from indelible.edge.body import Packing, check_packing, unpack, unpack_small
 from indelible.edge.http import Answer, Request
-from indelible.edge.intake import Intake
-from indelible.edge.large import submit_in_runs
+from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import (
     Lost,
     LostWarning,
@@ -194,20 +193,24 @@ class AuditIngest:
         text = unpack_small(body, packing, limit_bytes=limit_bytes)
         if text is not None:
             taken = read(text)
-            outcomes = iter(await self._store(taken, project, request))
+            submit = self._intake.committer.submit
+            outcomes = iter(await self._store(taken, project, request, submit))
         else:
             async with self._intake.large.turn(len(body)):
                 taken = await self._intake.large.run(
                     lambda: read(unpack(body, packing, limit_bytes=limit_bytes))
                 )
-                outcomes = iter(await self._store(taken, project, request))
+                submit = self._intake.submit_in_runs
+                outcomes = iter(await self._store(taken, project, request, submit))
         results = [
             _counted(item) if isinstance(item, IndelibleError) else _result(item, next(outcomes))
             for item in taken.items
         ]
         return results, settle(taken.lost, Lane.AUDIT, outcomes)
 
-    async def _store(self, taken: _Taken, project: Project, request: Request) -> Sequence[Outcome]:
+    async def _store(
+        self, taken: _Taken, project: Project, request: Request, submit: Submit
+    ) -> Sequence[Outcome]:
         check_not_empty(taken.items, taken.lost, Lane.AUDIT)
         EVENTS_RECEIVED.add(_LANE, count=len(taken.items))
         drafts = [item.draft for item in taken.items if isinstance(item, _Item)]
@@ -216,7 +219,7 @@ class AuditIngest:
         if not drafts:
             return ()
         self._intake.disk.check(Lane.AUDIT)
-        return await submit_in_runs(self._intake.committer, drafts)
+        return await submit(drafts)
 
     async def _confirm(self, project: Project, stored: Sequence[AuditReceipt], wish: Wish) -> None:
         """Wait for the receipts and put them into the answers."""

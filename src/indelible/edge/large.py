@@ -11,23 +11,15 @@ limited time and with a limited number of bytes between them. Beyond that they a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from indelible.errors import Overloaded
-from indelible.journal.commit import Committer
-from indelible.journal.contract import Draft, Outcome
 
 LONGEST_WAIT_S: Final = 10.0
 """A large body that has not had its turn by then is refused."""
-
-# Of a large request so much goes into one group of the journal, so that the events of others do
-# not wait for all of it: some 20 ms.
-_RUN_DRAFTS: Final = 500
-_RUN_BYTES: Final = 1 << 20
-_PAUSE_S: Final = 0.05
 
 _Result = TypeVar("_Result")
 
@@ -70,33 +62,3 @@ class LargeBodies:
     async def stop(self) -> None:
         """End the thread once it is done."""
         await asyncio.to_thread(self._thread.shutdown)
-
-
-async def submit_in_runs(committer: Committer, drafts: Sequence[Draft]) -> list[Outcome]:
-    """Store the drafts of one request in order, many of them in several groups.
-
-    Raises:
-        Overloaded, Unavailable, JournalUnwritable: as `Committer.submit` does. The groups before
-            the one that failed are stored.
-    """
-    outcomes: list[Outcome] = []
-    for run in _runs(drafts):
-        while True:
-            try:
-                outcomes += await committer.submit(run)
-                break
-            except Overloaded:
-                if not outcomes:
-                    raise
-                await asyncio.sleep(_PAUSE_S)  # what the request began it brings to its end
-    return outcomes
-
-
-def _runs(drafts: Sequence[Draft]) -> Iterator[Sequence[Draft]]:
-    start = size = 0
-    for end, draft in enumerate(drafts):
-        size += len(draft.payload) + len(draft.record)
-        if end - start == _RUN_DRAFTS or (size > _RUN_BYTES and end > start):
-            yield drafts[start:end]
-            start, size = end, len(draft.payload) + len(draft.record)
-    yield drafts[start:] if start else drafts

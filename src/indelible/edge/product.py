@@ -4,8 +4,8 @@ The answer is sent after the sync. Every event of a batch has a result of its ow
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -16,8 +16,7 @@ from indelible.edge.arrival import Arrival, Sighting
 from indelible.edge.body import Packing, check_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler
 from indelible.edge.http import Answer, Request, refuse
-from indelible.edge.intake import Intake
-from indelible.edge.large import submit_in_runs
+from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import Lost, LostWarning, Report, check_not_empty, draft_of, settle
 from indelible.edge.shallow import Text, parse
 from indelible.edge.waiting import Wish, check_count, wish_of
@@ -109,14 +108,13 @@ class Route:
     crawler_status: int
 
 
-@dataclass(slots=True)
-class _Taken:
+class _Taken(msgspec.Struct):
     """A request as far as it needs no answer of the journal."""
 
+    lost: Lost
     project_id: int = 0
-    events: list[Sighting | Dropped] = field(default_factory=list)
-    drafts: list[Draft] = field(default_factory=list)
-    lost: Lost = None
+    events: list[Sighting | Dropped] = []
+    drafts: list[Draft] = []
 
 
 class ProductIngest:
@@ -129,39 +127,40 @@ class ProductIngest:
     async def __call__(self, request: Request) -> Answer:
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         body, packing = await self._receive(request)
-        limit_bytes = self._intake.limits.max_body_bytes
-        text = unpack_small(body, packing, limit_bytes=limit_bytes)
-        if text is not None:
-            taken = self._take(request, text, wish)
-            outcomes = await self._store(taken)
+        text = unpack_small(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+        if text is None:
+            taken, outcomes = await self._take_large(request, body, packing, wish)
         else:
-            async with self._intake.large.turn(len(body)):
-                taken = await self._intake.large.run(
-                    lambda: self._take(
-                        request, unpack(body, packing, limit_bytes=limit_bytes), wish
-                    )
-                )
-                outcomes = await self._store(taken)
+            taken = self._take(request, text, wish)
+            outcomes = await self._store(taken, self._intake.committer.submit)
         stored = iter(outcomes)
-        results = []
-        for place, event in enumerate(taken.events, start=1):
-            results.append(
-                _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
-            )
-            if place % _RESULTS_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        results = _results(taken.events[:_RESULTS_AT_ONCE], stored)
+        for start in range(_RESULTS_AT_ONCE, len(taken.events), _RESULTS_AT_ONCE):
+            await asyncio.sleep(0)
+            results += _results(taken.events[start : start + _RESULTS_AT_ONCE], stored)
         lost_warning = settle(taken.lost, Lane.PRODUCT, stored)
         if wish is not None:
             await self._confirm(taken.project_id, results, wish)
         return self._answer(request, results, lost_warning)
 
-    async def _store(self, taken: "_Taken") -> Sequence[Outcome]:
+    async def _take_large(
+        self, request: Request, body: bytes, packing: Packing, wish: Wish | None
+    ) -> tuple[_Taken, Sequence[Outcome]]:
+        def take() -> _Taken:
+            text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+            return self._take(request, text, wish)
+
+        async with self._intake.large.turn(len(body)):
+            taken = await self._intake.large.run(take)
+            return taken, await self._store(taken, self._intake.submit_in_runs)
+
+    async def _store(self, taken: _Taken, submit: Submit) -> Sequence[Outcome]:
         check_not_empty(taken.events, taken.lost, Lane.PRODUCT)
         EVENTS_RECEIVED.add(_LANE, count=len(taken.events))
         if not taken.drafts:
             return ()
         self._intake.disk.check(Lane.PRODUCT)
-        return await submit_in_runs(self._intake.committer, taken.drafts)
+        return await submit(taken.drafts)
 
     async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
         """Wait for the receipts and put them into the results."""
@@ -190,7 +189,7 @@ class ProductIngest:
         check_packing(packing, CONTENT_TYPES)
         return body, packing
 
-    def _take(self, request: Request, text: Text, wish: Wish | None) -> "_Taken":
+    def _take(self, request: Request, text: Text, wish: Wish | None) -> _Taken:
         """Read a body and admit its events. Runs on either thread, so it counts nothing.
 
         The order is one of cost: what the gate needs is found without looking into an event.
@@ -199,11 +198,11 @@ class ProductIngest:
         document, text = parse(text, most=limits.max_batch)
         reading = vtilt.read(document, text, max_batch=limits.max_batch)
         if not reading.events and not isinstance(reading.lost, Report):
-            return _Taken(lost=reading.lost)
+            return _Taken(reading.lost)
         if wish is not None:
             check_count(len(reading.events))
         arrival = self._arrive(request, reading)
-        taken = _Taken(arrival.project.id, lost=reading.lost)
+        taken = _Taken(reading.lost, arrival.project.id)
         for cut in reading.events:
             event = vtilt.look_into(cut, max_event_bytes=limits.max_event_bytes)
             if isinstance(event, Sighting):
@@ -300,6 +299,13 @@ def _draft_of_lost(report: Report, arrival: Arrival, request: dict[str, msgspec.
         {**request, "route": arrival.route},
         received_at_ms=arrival.received_at_ms,
     )
+
+
+def _results(events: Sequence[Sighting | Dropped], stored: Iterator[Outcome]) -> list[EventResult]:
+    return [
+        _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
+        for event in events
+    ]
 
 
 def _dropped(event: Dropped) -> EventResult:

@@ -4,13 +4,15 @@ Anybody may send a body, so reading one must not cost more than its share. msgsp
 skips a value in C without building anything inside it, at about 400 MB/s, but holds the
 interpreter's lock meanwhile. So:
 
-- A text of up to `WINDOW` bytes is handed to msgspec whole: 5 ms, at worst 20.
-- A longer one is cut into members or elements here. Each is measured by letting msgspec skip one
+- A text of up to `WINDOW` bytes is handed to msgspec whole, unless it has so many members that
+  each of them would be dear to build.
+- Any other is cut into members or elements here. Each is measured by letting msgspec skip one
   value of a window: it stops at the first byte after the value and names that byte. Only a value
   that is longer than a window (an event that is refused for its size anyway) is measured by its
   brackets, a chunk at a time.
 
-No call into C takes longer than about 20 ms, and between two of them other threads get their turn.
+No call into C takes longer than about 5 ms, and between two of them other threads get their turn: a
+request needs the lock some ten times on its way, and each time it may have to wait for one call.
 """
 
 import re
@@ -37,13 +39,16 @@ MAX_DEPTH: Final = 32
 MAX_MEMBERS: Final = 1_000
 """How many members a body or an event may have, and how many keys its properties."""
 
-MAX_VALUES: Final = 100_000
+MAX_VALUES: Final = 50_000
 """How many members and elements an event may have on all levels together: each is an object in
 memory for every reader of the event, some 100 bytes for the 2 that it takes to send one."""
 
-_CHUNK: Final = 1 << 18
+SHORT: Final = 1 << 16
+"""A text of this length may be handed to msgspec whatever it holds."""
+
+_CHUNK: Final = 1 << 16
 _MOST_ROUNDS: Final = 64
-_MANY_COLONS: Final = 10_000  # fewer cannot make a dict that is dear to build
+_MANY: Final = 20_000  # members or elements that are built within 5 ms
 
 _DOCUMENT: Final = msgspec.json.Decoder(Document)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -101,7 +106,7 @@ def parse(text: Text, *, most: int) -> tuple[Document, Text]:
     if len(text) > WINDOW:
         text = replace_lone_surrogates(text)
     try:
-        return _document(text, most), text
+        document = _DOCUMENT.decode(text) if len(text) <= SHORT else _document(text, most)
     except RecursionError:
         raise EventRefused(DropReason.TOO_DEEP) from None
     except TooManyMembers:
@@ -110,10 +115,13 @@ def parse(text: Text, *, most: int) -> tuple[Document, Text]:
         repaired = replace_lone_surrogates(text)
         if repaired is text:
             raise json_error(error) from None
-    try:
-        return _document(repaired, most), repaired
-    except msgspec.DecodeError as error:
-        raise json_error(error) from None
+        return parse(repaired, most=most)
+    if isinstance(document, list):
+        if len(document) > most:
+            raise BatchTooLarge(size=len(document), limit=most)
+    elif len(document) > MAX_MEMBERS:
+        raise EventRefused(DropReason.EVENT_TOO_LARGE)
+    return document, text
 
 
 def json_error(error: msgspec.DecodeError) -> InvalidJson:
@@ -129,16 +137,24 @@ def check_utf8(text: Text) -> None:
         InvalidJson: it is not UTF-8. Members that are skipped are not checked for this.
     """
     start = 0
-    while start < len(text):
-        end = min(start + WINDOW, len(text))
-        # Up to three bytes before the cut may belong to a character behind it.
-        while end < len(text) and text[end] & 0xC0 == 0x80 and end > start + WINDOW - 4:
-            end -= 1
-        try:
+    try:
+        if len(text) <= WINDOW:
+            str(text, "utf-8")
+            return
+        while start < len(text):
+            end = _character_start(text, start + WINDOW)
             str(text[start:end], "utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidJson(f"The body is not UTF-8 at byte {start + error.start}") from None
-        start = end
+            start = end
+    except UnicodeDecodeError as error:
+        raise InvalidJson(f"The body is not UTF-8 at byte {start + error.start}") from None
+
+
+def _character_start(text: Text, at: int) -> int:
+    """`at`, or up to three bytes before it, so that a character is not cut in two."""
+    for start in range(at, at - 4, -1):
+        if start >= len(text) or text[start] & 0xC0 != 0x80:
+            return start
+    return at
 
 
 def members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
@@ -150,10 +166,14 @@ def members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
         TooManyMembers.
     """
     view = memoryview(text)
-    if len(view) <= WINDOW and (len(view) <= 1 << 16 or bytes(view).count(b":") <= _MANY_COLONS):
-        fields = _FIELDS.decode(text)
-    else:
-        fields = dict(_members(view))
+    if len(view) <= SHORT or (len(view) <= WINDOW and bytes(view).count(b":") <= _MANY):
+        return short_members(text)
+    return dict(_members(view))
+
+
+def short_members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """As `members`, of a text that is known to be short."""
+    fields = _FIELDS.decode(text)
     if len(fields) > MAX_MEMBERS:
         raise TooManyMembers
     return fields
@@ -168,10 +188,12 @@ def elements(text: Text | msgspec.Raw, *, most: int) -> list[msgspec.Raw]:
         BatchTooLarge: there are more than `most`.
     """
     view = memoryview(text)
-    found = _LIST.decode(text) if len(view) <= WINDOW else list(_elements(view, most))
-    if len(found) > most:
-        raise BatchTooLarge(size=len(found), limit=most)
-    return found
+    if len(view) <= SHORT or (len(view) <= WINDOW and bytes(view).count(b",") <= _MANY):
+        found = _LIST.decode(text)
+        if len(found) > most:
+            raise BatchTooLarge(size=len(found), limit=most)
+        return found
+    return list(_elements(view, most))
 
 
 def replace_lone_surrogates(text: Text) -> Text:
@@ -185,7 +207,7 @@ def replace_lone_surrogates(text: Text) -> Text:
     repaired = bytearray()
     is_repaired, start = False, 0
     while start < len(text):
-        piece = text[start : start + WINDOW].replace(_ESCAPED_BACKSLASH, _HIDDEN)
+        piece = text[start : start + _CHUNK].replace(_ESCAPED_BACKSLASH, _HIDDEN)
         if start + len(piece) < len(text):
             piece = piece[: _whole_pairs(piece)]
         mended, lone = _LONE.subn(_REPLACEMENT, piece)
@@ -216,8 +238,7 @@ def nesting(text: Text) -> int:
     brackets = text.count(b"{") + text.count(b"[")
     if brackets <= MAX_DEPTH:
         return brackets
-    outside, _ = _outside_strings(text, in_string=False)
-    left, depth = _only_brackets(outside), 0
+    left, depth = _only_brackets(_outside_all_strings(text)), 0
     while left and depth <= MAX_DEPTH:  # a round takes the innermost level away
         left, depth = left.replace(b"[]", b""), depth + 1
     return depth
@@ -226,27 +247,25 @@ def nesting(text: Text) -> int:
 def has_too_many_values(text: Text) -> bool:
     """Whether there are more than `MAX_VALUES` members and elements in JSON text.
 
-    >>> has_too_many_values(b"[" + b"1," * 100_000 + b"1]")
+    >>> has_too_many_values(b"[" + b"1," * 50_000 + b"1]")
     True
-    >>> has_too_many_values(b'["' + b"1," * 100_000 + b'1"]')
+    >>> has_too_many_values(b'["' + b"1," * 50_000 + b'1"]')
     False
     """
-    if len(text) <= MAX_VALUES or sum(map(text.count, _VALUE_SIGNS)) <= MAX_VALUES:
+    if sum(map(text.count, _VALUE_SIGNS)) <= MAX_VALUES:
         return False
-    outside, _ = _outside_strings(text, in_string=False)
+    outside = _outside_all_strings(text)
     return sum(map(outside.count, _VALUE_SIGNS)) > MAX_VALUES
 
 
 def _document(text: Text, most: int) -> Document:
-    if len(text) <= WINDOW:
-        document = _DOCUMENT.decode(text)
-        if isinstance(document, list):
-            if len(document) > most:
-                raise BatchTooLarge(size=len(document), limit=most)
-        elif len(document) > MAX_MEMBERS:
-            raise TooManyMembers
-        return document
-    return members(text) if text[:1] == b"{" else elements(text, most=most)
+    view = memoryview(text)
+    first = _byte(view, _after_space(view, 0))
+    if first == _OPEN_OBJECT:
+        return members(text)
+    if first == _OPEN_LIST:
+        return elements(text, most=most)
+    raise msgspec.ValidationError("Expected `{` or `[`")
 
 
 def _members(view: memoryview) -> Iterator[tuple[str, msgspec.Raw]]:
@@ -256,9 +275,10 @@ def _members(view: memoryview) -> Iterator[tuple[str, msgspec.Raw]]:
         return
     for _ in range(MAX_MEMBERS):
         after = _value_end(view, at)
-        if after - at > WINDOW:
+        key = memoryview(_raw(view, at, after))
+        if len(key) > WINDOW:
             raise TooManyMembers  # a key of that length stands for more than a thousand
-        name = _KEY.decode(view[at:after])
+        name = _KEY.decode(key)
         if _byte(view, after) != _COLON:
             raise _malformed("expected ':'", after)
         at = _after_space(view, after + 1)
@@ -362,9 +382,7 @@ def _far_end(view: memoryview, start: int) -> int:
         return at
     depth, in_string, at = 1, False, start + 1
     while at < len(view):
-        chunk = bytes(view[at : at + _CHUNK])
-        if at + len(chunk) < len(view) and (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
-            chunk = chunk[:-1]  # an escape is not cut in two
+        chunk = _chunk(view, at)
         outside, ends_in_string = _outside_strings(chunk, in_string=in_string)
         closed, opened = _unmatched(_only_brackets(outside))
         if closed >= depth:
@@ -393,6 +411,27 @@ def _closing(chunk: bytes, depth: int, *, in_string: bool) -> int:
             if depth == 0:
                 return match.end()
     raise AssertionError("the brackets were counted before")
+
+
+def _chunk(view: memoryview, at: int) -> bytes:
+    """The next part of a text that is looked at in parts, without an escape cut in two."""
+    chunk = bytes(view[at : at + _CHUNK])
+    backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
+    return chunk[:-1] if backslashes % 2 and at + len(chunk) < len(view) else chunk
+
+
+def _outside_all_strings(text: Text) -> Text:
+    """JSON text without its strings."""
+    if len(text) <= _CHUNK:
+        return _outside_strings(text, in_string=False)[0]
+    view, outside = memoryview(text), bytearray()
+    at, in_string = 0, False
+    while at < len(view):
+        chunk = _chunk(view, at)
+        part, in_string = _outside_strings(chunk, in_string=in_string)
+        outside += part
+        at += len(chunk)
+    return outside
 
 
 def _outside_strings(text: Text, *, in_string: bool) -> tuple[Text, bool]:

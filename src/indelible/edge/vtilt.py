@@ -22,6 +22,8 @@ from indelible.edge.arrival import Sighting
 from indelible.edge.lost import Lost, read_lost
 from indelible.edge.shallow import (
     MAX_DEPTH,
+    MAX_VALUES,
+    SHORT,
     WINDOW,
     Document,
     Text,
@@ -30,6 +32,7 @@ from indelible.edge.shallow import (
     has_too_many_values,
     members,
     nesting,
+    short_members,
 )
 from indelible.errors import InvalidJson
 from indelible.event import DropReason, is_process_id, is_sequence
@@ -50,10 +53,13 @@ _PLACE: Final[Mapping[str, Callable[[object], bool]]] = {
 _NO_PROPERTIES: Final = b"{}"
 
 
+_NONE: Final = msgspec.Raw(b"null")
+
+
 class _Inner(msgspec.Struct, gc=False):
     """What is looked for in properties before they are decoded; msgspec skips the rest."""
 
-    token: msgspec.Raw = msgspec.Raw(b"null")
+    token: msgspec.Raw = _NONE
 
 
 _INNER: Final = msgspec.json.Decoder(_Inner)
@@ -62,7 +68,7 @@ _INNER: Final = msgspec.json.Decoder(_Inner)
 class Unread(msgspec.Struct, gc=False):
     """An event cut out of a body and not yet looked into: `fields` without its tokens."""
 
-    text: Text | msgspec.Raw
+    text: Text | memoryview
     fields: dict[str, msgspec.Raw]
 
 
@@ -93,10 +99,11 @@ def read(document: Document, text: Text, *, max_batch: int) -> Reading:
         BatchTooLarge.
     """
     reading = Reading()
+    is_short = len(text) <= SHORT
     if isinstance(document, list):
-        _read_events(reading, document)
+        _read_events(reading, document, is_short=is_short)
     elif "batch" in document:
-        _take_tokens(reading.tokens, document)
+        _take_tokens(reading.tokens, document, is_short=is_short)
         for name in _BATCH_FIELDS:
             if name in document and _is_plain(document[name]):
                 reading.request[name] = document[name]
@@ -105,31 +112,35 @@ def read(document: Document, text: Text, *, max_batch: int) -> Reading:
         except msgspec.ValidationError:
             raise InvalidJson("`batch` must be a list of events") from None
         reading.lost = read_lost(document.get("lost"))
-        _read_events(reading, events)
+        _read_events(reading, events, is_short=is_short)
     else:
-        reading.events.append(_unread(reading, document, text))
+        reading.events.append(_unread(reading, document, text, is_short=is_short))
     return reading
 
 
-def _read_events(reading: Reading, events: list[msgspec.Raw]) -> None:
+def _read_events(reading: Reading, events: list[msgspec.Raw], *, is_short: bool) -> None:
+    cut = short_members if is_short else members
     for raw in events:
         try:
-            fields = members(raw)
+            fields = cut(raw)
         except msgspec.DecodeError:
             reading.events.append(Dropped(DropReason.INVALID_EVENT))
         except TooManyMembers:
             reading.events.append(Dropped(DropReason.EVENT_TOO_LARGE))
         else:
-            reading.events.append(_unread(reading, fields, raw))
+            text = bytes(raw) if is_short else memoryview(raw)
+            reading.events.append(_unread(reading, fields, text, is_short=is_short))
 
 
-def _unread(reading: Reading, fields: dict[str, msgspec.Raw], text: Text | msgspec.Raw) -> Unread:
-    _take_tokens(reading.tokens, fields)
+def _unread(
+    reading: Reading, fields: dict[str, msgspec.Raw], text: Text | memoryview, *, is_short: bool
+) -> Unread:
+    _take_tokens(reading.tokens, fields, is_short=is_short)
     properties = fields.get("properties")
-    if properties is not None and _size(properties) <= WINDOW:
+    if properties is not None and (is_short or _size(properties) <= WINDOW):
         try:
             token = _INNER.decode(properties).token
-            if _size(token) <= _LONGEST_TOKEN_BYTES:
+            if token is not _NONE and _size(token) <= _LONGEST_TOKEN_BYTES:
                 value = _ANY.decode(token)
                 if isinstance(value, str):
                     reading.inner_tokens.append(value)
@@ -142,11 +153,11 @@ def look_into(event: Unread | Dropped, *, max_event_bytes: int) -> Sighting | Dr
     """Decode one event, unless it is refused for what can be measured without."""
     if isinstance(event, Dropped):
         return event
-    size = _size(event.text)
+    size = len(event.text)
     if size > max_event_bytes:
         return _refusable(event, size_bytes=size, depth=1)
     sent = bytes(event.text)
-    if has_too_many_values(sent):
+    if size > MAX_VALUES and has_too_many_values(sent):
         return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(event))
     depth = nesting(sent)
     if depth > MAX_DEPTH:
@@ -168,7 +179,7 @@ def _read_event(
         name = _value(fields.pop("event", None))
         distinct_id = _id(fields.pop("distinct_id", None))
         timestamp = _value(fields.pop("timestamp", None))
-        rest = _rest(fields)
+        rest = _rest(fields) if fields else {}
     except (msgspec.DecodeError, TypeError):
         return Dropped(DropReason.INVALID_EVENT, client_id)
     if properties is None:
@@ -216,19 +227,19 @@ def _client_id(event: Unread) -> str | None:
         return None
 
 
-def _size(text: Text | msgspec.Raw) -> int:
-    return len(memoryview(text))
+def _size(raw: msgspec.Raw) -> int:
+    return len(memoryview(raw))
 
 
-def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw]) -> None:
+def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw], *, is_short: bool) -> None:
     for name in _TOKEN_FIELDS:
         raw = fields.pop(name, None)
         if raw is not None:
             # Of another type or empty, it names no project; it is still a token that was sent.
-            sent = bytes(memoryview(raw)[:_LONGEST_TOKEN_BYTES])
+            sent = bytes(raw if is_short else memoryview(raw)[:_LONGEST_TOKEN_BYTES])
             try:
                 value = _ANY.decode(sent)
-            except msgspec.DecodeError:  # too long, or a number that is none
+            except msgspec.DecodeError:  # cut off, or a number that is none
                 value = sent
             if value is not None:
                 tokens.append(value if isinstance(value, str) else sent.decode(errors="replace"))
