@@ -56,6 +56,9 @@ _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _KEY: Final = msgspec.json.Decoder(str)
 
+# An error so near the end of a window may be the window's: it cuts numbers and escapes in two.
+_LONGEST_TOKEN_CUT: Final = 16
+
 _TRAILING: Final = re.compile(r"JSON is malformed: trailing characters \(byte (\d+)\)")
 _AT_BYTE: Final = re.compile(r"\(byte (\d+)\)")
 _BLANKS: Final = b" \t\r\n"
@@ -354,18 +357,18 @@ def _value_end(view: memoryview, start: int) -> int:
         msgspec.DecodeError, RecursionError.
     """
     window = view[start : start + WINDOW]
-    cut = start + len(window) < len(view)
+    is_cut = start + len(window) < len(view)
     try:
         _RAW.decode(window)
     except msgspec.DecodeError as error:
         message = str(error)
         if found := _TRAILING.fullmatch(message):
             return start + int(found[1]) - 1
-        if not cut or message != "Input data was truncated":
-            raise msgspec.DecodeError(
-                _AT_BYTE.sub(lambda m: f"(byte {start + int(m[1])})", message)
-            ) from None
-    if not cut:
+        place = _AT_BYTE.search(message)
+        at = len(window) if place is None else int(place[1])
+        if not is_cut or at < len(window) - _LONGEST_TOKEN_CUT:
+            raise msgspec.DecodeError(_AT_BYTE.sub(f"(byte {start + at})", message)) from None
+    if not is_cut:
         return len(view)
     return _after_space(view, _far_end(view, start))
 
