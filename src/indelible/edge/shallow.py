@@ -85,7 +85,8 @@ _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
 _COMMA, _COLON, _QUOTE = b',:"'
 
 # Each value but the outermost has a comma before it, or is the first of an object or a list.
-_VALUE_SIGNS: Final = (b",", b"[", b"{")
+_VALUE_SIGNS: Final = b",[{"
+_ALL_BYTES: Final = bytes(range(256))
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -169,7 +170,7 @@ def members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
         TooManyMembers.
     """
     view = memoryview(text)
-    if len(view) <= SHORT or (len(view) <= WINDOW and bytes(view).count(b":") <= _MANY):
+    if len(view) <= SHORT or (len(view) <= WINDOW and _count(bytes(view), b":") <= _MANY):
         return short_members(text)
     return dict(_members(view))
 
@@ -191,7 +192,7 @@ def elements(text: Text | msgspec.Raw, *, most: int) -> list[msgspec.Raw]:
         BatchTooLarge: there are more than `most`.
     """
     view = memoryview(text)
-    if len(view) <= SHORT or (len(view) <= WINDOW and bytes(view).count(b",") <= _MANY):
+    if len(view) <= SHORT or (len(view) <= WINDOW and _count(bytes(view), b",") <= _MANY):
         found = _LIST.decode(text)
         if len(found) > most:
             raise BatchTooLarge(size=len(found), limit=most)
@@ -238,7 +239,7 @@ def nesting(text: Text) -> int:
     >>> nesting(b'[' * 40 + b']' * 40), nesting(b'["' + b'[' * 40 + b'"]')
     (33, 1)
     """
-    brackets = text.count(b"{") + text.count(b"[")
+    brackets = _count(text, b"{[") if len(text) > SHORT else text.count(b"{") + text.count(b"[")
     if brackets <= MAX_DEPTH:
         return brackets
     left, depth = _only_brackets(_outside_all_strings(text)), 0
@@ -255,10 +256,15 @@ def has_too_many_values(text: Text) -> bool:
     >>> has_too_many_values(b'["' + b"1," * 50_000 + b'1"]')
     False
     """
-    if sum(map(text.count, _VALUE_SIGNS)) <= MAX_VALUES:
-        return False
-    outside = _outside_all_strings(text)
-    return sum(map(outside.count, _VALUE_SIGNS)) > MAX_VALUES
+    return (
+        _count(text, _VALUE_SIGNS) > MAX_VALUES
+        and _count(_outside_all_strings(text), _VALUE_SIGNS) > MAX_VALUES
+    )
+
+
+def _count(text: Text, wanted: bytes) -> int:
+    """How many bytes of `text` are in `wanted`; many are counted ten times as fast as one by one."""
+    return len(text.translate(None, _ALL_BYTES.translate(None, wanted)))
 
 
 def _document(text: Text, most: int) -> Document:
