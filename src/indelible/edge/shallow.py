@@ -263,7 +263,7 @@ def has_too_many_values(text: Text) -> bool:
 
 
 def _count(text: Text, wanted: bytes) -> int:
-    """How many bytes of `text` are in `wanted`; many are counted ten times as fast as one by one."""
+    """How many bytes of `text` are in `wanted`: ten times as fast as bytes.count where many are."""
     return len(text.translate(None, _ALL_BYTES.translate(None, wanted)))
 
 
