@@ -116,7 +116,7 @@ PRODUCT: Mapping[str, Body] = {
     "a batch of 9.9 M numbers": lambda: batch([b"1"] * 9_900_000),
     "a list of 6.6 M lists": lambda: b"[" + b"[]," * 6_600_000 + b"1]",
     "1,950 events of 10 kB of lists": lambda: batch([event(b"[]," * 3_300)] * 1_950),
-    "130 events of 150 kB of objects": lambda: batch([event(b"{}," * 49_000)] * 130),
+    "260 events of 72 kB of objects": lambda: batch([event(b"{}," * 24_000)] * 260),
     "19 events of 1 MB of lists": lambda: batch([event(b"[]," * 340_000)] * 19),
     "19 events of 1 MB, 31 deep": lambda: batch(
         [event((b"[" * 29 + b"]" * 29 + b",") * 17_000)] * 19

@@ -15,6 +15,7 @@ from tests.edge.hostile import (
     TO_AUDIT_BATCH,
     TO_PRODUCT,
     Cost,
+    batch,
     cost,
     neighbours,
 )
@@ -254,3 +255,16 @@ def test_two_thousand_bodies_aimed_at_cost_cost_their_share(
     small: ServerProcess, recipe: Recipe, path: str, kind: str, coding: str
 ) -> None:
     assert_costs_its_share(small, recipe, path, kind, coding)
+
+
+def test_a_large_event_that_comes_again_costs_its_share(server: ServerProcess) -> None:
+    filling = b"{}," * 24_000
+    events = [
+        b'{"uuid":"u%d","event":"e","distinct_id":"d","$set":{"a":[%s1]}}' % (n, filling)
+        for n in range(260)
+    ]
+    body = batch(events)
+    costs = [cost(server, TO_PRODUCT, body) for _ in range(2)]
+    assert [200, 200] == [found.status for found in costs]
+    assert costs[1].worked_s <= costs[0].worked_s + 0.5
+    assert costs[1].grown_mib <= MOST_MIB

@@ -40,8 +40,9 @@ MAX_MEMBERS: Final = 1_000
 """How many members a body or an event may have, and how many keys its properties."""
 
 MAX_VALUES: Final = 50_000
-"""How many members and elements an event may have on all levels together: each is an object in
-memory for every reader of the event, some 100 bytes for the 2 that it takes to send one."""
+"""How many members and elements an event may have on all levels together, an empty object or list
+counted twice: each is an object in memory for every reader of the event, some 100 bytes for the 2
+that it takes to send one."""
 
 SHORT: Final = 1 << 16
 """A text of this length may be handed to msgspec whatever it holds."""
