@@ -66,9 +66,10 @@ PRODUCT: Mapping[str, Body] = {
         gzip.compress(gzipped((_OURS, 1), (b"[],", 33_000_000), (_END, 1)))
     ),
     "gzip as large as it may be": lambda: gzipped(
-        (_OURS, 1),
-        (os.urandom(MB // 4).hex().encode().join([b'"', b'",']), 2),
-        (b"[],", 33_000_000),
+        (_OURS, 1), (b'"%s",' % os.urandom(MB).hex().encode(), 1), (b"[],", 32_000_000), (_END, 1)
+    ),
+    "9,800 events of 10 kB of lists, stored": lambda: gzip.compress(
+        batch([event(b"[]," * 3_300)] * 9_800, b'"x":"%s",' % os.urandom(MB).hex().encode()), 1
     ),
     "gzip of 100 members": lambda: gzip.compress(_OURS) + gzip.compress(b"[]," * 60_000) * 98,
     "gzip of blanks": lambda: gzipped((b" ", 90_000_000), (b"{}", 1)),

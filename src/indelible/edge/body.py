@@ -20,8 +20,9 @@ from indelible.errors import BodyTooLarge, InvalidEncoding, UnsupportedMediaType
 UNPACKED_FACTOR: Final = 5
 """Unpacked, a body may be this many times the limit on the wire."""
 
-FREE_BYTES: Final = 1 << 20
-"""A body may unpack to this much however little was sent."""
+FREE_BYTES: Final = 4 << 20
+"""A body may unpack to this much however little was sent: 10,000 times the same event, as whoever
+tries the server out sends them, compresses to a 250th."""
 
 MOST_RATIO: Final = 100
 """Beyond `FREE_BYTES` it may unpack to this many times what was sent. Batches of events compress to
@@ -121,7 +122,7 @@ def _unpack(body: bytes, packing: Packing, *, budget_bytes: int) -> Text:
     for _ in range(_LAYERS + 1):
         start = _start(text)
         if text.startswith((b"{", b"["), start):
-            return text[start:] if start else text
+            return _bare(text, start)
         if text.startswith(_GZIP_MAGIC, start):
             text = _decompress(memoryview(text)[start:], _GZIP_BITS, left, budget_bytes)
         elif deflated:
