@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tests.world import API_KEY, TOKEN, ServerProcess
 
@@ -134,6 +134,16 @@ PRODUCT: Mapping[str, Body] = {
     ),
 }
 
+QUERIES: Mapping[str, str] = {
+    "a query of 16,000 parameters": "a=1&" * 16_000,
+    "a query of 7,000 escaped names": "%7B%7B=1&" * 7_000,
+    "data in the query, all of it escaped": "data=" + "%7B" * 21_000,
+    "data in the query, base64 of lists": "compression=base64&data="
+    + base64.b64encode(_OURS + b"[]," * 15_000 + _END).decode(),
+    "data in the query, gzip of lists": "data="
+    + quote(base64.b64encode(gzipped((_OURS, 1), (b"[],", 1_300_000), (_END, 1)))),
+}
+
 AUDIT: Mapping[str, tuple[str, Body]] = {
     "gzip of 33 M lists": (
         TO_AUDIT,
@@ -253,14 +263,17 @@ def neighbours(server: ServerProcess, waits_ms: list[float]) -> Iterator[None]:
 def cost(
     server: ServerProcess, path: str, body: bytes, headers: Mapping[str, str] | None = None
 ) -> Cost:
-    """Send `body` and say what that cost. The request is alone but for its `neighbours`."""
+    """Send `body`, or ask when there is none, and say what that cost.
+
+    The request is alone but for its `neighbours`.
+    """
     process_id = server.process.pid
-    key = {} if path == TO_PRODUCT else {"authorization": f"Bearer {API_KEY}"}
+    key = {} if path.startswith(TO_PRODUCT) else {"authorization": f"Bearer {API_KEY}"}
     found = Cost()
     before_mib, before_s = resident_mib(process_id, "VmRSS"), worked_s(process_id)
     forget_the_most(process_id)
     connection, start = connected(server), time.perf_counter()
-    connection.request("POST", path, body, {**key, **(headers or {})})
+    connection.request("POST" if body else "GET", path, body or None, {**key, **(headers or {})})
     answer = connection.getresponse()
     text = answer.read()
     found.took_s = time.perf_counter() - start

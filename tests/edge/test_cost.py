@@ -12,6 +12,7 @@ from tests.edge.hostile import (
     AUDIT,
     MB,
     PRODUCT,
+    QUERIES,
     TO_AUDIT,
     TO_AUDIT_BATCH,
     TO_PRODUCT,
@@ -44,6 +45,8 @@ DEAREST = (
 def every_door() -> Iterator[tuple[str, str, bytes]]:
     for name, body in PRODUCT.items():
         yield name, TO_PRODUCT, body()
+    for name, query in QUERIES.items():
+        yield name, f"{TO_PRODUCT}?{query}", b""
     for name, (path, body) in AUDIT.items():
         yield f"audit: {name}", path, body()
 
