@@ -258,6 +258,39 @@ def test_an_audit_event_of_megabytes_is_refused_for_its_part_that_is(
         assert_canonical_error(shared.send_audit(body), status, code)
 
 
+DEEP = (
+    '{"api_key":%s,"event":"e"}',
+    '{"token":"t","sent_at":%s,"batch":[{"event":"e"}]}',
+    '{"token":"t","properties":%s}',
+    '{"token":"t","properties":{"token":%s}}',
+    '{"token":"t","uuid":%s}',
+    '{"token":"t","x":%s}',
+    '{"token":"t","batch":[%s]}',
+    '{"token":"t","batch":[{"properties":%s}],"lost":%s}',
+    "[%s]",
+    '[{"token":%s}]',
+    '{"payload":%s}',
+    '{"payload":"x","meta":%s}',
+    '{"payload":"x","x":%s}',
+    '{"events":%s}',
+    '{"events":[{"payload":"x","x":%s}],"lost":%s}',
+    '{"events":[{"payload":"x","idempotency_key":%s}]}',
+)
+
+
+@pytest.mark.parametrize("shape", DEEP)
+def test_what_is_almost_too_deep_to_be_read_is_no_fault_of_the_server(
+    shared: World, shape: str
+) -> None:
+    """Reading goes on some calls further down than where the body was taken apart."""
+    for depth in range(940, 1_000):
+        value = "[" * depth + "]" * depth
+        content = shape.replace("%s", value)
+        for path in ("/api/e", "/v1/events", "/v1/events/batch"):
+            answer = shared.http.post(path, content=content, headers=AS_APPLICATION)
+            assert 400 <= answer.status_code < 500 or 202 == answer.status_code, answer.text
+
+
 # Turns
 
 

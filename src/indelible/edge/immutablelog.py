@@ -405,6 +405,8 @@ def _fields(text: Text) -> dict[str, msgspec.Raw]:
 def _events_of(fields: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
     try:
         return elements(fields["events"], most=MAX_BATCH)
+    except RecursionError:
+        raise InvalidMeta("The body is nested too deep to be read") from None
     except (KeyError, msgspec.DecodeError):
         raise InvalidJson(
             "The body must be an object with a list `events`",
@@ -417,6 +419,8 @@ def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
         return members(raw)
     except TooManyMembers:
         raise InvalidEvent(f"The event has more than {MAX_MEMBERS:,} members") from None
+    except RecursionError:
+        raise InvalidEvent(f"The event is nested more than {MAX_DEPTH} deep") from None
     except msgspec.DecodeError:
         raise InvalidEvent from None
 

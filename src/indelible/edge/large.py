@@ -16,10 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from indelible.errors import Overloaded
+from indelible.errors import Overloaded, Unavailable
 
 LONGEST_WAIT_S: Final = 10.0
 """A large body that has not had its turn by then is refused."""
+
+_TOO_MANY: Final = "More large bodies are waiting to be read than the server will hold."
 
 _Result = TypeVar("_Result")
 
@@ -30,6 +32,7 @@ class LargeBodies:
     def __init__(self, *, max_waiting_bytes: int) -> None:
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
+        self._is_stopped = False
         self._turn = asyncio.Lock()  # first come, first served
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="body-reader")
 
@@ -39,18 +42,21 @@ class LargeBodies:
 
         Raises:
             Overloaded: too much is waiting, or its turn did not come in time.
+            Unavailable: the server is stopping.
         """
         if self._waiting_bytes and self._waiting_bytes + size_bytes > self._max_waiting_bytes:
-            raise Overloaded
+            raise Overloaded(_TOO_MANY)
         self._waiting_bytes += size_bytes
         try:
             async with asyncio.timeout(LONGEST_WAIT_S):
                 await self._turn.acquire()
         except TimeoutError:
-            raise Overloaded from None
+            raise Overloaded(_TOO_MANY) from None
         finally:
             self._waiting_bytes -= size_bytes
         try:
+            if self._is_stopped:
+                raise Unavailable("The server is stopping")
             yield
         finally:
             self._turn.release()
@@ -60,5 +66,6 @@ class LargeBodies:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def stop(self) -> None:
-        """End the thread once it is done."""
+        """End the thread once it is done; no body gets a turn any more."""
+        self._is_stopped = True
         await asyncio.to_thread(self._thread.shutdown)

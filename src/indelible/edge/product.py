@@ -196,7 +196,10 @@ class ProductIngest:
         """
         limits = self._intake.limits
         document, text = parse(text, most=limits.max_batch)
-        reading = vtilt.read(document, text, max_batch=limits.max_batch)
+        try:
+            reading = vtilt.read(document, text, max_batch=limits.max_batch)
+        except RecursionError:  # some calls further down than `parse`, which could just read it
+            raise EventRefused(DropReason.TOO_DEEP) from None
         if not reading.events and not isinstance(reading.lost, Report):
             return _Taken(reading.lost)
         if wish is not None:
