@@ -1,8 +1,10 @@
 """From the bytes on the wire to JSON text: pure, so every nesting can be tried."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import example, given, settings
@@ -204,3 +206,31 @@ def test_any_other_type_or_encoding_is_unsupported(kind: str, coding: str) -> No
         check_packing(Packing(assume_unknown), CONTENT_TYPES)
     with pytest.raises(UnsupportedMediaType):
         check_packing(Packing("", "x" + coding), CONTENT_TYPES)
+
+
+PIECE = 1 << 20
+
+
+@pytest.mark.parametrize("shift", range(4))
+@pytest.mark.parametrize("unit", [b"%7B", b"%", b"%%7B", b"%7", b"=", b"a+%25b", b"%C3%A9", b"%0A"])
+def test_a_long_form_is_decoded_as_a_short_one(unit: bytes, shift: int) -> None:
+    """Wherever its pieces end."""
+    field = (b"!" + b"x" * shift + unit * (PIECE // len(unit) + 9))[: PIECE + 20]
+    expected = unquote_to_bytes(field.replace(b"+", b" ")).rstrip()
+    assert expected == unpack(b"data=" + field, Packing(), limit_bytes=2 * PIECE)
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_long_base64_is_decoded_as_a_short_one(shift: int) -> None:
+    text = b'{"a":"' + b"x" * (PIECE + shift) + b'"}'
+    for layer in BASE64:
+        assert text == unpack(layer(text), Packing(), limit_bytes=4 * PIECE)
+
+
+@pytest.mark.parametrize("shift", range(-2, 3))
+def test_a_long_gzip_stream_of_several_members_is_read_to_its_end(shift: int) -> None:
+    members = [b'{"a":"', b"x" * (PIECE + shift), b"", bytes(range(97, 123)) * 5_000, b'"}']
+    packed = b"".join(gzip.compress(member, 0) for member in members)
+    assert b"".join(members) == unpack(packed, Packing(), limit_bytes=4 * PIECE)
+    with pytest.raises(InvalidEncoding, match="cut short"):
+        unpack(packed[:-1], Packing(), limit_bytes=4 * PIECE)

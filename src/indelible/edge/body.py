@@ -47,6 +47,7 @@ _SHORTEST_BASE64: Final = 4
 _SCALAR: Final = re.compile(rb"null|true|false|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LONGEST_SCALAR: Final = 64
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_ ", b"+/+")
+_PERCENT: Final = ord("%")
 _STRAY_PERCENT: Final = re.compile(rb"%(?![0-9a-fA-F]{2})")
 _AS_QUOTED_PRINTABLE: Final = bytes.maketrans(b"%", b"=")
 
@@ -241,8 +242,8 @@ def _from_percents(field: Text) -> Text:
     start = 0
     while start < len(field):
         end = start + _PIECE
-        while b"%" in field[end - 2 : end] and end < len(field):
-            end += 1  # an escape is not cut in two
+        if end < len(field):  # an escape is not cut in two
+            end -= 1 if field[end - 1] == _PERCENT else 2 if field[end - 2] == _PERCENT else 0
         # A plus sign of unquoted base64 becomes a space; in JSON text a space is as good.
         text += _unquoted(field[start:end].replace(b"+", b" "))
         start = end
