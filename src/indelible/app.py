@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
+from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
@@ -50,6 +52,12 @@ logger = logging.getLogger(__name__)
 _LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
 
 DEFAULT_PROJECT: Final = "default"
+
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+
+# A request takes the interpreter's lock some ten times, on three threads. While a large body is
+# read it waits this long each time; of Python's usual 5 ms it would notice.
+_SWITCH_S: Final = 0.001
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -139,6 +147,7 @@ class House:
             audit_percent=settings.audit_min_free_percent,
         )
         self.gate = Gate(self.registry, clock=self.clock, trusted_proxies=settings.trusted_proxies)
+        self.large = LargeBodies(max_waiting_bytes=settings.max_waiting_bytes)
         self.lookout = Lookout(
             journal=self.journal,
             committer=self.committer,
@@ -173,6 +182,7 @@ class House:
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        await self.large.stop()
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
         await asyncio.to_thread(self.ledger.stop)
@@ -232,6 +242,7 @@ class House:
             disk=self.disk,
             committer=self.committer,
             limits=self._limits,
+            large=self.large,
             confirm=bounded(self.ledger.confirm),
             clock=self.clock,
         )
@@ -351,6 +362,11 @@ async def run(
     # All that was made up to here lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
+    # A body of a megabyte may hold hundreds of thousands of lists, none of them in a cycle. By the
+    # usual thresholds the collector looks through them again and again: most of the time of a
+    # read.
+    gc.set_threshold(*_COLLECT_AFTER)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         await serve_asgi(
             house.edge,

@@ -154,8 +154,9 @@ class BatchTooLarge(IndelibleError):
     summary = "The batch has more events than this route takes."
     hint = "Split the batch and send the halves."
 
-    def __init__(self, *, size: int, limit: int) -> None:
-        super().__init__(f"The batch has {size:,} events; this route takes {limit:,}")
+    def __init__(self, *, size: int | None, limit: int) -> None:
+        known = f"more than {limit:,}" if size is None else f"{size:,}"
+        super().__init__(f"The batch has {known} events; this route takes {limit:,}")
 
 
 class MissingToken(IndelibleError):
@@ -254,8 +255,9 @@ class PayloadTooLarge(IndelibleError):
     summary = "The payload is longer than this server accepts."
     hint = "Shorten it, or store the document elsewhere and send its digest."
 
-    def __init__(self, *, size_bytes: int, limit_bytes: int) -> None:
-        super().__init__(f"The payload has {size_bytes:,} bytes; this server takes {limit_bytes:,}")
+    def __init__(self, *, size_bytes: int | None, limit_bytes: int) -> None:
+        known = f"more than {limit_bytes:,}" if size_bytes is None else f"{size_bytes:,}"
+        super().__init__(f"The payload has {known} bytes; this server takes {limit_bytes:,}")
 
 
 class MonthlyLimitExceeded(IndelibleError):

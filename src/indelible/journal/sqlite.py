@@ -44,6 +44,9 @@ _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 ms
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_COMPARED_BYTES: Final = 65_536
+
 _COLUMNS: Final = "id, leaf, salts, record, payload"
 
 _NUMBERS: Final = msgspec.json.Decoder(list[int])
@@ -548,7 +551,29 @@ def _same_content(record: bytes | None, payload: bytes | None, draft: Draft) -> 
     """Whether a stored event says the same as `draft`; None when it has been erased."""
     if record is None or payload is None:
         return None
-    return payload == draft.payload and _comparable(record) == _comparable(draft.record)
+    return payload == draft.payload and _same_record(record, draft.record)
+
+
+def _same_record(stored: bytes, sent: bytes) -> bool:
+    """Whether two records say the same; a long one only when its members are equal to the byte.
+
+    Comparing what they mean builds every value of them, 30 ms for a record of a megabyte, while the
+    group and all that wait for it stand still.
+    """
+    if _outline(stored) == _outline(sent):
+        return True
+    return max(len(stored), len(sent)) <= _COMPARED_BYTES and (
+        _comparable(stored) == _comparable(sent)
+    )
+
+
+def _outline(record: bytes) -> dict[str, bytes]:
+    """The members of a record as they were written, without those that `_comparable` leaves out."""
+    fields = {name: bytes(raw) for name, raw in _MEMBERS.decode(record).items()}
+    fields.pop("request", None)
+    if "meta" in fields:
+        fields["meta"] = _comparable(b'{"meta":%b}' % fields["meta"])
+    return fields
 
 
 def _comparable(record: bytes) -> bytes:
