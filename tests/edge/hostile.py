@@ -95,7 +95,7 @@ PRODUCT: Mapping[str, Body] = {
     "a key of 19 MB": lambda: b'{"' + b"k" * 19_000_000 + b'":1}',
     "a token of 19 MB": lambda: b'{"api_key":"' + b"x" * 19_000_000 + b'","event":"e"}',
     "a token of lists": lambda: b'{"api_key":[' + b"[]," * 6_300_000 + b'1],"event":"e"}',
-    "$set of lists": lambda: _OURS[:-1] + b'1]},"$set":{"a":[' + b"[]," * 300_000 + b"1]}}",
+    "$set of lists": lambda: _OURS + b'1]},"$set":{"a":[' + b"[]," * 24_000 + b"1]}}",
     "a number of 19 M digits": lambda: _OURS + b"1" * 19_000_000 + b"," + _END,
     "a million deep": lambda: b"[" * 1_000_000 + b"]" * 1_000_000,
     "ten million deep": lambda: _OURS + b"[" * 9_900_000 + b"]" * 9_900_000 + b"," + _END,

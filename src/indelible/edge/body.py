@@ -36,7 +36,7 @@ _BASE64_LAYERS: Final = 2
 _GZIP_MEMBERS: Final = 100
 _MOST_FIELDS: Final = 100
 _PIECE: Final = 1 << 20
-_SENT_PIECE: Final = 1 << 16
+_SMALL_PIECE: Final = 1 << 16
 _GZIP_BITS: Final = zlib.MAX_WBITS | 16
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _UTF8_BOM: Final = b"\xef\xbb\xbf"
@@ -207,7 +207,7 @@ def _decompress(text: Text | memoryview, wbits: int, left: int, budget_bytes: in
         waiting: bytes | memoryview = b""
         while not stream.eof:
             if not waiting:
-                waiting = view[at : at + _SENT_PIECE]
+                waiting = view[at : at + _SMALL_PIECE]
                 at += len(waiting)
             try:
                 part = stream.decompress(waiting, min(_PIECE, left + 1 - len(unpacked)))
@@ -241,7 +241,7 @@ def _from_percents(field: Text) -> Text:
     text = bytearray()
     start = 0
     while start < len(field):
-        end = start + _PIECE
+        end = start + _SMALL_PIECE
         if end < len(field):  # an escape is not cut in two
             end -= 1 if field[end - 1] == _PERCENT else 2 if field[end - 2] == _PERCENT else 0
         # A plus sign of unquoted base64 becomes a space; in JSON text a space is as good.
