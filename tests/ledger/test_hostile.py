@@ -217,7 +217,7 @@ def test_no_link_leads_out_of_the_folder_that_was_named(
         assert "link" in ran.out + ran.err
     tar = tmp_path / "evidence.tar"
     packed = call("evidence", str(tar), "--project", "shop", "--data", str(shop.folder))
-    assert_refused(packed, 3, "file_refused")
+    assert_refused(packed, 3, "tile_malformed" if "tile" in place else "file_refused")
     assert not tar.exists()
 
 
@@ -420,6 +420,8 @@ class Hostile:
             head = b""
             while b"\r\n\r\n" not in head and (part := connection.recv(65_536)):
                 head += part
+            if b"\r\n\r\n" not in head:  # its time was up before it asked
+                return
             self.requests.append(head.decode("latin-1"))
             self._script(connection, head.split(b" ")[1].decode("latin-1"))
 
