@@ -791,6 +791,15 @@ def test_the_file_that_names_the_server_is_not_read_if_another_user_may_have_wri
     assert_refused(ran, 3, wanted)
 
 
+def test_where_address_and_key_are_named_that_file_has_no_say(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cli.json")
+    with hostile(says(JSON_OK + b'Content-Length: 13\r\n\r\n{"events":[]}')) as server:
+        named = {"INDELIBLE_HOST": server.url, "INDELIBLE_API_KEY": KEY}
+        call("where", "x", cwd=None, INDELIBLE_DATA_DIR=str(tmp_path), **named)
+
+    assert [True] == [f"Bearer {KEY}" in request for request in server.requests]
+
+
 def test_no_command_follows_a_redirect_with_its_key() -> None:
     with hostile(says(JSON_OK + b"Content-Length: 2\r\n\r\n{}")) as other:
         leads = f"HTTP/1.1 307 Elsewhere\r\nLocation: {other.url}/x\r\nContent-Length: 0\r\n\r\n"

@@ -45,8 +45,7 @@ def most_bytes_of(path: str) -> int:
     tile = parse_path(path)
     if tile is None:
         return MOST_NOTE_BYTES
-    # Some bytes more than a tile has: that one is too long is for its reader to say.
-    return MOST_BUNDLE_BYTES if tile.level == ENTRIES else (WIDTH + 1) * HASH_SIZE
+    return MOST_BUNDLE_BYTES if tile.level == ENTRIES else WIDTH * HASH_SIZE
 
 
 class TileStore(Protocol):
