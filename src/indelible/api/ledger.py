@@ -31,6 +31,7 @@ from indelible.errors import (
     NotFound,
     NotSealed,
     NotWitnessed,
+    TileMalformed,
     TileMissing,
 )
 from indelible.event import tx_text
@@ -265,7 +266,7 @@ def _file(log: Log, path: str) -> Response[bytes]:
         raise NotFound("No file of a log has this name")
     try:
         (content,) = log.tiles.read([tile])
-    except (TileMissing, FileRefused):
+    except (TileMissing, TileMalformed):
         raise NotFound("The log has no such tile") from None
     return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
 
