@@ -262,7 +262,8 @@ def test_bodies_that_hold_memory_keep_out_neither_small_ones_nor_one_that_comes_
     patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB, look_s=0.02)
     with inside(tmp_path, patience=patience) as world, contextlib.ExitStack() as held:
         pour(world.url, 8, 420_000, held)
-        time.sleep(0.5)  # they have held less than the next one, and for longer
+        eventually(lambda: world.count("indelible_request_bytes_held") >= 8 * 420_000 - 8)
+        time.sleep(0.5)  # they hold less than the next one does, and have for longer
         for padding in (0, 1_000_000, 0):
             assert 200 == exchange(world.url, post("/api/e", event(padding=padding), JSON)).status
         eventually(lambda: 1 <= closed(world, "no_memory") < 8)
