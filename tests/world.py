@@ -19,6 +19,7 @@ import uvloop
 
 from indelible.app import House, Welcome, run
 from indelible.clock import Clock, now_ms
+from indelible.serving import Patience, listening
 from indelible.settings import Settings
 from tests import nursery
 from tests.nursery import inherited
@@ -240,11 +241,17 @@ def started(data_dir: Path, **env: str) -> Iterator[ServerProcess]:
 
 @contextlib.contextmanager
 def inside(
-    data_dir: Path, *, vfs: str | None = None, clock: Clock = now_ms, **settings: Any
+    data_dir: Path,
+    *,
+    vfs: str | None = None,
+    clock: Clock = now_ms,
+    patience: Patience | None = None,
+    **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
-    `vfs` names a SQLite file layer; `settings` are fields of `Settings`.
+    `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `settings` are
+    fields of `Settings`.
     """
     fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
     house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs, clock=clock)
@@ -260,7 +267,8 @@ def inside(
     async def main() -> None:
         stop = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), stop))
-        await run(house, port, announce=announce, stop=stop)
+        with listening("127.0.0.1", port) as on:
+            await run(house, on, announce=announce, stop=stop, patience=patience)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
     thread.start()

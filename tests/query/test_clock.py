@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible.clock import now_ms, parse_time_ms, rfc3339
+from indelible.clock import now_ms, rfc3339
+from indelible.moment import parse_time_ms
 from tests.query.log import Log, new_log
 from tests.world import AS_ADMIN, AS_APPLICATION, World, inside, product
 

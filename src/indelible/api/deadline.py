@@ -64,6 +64,7 @@ class Deadline:
             raise
         is_late = True
         self._abandoned.add(answering)
+        answering.cancel()  # ends what only waits for its turn
         answering.add_done_callback(self._forget)
         await self._refuse(scope, receive, send)
 

@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
+from indelible.api.reading import Reading
 from indelible.edge.gate import Gate
 from indelible.errors import (
     BodyTooLarge,
@@ -22,6 +23,7 @@ from indelible.errors import (
     InvalidParameter,
     IpNotAllowed,
     NotFound,
+    UnknownParameter,
     UnsupportedMediaType,
 )
 from indelible.journal.registry import Key, Project, Registry
@@ -33,11 +35,14 @@ from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
 
+IS_PUBLIC: Final = "is_public"
+"""Key of a connection's state: set if the answer may be read by pages of any origin."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 
 # What these guards refuse with; routes name them in their description.
-KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed)
+KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed, UnknownParameter)
 READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, InvalidParameter, NotFound)
 BODY_REFUSALS: Final[Errors] = (
     *KEY_REFUSALS,
@@ -51,6 +56,7 @@ BODY_REFUSALS: Final[Errors] = (
 TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
+TheReading = NamedDependency[SkipValidation[Reading]]
 TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]

@@ -1,6 +1,7 @@
 """The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -11,6 +12,7 @@ from litestar.response import Stream
 
 from indelible.api.events import NDJSON
 from indelible.api.guard import (
+    IS_PUBLIC,
     READ_REFUSALS,
     Connection,
     TheEvents,
@@ -18,6 +20,7 @@ from indelible.api.guard import (
     TheJournal,
     TheLedger,
     TheProject,
+    TheReading,
     TheRegistry,
     key_of,
 )
@@ -32,13 +35,15 @@ from indelible.errors import (
 )
 from indelible.event import tx_text
 from indelible.journal.contract import LARGEST_INDEX, Journal
+from indelible.journal.pieces import pieces
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.logs import Log
 from indelible.ledger.tile import parse_path
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
-from indelible.query.events import Events
+from indelible.query.events import PIECE_BYTES, Events
+from indelible.untrusted import FileRefused
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -179,6 +184,7 @@ async def receipts(
     project_of: TheProject,
     journal: TheJournal,
     ledger: TheLedger,
+    reading: TheReading,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -192,28 +198,22 @@ async def receipts(
     """The receipts of a range of events, as NDJSON, in log order. It ends with the last event that
     was sealed when it began."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        lines = _receipt_lines(project_of.id, journal, ledger, start, end)
-        while (piece := await anyio.to_thread.run_sync(next, lines, b"")) != b"":
-            yield piece
-
-    return Stream(pieces(), media_type=NDJSON)
+    lines = _receipt_lines(project_of.id, journal, ledger, start, end)
+    return Stream(reading.pieces(lines), media_type=NDJSON)
 
 
 def _receipt_lines(
     project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
-    while start < end:
-        entries = journal.read(project_id, start, min(start + 100, end))
+    for first, behind in pieces(journal, project_id, start, end, most_bytes=PIECE_BYTES):
         yield b"".join(
             msgspec.json.encode(
                 ReceiptLine(entry.index, tx_text(entry.leaf.tx), ledger.receipts.of(entry))
             )
             + b"\n"
-            for entry in entries
+            for entry in journal.read(project_id, first, behind)
         )
-        start += len(entries)
 
 
 @get(
@@ -242,6 +242,8 @@ def read_file(
         theirs = None if key.project is None else key.project.id
         if project is None or theirs not in (None, project.id):
             raise NotFound("There is no such log")
+    else:
+        request.scope["state"][IS_PUBLIC] = True
     assert log is not None
     return _file(log, path.removeprefix("/"))
 
@@ -249,10 +251,12 @@ def read_file(
 def _file(log: Log, path: str) -> Response[bytes]:
     """
     Raises:
-        NotFound: the log has no such file.
+        NotFound: the log has no such file; what is a link or a pipe there is none of its files.
     """
     if path in NOTES:
-        note = log.tiles.published(path)
+        note = None
+        with suppress(FileRefused):
+            note = log.tiles.published(path)
         if note is None:
             raise NotFound(f"The log has no file {path!r} yet")
         return Response(note.encode(), media_type=TEXT, headers={"cache-control": _BRIEFLY})
@@ -261,7 +265,7 @@ def _file(log: Log, path: str) -> Response[bytes]:
         raise NotFound("No file of a log has this name")
     try:
         (content,) = log.tiles.read([tile])
-    except TileMissing:
+    except (TileMissing, FileRefused):
         raise NotFound("The log has no such tile") from None
     return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
 

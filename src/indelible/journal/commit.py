@@ -27,6 +27,7 @@ from indelible.errors import (
     StoringSlow,
     Unavailable,
 )
+from indelible.event import Lane
 from indelible.fault import place_of
 from indelible.journal.contract import Draft, Journal, Outcome
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
@@ -41,6 +42,10 @@ STUCK_S: Final = 1.5
 
 # A group beyond this gains nothing in throughput and only keeps its requests waiting.
 _GROUP_EVENTS: Final = 1_000
+
+# Product events may fill this much of what may wait. The rest is left to audit events, which a
+# flood by a public token must not keep out.
+_PRODUCT_SHARE: Final = 0.75
 
 _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload and record
 _PROBE_S: Final = 0.5  # how often to probe a failing journal while no request arrives
@@ -68,7 +73,7 @@ class Committer:
 
     def __init__(self, journal: Journal, *, max_waiting_bytes: int, clock: Clock = now_ms) -> None:
         self._journal = journal
-        self._max_waiting_bytes = max_waiting_bytes
+        self._max_waiting_bytes: float = max_waiting_bytes
         self._clock = clock
         self._stopped = False
         self.pulse = Pulse()
@@ -126,8 +131,11 @@ class Committer:
         if self._stuck_s:
             raise JournalStuck(under_way_s=self._stuck_s)
         size = sum(len(d.payload) + len(d.record) + _OVERHEAD_BYTES for d in drafts)
+        most = self._max_waiting_bytes
+        if drafts and drafts[0].lane is Lane.PRODUCT:
+            most *= _PRODUCT_SHARE
         # A request that alone is over the limit is taken when nothing else waits.
-        if self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes:
+        if self._waiting_bytes and self._waiting_bytes + size > most:
             raise Overloaded
         self._waiting_bytes += size
         answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
