@@ -32,7 +32,7 @@ from indelible.journal.contract import (
 )
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, MOST_ARMS, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import Mark, UniqueKeys
 
@@ -123,17 +123,33 @@ class SqliteJournal:
         self.database.close()
 
     def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
+        self.move_cursors(name, {project_id: next_index})
+
+    def move_cursors(self, name: str, next_indexes: Mapping[int, int]) -> None:
+        rows = [(name, project_id, index) for project_id, index in next_indexes.items()]
         with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO follower (name, project_id, next_index) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET next_index = excluded.next_index",
-                (name, project_id, next_index),
-            )
+            for run in in_runs(rows):
+                values = [value for row in run for value in row]
+                connection.execute(_move_cursors(len(run)), values)
 
     # Reading
 
     def next_index(self, project_id: int) -> int:
         return _next_index(self.database.reader(), project_id)
+
+    def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
+        # One step for hundreds of tables, since SQLite lets go of the interpreter's lock at each.
+        found = dict.fromkeys(project_ids, 0)
+        wanted = list(found)
+        for start in range(0, len(wanted), MOST_ARMS):
+            last = " UNION ALL ".join(
+                f"SELECT max(id) AS id FROM {table_of(project_id)}"  # noqa: S608
+                for project_id in wanted[start : start + MOST_ARMS]
+            )
+            ids = self.database.reader().execute(f"SELECT group_concat(id) FROM ({last})").get  # noqa: S608
+            for row_id in map(int, str(ids).split(",") if ids is not None else ()):
+                found[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
+        return found
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         rows = self.database.reader().execute(
@@ -407,6 +423,15 @@ class _Group:
 def _insert(table: str, rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
     return f"INSERT INTO {table} (id, leaf, unique_key, salts, record, payload) VALUES {values}"  # noqa: S608
+
+
+@cache
+def _move_cursors(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?)"] * rows)
+    return (
+        f"INSERT INTO follower (name, project_id, next_index) VALUES {values}"  # noqa: S608
+        " ON CONFLICT DO UPDATE SET next_index = excluded.next_index"
+    )
 
 
 @cache

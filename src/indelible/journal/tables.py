@@ -32,7 +32,8 @@ _NOTHING: Final = (
     "SELECT 0 AS id, x'' AS leaf, x'' AS unique_key, x'' AS salts, x'' AS record, x'' AS payload"
     " WHERE false"
 )
-_MOST_ARMS: Final = 400  # of one compound SELECT: SQLite takes 500
+MOST_ARMS: Final = 400
+"""Of one compound SELECT: SQLite takes 500."""
 
 
 def table_of(project_id: int) -> str:
@@ -54,7 +55,7 @@ def create_view(connection: apsw.Connection) -> None:
         "SELECT name FROM sqlite_schema WHERE type = 'view' AND name GLOB 'event*'"
     ).fetchall():
         connection.execute(f"DROP VIEW {name}")
-    parts = [tables[at : at + _MOST_ARMS] for at in range(0, len(tables), _MOST_ARMS)]
+    parts = [tables[at : at + MOST_ARMS] for at in range(0, len(tables), MOST_ARMS)]
     names = [f"event_part_{number}" for number in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         connection.execute(f"CREATE VIEW {name} AS {_union(part)}")
