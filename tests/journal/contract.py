@@ -799,10 +799,10 @@ class JournalContract:
 
     def test_cursors_of_many_projects_move_in_one_step_or_not_at_all(self, rig: Rig) -> None:
         projects = [rig.new_project() for _ in range(5)]
-        rig.journal.move_cursors("loader", {project: 7 for project in projects})
+        rig.journal.move_cursors("loader", dict.fromkeys(projects, 7))
         rig.disk.writes_left = 0
         with pytest.raises(JournalUnwritable):
-            rig.journal.move_cursors("loader", {project: 8 for project in projects})
+            rig.journal.move_cursors("loader", dict.fromkeys(projects, 8))
         rig.disk.writes_left = None
         rig.journal.move_cursors("loader", {projects[0]: 9})
         rig.reopen()
