@@ -96,6 +96,21 @@ WITNESS_ANSWERS = SharedCounter(
     ["witness", "answer"],
     registry=REGISTRY,
 )
+TILES_REBUILT = SharedCounter(
+    "indelible_tiles_rebuilt",
+    "Tiles and bundles found damaged or missing, and rebuilt from what was signed.",
+    registry=REGISTRY,
+)
+SCRUBBED_BYTES = SharedCounter(
+    "indelible_scrubbed_bytes",
+    "Bytes of tiles, bundles and stored events that the scrub has compared with what was signed.",
+    registry=REGISTRY,
+)
+DAMAGED_PLACES = Gauge(
+    "indelible_damaged_places",
+    "Places of the logs that differ from what was signed and cannot be rebuilt.",
+    registry=REGISTRY,
+)
 
 
 def exposition() -> bytes:

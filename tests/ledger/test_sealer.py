@@ -30,6 +30,7 @@ from indelible.ledger.logs import Log
 from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy
 from indelible.ledger.sealer import Sealer, integrate
+from indelible.ledger.soundness import Soundness
 from indelible.ledger.tile import ENTRIES, WIDTH, Tile, tile_at, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from indelible.ledger.tree import (
@@ -110,7 +111,10 @@ class Bench:
     ) -> Sealer:
         """Another sealer of the same log, with another tile store."""
         log = replace(self.log, tiles=tiles or self.log.tiles)
-        return Sealer(self.parts.journal, self.lock, log_of=lambda _: log, publish=publish)
+        soundness = Soundness(self.parts.journal)
+        return Sealer(
+            self.parts.journal, self.lock, soundness, log_of=lambda _: log, publish=publish
+        )
 
     def check(self) -> None:
         """Every checkpoint that was ever published is of one log, and has its tiles."""

@@ -28,14 +28,13 @@ from indelible.errors import (
     NotFound,
     NotSealed,
     NotWitnessed,
-    TileMissing,
+    Tampered,
 )
 from indelible.event import tx_text
-from indelible.journal.contract import LARGEST_INDEX, Journal
+from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
-from indelible.ledger.logs import Log
-from indelible.ledger.tile import parse_path
+from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
 from indelible.query.events import Events
@@ -47,8 +46,10 @@ BYTES: Final = "application/octet-stream"
 _FOR_EVER: Final = "max-age=31536000, immutable"
 _BRIEFLY: Final = "max-age=2"
 
+_RECEIPTS_AT_ONCE: Final = 100
+
 _OPT: Final = {
-    "refusals": (InvalidApiKey, IpNotAllowed, NotFound),
+    "refusals": (InvalidApiKey, IpNotAllowed, NotFound, Tampered),
     "keys": ["applicationKey", "adminKey"],
 }
 
@@ -94,12 +95,15 @@ class Checked(msgspec.Struct):
     checks: list[CheckView]
 
 
-class ReceiptLine(msgspec.Struct):
-    """A receipt in a bulk answer."""
+class ReceiptLine(msgspec.Struct, omit_defaults=True):
+    """A receipt in a bulk answer; `code` and `message` stand where there can be none, since the
+    event or the log's tiles are not what was signed."""
 
     index: int
-    tx_id: str
-    receipt: str
+    tx_id: str | None
+    receipt: str | None
+    code: str | None = None
+    message: str | None = None
 
 
 @get(
@@ -107,7 +111,7 @@ class ReceiptLine(msgspec.Struct):
     summary="Get a receipt",
     media_type=TEXT,
     response_description="The portable proof, `.tlog-proof`, with the opening.",
-    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed, Tampered)},
 )
 async def receipt(
     project_of: TheProject,
@@ -132,7 +136,7 @@ async def receipt(
     "/v1/events/{tx_id:str}/verify",
     summary="Check an event",
     response_description="Each check with what it compared.",
-    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed, Tampered)},
 )
 async def verify(
     project_of: TheProject,
@@ -204,16 +208,21 @@ def _receipt_lines(
     project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
-    while start < end:
-        entries = journal.read(project_id, start, min(start + 100, end))
-        yield b"".join(
-            msgspec.json.encode(
-                ReceiptLine(entry.index, tx_text(entry.leaf.tx), ledger.receipts.of(entry))
-            )
-            + b"\n"
-            for entry in entries
-        )
-        start += len(entries)
+    for first in range(start, end, _RECEIPTS_AT_ONCE):
+        found = entries(journal, project_id, first, min(first + _RECEIPTS_AT_ONCE, end))
+        lines = [_receipt_line(index, entry, ledger) for index, entry in enumerate(found, first)]
+        yield b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+
+
+def _receipt_line(index: int, entry: Entry | Tampered, ledger: Ledger) -> ReceiptLine:
+    """The line of one event; one that is damaged holds up none of the others."""
+    if isinstance(entry, Tampered):
+        return ReceiptLine(index, None, None, entry.code, entry.message)
+    tx_id = tx_text(entry.leaf.tx)
+    try:
+        return ReceiptLine(index, tx_id, ledger.receipts.of(entry))
+    except Tampered as error:
+        return ReceiptLine(index, tx_id, None, error.code, error.message)
 
 
 @get(
@@ -243,26 +252,13 @@ def read_file(
         if project is None or theirs not in (None, project.id):
             raise NotFound("There is no such log")
     assert log is not None
-    return _file(log, path.removeprefix("/"))
+    name = path.removeprefix("/")
+    return _file(ledger.files.read(log, name), name)
 
 
-def _file(log: Log, path: str) -> Response[bytes]:
-    """
-    Raises:
-        NotFound: the log has no such file.
-    """
+def _file(content: bytes, path: str) -> Response[bytes]:
     if path in NOTES:
-        note = log.tiles.published(path)
-        if note is None:
-            raise NotFound(f"The log has no file {path!r} yet")
-        return Response(note.encode(), media_type=TEXT, headers={"cache-control": _BRIEFLY})
-    tile = parse_path(path)
-    if tile is None:
-        raise NotFound("No file of a log has this name")
-    try:
-        (content,) = log.tiles.read([tile])
-    except TileMissing:
-        raise NotFound("The log has no such tile") from None
+        return Response(content, media_type=TEXT, headers={"cache-control": _BRIEFLY})
     return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
 
 

@@ -17,7 +17,13 @@ from msgspec.structs import replace
 
 from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
-from indelible.errors import JournalUnwritable, NotErasable, NotFound
+from indelible.errors import (
+    JournalUnwritable,
+    LeafMalformed,
+    NotErasable,
+    NotFound,
+    Tampered,
+)
 from indelible.event import Kind, Lane, tx_text
 from indelible.journal.connections import in_runs
 from indelible.journal.contract import (
@@ -160,10 +166,12 @@ class SqliteJournal:
 
     def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
         rows = self.database.reader().execute(
-            f"SELECT leaf FROM {table_of(project_id)} WHERE id >= ? AND id < ?",  # noqa: S608
+            # A cast, since a row that was changed from outside may hold any type.
+            f"SELECT CAST(leaf AS BLOB) FROM {table_of(project_id)}"  # noqa: S608
+            " WHERE id >= ? AND id < ?",
             _ids(project_id, start, end),
         )
-        return [bytes(entry) for (entry,) in rows]
+        return [bytes(entry or b"") for (entry,) in rows]
 
     def records(self, project_id: int, start: int, end: int) -> Records:
         # Put together within one step, which holds no lock of the interpreter: a row at a time
@@ -474,21 +482,40 @@ def _next_index(connection: apsw.Connection, project_id: int) -> int:
 
 
 def _entry(row: Sequence[object]) -> Entry:
+    """
+    Raises:
+        Tampered: the row has other types than it was stored with, or no leaf.
+    """
     row_id, leaf_entry, salts, record, payload = row
     assert isinstance(row_id, int)
-    assert isinstance(leaf_entry, bytes)
-    assert isinstance(salts, bytes | None)
-    assert isinstance(record, bytes | None)
-    assert isinstance(payload, bytes | None)
+    if not isinstance(leaf_entry, bytes):
+        raise _changed(row_id, "leaf")
+    try:
+        decoded = leaf.decode(leaf_entry)
+    except LeafMalformed as error:
+        raise _changed(row_id, "leaf") from error
+    if not isinstance(salts, bytes | None):
+        raise _changed(row_id, "salts")
+    if not isinstance(record, bytes | None):
+        raise _changed(row_id, "record")
+    if not isinstance(payload, bytes | None):
+        raise _changed(row_id, "payload")
     return Entry(
         project_id=row_id >> INDEX_BITS,
         index=row_id & INDEX_MASK,
         leaf_entry=leaf_entry,
-        leaf=leaf.decode(leaf_entry),
+        leaf=decoded,
         payload=payload,
         record=record,
         payload_salt=salts[: leaf.SALT_SIZE] if salts else None,
         record_salt=salts[leaf.SALT_SIZE :] if salts else None,
+    )
+
+
+def _changed(row_id: int, column: str) -> Tampered:
+    return Tampered(
+        f"journal.db: the {column} of the event with index {row_id & INDEX_MASK} of project"
+        f" {row_id >> INDEX_BITS} is not as it was stored"
     )
 
 
