@@ -172,6 +172,11 @@ class Ledger:
         log = self.logs.of_project(project_id)
         return Times(None, None) if log is None else self._seals.times(log.origin, index)
 
+    @property
+    def failure(self) -> str | None:
+        """Why logs are not signed any further by this process; None while all are."""
+        return self.sealer.failure or next(iter(self.sealer.stopped().values()), None)
+
     def alarms(self) -> list[str]:
         """What must never be, a sentence each: logs that are not signed any further, other
         histories that witnesses have seen, and what is damaged on disk."""

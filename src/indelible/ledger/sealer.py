@@ -175,6 +175,7 @@ class Sealer:
         try:
             # What is there already is held to the last root: nothing is built on a damaged tile.
             sound = self._soundness.tiles(log, old)
+            prove_root(TileHashes(sound, old.size), old.size)
             entries = self._journal.leaves(log.project_id, old.size, seal.size)
             integrate(log.tiles, old.size, entries, read=sound)
         except Tampered as error:

@@ -105,7 +105,7 @@ def look(
 def _of_ledger(ledger: Ledger) -> LedgerHealth:
     """Events are stored whatever the ledger does; it is red all the same when nothing is signed."""
     age_ms = ledger.oldest_unsealed_ms()
-    failure, alarms = ledger.sealer.failure, ledger.alarms()
+    failure, alarms = ledger.failure, ledger.alarms()
     word: Word = "ok"
     if failure is not None or alarms or (age_ms or 0) > FAILING_LAG_MS:
         word = "failing"
