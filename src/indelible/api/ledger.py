@@ -30,7 +30,7 @@ from indelible.errors import (
     NotWitnessed,
     Tampered,
 )
-from indelible.event import tx_text
+from indelible.event import tx_bytes, tx_text
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
@@ -165,11 +165,28 @@ async def verify(
 async def _receipt(
     project: Project, events: Events, ledger: Ledger, tx_id: str, wish: Wish | None
 ) -> str:
-    entry = await anyio.to_thread.run_sync(events.entry, project, tx_id)
+    entry = await anyio.to_thread.run_sync(_entry, project, events, ledger, tx_id)
     level = None if wish is None else wish.level
     if wish is not None:
         await ledger.wait(project.id, entry.index, wish.level, timeout_s=wish.timeout_s)
     return await anyio.to_thread.run_sync(lambda: ledger.receipts.of(entry, level=level))
+
+
+def _entry(project: Project, events: Events, ledger: Ledger, tx_id: str) -> Entry:
+    """
+    Raises:
+        NotFound: the project has no such event.
+        Tampered: it has, and its row is not what was signed.
+    """
+    try:
+        return events.entry(project, tx_id)
+    except (NotFound, Tampered):
+        # One damaged row can hide another from a search by order.
+        tx = tx_bytes(tx_id)
+        entry = None if tx is None else ledger.receipts.find(project.id, tx)
+        if entry is None:
+            raise
+        return entry
 
 
 @get(

@@ -255,16 +255,25 @@ class SqliteJournal:
         return max(last, default=None)
 
     def _first_index_from(self, project_id: int, tx: bytes) -> int:
-        """The index of the first entry whose transaction id is not below `tx`."""
+        """The index of the first entry whose transaction id is not below `tx`.
+
+        Raises:
+            Tampered: a leaf on the way was changed.
+        """
         connection = self.database.reader()
         low, high = 0, _next_index(connection, project_id)
         while low < high:
             middle = (low + high) // 2
+            row_id = _id(project_id, middle)
             row = connection.execute(
-                f"SELECT leaf FROM {table_of(project_id)} WHERE id = ?",  # noqa: S608
-                (_id(project_id, middle),),
+                f"SELECT CAST(leaf AS BLOB) FROM {table_of(project_id)} WHERE id = ?",  # noqa: S608
+                (row_id,),
             )
-            if leaf.decode(row.get).tx < tx:
+            try:
+                middle_tx = leaf.decode(row.get or b"").tx
+            except LeafMalformed as error:
+                raise _changed(row_id, "leaf") from error
+            if middle_tx < tx:
                 low = middle + 1
             else:
                 high = middle

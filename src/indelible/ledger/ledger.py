@@ -91,12 +91,13 @@ class Ledger:
                 self._lock,
                 base=choices.origin,
                 witnesses=choices.witnesses,
-                mend=lambda log, head: mend(log, journal, head),
+                mend=lambda log, head: mend(log, journal, head, self._soundness),
                 root_at=self._root_at,
             )
             self._halts = {halt.origin: halt for halt in self._lock.halts()}
             self._opened = opened.pop_all()
         self.receipts = Receipts(
+            journal,
             self.logs,
             self.progress,
             self._soundness,

@@ -7,20 +7,33 @@ the proof is made from what was signed.
 """
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from indelible.errors import NotSealed, NotWitnessed, Tampered, Unverifiable
 from indelible.event import Level
-from indelible.journal.contract import Entry
+from indelible.journal.contract import Entry, Journal
+from indelible.leaf import decode
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log, Logs
 from indelible.ledger.opening import Opening
 from indelible.ledger.progress import Progress
 from indelible.ledger.proof import Proof
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tile import HEIGHT, WIDTH, Tile, TileHashes, check_width, hashes_of, tile_at
+from indelible.ledger.stored import entries
+from indelible.ledger.tile import (
+    ENTRIES,
+    HEIGHT,
+    WIDTH,
+    Tile,
+    TileHashes,
+    check_width,
+    decode_entries,
+    hashes_of,
+    tile_at,
+)
 from indelible.ledger.tree import (
     Subtree,
     check_inclusion,
@@ -42,12 +55,14 @@ class Receipts:
 
     def __init__(
         self,
+        journal: Journal,
         logs: Logs,
         progress: Progress,
         soundness: Soundness,
         *,
         damaged: Callable[[Log, int, str], None],
     ) -> None:
+        self._journal = journal
         self._logs = logs
         self._progress = progress
         self._soundness = soundness
@@ -75,6 +90,41 @@ class Receipts:
             self._damaged(log, entry.index, error.message)
             raise
         return Proof(entry.index, tuple(hashes), head.note, opening.encode()).text
+
+    def find(self, project_id: int, tx: bytes) -> Entry | None:
+        """The sealed event with this transaction id, found in the bundles as they were signed:
+        for when the journal, whose rows may be damaged, does not know it. None when there is none.
+
+        Raises:
+            Tampered: there is one, and its row is not what was signed.
+        """
+        log = self._logs.of_project(project_id)
+        head = self._progress.head(project_id, Level.SEALED)
+        if log is None or head is None:
+            return None
+        index = self._index_of(log, head, tx)
+        if index is None:
+            return None
+        (entry,) = entries(self._journal, project_id, index, index + 1)
+        if isinstance(entry, Entry) and entry.leaf.tx == tx:
+            return entry
+        error = entry if isinstance(entry, Tampered) else changed(log.origin, index, "leaf")
+        self._damaged(log, index, error.message)
+        raise error
+
+    def _index_of(self, log: Log, head: Head, tx: bytes) -> int | None:
+        """Entries lie in the order of their transaction ids: the bundle first, then the entry."""
+        sound = self._soundness.tiles(log, head)
+
+        def bundle(number: int) -> list[bytes]:
+            tile = tile_at(ENTRIES, number, head.size)
+            (content,) = sound([tile])
+            return [decode(entry).tx for entry in decode_entries(tile, content)]
+
+        numbers = range(-(-head.size // WIDTH))
+        number = bisect_right(numbers, tx, key=lambda number: bundle(number)[0]) - 1
+        held = bundle(number) if number >= 0 else []
+        return number * WIDTH + held.index(tx) if tx in held else None
 
     def _prove(self, log: Log, head: Head, entry: Entry) -> list[bytes]:
         """The inclusion proof, which leads from the entry's leaf to the checkpoint's root.

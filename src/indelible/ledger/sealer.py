@@ -14,6 +14,7 @@ One flipped bit in a leaf hash, once signed, ends a log for good (Yeti 2022): he
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -324,7 +325,7 @@ def _check_levels(log: Log, old: int, size: int) -> None:
         level, before, behind = level + 1, before // WIDTH, behind // WIDTH
 
 
-def mend(log: Log, journal: Journal, head: Head) -> None:
+def mend(log: Log, journal: Journal, head: Head, soundness: Soundness) -> None:
     """Rebuild the tiles that a log needs at its last checkpoint, where some are missing or damaged.
 
     Raises:
@@ -332,8 +333,11 @@ def mend(log: Log, journal: Journal, head: Head) -> None:
             changed.
     """
     lacking = log.tiles.missing(tiles_between(0, head.size))
-    if not lacking and _is_sound(log, journal, head):
-        return
+    if not lacking:
+        if not _is_sound(log, journal, head):
+            _look_at_edge(log, head, soundness)  # rebuilds the few tiles that it finds damaged
+        if _is_sound(log, journal, head):
+            return
     # From the journal first: only tiles of the signed tree may take the place of damaged ones.
     frontier = Frontier()
     for start in range(0, head.size, MOST_ENTRIES):
@@ -355,6 +359,12 @@ def mend(log: Log, journal: Journal, head: Head) -> None:
         raise JournalDiffers(
             f"{log.origin}: what lies on disk is not what was signed at {head.size:,} events"
         )
+
+
+def _look_at_edge(log: Log, head: Head, soundness: Soundness) -> None:
+    last = tile_at(ENTRIES, (head.size - 1) // WIDTH, head.size)
+    with suppress(Tampered, Unverifiable):
+        soundness.tiles(log, head)([last._replace(level=0), last])
 
 
 def _is_sound(log: Log, journal: Journal, head: Head) -> bool:
