@@ -107,24 +107,40 @@ HOW: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", TILES)
-@pytest.mark.parametrize("how", HOW)
-def test_a_damaged_tile_is_rebuilt_and_the_receipts_verify(data: Path, name: str, how: str) -> None:
+def path_of(data: Path, name: str) -> Path:
+    """The newest file there, for a partial tile."""
     path = tiles_in(data) / name
-    if name.endswith(".p"):
-        path = max(path.iterdir(), key=lambda one: int(one.name))
+    return max(path.iterdir(), key=lambda one: int(one.name)) if name.endswith(".p") else path
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_a_damaged_tile_is_rebuilt_and_the_receipts_verify(data: Path, name: str) -> None:
+    path = path_of(data, name)
     content = path.read_bytes()
-    path.write_bytes(HOW[how](content))
+    path.write_bytes(flipped(content, 99))
 
     with started(data) as server:
         assert list(range(COUNT)) == verified(lines(server), policy_of(data))
-        name = path.relative_to(data / "ledger/default").as_posix()
-        served = server.http.get(f"/ledger/default/{name}", headers=AS_APPLICATION)
+        served = server.http.get(
+            f"/ledger/default/{path.relative_to(data / 'ledger/default')}", headers=AS_APPLICATION
+        )
 
         assert (200, content) == (served.status_code, served.content)
         assert content == path.read_bytes()
         assert "ok" == server.http.get("/healthz").json()["status"]
         assert str(path) in server.output()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_all_tiles_damaged_at_once_are_rebuilt_from_the_journal(data: Path, how: str) -> None:
+    paths = [path_of(data, name) for name in TILES]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(HOW[how](content))
+
+    with started(data) as server:
+        assert list(range(COUNT)) == verified(lines(server), policy_of(data))
+        until(lambda: contents == [path.read_bytes() for path in paths])
 
 
 def test_a_tile_that_is_damaged_while_the_server_runs_is_never_served(data: Path) -> None:
@@ -137,13 +153,6 @@ def test_a_tile_that_is_damaged_while_the_server_runs_is_never_served(data: Path
             assert (200, content) == (served.status_code, served.content)
             assert content == path.read_bytes()
         assert 3 == server.count("indelible_tiles_rebuilt_total")
-
-
-def test_two_damaged_tiles_one_above_the_other_are_rebuilt(data: Path) -> None:
-    for name in ("1/000.p/2", "0/000", "0/001"):
-        flip(tiles_in(data) / name, 5)
-    with started(data) as server:
-        assert list(range(COUNT)) == verified(lines(server), policy_of(data))
 
 
 def test_a_tile_is_rebuilt_from_its_bundle_where_the_journal_is_damaged_too(data: Path) -> None:
@@ -178,43 +187,51 @@ def change(data: Path, column: str, index: int, how: Callable[[bytes], object]) 
         journal.execute(f"UPDATE event_1 SET {column} = ? WHERE id = ?", (how(content), row_id))
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
-    "a flipped bit in a payload": lambda d: change(d, "payload", 7, lambda c: flipped(c, 20)),
-    "another payload": lambda d: change(d, "payload", 7, lambda _: b'{"amount":1}'),
-    "another payload, as text": lambda d: change(d, "payload", 7, lambda _: '{"amount":1}'),
-    "a payload that is a number": lambda d: change(d, "payload", 7, lambda _: 7),
-    "a payload that is gone": lambda d: change(d, "payload", 7, lambda _: None),
-    "a flipped bit in a record": lambda d: change(d, "record", 7, lambda c: flipped(c, 20)),
-    "a record that is gone": lambda d: change(d, "record", 7, lambda _: None),
-    "a flipped bit in the salts": lambda d: change(d, "salts", 7, lambda c: flipped(c, 300)),
-    "salts that are cut short": lambda d: change(d, "salts", 7, lambda c: c[:-1]),
-    "salts that are gone": lambda d: change(d, "salts", 7, lambda _: None),
-    "a commitment in the leaf": lambda d: change(d, "leaf", 7, lambda c: flipped(c, 8 * 95)),
-    "a kind in the leaf": lambda d: change(d, "leaf", 7, lambda c: flipped(c, 8 + 6)),
-    "a leaf that is text": lambda d: change(d, "leaf", 7, lambda _: "x" * 96),
+DAMAGES: dict[str, tuple[str, Callable[[bytes], object]]] = {
+    "a flipped bit in a payload": ("payload", lambda content: flipped(content, 20)),
+    "another payload": ("payload", lambda _: b'{"amount":1}'),
+    "another payload, as text": ("payload", lambda _: '{"amount":1}'),
+    "a payload that is a number": ("payload", lambda _: 7),
+    "a payload that is gone": ("payload", lambda _: None),
+    "a flipped bit in a record": ("record", lambda content: flipped(content, 20)),
+    "a record that is gone": ("record", lambda _: None),
+    "a flipped bit in the salts": ("salts", lambda content: flipped(content, 300)),
+    "salts that are cut short": ("salts", lambda content: content[:-1]),
+    "salts that are gone": ("salts", lambda _: None),
+    "another commitment in the leaf": ("leaf", lambda content: flipped(content, 8 * 95)),
+    "another kind in the leaf": ("leaf", lambda content: flipped(content, 8 + 6)),
+    "another transaction id in the leaf": ("leaf", lambda content: flipped(content, 8 * 20)),
+    "a leaf that is text": ("leaf", lambda _: "x" * 96),
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_row_has_no_receipt_and_the_answer_says_where(data: Path, damage: str) -> None:
-    DAMAGES[damage](data)
+def test_a_damaged_row_has_no_receipt_and_the_answer_says_where(data: Path) -> None:
+    damaged = {7 + 20 * n: name for n, name in enumerate(DAMAGES)}
+    tx_ids = {index: stored_tx(data, index) for index in damaged}
+    for index, name in damaged.items():
+        change(data, DAMAGES[name][0], index, DAMAGES[name][1])
+    with journal_of(data) as journal:
+        journal.execute("DELETE FROM event_1 WHERE id & 0xFFFFFFFF = 500")
 
     with started(data) as server:
         found = lines(server)
         received = verified(found, policy_of(data))
 
-        assert [n for n in range(COUNT) if n != 7] == received
-        assert "tampered" == found[7]["code"]
-        assert "7" in found[7]["message"]
-        tx_id = found[7]["tx_id"] or "tx_" + stored_tx(data, 7)
-        for route in ("receipt", "verify"):
-            answer = server.http.get(f"/v1/events/{tx_id}/{route}", headers=AS_APPLICATION)
-            body = assert_canonical_error(answer, 500, "tampered")
-            assert "index 7" in body["message"]
+        assert {*range(COUNT)} - {*damaged, 500} == {*received}
+        for index, name in {**damaged, 500: "a row that is gone"}.items():
+            assert "tampered" == found[index]["code"], name
+            assert f"index {index}" in found[index]["message"], name
+        for index, name in damaged.items():
+            for route in ("receipt", "verify"):
+                answer = server.http.get(
+                    f"/v1/events/{tx_ids[index]}/{route}", headers=AS_APPLICATION
+                )
+                body = assert_canonical_error(answer, 500, "tampered")
+                assert f"index {index}" in body["message"], name
         health = server.http.get("/healthz")
         assert (503, "failing") == (health.status_code, health.json()["ledger"]["status"])
-        assert any("index 7" in alarm for alarm in health.json()["ledger"]["alarms"])
-        assert 1 <= server.count("indelible_damaged_places")
+        assert any("index 7 " in alarm for alarm in health.json()["ledger"]["alarms"])
+        assert len(damaged) <= server.count("indelible_damaged_places")
         assert 200 == server.send(product()).status_code
 
 
@@ -225,7 +242,8 @@ def test_a_damaged_row_hides_no_other_event_from_its_receipt(data: Path) -> None
     change(data, "leaf", middle, lambda leaf: flipped(leaf, 8 * 16))
 
     with started(data) as server:
-        for index, tx_id in enumerate(tx_ids[:COUNT]):
+        for index in (*range(0, COUNT, 7), middle - 1, middle, middle + 1):
+            tx_id = tx_ids[index]
             answer = server.http.get(f"/v1/events/{tx_id}/receipt", headers=AS_APPLICATION)
             if index == middle:
                 assert_canonical_error(answer, 500, "tampered")
@@ -235,9 +253,9 @@ def test_a_damaged_row_hides_no_other_event_from_its_receipt(data: Path) -> None
 
 
 def stored_tx(data: Path, index: int) -> str:
-    """The transaction id in a bundle: the row's own cannot be read."""
-    bundle = (tiles_in(data) / "entries/000").read_bytes()
-    return bundle[index * 98 + 2 :][16:32].hex()
+    """The transaction id of an event, from its bundle: the row is to be damaged."""
+    bundle = (tiles_in(data) / f"entries/00{index // WIDTH}").read_bytes()
+    return "tx_" + bundle[index % WIDTH * 98 + 2 :][16:32].hex()
 
 
 def test_an_erased_event_keeps_its_receipt(data: Path) -> None:

@@ -31,6 +31,7 @@ from indelible.ledger.tile import (
     ReadTiles,
     Tile,
     TileHashes,
+    check_width,
     decode_entries,
     encode_entries,
     hashes_of,
@@ -184,6 +185,8 @@ class _Look:
 
     def _from_below(self, tile: Tile) -> bytes:
         below = [Tile(tile.level - 1, tile.number * WIDTH + n) for n in range(tile.width)]
+        for one in below:
+            check_width(one, self._on_disk(one))
         return b"".join(root_of_full(self._on_disk(one)) for one in below)
 
     def _from_bundle(self, tile: Tile) -> bytes:
