@@ -94,7 +94,9 @@ class Ledger:
                 mend=lambda log, head: mend(log, journal, head, self._soundness),
                 root_at=self._root_at,
             )
-            self._halts = {halt.origin: halt for halt in self._lock.halts()}
+            signing = {log.origin for log in self.logs.signing()}
+            halts = [halt for halt in self._lock.halts() if halt.origin in signing]
+            self._halts = {halt.origin: halt for halt in halts}
             self._opened = opened.pop_all()
         self.receipts = Receipts(
             journal,
