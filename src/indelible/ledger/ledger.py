@@ -72,8 +72,9 @@ class Ledger:
     ) -> None:
         self._journal = journal
         self._clock = clock
-        self._publishing = threading.Lock()
-        self._published: dict[str, int] = {}  # under the lock: sealer and witnesses both publish
+        # A lock for each log, since sealer and witnesses both publish; `_published` is under it.
+        self._publishing: dict[str, threading.Lock] = {}
+        self._published: dict[str, int] = {}
         self._settling = threading.Lock()
         self.progress = Progress()
         self._soundness = Soundness(journal)
@@ -119,6 +120,7 @@ class Ledger:
             log_of=self.logs.of_project,
             publish=self._publish_sealed,
         )
+        self._opened.callback(self.sealer.close)
         self._follower = Follower(
             journal,
             self.sealer,
@@ -326,7 +328,7 @@ class Ledger:
 
     def _publish(self, log: Log, head: Head) -> None:
         """Put a checkpoint before the log's readers, unless they have a newer one."""
-        with self._publishing:
+        with self._publishing.setdefault(log.name, threading.Lock()):
             if head.size >= self._published.get(log.name, 0):
                 log.tiles.publish(CHECKPOINT, head.note)
                 self._published[log.name] = head.size

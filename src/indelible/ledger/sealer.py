@@ -12,10 +12,10 @@ One flipped bit in a leaf hash, once signed, ends a log for good (Yeti 2022): he
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -56,7 +56,8 @@ from indelible.metrics import SEAL_SECONDS
 logger = logging.getLogger(__name__)
 
 _STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
-_AT_ONCE: Final = 8
+_THREADS: Final = 8
+_MOST_LOGS: Final = 256
 
 MOST_ENTRIES: Final = 65_536
 """The most that one checkpoint adds: 256 tiles."""
@@ -95,6 +96,7 @@ class Sealer:
         self._failure: str | None = None
         self._stopped: dict[str, str] = {}
         self._unpublished: dict[str, Head] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, "sealer")
 
     @property
     def failure(self) -> str | None:
@@ -125,23 +127,28 @@ class Sealer:
             raise SealingStopped(self._failure)
         failures: dict[int, Exception] = {}
         try:
-            with SEAL_SECONDS.time():
-                self._seal_all(runs, failures)
+            for group in _groups(runs):
+                with SEAL_SECONDS.time():
+                    self._seal_together(group, failures)
         except _STOPPING_ALL as error:
             self._failure = f"{error.code}: {error.message}"
             logger.error("sealing has stopped: %s", self._failure)  # noqa: TRY400
             raise
         return failures
 
-    def _seal_all(self, runs: Sequence[Run], failures: dict[int, Exception]) -> None:
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _seal_together(self, runs: Sequence[Run], failures: dict[int, Exception]) -> None:
         """
         Raises:
             SyncFailed, LockUnwritable.
         """
 
         def step(work: Callable[[_Seal], None], seals: Sequence[_Seal]) -> list[_Seal]:
-            """Do this for each; those that it was done for."""
-            errors = _side_by_side([partial(work, seal) for seal in seals])
+            """Do this for each; returns those that it was done for."""
+            errors = self._side_by_side([partial(work, seal) for seal in seals])
             for seal, error in zip(seals, errors, strict=True):
                 if isinstance(error, _STOPPING_ALL):
                     raise error
@@ -151,7 +158,13 @@ class Sealer:
 
         seals = [self._begin(run) for run in runs]
         to_sign = [seal for seal in seals if seal.size > seal.old.size]
-        signed = step(self._sign, step(self._write, to_sign))
+        # The journal is read by this thread alone, and again once all is written.
+        for seal in to_sign:
+            seal.entries = self._leaves(seal, seal.old.size)
+        written = step(self._write, to_sign)
+        for seal in written:
+            seal.entries = self._leaves(seal, seal.old.size // WIDTH * WIDTH)
+        signed = step(self._sign, written)
         refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
         # power lost here: nobody has seen the signatures, and the next start publishes them
         for seal in signed:
@@ -169,6 +182,9 @@ class Sealer:
         assert old is not None
         return _Seal(log, old, run.end, old)
 
+    def _leaves(self, seal: "_Seal", start: int) -> list[bytes]:
+        return self._journal.leaves(seal.log.project_id, start, seal.size)
+
     def _write(self, seal: "_Seal") -> None:
         if (why := self._stopped.get(seal.log.origin)) is not None:
             raise SealingStopped(why)
@@ -177,15 +193,14 @@ class Sealer:
             # What is there already is held to the last root: nothing is built on a damaged tile.
             sound = self._soundness.tiles(log, old)
             prove_root(TileHashes(sound, old.size), old.size)
-            entries = self._journal.leaves(log.project_id, old.size, seal.size)
-            integrate(log.tiles, old.size, entries, read=sound)
+            integrate(log.tiles, old.size, seal.entries, read=sound)
         except Tampered as error:
             raise RootMismatch(error.message) from error
 
     def _sign(self, seal: "_Seal") -> None:
         assert seal.log.signer is not None
         origin, size = seal.log.origin, seal.size
-        root = recompute(seal.log, self._journal, seal.old, size)
+        root = recompute(seal.log, seal.entries, seal.old, size)
         note = seal.log.signer.sign(Checkpoint(origin, size, root).text)
         seal.new = Head(origin, size, root, note)
 
@@ -197,6 +212,20 @@ class Sealer:
         full = [tile for tile in tiles_between(seal.old.size, head.size) if tile.width == WIDTH]
         seal.log.tiles.discard_partials(full)
 
+    def _side_by_side(self, work: Sequence[Callable[[], None]]) -> list[Exception | None]:
+        """Run these, several at a time so that their syncs share the disk's; what each raised."""
+
+        def attempt(one: Callable[[], None]) -> Exception | None:
+            try:
+                one()
+            except Exception as error:
+                return error
+            return None
+
+        if len(work) <= 1:
+            return [attempt(one) for one in work]
+        return list(self._pool.map(attempt, work))
+
     def _noted(self, log: Log, error: Exception) -> Exception:
         """Stop signing a log whose files are not what was signed."""
         if isinstance(error, SealingStopped) and log.origin not in self._stopped:
@@ -207,28 +236,28 @@ class Sealer:
 
 @dataclass(slots=True)
 class _Seal:
-    """A checkpoint of one log on its way: `new` is the old head until it is signed."""
+    """A checkpoint of one log on its way: `new` is the old head until it is signed, and `entries`
+    what the journal gives at this step."""
 
     log: Log
     old: Head
     size: int
     new: Head
+    entries: list[bytes] = field(default_factory=list)
 
 
-def _side_by_side(work: Sequence[Callable[[], None]]) -> list[Exception | None]:
-    """Run these, a few at a time so that their syncs share the disk's; what each raised."""
-
-    def attempt(one: Callable[[], None]) -> Exception | None:
-        try:
-            one()
-        except Exception as error:
-            return error
-        return None
-
-    if len(work) <= 1:
-        return [attempt(one) for one in work]
-    with ThreadPoolExecutor(_AT_ONCE, "sealer") as pool:
-        return list(pool.map(attempt, work))
+def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Cut a round into groups that together hold no more in memory than one log may alone."""
+    group: list[Run] = []
+    entries = 0
+    for run in runs:
+        entries += run.end - run.start
+        if group and (entries > MOST_ENTRIES or len(group) == _MOST_LOGS):
+            yield group
+            group, entries = [], run.end - run.start
+        group.append(run)
+    if group:
+        yield group
 
 
 def integrate(
@@ -273,13 +302,15 @@ def _runs(
     return [(Tile(level, number + n, len(run)), run) for n, run in enumerate(runs)]
 
 
-def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
+def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
     """The root at `size`, found in two ways from what the disk holds now.
 
     Upwards: the subtrees of the last checkpoint, which must give its root, and on top of them the
     bundles, which must be the journal's leaves. Downwards: the tiles, as a reader would use them.
     Every tile that was written must be the hashes of what is below it as well: a full one that no
     root is made from today is in somebody's proof tomorrow.
+
+    `stored` are the journal's leaves from the first of the last checkpoint's last bundle on.
 
     Raises:
         RootMismatch: anything of this is not so. Nothing may be signed.
@@ -289,12 +320,14 @@ def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
         frontier = Frontier(old.size, edge)
         if frontier.root() != old.root:
             raise RootMismatch(f"The tiles do not give the root that was signed at {old.size:,}")
-        for number in range(old.size // WIDTH, -(-size // WIDTH)):
+        begin = old.size // WIDTH
+        for number in range(begin, -(-size // WIDTH)):
             first = number * WIDTH
             bundle = tile_at(ENTRIES, number, size)
             (content,) = log.tiles.read([bundle])
             entries = decode_entries(bundle, content)
-            if entries != journal.leaves(log.project_id, first, first + bundle.width):
+            at = (number - begin) * WIDTH
+            if entries != stored[at : at + bundle.width]:
                 raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
             frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
         _check_levels(log, old.size, size)
