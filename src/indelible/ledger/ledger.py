@@ -162,11 +162,12 @@ class Ledger:
     def settle(self) -> None:
         """Create the logs of projects that were made since."""
         with self._settling:
-            before = {log.name for log in self.logs.signing()}
-            self.logs.settle()
-            for log in self.logs.signing():
-                if log.name not in before:
-                    self._resume(log)
+            try:
+                self.logs.settle()
+            finally:
+                for log in self.logs.signing():
+                    if log.name not in self._published:
+                        self._resume(log)
 
     def sealed_size(self, project_id: int) -> int:
         """How many events of the project a signed checkpoint covers."""

@@ -102,7 +102,8 @@ class Logs:
         """
         # Two requests that make projects at once must not make two keys for one of them.
         with self._settling:
-            for row in self._registry.logs():
+            rows = self._registry.logs("new" if self._by_name else None)
+            for row in rows:
                 if row.name in self._by_name:
                     continue
                 log = self._create(row) if row.state == "new" else self._open(row)
