@@ -86,7 +86,7 @@ FOLLOWER_FAILURES = SharedCounter(
 )
 SEAL_SECONDS = Histogram(
     "indelible_seal_seconds",
-    "Time to write, recompute, sign and publish a checkpoint.",
+    "Time to write, recompute, sign and publish the checkpoints of a round.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=REGISTRY,
 )
