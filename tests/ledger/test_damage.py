@@ -9,16 +9,18 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from indelible.errors import NotStarted, SealingStopped, Tampered
+from indelible.errors import JournalDiffers, NotStarted, SealingStopped, Tampered
+from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.policy import Policy, parse_policy
-from indelible.ledger.tile import WIDTH
+from indelible.ledger.tile import ENTRIES, WIDTH, Tile
+from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 from indelible.ledger.verify import Verdict, verify_receipt
 from tests.ledger.sealing import PROJECT, Parts
 from tests.ledger.test_bit_flips import COLUMNS, flipped
@@ -301,6 +303,72 @@ def test_the_scrub_reads_no_faster_than_it_may(data: Path) -> None:
     with started(data, INDELIBLE_SCRUB_BYTES_PER_S="20000") as server:
         time.sleep(2.0)
         assert 0 < server.count("indelible_scrubbed_bytes_total") < 250_000
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    """The parts of a server that runs for days, without its threads."""
+    parts = Parts(tmp_path / "data")
+    parts.store(5)
+    parts.seal()
+    parts.store(5)
+    parts.seal()
+    yield parts
+    parts.close()
+
+
+def scrubbed(parts: Parts) -> list[str]:
+    """What one pass of the scrub leaves as damaged."""
+    assert sum(parts.ledger.scrub.steps()) > 0
+    return parts.ledger.damages.sentences()
+
+
+def test_the_scrub_puts_a_damaged_checkpoint_right(parts: Parts) -> None:
+    note = parts.note()
+    for damaged in (note[:-5], "", "rubbish", note.replace("\n10\n", "\n11\n")):
+        (parts.log.tiles.folder / CHECKPOINT).write_text(damaged)
+        assert [] == scrubbed(parts)
+        assert note == parts.note()
+
+
+def test_the_scrub_puts_the_narrower_tiles_of_earlier_checkpoints_right(parts: Parts) -> None:
+    paths = [parts.log.tiles.folder / Tile(level, 0, 5).path for level in (0, ENTRIES)]
+    contents = [path.read_bytes() for path in paths]
+    for path in paths:
+        flip(path, 11)
+    assert [] == scrubbed(parts)
+    assert contents == [path.read_bytes() for path in paths]
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, WITNESSED])
+@pytest.mark.parametrize("size", [5, 10, 11])
+def test_the_scrub_names_a_note_of_another_history_whatever_its_size(
+    parts: Parts, name: str, size: int
+) -> None:
+    signer = parts.log.signer
+    assert signer is not None
+    note = parts.note()
+    forged = signer.sign(Checkpoint(parts.log.origin, size, bytes(32)).text)
+    parts.log.tiles.publish(name, forged)
+
+    (sentence,) = scrubbed(parts)
+
+    assert sentence.startswith(f"{name} of {parts.log.origin}")
+    assert sentence in parts.ledger.alarms()
+    assert forged == parts.log.tiles.published(name)  # evidence is left where it is
+    parts.log.tiles.publish(name, note)
+    assert [] == scrubbed(parts)
+
+
+def test_the_scrub_holds_every_row_to_its_leaf_and_every_leaf_to_the_tree(tmp_path: Path) -> None:
+    flips = Flips(tmp_path)
+    for index in flips.rows(9_973):
+        # A leaf of the last bundle keeps a server from starting.
+        with suppress(JournalDiffers), closing(Parts(flips.folder)) as parts:
+            (sentence,) = scrubbed(parts)
+            assert f"index {index}" in sentence
+    with closing(Parts(flips.folder)) as parts:
+        assert [] == scrubbed(parts)
 
 
 def alarms(server: World) -> list[str]:

@@ -129,12 +129,13 @@ class Ledger:
             wake=journal.database.wake,
             pace_s=choices.seal_interval_ms / 1000,
         )
-        self._scrub = Scrub(
+        self.scrub = Scrub(
             journal,
             self._soundness,
             self.damages,
             logs=self.logs.all,
             head_of=self.files.head,
+            republish=self._republish,
             bytes_per_s=choices.scrub_bytes_per_s,
         )
         self._witnessing = self._ask_witnesses(choices)
@@ -144,13 +145,13 @@ class Ledger:
     def start(self) -> None:
         """Seal what is stored already, and go on with what will be."""
         self._follower.start()
-        self._scrub.start()
+        self.scrub.start()
         if self._witnessing is not None:
             self._witnessing.start()
 
     def stop(self) -> None:
         """Seal what is stored, then end the threads."""
-        self._scrub.stop()
+        self.scrub.stop()
         self._follower.stop(drain=True)
         if self._witnessing is not None:
             self._witnessing.stop()
@@ -326,6 +327,18 @@ class Ledger:
         self._publish(log, head)
         self._seals.witnessed(log.origin, head.size, self._clock())
         self.progress.advance(log.project_id, Level.WITNESSED, head)
+
+    def _republish(self, log: Log) -> None:
+        """Publish those notes again that are not there any more, or damaged."""
+        policy = self.logs.policy_of(log)
+        for name, level in ((CHECKPOINT, Level.SEALED), (WITNESSED, Level.WITNESSED)):
+            with self._publishing.setdefault(log.name, threading.Lock()):
+                head = self.progress.head(log.project_id, level)
+                note = log.tiles.published(name)
+                is_well = note is not None and notes.is_sound(note, log.key, policy)
+                if head is not None and not is_well:
+                    logger.error("%s: %s was damaged or missing; published again", log.origin, name)
+                    log.tiles.publish(name, head.note)
 
     def _publish(self, log: Log, head: Head) -> None:
         """Put a checkpoint before the log's readers, unless they have a newer one."""

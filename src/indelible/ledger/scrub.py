@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _ROWS_AT_ONCE: Final = 16  # events of 1 MiB each are what may be in memory at a time
 _PASS_S: Final = 60 * 60.0
 _SAVE_S: Final = 60.0
-_LONGEST_STEP_S: Final = 60.0
 
 
 class Scrub:
@@ -46,6 +45,7 @@ class Scrub:
     Args:
         logs: returns all logs, frozen ones too; called at the beginning of each pass.
         head_of: returns the last checkpoint of a log.
+        republish: publishes again those notes of a log whose files are damaged.
         bytes_per_s: how much is read, at the most, on average.
         pass_s: least time from the beginning of one pass to that of the next.
     """
@@ -58,6 +58,7 @@ class Scrub:
         *,
         logs: Callable[[], list[Log]],
         head_of: Callable[[Log], Head | None],
+        republish: Callable[[Log], None],
         bytes_per_s: int,
         pass_s: float = _PASS_S,
     ) -> None:
@@ -66,6 +67,7 @@ class Scrub:
         self._damages = damages
         self._logs = logs
         self._head_of = head_of
+        self._republish = republish
         self._bytes_per_s = bytes_per_s
         self._pass_s = pass_s
         self._saved_at = monotonic_s()
@@ -82,7 +84,7 @@ class Scrub:
         self._damages.save()
 
     def steps(self) -> Iterator[int]:
-        """One pass, in steps; each says how many bytes it looked at."""
+        """One pass over all logs in turn, in steps; each says how many bytes it looked at."""
         walks = deque(self._walk(log) for log in self._logs())
         while walks:
             walk = walks.popleft()
@@ -94,18 +96,24 @@ class Scrub:
     def _run(self) -> None:
         while not self._stopping.is_set():
             began = monotonic_s()
-            for looked_at in self.steps():
-                SCRUBBED_BYTES.inc(looked_at)
-                if monotonic_s() > self._saved_at + _SAVE_S:
-                    self._damages.save()
-                    self._saved_at = monotonic_s()
-                if self._stopping.wait(min(looked_at / self._bytes_per_s, _LONGEST_STEP_S)):
-                    return
+            try:
+                self._pass()
+            except Exception as error:  # this thread's one door: the next pass tries it again
+                logger.warning("scrub: %s; again in %g s", type(error).__name__, self._pass_s)
             self._stopping.wait(max(began + self._pass_s - monotonic_s(), 1.0))
+
+    def _pass(self) -> None:
+        for looked_at in self.steps():
+            SCRUBBED_BYTES.inc(looked_at)
+            if monotonic_s() > self._saved_at + _SAVE_S:
+                self._damages.save()
+                self._saved_at = monotonic_s()
+            if self._stopping.wait(looked_at / self._bytes_per_s):
+                return
 
     def _walk(self, log: Log) -> Iterator[int]:
         """A log from where the last walk broke off to its end, and from its beginning to there."""
-        yield self._look_at_notes(log)
+        self._look_at_notes(log)
         head = self._head_of(log)
         if head is None or head.size == 0:
             return
@@ -113,22 +121,20 @@ class Scrub:
         first = self._damages.position(log.name) % count
         again = [number for number in self._damages.numbers(log.name) if number < count]
         for number in (*again, *range(first, count), *range(first)):
-            yield self._look_at(log, head, number)
+            yield from self._look_at(log, head, number)
             self._damages.move(log.name, (number + 1) % count)
         yield self._look_at_left_overs(log, head)
 
-    def _look_at(self, log: Log, head: Head, number: int) -> int:
+    def _look_at(self, log: Log, head: Head, number: int) -> Iterator[int]:
         """Compare one tile of level 0, all that is above it, its bundle and its events' rows."""
         found: list[str] = []
         tile = tile_at(0, number, head.size)
-        looked_at = 0
-        for one in (tile, tile._replace(level=ENTRIES)):
-            content = self._content(log, head, one, found)
-            looked_at += len(content or b"")
-            if one is tile and content is not None and log.signer is not None:
-                looked_at += self._look_at_rows(log, number * WIDTH, hashes_of(content), found)
+        hashes = self._content(log, head, tile, found)
+        bundle = self._content(log, head, tile._replace(level=ENTRIES), found)
+        yield len(hashes or b"") + len(bundle or b"")
+        if hashes is not None and log.signer is not None:
+            yield from self._look_at_rows(log, number * WIDTH, hashes_of(hashes), found)
         self._damages.settle(log.name, number, found)
-        return looked_at
 
     def _content(self, log: Log, head: Head, tile: Tile, found: list[str]) -> bytes | None:
         try:
@@ -139,10 +145,12 @@ class Scrub:
             found.append(f"{log.origin}: {tile.path} cannot be checked: {type(error).__name__}")
         return None
 
-    def _look_at_rows(self, log: Log, first: int, hashes: list[bytes], found: list[str]) -> int:
-        looked_at = 0
+    def _look_at_rows(
+        self, log: Log, first: int, hashes: list[bytes], found: list[str]
+    ) -> Iterator[int]:
         for start in range(first, first + len(hashes), _ROWS_AT_ONCE):
             end = min(start + _ROWS_AT_ONCE, first + len(hashes))
+            looked_at = 0
             for entry in entries(self._journal, log.project_id, start, end):
                 try:
                     if isinstance(entry, Tampered):
@@ -153,7 +161,7 @@ class Scrub:
                     looked_at += len(entry.payload or b"") + len(entry.record or b"")
                 except Tampered as error:
                     found.append(error.message)
-        return looked_at
+            yield looked_at
 
     def _look_at_left_overs(self, log: Log, head: Head) -> int:
         """Compare the narrower files that earlier checkpoints left at the right edge."""
@@ -167,10 +175,10 @@ class Scrub:
             self._damages.add(log.name, number, found[0])
         return looked_at
 
-    def _look_at_notes(self, log: Log) -> int:
+    def _look_at_notes(self, log: Log) -> None:
         """Compare what was published with the lock, which is ahead of it at every moment."""
         if log.signer is None:
-            return 0
+            return
         held = [
             (name, note)
             for name in (CHECKPOINT, WITNESSED)
@@ -178,6 +186,7 @@ class Scrub:
         ]
         found: list[str] = []
         try:
+            self._republish(log)
             head = self._head_of(log)
             assert head is not None
             notes.check_head(head, log.key)
@@ -189,7 +198,6 @@ class Scrub:
         except (IndelibleError, OSError, apsw.Error) as error:
             found.append(f"{log.origin}: its notes cannot be checked: {error}")
         self._damages.settle(log.name, NOTES, found)
-        return 0
 
     def _root_at(self, log: Log, head: Head) -> notes.RootAt:
         tiles = self._soundness.tiles(log, head)
