@@ -88,9 +88,12 @@ class Files:
     def _note(self, log: Log, name: str) -> str | None:
         """What was published under this name, from memory when the file is damaged."""
         note = log.tiles.published(name)
-        if log.signer is None or name == POLICY:
+        if log.signer is None:
             return note
-        if note is not None and notes.is_sound(note, log.key, self._logs.policy_of(log)):
+        policy = self._logs.policy_of(log)
+        if name == POLICY:
+            return policy.text
+        if note is not None and notes.is_sound(note, log.key, policy):
             return note
         level = Level.WITNESSED if name == WITNESSED else Level.SEALED
         head = self._progress.head(log.project_id, level)

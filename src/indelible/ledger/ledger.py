@@ -32,7 +32,7 @@ from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
 from indelible.ledger.tile import WIDTH, TileHashes
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.tree import prove_root
 
 if TYPE_CHECKING:
@@ -207,8 +207,10 @@ class Ledger:
         A clock that stepped back makes it 0, not less.
         """
         ages: list[int] = []
-        for project_id in self.logs.projects():
+        for project_id, stored in self._journal.next_indexes(self.logs.projects()).items():
             size = self.progress.size(project_id, Level.SEALED)
+            if size >= stored:
+                continue
             waiting = self._journal.leaves(project_id, size, size + 1)
             ages += [self._clock() - tx_time_ms(decode(entry).tx) for entry in waiting]
         return max(0, *ages) if ages else None
@@ -331,6 +333,8 @@ class Ledger:
     def _republish(self, log: Log) -> None:
         """Publish those notes again that are not there any more, or damaged."""
         policy = self.logs.policy_of(log)
+        if log.tiles.published(POLICY) != policy.text:
+            log.tiles.publish(POLICY, policy.text)
         for name, level in ((CHECKPOINT, Level.SEALED), (WITNESSED, Level.WITNESSED)):
             with self._publishing.setdefault(log.name, threading.Lock()):
                 head = self.progress.head(log.project_id, level)

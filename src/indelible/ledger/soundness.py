@@ -122,7 +122,8 @@ class _Look:
             content = encode_entries(decode_entries(whole, content)[: tile.width])
         else:
             content = content[: tile.width * HASH_SIZE]
-        return self._keep(tile, content)
+        # A width that no checkpoint ever had is nobody's file, and is not made one.
+        return content if self._log.tiles.missing([tile]) else self._keep(tile, content)
 
     def _hashes(self, tile: Tile) -> bytes:
         if tile in self._sound:
