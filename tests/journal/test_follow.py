@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -481,6 +482,40 @@ def test_a_project_that_failed_goes_on_where_it_stood_once_the_fault_is_over(
         recorder.before = lambda _project, _indexes: None
         until(lambda: one.lag() == 0, "the project was given up")
     assert [0, 1, 2] == recorder.taken[stuck]
+
+
+def test_a_log_that_cannot_be_read_holds_up_no_other(sqlite: SqliteRig) -> None:
+    broken, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(broken, 1) + numbered(well, 3))
+    recorder = Recorder()
+    one = follower(sqlite, recorder, [broken, well])
+    with sqlite.database.transaction() as connection:
+        connection.execute(f"ALTER TABLE event_{broken} RENAME TO lost")
+
+    with pytest.raises(apsw.SQLError):
+        one.catch_up()
+    assert [0, 1, 2] == recorder.taken[well]
+
+    with sqlite.database.transaction() as connection:
+        connection.execute(f"ALTER TABLE lost RENAME TO event_{broken}")
+    one.catch_up()
+    assert [0] == recorder.taken[broken]
+
+
+def test_projects_that_fail_alike_are_told_of_in_one_line(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    projects = [sqlite.new_project() for _ in range(4)]
+    for project in projects:
+        sqlite.journal.append(numbered(project, 1))
+    recorder = Recorder(name="all")
+    recorder.before = failing(4)
+    with running(follower(sqlite, recorder, projects)) as one:
+        until(lambda: one.lag() == 0, "the projects were given up")
+    first = projects[0]
+    assert [f"follower all: HandlerFailed; project {first} and 3 more again in 1 s"] == (
+        caplog.messages
+    )
 
 
 class Together(Recorder):

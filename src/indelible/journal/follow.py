@@ -152,8 +152,8 @@ class Follower:
 
         Returns how many entries that was, and what kept the others from being handled, by project.
         """
-        handled, failures = 0, dict[int, Exception]()
-        stored = self._journal.next_indexes(projects)
+        handled = 0
+        stored, failures = self._ends(projects)
         due = self._due(stored)
         while due and not self._stopping.is_set():
             failed = self._hand_over(due)
@@ -166,6 +166,22 @@ class Follower:
             failures |= failed
             due = self._due({project: stored[project] for project in moved})
         return handled, failures
+
+    def _ends(self, projects: Sequence[int]) -> tuple[dict[int, int], dict[int, Exception]]:
+        """How much each project has stored, and of which that cannot be read, and why."""
+        try:
+            return self._journal.next_indexes(projects), {}
+        except Exception as error:
+            if len(projects) <= 1:
+                return {}, dict.fromkeys(projects, error)
+        ends: dict[int, int] = {}
+        failures: dict[int, Exception] = {}
+        for project_id in projects:
+            try:
+                ends[project_id] = self._journal.next_index(project_id)
+            except Exception as error:
+                failures[project_id] = error
+        return ends, failures
 
     def _due(self, stored: Mapping[int, int]) -> list[Run]:
         """The next run of every project that has one, given how much each has stored."""
@@ -223,23 +239,35 @@ class Follower:
 
     def _set_pauses(self, tried: Iterable[int], failures: Mapping[int, Exception]) -> None:
         """Let the projects that failed rest, each longer than the last time."""
+        resting: dict[tuple[str, float], list[int]] = {}
         for project_id in tried:
             last = self._pauses.pop(project_id, _Pause(0.0, 0.0))
             error = failures.get(project_id)
             if error is not None:
                 length_s = _longer(last.length_s)
                 self._pauses[project_id] = _Pause(length_s, monotonic_s() + length_s)
-                self._note(error, f"project {project_id} again in {length_s:.0f} s")
+                resting.setdefault((_code(error), length_s), []).append(project_id)
+        for (code, length_s), projects in resting.items():
+            # One line for all that failed alike: a full disk fails hundreds of them at once.
+            more = f" and {len(projects) - 1:,} more" if len(projects) > 1 else ""
+            self._say(code, f"project {projects[0]}{more} again in {length_s:.0f} s")
+            FOLLOWER_FAILURES.labels(self._handler.name).inc(len(projects))
 
     def _note(self, error: Exception, what_next: str) -> None:
         FOLLOWER_FAILURES.labels(self._handler.name).inc()
-        code = error.code if isinstance(error, IndelibleError) else type(error).__name__
+        self._say(_code(error), what_next)
+
+    def _say(self, code: str, what_next: str) -> None:
         logger.warning("follower %s: %s; %s", self._handler.name, code, what_next)
 
 
 class _Pause(NamedTuple):
     length_s: float
     until_s: float
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, IndelibleError) else type(error).__name__
 
 
 def _longer(pause_s: float) -> float:

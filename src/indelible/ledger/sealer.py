@@ -22,6 +22,7 @@ from typing import Final
 from indelible.errors import (
     IndelibleError,
     JournalDiffers,
+    LockMoved,
     LockUnwritable,
     RootMismatch,
     SealingStopped,
@@ -146,9 +147,14 @@ class Sealer:
             SyncFailed, LockUnwritable.
         """
 
-        def step(work: Callable[[_Seal], None], seals: Sequence[_Seal]) -> list[_Seal]:
+        def step(
+            work: Callable[[_Seal], None],
+            seals: Sequence[_Seal],
+            *,
+            run: _Runner = self._side_by_side,
+        ) -> list[_Seal]:
             """Do this for each; returns those that it was done for."""
-            errors = self._side_by_side([partial(work, seal) for seal in seals])
+            errors = run([partial(work, seal) for seal in seals])
             for seal, error in zip(seals, errors, strict=True):
                 if isinstance(error, _STOPPING_ALL):
                     raise error
@@ -156,15 +162,11 @@ class Sealer:
                     failures[seal.log.project_id] = self._noted(seal.log, error)
             return [seal for seal, error in zip(seals, errors, strict=True) if error is None]
 
-        seals = [self._begin(run) for run in runs]
+        seals = [seal for run in runs if (seal := self._begin(run, failures)) is not None]
         to_sign = [seal for seal in seals if seal.size > seal.old.size]
         # The journal is read by this thread alone, and again once all is written.
-        for seal in to_sign:
-            seal.entries = self._leaves(seal, seal.old.size)
-        written = step(self._write, to_sign)
-        for seal in written:
-            seal.entries = self._leaves(seal, seal.old.size // WIDTH * WIDTH)
-        signed = step(self._sign, written)
+        written = step(self._write, step(self._read_new, to_sign, run=_one_by_one))
+        signed = step(self._sign, step(self._read_again, written, run=_one_by_one))
         refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
         # power lost here: nobody has seen the signatures, and the next start publishes them
         for seal in signed:
@@ -175,19 +177,33 @@ class Sealer:
                 self._unpublished[seal.log.origin] = seal.new
         step(self._put_forward, [seal for seal in seals if seal.log.origin in self._unpublished])
 
-    def _begin(self, run: Run) -> "_Seal":
+    def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
+        """What there is to do for one project; None, and why among `failures`, if nothing can be.
+
+        Raises:
+            LockUnwritable: the lock store is damaged.
+        """
         log = self._log_of(run.project_id)
         assert log is not None
         old = self._lock.head(log.origin)
-        assert old is not None
-        return _Seal(log, old, run.end, old)
+        why = self._stopped.get(log.origin)
+        if why is not None:
+            failures[run.project_id] = SealingStopped(why)
+        elif old is None:
+            failures[run.project_id] = self._noted(log, LockMoved("its checkpoint is gone"))
+        else:
+            return _Seal(log, old, run.end, old)
+        return None
 
-    def _leaves(self, seal: "_Seal", start: int) -> list[bytes]:
-        return self._journal.leaves(seal.log.project_id, start, seal.size)
+    def _read_new(self, seal: "_Seal") -> None:
+        project_id = seal.log.project_id
+        seal.entries = self._journal.leaves(project_id, seal.old.size, seal.size)
+
+    def _read_again(self, seal: "_Seal") -> None:
+        first = seal.old.size // WIDTH * WIDTH
+        seal.entries = self._journal.leaves(seal.log.project_id, first, seal.size)
 
     def _write(self, seal: "_Seal") -> None:
-        if (why := self._stopped.get(seal.log.origin)) is not None:
-            raise SealingStopped(why)
         log, old = seal.log, seal.old
         try:
             # What is there already is held to the last root: nothing is built on a damaged tile.
@@ -214,17 +230,7 @@ class Sealer:
 
     def _side_by_side(self, work: Sequence[Callable[[], None]]) -> list[Exception | None]:
         """Run these, several at a time so that their syncs share the disk's; what each raised."""
-
-        def attempt(one: Callable[[], None]) -> Exception | None:
-            try:
-                one()
-            except Exception as error:
-                return error
-            return None
-
-        if len(work) <= 1:
-            return [attempt(one) for one in work]
-        return list(self._pool.map(attempt, work))
+        return _one_by_one(work) if len(work) <= 1 else list(self._pool.map(_attempt, work))
 
     def _noted(self, log: Log, error: Exception) -> Exception:
         """Stop signing a log whose files are not what was signed."""
@@ -244,6 +250,22 @@ class _Seal:
     size: int
     new: Head
     entries: list[bytes] = field(default_factory=list)
+
+
+_Runner = Callable[[Sequence[Callable[[], None]]], list[Exception | None]]
+
+
+def _one_by_one(work: Sequence[Callable[[], None]]) -> list[Exception | None]:
+    """Run these; what each raised."""
+    return [_attempt(one) for one in work]
+
+
+def _attempt(one: Callable[[], None]) -> Exception | None:
+    try:
+        one()
+    except Exception as error:  # of one log, and none of the others' business
+        return error
+    return None
 
 
 def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
