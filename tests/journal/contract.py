@@ -815,6 +815,11 @@ class JournalContract:
         found = rig.journal.next_indexes(projects)
         assert {project: count for count, project in enumerate(projects)} == found
         assert {} == rig.journal.next_indexes([])
+        rig.journal.append(numbered(projects[0], 3) + numbered(projects[4], 1, prefix="more"))
+        rig.journal.erase(projects[0], [1], reason="asked", received_at_ms=NEW_YEAR_MS)
+        assert [4, 1, 2, 3, 5] == list(rig.journal.next_indexes(projects).values())
+        rig.reopen()
+        assert [4, 1, 2, 3, 5] == list(rig.journal.next_indexes(projects).values())
 
     # Threads
 

@@ -67,6 +67,11 @@ class SqliteJournal:
         self._secrets: dict[int, bytes] = {}
         self._tx_ids = TxIds(clock, last=self._last_tx())
         self._appending = threading.Lock()
+        # Followers ask for all ends after each commit: those of hundreds of logs are not read from
+        # the file each time. This process alone adds entries.
+        self._ends_lock = threading.Lock()
+        self._ends: dict[int, int] = {}
+        self._logged: dict[int, int] = {}
         self._keys = UniqueKeys(
             database.path.with_name(KEYS_FILE), _StoredRows(database), vfs=database.vfs
         )
@@ -87,7 +92,12 @@ class SqliteJournal:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
                 group.write()
-            self._keys.add(group.new_keys(), group.marks())
+            marks = group.marks()
+            with self._ends_lock:
+                for project_id, mark in marks.items():
+                    end = (mark.last_id & INDEX_MASK) + 1
+                    self._ends[project_id] = max(end, self._ends.get(project_id, 0))
+            self._keys.add(group.new_keys(), marks)
         return outcomes
 
     def log(self, connection: apsw.Connection, draft: Draft) -> Stored:
@@ -97,6 +107,8 @@ class SqliteJournal:
         (outcome,) = group.take_all([draft])
         group.write()
         assert isinstance(outcome, Stored)
+        with self._ends_lock:
+            self._logged[draft.project_id] = outcome.index + 1
         return outcome
 
     def erase(
@@ -145,18 +157,15 @@ class SqliteJournal:
         return _next_index(self.database.reader(), project_id)
 
     def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
-        # One step for hundreds of tables, since SQLite lets go of the interpreter's lock at each.
-        found = dict.fromkeys(project_ids, 0)
-        wanted = list(found)
-        for start in range(0, len(wanted), MOST_ARMS):
-            last = " UNION ALL ".join(
-                f"SELECT max(id) AS id FROM {table_of(project_id)}"  # noqa: S608
-                for project_id in wanted[start : start + MOST_ARMS]
-            )
-            ids = self.database.reader().execute(f"SELECT group_concat(id) FROM ({last})").get  # noqa: S608
-            for row_id in map(int, str(ids).split(",") if ids is not None else ()):
-                found[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
-        return found
+        wanted = list(project_ids)
+        with self._ends_lock:
+            self._read_ends([one for one in wanted if one not in self._ends])
+            # Entries of `log` count once their transaction, which is the caller's, is committed.
+            for project_id in [one for one in wanted if one in self._logged]:
+                self._ends[project_id] = self.next_index(project_id)
+                if self._ends[project_id] >= self._logged[project_id]:
+                    del self._logged[project_id]
+            return {project_id: self._ends[project_id] for project_id in wanted}
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         rows = self.database.reader().execute(
@@ -222,6 +231,19 @@ class SqliteJournal:
         return next((int(index) for (index,) in rows), 0)
 
     # Behind the scenes
+
+    def _read_ends(self, project_ids: Sequence[int]) -> None:
+        """Read the next indexes of these projects, in few steps however many there are."""
+        ends = dict.fromkeys(project_ids, 0)
+        for start in range(0, len(project_ids), MOST_ARMS):
+            last = " UNION ALL ".join(
+                f"SELECT max(id) AS id FROM {table_of(project_id)}"  # noqa: S608
+                for project_id in project_ids[start : start + MOST_ARMS]
+            )
+            ids = self.database.reader().execute(f"SELECT group_concat(id) FROM ({last})").get  # noqa: S608
+            for row_id in map(int, str(ids).split(",") if ids is not None else ()):
+                ends[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
+        self._ends |= ends
 
     def _refuse_unerasable(self, project_id: int, indexes: Sequence[int]) -> None:
         """
