@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # Where it is set, every process compiles all of its modules anew: servers, commands, the tests.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup serve check test test-slow bench docs clean
+.PHONY: setup serve check test test-slow test-slice bench docs clean
 
 setup: $(VENV)/.ready
 
@@ -43,6 +43,10 @@ test: check
 
 test-slow: $(VENV)/.ready-dev
 	$(PYTEST) -m slow --timeout=3600
+
+# Ten minutes of test-slow, another part for each commit: what CI runs after `make test`.
+test-slice: $(VENV)/.ready-dev
+	$(PYTEST) -p tests.slices -m slow --timeout=900 --durations=0 --slice-of "$$(git rev-parse HEAD)"
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m bench

@@ -46,7 +46,7 @@ def main() -> None:
     scale = 0.2 if given.quick else 1.0
     with tempfile.TemporaryDirectory(prefix="indelible-bench-") as folder:
         work = Path(folder)
-        print(_conditions(work))
+        print(conditions(work))
         for row in given.rows or ROWS:
             _RUNS[row](work, scale)
 
@@ -56,9 +56,9 @@ def single(work: Path, scale: float) -> None:
     floors, ours = [], []
     for turn in range(3):
         with _floor(work / f"floor-{turn}.log") as port:
-            floors.append(_load(port, seconds=8 * scale))
+            floors.append(load(port, seconds=8 * scale))
         with started(work / f"single-{turn}") as server:
-            ours.append(_load(_port(server), seconds=8 * scale))
+            ours.append(load(_port(server), seconds=8 * scale))
             usage = _usage(server)
     rate = statistics.median(r["events_per_s"] for r in ours)
     floor = statistics.median(r["events_per_s"] for r in floors)
@@ -77,7 +77,7 @@ def single(work: Path, scale: float) -> None:
 def batch(work: Path, scale: float) -> None:
     """Batches of 100 for a minute beside raw SQLite with groups of the same size."""
     with started(work / "batch") as server:
-        ours = _load(_port(server), seconds=60 * scale, connections=8, size=_BATCH)
+        ours = load(_port(server), seconds=60 * scale, connections=8, size=_BATCH)
         group = server.count("indelible_group_events_sum") / server.count(
             "indelible_group_events_count"
         )
@@ -105,9 +105,7 @@ def batch(work: Path, scale: float) -> None:
 def seal(work: Path, scale: float) -> None:
     """Seal latency under a steady load; then the most that is taken with and without sealing."""
     with started(work / "seal") as server:
-        outcome = _load(
-            _port(server), seconds=20 * scale, connections=16, size=10, rate=ledger.RATE
-        )
+        outcome = load(_port(server), seconds=20 * scale, connections=16, size=10, rate=ledger.RATE)
         events = ledger.wait_until_sealed(server)
         latencies = ledger.seal_latencies_ms(server)
     on: list[dict[str, Any]] = []
@@ -115,7 +113,7 @@ def seal(work: Path, scale: float) -> None:
     for turn in range(3):
         for name, outcomes, environment in (("on", on, {}), ("off", off, ledger.sealing_off())):
             with started(work / f"seal-{name}-{turn}", **environment) as server:
-                outcomes.append(_load(_port(server), seconds=8 * scale, connections=8, size=_BATCH))
+                outcomes.append(load(_port(server), seconds=8 * scale, connections=8, size=_BATCH))
     p99 = latencies[len(latencies) * 99 // 100]
     _report(
         f"3  seal latency at {ledger.RATE:,}/s",
@@ -261,7 +259,7 @@ def crash(work: Path, scale: float) -> None:
     )
 
 
-def _load(
+def load(
     port: int,
     *,
     seconds: float,
@@ -326,7 +324,7 @@ def _resident_mib(pid: int) -> float:
     return 0.0
 
 
-def _conditions(work: Path) -> str:
+def conditions(work: Path) -> str:
     """The machine in a line: a figure without it says nothing."""
     file = os.open(work / "sync", os.O_CREAT | os.O_WRONLY)
     began = time.perf_counter()

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 import uvloop
-from granian.constants import Interfaces
-from granian.server.embed import Server
+
+from indelible.serving import listening, serve_asgi
 
 _decode = msgspec.json.Decoder().decode
 _ANSWER = b'{"status":1}'
@@ -56,10 +56,13 @@ async def serve(port: int, path: str) -> None:
     """Serve until killed."""
     sync = GroupSync(path, asyncio.get_running_loop())
 
-    async def handler(_: Any, receive: Any, send: Any) -> None:
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
+        if scope["type"] == "lifespan":
+            await send({"type": f"{message['type']}.complete"})
+            return
         body = message["body"]
-        while message.get("more_body"):
+        while message["more_body"]:
             message = await receive()
             body += message["body"]
         _decode(body)
@@ -67,15 +70,8 @@ async def serve(port: int, path: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await send({"type": "http.response.body", "body": _ANSWER})
 
-    server = Server(
-        handler,
-        port=port,
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        log_enabled=False,
-        backlog=1024,
-    )
-    await server.serve()
+    with listening("127.0.0.1", port) as on:
+        await serve_asgi(handler, on=on, announce=lambda _: None, stop=asyncio.Event())
 
 
 if __name__ == "__main__":

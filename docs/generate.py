@@ -14,6 +14,7 @@ from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
 from indelible.event import DropReason, LossReason, WarnReason
 from indelible.metrics import REGISTRY
+from indelible.serving.patience import CloseReason
 from indelible.settings import Settings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -93,6 +94,8 @@ def metrics_page() -> str:
     for family in REGISTRY.collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append(f"| `{name}` | {family.type} | {family.documentation} |")
+    rows += ["", "## Why a connection ended", "", "| reason | meaning |", "| --- | --- |"]
+    rows += [f"| `{reason}` | {reason.meaning} |" for reason in CloseReason]
     return "\n".join(rows) + "\n"
 
 

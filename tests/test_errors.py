@@ -33,6 +33,9 @@ STATUS_OF = {
     "invalid_api_key": 401,
     "forbidden": 403,
     "ip_not_allowed": 403,
+    "origin_not_allowed": 403,
+    "rate_limited": 429,
+    "unknown_parameter": 400,
     "idempotency_conflict": 409,
     "payload_too_large": 413,
     "monthly_limit_exceeded": 429,
@@ -84,13 +87,23 @@ def test_every_error_says_what_is_the_case_and_what_to_do(cls: type[IndelibleErr
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_exactly_the_errors_that_pass_say_when_to_try_again(cls: type[IndelibleError]) -> None:
-    assert (cls.http_status == 503) == (cls.retry_after_s is not None)
+    passes = cls.http_status == 503 or cls is errors.RateLimited
+    assert passes == (cls.retry_after_s is not None)
 
 
 @pytest.mark.parametrize("code", ["overloaded", "unavailable"])
 def test_overload_is_never_429(code: str) -> None:
     """Browser clients and the audit clients take every 429 for final."""
-    assert ["monthly_limit_exceeded"] == [c.code for c in WITH_A_CODE if c.http_status == 429]
+    assert code not in {c.code for c in WITH_A_CODE if c.http_status == 429}
+
+
+def test_only_what_our_own_client_tries_again_is_a_429_that_passes() -> None:
+    finals = {"monthly_limit_exceeded": None, "rate_limited": 1}
+    assert finals == {c.code: c.retry_after_s for c in WITH_A_CODE if c.http_status == 429}
+    assert (503, "rate_limited") == (
+        errors.AuditRateLimited.http_status,
+        errors.AuditRateLimited.code,
+    )
 
 
 def test_the_body_is_flat_and_the_same_for_every_error() -> None:

@@ -45,12 +45,14 @@ def test_the_reasons_are_the_documented_ones() -> None:
         "invalid_timestamp",
         "bot",
         "quota",
+        "rate_limited",
     } == {reason.value for reason in DropReason}
     assert {
         "illegal_distinct_id",
         "uuid_conflict",
         "idempotency_conflict",
         "future_timestamp",
+        "unreadable_timestamp",
         "bot",
     } == {reason.value for reason in WarnReason}
 

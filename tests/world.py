@@ -18,6 +18,7 @@ import httpx
 import uvloop
 
 from indelible.app import House, Welcome, run
+from indelible.serving import Patience, listening
 from indelible.settings import Settings
 from tests import nursery
 from tests.nursery import inherited
@@ -238,10 +239,13 @@ def started(data_dir: Path, **env: str) -> Iterator[ServerProcess]:
 
 
 @contextlib.contextmanager
-def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterator[World]:
+def inside(
+    data_dir: Path, *, vfs: str | None = None, patience: Patience | None = None, **settings: Any
+) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
-    `vfs` names a SQLite file layer; `settings` are fields of `Settings`.
+    `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `settings` are
+    fields of `Settings`.
     """
     fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
     house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs)
@@ -257,7 +261,8 @@ def inside(data_dir: Path, *, vfs: str | None = None, **settings: Any) -> Iterat
     async def main() -> None:
         stop = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), stop))
-        await run(house, port, announce=announce, stop=stop)
+        with listening("127.0.0.1", port) as on:
+            await run(house, on, announce=announce, stop=stop, patience=patience)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
     thread.start()

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import logging
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.product import ProductIngest, Route
+from indelible.edge.rates import Rates
 from indelible.errors import PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -33,10 +35,11 @@ from indelible.journal.registry import Registry, Role
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.policy import Policy, parse_policy
+from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
-from indelible.serving import claimed_port, serve_asgi, until_signalled
+from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
+from indelible.untrusted import read_file
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +120,7 @@ class House:
                 disk=self.disk,
                 ledger=self.ledger,
                 accounting=self.accounting,
+                limits=self._limits,
                 clock=now_ms,
             ),
         )
@@ -160,18 +164,23 @@ class House:
         """Close the journal and let go of the folder."""
         self._opened.close()
 
-    def _hot_routes(self) -> dict[str, HotRoute]:
+    @property
+    def _limits(self) -> Limits:
         settings = self.settings
+        return Limits(
+            max_body_bytes=settings.max_body_bytes,
+            max_event_bytes=settings.max_event_bytes,
+            max_batch=settings.max_batch,
+            max_payload_bytes=settings.max_payload_bytes,
+        )
+
+    def _hot_routes(self) -> dict[str, HotRoute]:
         intake = Intake(
             gate=self.gate,
+            rates=Rates(),
             disk=self.disk,
             committer=self.committer,
-            limits=Limits(
-                max_body_bytes=settings.max_body_bytes,
-                max_event_bytes=settings.max_event_bytes,
-                max_batch=settings.max_batch,
-                max_payload_bytes=settings.max_payload_bytes,
-            ),
+            limits=self._limits,
             confirm=self.ledger.confirm,
             clock=now_ms,
         )
@@ -213,12 +222,14 @@ class House:
         path = self.settings.data_dir / CLI_FILE
         admin_key = self.settings.admin_key or self.made.get("admin key")
         if admin_key is None:
-            with suppress(OSError, ValueError, KeyError):
-                admin_key = str(json.loads(path.read_text())["admin_key"])
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                left = read_file(path, most_bytes=64 * 1024, only_mine=True)
+                admin_key = str(json.loads(left)["admin_key"])
         if admin_key is None or not self._is_admin(admin_key):
             admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
-        draft.touch(mode=0o600)
+        draft.unlink(missing_ok=True)  # written through, if it were a link
+        draft.touch(mode=0o600, exist_ok=False)
         draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
         draft.replace(path)
 
@@ -236,22 +247,29 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     Raises:
         AddressInUse, DataFolderInUse, JournalNewer.
     """
-    house = House(settings)
-    try:
-        with claimed_port(settings.listen, settings.port) as port:
-            uvloop.run(_until_signalled(house, port, announce))
-    finally:
-        house.close()
+    with listening(settings.listen, settings.port) as on:  # before anything is written
+        house = House(settings)
+        try:
+            uvloop.run(_until_signalled(house, on, announce))
+        finally:
+            house.close()
 
 
-async def _until_signalled(house: House, port: int, announce: Callable[[Welcome], None]) -> None:
-    await run(house, port, announce=announce, stop=until_signalled())
+async def _until_signalled(
+    house: House, on: socket.socket, announce: Callable[[Welcome], None]
+) -> None:
+    await run(house, on, announce=announce, stop=until_signalled())
 
 
 async def run(
-    house: House, port: int, *, announce: Callable[[Welcome], None], stop: asyncio.Event
+    house: House,
+    on: socket.socket,
+    *,
+    announce: Callable[[Welcome], None],
+    stop: asyncio.Event,
+    patience: Patience | None = None,
 ) -> None:
-    """Serve on `port` until `stop` is set, then answer what is under way.
+    """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, when the first request would be answered.
     """
@@ -266,10 +284,21 @@ async def run(
     gc.freeze()
     try:
         await serve_asgi(
-            house.edge, listen=house.settings.listen, port=port, announce=answering, stop=stop
+            house.edge,
+            on=on,
+            announce=answering,
+            stop=stop,
+            refusal=house.edge.refusal,
+            patience=patience or _patience(house.settings),
         )
     finally:
         await house.stop()
+
+
+def _patience(settings: Settings) -> Patience:
+    """The limits of connections; the budget always has room for one body of the longest size."""
+    memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
+    return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
 
 
 def _choices(settings: Settings) -> Choices:
@@ -280,7 +309,8 @@ def _choices(settings: Settings) -> Choices:
     policy = Policy()
     if settings.witness_policy is not None:
         try:
-            policy = parse_policy(settings.witness_policy.read_text("utf-8"))
+            content = read_file(settings.witness_policy, most_bytes=MOST_POLICY_BYTES)
+            policy = parse_policy(content.decode("utf-8"))
         except (OSError, UnicodeDecodeError, PolicyMalformed) as error:
             place = f"INDELIBLE_WITNESS_POLICY={settings.witness_policy}"
             raise SettingInvalid(f"{place}: {error}") from error

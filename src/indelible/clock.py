@@ -35,29 +35,3 @@ def month_of(at_ms: int) -> str:
     '1970-01'
     """
     return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m}"
-
-
-def parse_time_ms(value: object) -> int | None:
-    """Read a client's idea of a moment: RFC 3339 text, or a number of seconds or milliseconds.
-
-    A date without a zone is taken as UTC. Numbers from 10**11 up are milliseconds, smaller ones
-    seconds (10**11 s is the year 5138). Returns None when `value` is no moment at all.
-
-    >>> parse_time_ms("2026-01-01T00:00:00Z"), parse_time_ms(1767225600), parse_time_ms("soon")
-    (1767225600000, 1767225600000, None)
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        if not 0 <= value < 1e14:  # beyond the year 5138 in ms: not a moment; NaN fails here too
-            return None
-        return int(value) if value >= 1e11 else int(value * 1000)
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None

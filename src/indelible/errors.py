@@ -24,7 +24,7 @@ class IndelibleError(Exception):
     http_status: ClassVar[int] = 500
     hint: ClassVar[str] = "Send it again later; the server's log names the cause."
     summary: ClassVar[str] = "Something broke inside the server."
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
     on_the_wire: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
@@ -93,6 +93,54 @@ class BodyTooLarge(IndelibleError):
     def __init__(self, *, limit_bytes: int, unpacked: bool) -> None:
         state = "once unpacked, " if unpacked else ""
         super().__init__(f"{state}the body is over {limit_bytes:,} bytes".capitalize())
+
+
+class RequestMalformed(IndelibleError):
+    code, http_status = "malformed_request", 400
+    summary = "This is no well-formed HTTP/1.1 request."
+    hint = "Look at the client and at every proxy before the server; nothing was stored."
+
+
+class BodyIncomplete(IndelibleError):
+    code, http_status = "incomplete_body", 400
+    summary = "The body was cut off before its end."
+    hint = "Send the whole body again; nothing of it was stored."
+
+
+class RequestTimeout(IndelibleError):
+    code, http_status = "request_timeout", 408
+    summary = "The request came too slowly."
+    hint = "Send it again on a new connection; docs/reference/limits.md has the deadlines."
+
+
+class TargetTooLong(IndelibleError):
+    code, http_status = "uri_too_long", 414
+    summary = "The address of the request is longer than this server accepts."
+    hint = "Send the events as the body of a POST."
+
+
+class ExpectationFailed(IndelibleError):
+    code, http_status = "expectation_failed", 417
+    summary = "Expect asks for something other than 100-continue."
+    hint = "Leave the Expect header out."
+
+
+class HeadTooLarge(IndelibleError):
+    code, http_status = "head_too_large", 431
+    summary = "The header fields of the request are longer than this server accepts."
+    hint = "Send fewer or shorter headers; cookies are not needed here."
+
+
+class UnknownTransferCoding(IndelibleError):
+    code, http_status = "unknown_transfer_coding", 501
+    summary = "This transfer coding is not read here."
+    hint = "Use Content-Length or Transfer-Encoding: chunked; compress with Content-Encoding."
+
+
+class HttpVersionUnsupported(IndelibleError):
+    code, http_status = "unsupported_http_version", 505
+    summary = "This server speaks HTTP/1.1."
+    hint = "Let the client or the proxy in front use HTTP/1.1 towards the server."
 
 
 class EmptyBatch(IndelibleError):
@@ -212,8 +260,32 @@ class PayloadTooLarge(IndelibleError):
 
 class MonthlyLimitExceeded(IndelibleError):
     code, http_status = "monthly_limit_exceeded", 429
-    summary = "The project's events for this calendar month (UTC) are used up."
-    hint = "Do not retry; raise the limit with `indelible project set NAME --monthly-limit N`."
+    summary = "The project's audit events for this calendar month (UTC) are used up."
+    hint = "Do not retry; raise it with `indelible project set NAME --audit-monthly-limit N`."
+
+
+class OriginNotAllowed(IndelibleError):
+    code, http_status = "origin_not_allowed", 403
+    summary = "This project token may not be used by pages of this origin."
+    hint = "Add the page's origin: `indelible keys set KEY_ID --origin https://…`."
+
+
+class RateLimited(IndelibleError):
+    """Nothing of the request may pass now. Only for senders that survive a 429."""
+
+    code, http_status, retry_after_s = "rate_limited", 429, 1
+    summary = "The token or key has sent as many events as its rate allows."
+    hint = "Send it again after Retry-After; nothing of this request was stored."
+
+    def __init__(self, *, retry_after_s: int = 1) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s
+
+
+class AuditRateLimited(RateLimited):
+    """The same for clients that take every 429 for final, and would lose an audit event."""
+
+    http_status = 503
 
 
 # What is wrong with a question or a management call.
@@ -223,6 +295,12 @@ class InvalidParameter(IndelibleError):
     code, http_status = "invalid_parameter", 400
     summary = "A parameter is missing or cannot be read."
     hint = "Compare it with the parameters at /docs."
+
+
+class UnknownParameter(IndelibleError):
+    code, http_status = "unknown_parameter", 400
+    summary = "The route has no parameter, or the body no member, of that name."
+    hint = "Compare it with the route at /docs; the answer names those that there are."
 
 
 class InvalidCursor(IndelibleError):
@@ -268,6 +346,13 @@ class Unavailable(IndelibleError):
     code, http_status, retry_after_s = "unavailable", 503, 30
     summary = "The server cannot store events now."
     hint = "Send it again after Retry-After; /healthz names the cause."
+
+
+class Stopping(Unavailable):
+    """The request arrived while the server was being stopped."""
+
+    retry_after_s = 2
+    summary = "The server is being stopped."
 
 
 class DiskLow(Unavailable):

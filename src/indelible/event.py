@@ -46,10 +46,10 @@ class Kind(IntEnum):
 
 
 class Lane(StrEnum):
-    """A name space of client ids.
+    """A name space of client ids, with a monthly limit of its own.
 
-    An id in one lane never meets the same id in the other, so whoever holds the public project
-    token cannot pre-empt an audit event.
+    An id in one lane never meets the same id in the other, and neither uses up the other's month:
+    whoever holds the public project token can neither pre-empt an audit event nor keep it out.
     """
 
     PRODUCT = "product"
@@ -80,6 +80,7 @@ class DropReason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"
     BOT = "bot"
     QUOTA = "quota"
+    RATE_LIMITED = "rate_limited"
 
     @property
     def meaning(self) -> str:
@@ -97,9 +98,13 @@ _DROP_MEANINGS: Final = {
     DropReason.EVENT_TOO_LARGE: "The event is longer than the server's limit (1 MiB unless set), "
     "or has more than 1,000 property keys.",
     DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
-    DropReason.INVALID_TIMESTAMP: "`timestamp` is neither RFC 3339 text nor a number.",
-    DropReason.BOT: "The User-Agent is a known crawler's and the project discards those.",
-    DropReason.QUOTA: "The project's events for this calendar month (UTC) are used up.",
+    DropReason.INVALID_TIMESTAMP: "No longer given: an event whose `timestamp` cannot be read is "
+    "stored with the warning `unreadable_timestamp`.",
+    DropReason.BOT: "The User-Agent is a known crawler's, a browser sent the event, and the "
+    "project discards those.",
+    DropReason.QUOTA: "The project's product events for this calendar month (UTC) are used up.",
+    DropReason.RATE_LIMITED: "The token has sent as many events as its rate allows. With result "
+    "`retry` it may be sent again; with `drop` the sender is not known to do so.",
 }
 
 
@@ -110,6 +115,7 @@ class WarnReason(StrEnum):
     UUID_CONFLICT = "uuid_conflict"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     FUTURE_TIMESTAMP = "future_timestamp"
+    UNREADABLE_TIMESTAMP = "unreadable_timestamp"
     BOT = "bot"
 
     @property
@@ -126,6 +132,8 @@ _WARN_MEANINGS: Final = {
     WarnReason.IDEMPOTENCY_CONFLICT: "The Idempotency-Key, a clock reading, was used before for "
     "another event; this event was stored as an entry of its own.",
     WarnReason.FUTURE_TIMESTAMP: "`timestamp` is more than 23 hours ahead of the server's clock.",
+    WarnReason.UNREADABLE_TIMESTAMP: "`timestamp` is in no form that can be read: the time of "
+    "receipt counts, and the record keeps `timestamp` as it was sent.",
     WarnReason.BOT: "The User-Agent is a known crawler's; the event is stored with `$bot`.",
 }
 

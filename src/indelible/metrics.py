@@ -52,6 +52,11 @@ EVENTS_DROPPED = Tally(
 EVENTS_WARNED = Tally(
     "indelible_events_warned", "Events with a warning, by reason.", ("lane", "reason")
 )
+EVENTS_RATE_LIMITED = Tally(
+    "indelible_events_rate_limited",
+    "Events turned away because their token or key had reached its rate, by project.",
+    ("lane", "project"),
+)
 LOSSES_REPORTED = Tally(
     "indelible_losses_reported",
     "Events that senders report as lost before they were sent, by reason.",
@@ -59,6 +64,16 @@ LOSSES_REPORTED = Tally(
 )
 LOSS_REPORTS_IGNORED = Tally(
     "indelible_loss_reports_ignored", "Reports of losses not taken, by reason.", ("lane", "reason")
+)
+
+CONNECTIONS_OPEN = Gauge("indelible_connections_open", "Open connections.", registry=REGISTRY)
+CONNECTIONS_CLOSED = Tally(
+    "indelible_connections_closed", "Connections that ended, by reason.", ("reason",)
+)
+REQUEST_BYTES_HELD = Gauge(
+    "indelible_request_bytes_held",
+    "Bytes of requests under way that are held in memory.",
+    registry=REGISTRY,
 )
 
 BYTES_WAITING = Gauge(

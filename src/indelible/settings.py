@@ -146,6 +146,13 @@ class Settings:
         64 * 1024 * 1024,
         "Events that may wait in memory for their sync before requests are answered 503.",
     )
+    max_receiving_bytes: int = _setting(
+        "INDELIBLE_MAX_RECEIVING_BYTES",
+        _positive,
+        128 * 1024 * 1024,
+        "Bytes of all requests under way that may be held in memory, and half as much again for "
+        "small ones. Over it, the body that has held most for longest is answered 503.",
+    )
     product_min_free_percent: float = _setting(
         "INDELIBLE_PRODUCT_MIN_FREE_PERCENT",
         _percent,

@@ -11,6 +11,15 @@ from hypothesis import strategies as st
 schemathesis.openapi.format(
     "ip-network", st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
 )
+schemathesis.openapi.format(
+    "web-origin",
+    st.builds(
+        "{}://{}{}.example".format,
+        st.sampled_from(["https", "http"]),
+        st.sampled_from(["", "*."]),
+        st.text("abc", min_size=1, max_size=9),
+    ),
+)
 
 
 def product(event: str) -> dict[str, Any]:

@@ -66,9 +66,10 @@ def test_a_new_project_has_an_empty_log_a_token_and_a_key_that_work(shared: Worl
     assert [0, 1] == [sent.json()["events"][0]["index"], audited.json()["index"]]
     listed = manage(shared, "GET", "/v1/projects").json()["projects"]
     (project,) = [p for p in listed if p["name"] == "shop-1"]
-    assert (2, 2, shop["token"]) == (
+    assert (2, 1, 1, shop["token"]) == (
         project["events"],
         project["events_this_month"],
+        project["audit_events_this_month"],
         project["token"],
     )
 

@@ -88,7 +88,7 @@ def test_help_loads_neither_the_server_nor_a_database() -> None:
     loaded = loaded_by("from indelible.cli.main import run; run(['--help'])")
 
     assert "indelible.cli.doctor" in loaded
-    assert set() == loaded & {"litestar", "granian", "httpx", "apsw", "msgspec", "rich.console"}
+    assert set() == loaded & {"litestar", "uvloop", "httpx", "apsw", "msgspec", "rich.console"}
 
 
 def test_a_server_loads_no_http_client_until_it_has_witnesses() -> None:

@@ -58,7 +58,8 @@ def test_an_audit_event_is_sent_and_found(shop: Shop) -> None:
 
 
 def test_an_event_that_is_let_go_ends_with_1(shop: Shop) -> None:
-    call("project", "set", shop.name, "--monthly-limit", "0", *shop.here[2:])
+    none_left = ("--monthly-limit", "0", "--audit-monthly-limit", "0")
+    call("project", "set", shop.name, *none_left, *shop.here[2:])
     product = ("--distinct-id", "d", *shop.here)
 
     assert_refused(call("send", "e", *product), 1, "quota")
@@ -84,6 +85,16 @@ def test_an_empty_log_says_how_to_send_the_first_event(shop: Shop) -> None:
         assert (0, "") == (ran.code, ran.out)
         assert "no events yet" in ran.err
         assert f"send hello --distinct-id me --project {shop.name}" in ran.err
+
+
+def test_tail_goes_on_where_a_page_is_short_and_is_not_the_last(shop: Shop) -> None:
+    shop.send(*(f"e{number}" for number in range(9)), properties={"x": "x" * 900_000})
+
+    shown = call("tail", "--no-follow", "--json", "-n", "7", *shop.here).lines
+    of_one = call("tail", "--no-follow", "--json", "--event", "e0", *shop.here).lines
+
+    assert [f"e{number}" for number in range(2, 9)] == [event["event"] for event in shown]
+    assert ["e0"] == [event["event"] for event in of_one]
 
 
 def test_tail_shows_the_last_events_oldest_first(shop: Shop) -> None:

@@ -44,13 +44,41 @@ def test_a_list_of_keys_has_no_secret(shop: Shop) -> None:
         for hidden in (made["secret"], API_KEY, ADMIN_KEY):
             assert hidden not in shown
     (line,) = [line.split() for line in listed.splitlines() if line.startswith(key_id)]
-    assert ["admin", "(all)", f"{made['key']['prefix']}…", "valid", "anywhere", shop.name] == line[
-        1:
-    ]
+    prefix = f"{made['key']['prefix']}…"
+    assert ["admin", "(all)", prefix, "valid", "anywhere", "none", shop.name] == line[1:]
 
     call("keys", "revoke", key_id, *here)
     assert key_id not in call("keys", "list", *here).out
     assert key_id in call("keys", "list", "--all", *here).out
+
+
+def test_a_token_gets_a_rate_and_origins_and_loses_them(shop: Shop) -> None:
+    here = at(shop.server)
+    limits = ("--rate", "0.5", "--burst", "5000", "--origin", "https://*.shop.example")
+    made = fine("keys", "create", "token", *limits, *shop.here)
+    key_id = made.fact("key")
+
+    assert "0.5/s, 5,000 at once" == made.fact("rate")
+    assert "https://*.shop.example" == made.fact("origins")
+    (line,) = [
+        line for line in fine("keys", "list", *here).out.splitlines() if line.startswith(key_id)
+    ]
+    assert "https://*.shop.example" in line
+    assert "0.5/s, 5,000 at once" in line
+    changed = fine("keys", "set", key_id, "--rate", "1200", "--origin", "any", *here)
+    assert ("1,200/s, 12,000 at once", "any") == (changed.fact("rate"), changed.fact("origins"))
+    assert "none" == fine("keys", "set", key_id, "--rate", "none", *here).fact("rate")
+
+    assert_refused(call("keys", "set", key_id, *here), 2, "called_wrongly")
+    assert_refused(call("keys", "set", key_id, "--rate", "many", *here), 2, "called_wrongly")
+    refused = call("keys", "set", key_id, "--origin", "shop.example", *here)
+    assert_refused(refused, 2, "invalid_parameter")
+
+
+def test_audit_events_have_a_limit_of_their_own(shop: Shop) -> None:
+    said = fine("project", "set", shop.name, "--audit-monthly-limit", "7", *at(shop.server))
+
+    assert ("none", "7") == (said.fact("monthly limit"), said.fact("audit limit"))
 
 
 def test_a_key_may_be_bound_to_networks(shop: Shop) -> None:
@@ -90,7 +118,8 @@ def test_a_list_of_projects_says_how_much_of_the_month_is_used(shop: Shop) -> No
     (one,) = [each for each in found if each["name"] == shop.name]
 
     # two entries: the event, and the change of the limit
-    assert ["live", "2", "1", "1,000", "mark", "for", "ever", shop.token] == line[1:]
+    month = ["1", "of", "1,000", "0"]
+    assert ["live", "2", *month, "mark", "for", "ever", shop.token] == line[1:]
     assert (1_000, 1) == (one["monthly_limit"], one["events_this_month"])
 
 

@@ -1,8 +1,10 @@
 """`indelible restore`: a backup comes back, and no second history is ever signed."""
 
 import contextlib
+import functools
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,126 @@ def test_an_erasure_in_another_history_erases_nothing_of_the_one_that_comes_back
     assert 0 == said["erased_again"]
     with started(tuesday.data) as again:
         assert ["before", "later"] == [event["uuid"] for event in again.events()[:2]]
+
+
+def test_an_erasure_is_made_again_for_its_events_and_not_for_what_stands_at_their_indexes(
+    tuesday: Stopped,
+) -> None:
+    """The backup has events at every index that was erased, and they are others."""
+    wednesday = "journal-wednesday.db"
+    with started(tuesday.data) as server:
+        for name in ("third", "fourth", "fifth"):
+            receipt(server, name)
+        fine("backup", tuesday.kept(wednesday), *at(server))
+    tuesday.restored(MONDAY, "--new-log")
+    with started(tuesday.data) as parted:
+        for name in ("other", "another"):
+            receipt(parted, name)
+        events = [event for event in parted.events() if event["kind"] == "product"]
+        assert ["before", "other", "another"] == [event["uuid"] for event in events]
+        body = {"tx_ids": [event["tx_id"] for event in events]}
+        answer = parted.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
+        assert 3 == answer.json()["erased"], answer.text
+        assert [0, 2, 3] == [event["index"] for event in parted.events() if event.get("erased")]
+
+    said = tuesday.restored(wednesday, "--new-log")
+
+    assert 1 == said["erased_again"], "the one event that both have"
+    with started(tuesday.data) as again:
+        first, *others = again.events()[:5]
+        assert True is first["erased"]
+        assert ["later", "third", "fourth", "fifth"] == [event["uuid"] for event in others]
+
+
+@pytest.mark.parametrize("longer", [0, 2])
+def test_a_backup_of_another_history_is_refused_and_comes_back_under_a_successor(
+    tuesday: Stopped, longer: int
+) -> None:
+    """It has the log's name and key, and as many events as were signed here, or more."""
+    other = "journal-other.db"
+    with started(Path(tuesday.kept("monday"))) as parted:
+        for number in range(1 + longer):
+            receipt(parted, f"other-{number}")
+        fine("backup", tuesday.kept(other), *at(parted))
+    before = {path: path.read_bytes() for path in tuesday.data.rglob("*") if path.is_file()}
+
+    refused = call("restore", tuesday.kept(other), *tuesday.here)
+
+    assert_refused(refused, 3, "journal_differs")
+    after = {path: path.read_bytes() for path in tuesday.data.rglob("*") if path.is_file()}
+    assert {path: before[path] for path in before if path.name != "serve.lock"} == {
+        path: after[path] for path in after if path.name != "serve.lock"
+    }
+    (log,) = tuesday.restored(other, "--new-log")["logs"]
+    assert ("default", "default.2", 2 + longer, 2) == (
+        log["frozen"],
+        log["successor"],
+        log["kept"],
+        log["signed"],
+    )
+    lost = Path(tuesday.kept("later")).read_text()
+    with started(tuesday.data) as again:
+        assert ["before", "other-0"] == [event["uuid"] for event in again.events()[:2]]
+        old_policy = parse_policy(Path(tuesday.kept("policy")).read_text())
+        assert Verdict.VERIFIED is verify_receipt(lost, old_policy).verdict
+
+
+class Died(BaseException):
+    """What a process that is killed does not live to see."""
+
+
+Step = Callable[[str, tuple[Any, ...]], bool]
+_last_steps: list[Step] = []
+
+
+def _die(event: str, arguments: tuple[Any, ...]) -> None:
+    if any(step(event, arguments) for step in _last_steps):
+        raise Died(event)
+
+
+@contextlib.contextmanager
+def dying_before(step: Step) -> Iterator[None]:
+    """What this process is about to ask of the system is never done, if it is this step."""
+    _watch_steps()
+    _last_steps.append(step)
+    try:
+        with pytest.raises(Died):
+            yield
+    finally:
+        _last_steps.remove(step)
+
+
+@functools.cache
+def _watch_steps() -> None:
+    sys.addaudithook(_die)  # for good: Python takes none away again
+
+
+def test_a_restore_that_dies_before_its_journal_is_in_place_has_put_no_key_out_of_use(
+    tuesday: Stopped,
+) -> None:
+    """Else no server would start on either journal: the old one asks for the key."""
+    journal, key = tuesday.data / "journal.db", tuesday.data / "keys" / "default.key"
+
+    def puts_it_in_place(event: str, arguments: tuple[Any, ...]) -> bool:
+        return event == "os.rename" and str(arguments[1]) == str(journal)
+
+    with dying_before(puts_it_in_place):
+        call("restore", tuesday.kept(MONDAY), "--new-log", *tuesday.here)
+
+    assert key.exists()
+    assert not journal.exists()
+    saved = shutil.copytree(tuesday.data, tuesday.root / "saved")
+    for aside in saved.glob("journal.db.before-*"):
+        _, dash, end = aside.name.partition("Z-")
+        aside.rename(saved / f"journal.db{'-' if dash else ''}{end}")
+    with started(saved) as as_before:
+        assert ["before", "later"] == [event["uuid"] for event in as_before.events()]
+
+    tuesday.restored(MONDAY, "--new-log")
+
+    assert not key.exists()
+    with started(tuesday.data) as again:
+        assert "before" == again.events()[0]["uuid"]
 
 
 def test_the_same_backup_comes_back_again_under_a_further_successor(tuesday: Stopped) -> None:

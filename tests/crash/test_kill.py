@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from indelible.clock import parse_time_ms
+from indelible.moment import parse_time_ms
 from tests.crash.load import Ack, Exported, History, Load, batch, complaints, merged, resend, single
 from tests.world import ServerProcess, a_free_port, audit, product, spawn, started
 

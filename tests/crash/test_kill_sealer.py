@@ -126,7 +126,7 @@ def assert_one_history(data_dir: Path, policy: Policy, receipts: list[str], seen
 
     (target,) = targets_of(data_dir, project=None, policy=None, memory=None)
     assert target.known.journal is not None
-    rows = target.known.journal.rows(0, target.known.journal.next_index())
+    rows = list(target.known.journal.rows(0, target.known.journal.next_index()))
     hashes = Hashes([leaf_hash(row.leaf) for row in rows])
     last = read((data_dir / LOG / "checkpoint").read_text())
     assert root_of([leaf_hash(row.leaf) for row in rows]) == last.root

@@ -152,7 +152,8 @@ def test_a_payload_with_a_lone_surrogate_is_refused_and_never_changed(shared: Wo
         {"list": ["a"]},
         {"immutable_trail": 7},
         {"type": None},
-        [],
+        ["type"],
+        [[]],
         "text",
         7,
         None,
@@ -595,7 +596,7 @@ def test_the_longest_key_serves_a_batch_too(shared: World) -> None:
 
 
 def test_a_batch_over_the_monthly_limit_stores_what_fits(shared: World) -> None:
-    project = tenant(shared, monthly_limit=2)
+    project = tenant(shared, audit_monthly_limit=2)
     events = {"events": [audit("a"), audit("b"), audit("c")]}
 
     answer = shared.http.post("/v1/events/batch", json=events, headers=project.as_application)

@@ -434,26 +434,27 @@ def test_what_was_acknowledged_under_load_survives_sigterm_and_is_there_once(
 def test_the_monthly_limit_is_exact_however_many_send_at_once(
     shared: World, pool: ThreadPoolExecutor
 ) -> None:
-    project = tenant(shared, monthly_limit=50)
+    project = tenant(shared, monthly_limit=50, audit_monthly_limit=20)
 
-    def send(number: int) -> int:
-        """How many of the events were stored."""
+    def send(number: int) -> tuple[int, int]:
+        """How many product and audit events were stored."""
         match number % 3:
             case 0:
-                return int(project.send().json()["accepted"])
+                return int(project.send().json()["accepted"]), 0
             case 1:
-                return int(project.send_audit(audit()).status_code == 202)
+                return 0, int(project.send_audit(audit()).status_code == 202)
         batch = {"api_key": project.token, "batch": [{"event": "e", "distinct_id": "d"}] * 4}
-        return int(shared.http.post("/api/e", json=batch).json()["accepted"])
+        return int(shared.http.post("/api/e", json=batch).json()["accepted"]), 0
 
-    assert 50 == sum(pool.map(send, range(90)))
-    assert 50 == len(project.log())
+    product, audited = (sum(each) for each in zip(*pool.map(send, range(90)), strict=True))
+    assert (50, 20) == (product, audited)
+    assert 70 == len(project.log())
 
 
 def test_over_the_limit_audit_is_429_product_is_200_and_a_repeat_is_still_known(
     shared: World,
 ) -> None:
-    project = tenant(shared, monthly_limit=2)
+    project = tenant(shared, monthly_limit=1, audit_monthly_limit=1)
     kept = first(project.send(uuid="u"))
     proven = project.send_audit(audit(), "k").json()
 
@@ -475,12 +476,14 @@ def test_over_the_limit_audit_is_429_product_is_200_and_a_repeat_is_still_known(
 
 
 def test_an_event_refused_by_the_limit_is_stored_once_the_limit_is_raised(shared: World) -> None:
-    project = tenant(shared, monthly_limit=0)
+    project = tenant(shared, monthly_limit=0, audit_monthly_limit=0)
     assert "quota" == first(project.send(uuid="u"))["reason"]
     assert 429 == project.send_audit(audit(), "k").status_code
 
     changed = shared.http.patch(
-        f"/v1/projects/{project.name}", json={"monthly_limit": None}, headers=AS_ADMIN
+        f"/v1/projects/{project.name}",
+        json={"monthly_limit": None, "audit_monthly_limit": None},
+        headers=AS_ADMIN,
     )
     assert 200 == changed.status_code
 
@@ -490,7 +493,7 @@ def test_an_event_refused_by_the_limit_is_stored_once_the_limit_is_raised(shared
 
 def test_the_count_of_the_month_survives_kill_9(tmp_path: Path) -> None:
     with started(tmp_path) as server:
-        project = tenant(server, monthly_limit=3)
+        project = tenant(server, monthly_limit=2, audit_monthly_limit=1)
         project.send(uuid="u1")
         project.send_audit(audit(), "k1")
         server.kill()

@@ -183,12 +183,13 @@ def test_a_flood_to_the_quota_changes_and_hides_no_audit_event(shared: World) ->
 
     answer = shared.http.post("/api/e", json={"api_key": project.token, "batch": flood})
 
-    assert 19 == answer.json()["accepted"]
+    assert 20 == answer.json()["accepted"]
     read = shared.http.get(f"/v1/events/{kept['tx_id']}", headers=project.as_application).json()
     assert ("kept", kept["index"]) == (read["payload"], read["index"])
     again = project.send_audit(audit("kept"), "k-1")
     assert (202, kept["tx_id"]) == (again.status_code, again.json()["tx_id"])
     assert again.json()["duplicate"] is True
+    assert 202 == project.send_audit(audit("after the flood"), "k-2").status_code
 
 
 def test_asking_the_ingest_route_reads_nothing(shared: World) -> None:

@@ -123,7 +123,7 @@ def test_a_report_is_found_by_its_uuid_by_its_kind_and_by_its_transaction_id(
 def test_a_report_takes_nothing_from_the_monthly_limit_and_is_taken_when_it_is_used_up(
     shared: World, lane: str
 ) -> None:
-    project = tenant(shared, monthly_limit=2)
+    project = tenant(shared, monthly_limit=2, audit_monthly_limit=2)
     post(project, lane, ["a"], lost=report())
     post(project, lane, ["b"], lost=report())
 

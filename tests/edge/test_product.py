@@ -291,18 +291,16 @@ def test_two_projects_do_not_share_uuids(shared: World) -> None:
         ({"distinct_id": None}, "missing_distinct_id"),
         ({"distinct_id": ["a"]}, "missing_distinct_id"),
         ({"distinct_id": True}, "missing_distinct_id"),
-        ({"timestamp": "soon"}, "invalid_timestamp"),
-        ({"timestamp": True}, "invalid_timestamp"),
-        ({"timestamp": {"at": 1}}, "invalid_timestamp"),
-        ({"timestamp": -1}, "invalid_timestamp"),
-        ({"timestamp": 10**30}, "invalid_timestamp"),
-        ({"properties": []}, "invalid_event"),
+        ({"properties": [1]}, "invalid_event"),
         ({"properties": "x"}, "invalid_event"),
         ({"uuid": {}}, "invalid_event"),
         ({"uuid": True}, "invalid_event"),
-        ({"$set": []}, "invalid_event"),
+        ({"$set": [1]}, "invalid_event"),
+        ({"$set": 0}, "invalid_event"),
         ({"$set_once": "x"}, "invalid_event"),
-        ({"$unset": {}}, "invalid_event"),
+        ({"$set_once": False}, "invalid_event"),
+        ({"$unset": {"a": 1}}, "invalid_event"),
+        ({"$unset": ""}, "invalid_event"),
     ],
 )
 def test_an_event_that_cannot_be_taken_is_refused_alone_and_dropped_from_a_batch(
@@ -407,14 +405,16 @@ def test_another_method_is_405_and_names_those_there_are(shared: World, method: 
     answer = shared.http.request(method, "/api/e", content=b"{}")
 
     assert_canonical_error(answer, 405, "method_not_allowed")
-    assert {"GET", "POST", "OPTIONS"} == set(answer.headers["allow"].split(", "))
+    assert {"GET", "HEAD", "POST", "OPTIONS"} == set(answer.headers["allow"].split(", "))
 
 
 # Crawlers
 
 
 def crawl(world: World, route: str, body: Any, agent: str = GOOGLEBOT) -> httpx.Response:
-    return world.http.post(route, json=body, headers={"user-agent": agent})
+    """POST as the script of a page does in a browser."""
+    headers = {"user-agent": agent, "origin": "https://shop.example"}
+    return world.http.post(route, json=body, headers=headers)
 
 
 def test_a_crawler_gets_204_on_api_e_and_its_event_is_counted_not_stored(shared: World) -> None:
@@ -934,7 +934,7 @@ def test_a_lone_surrogate_is_replaced_and_a_pair_is_kept(
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1" * 400 + b".0"])
-@pytest.mark.parametrize("place", [b'"properties":{"a":%s}', b'"other":%s', b'"timestamp":%s'])
+@pytest.mark.parametrize("place", [b'"properties":{"a":%s}', b'"other":%s'])
 def test_a_number_out_of_range_drops_its_event_alone(
     shared: World, number: bytes, place: bytes
 ) -> None:

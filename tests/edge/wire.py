@@ -93,8 +93,8 @@ class Tenant:
 
 
 def tenant(world: World, **rules: Any) -> Tenant:
-    """Make a project; `rules` are `monthly_limit` and `bot_policy`."""
-    if "monthly_limit" in rules:
+    """Make a project; `rules` are `monthly_limit`, `audit_monthly_limit` and `bot_policy`."""
+    if {"monthly_limit", "audit_monthly_limit"} & rules.keys():
         stay_within_a_month()
     name = f"t-{uuid.uuid4().hex[:12]}"
     answer = world.http.post("/v1/projects", json={"name": name, **rules}, headers=AS_ADMIN)

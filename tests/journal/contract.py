@@ -26,6 +26,7 @@ from indelible.journal.contract import (
     Journal,
     Outcome,
     OverLimit,
+    Size,
     Stored,
 )
 
@@ -406,6 +407,21 @@ class JournalContract:
         outcomes = rig.journal.append(drafts)
         assert [Stored] * 4 + [OverLimit] * 2 == [type(o) for o in outcomes]
 
+    def test_each_lane_has_a_month_of_its_own(self, rig: Rig) -> None:
+        limits = {Lane.PRODUCT: 3, Lane.AUDIT: 1}
+        for at_once in (True, False):
+            project = rig.new_project()
+            drafts = [
+                a_draft(project, kind=Kind[lane.name], lane=lane, monthly_limit=limits[lane])
+                for _ in range(5)
+                for lane in Lane
+            ]
+            runs = [drafts] if at_once else [[draft] for draft in drafts]
+            outcomes = [outcome for run in runs for outcome in rig.journal.append(run)]
+            for lane, limit in limits.items():
+                mine = [type(o) for d, o in zip(drafts, outcomes, strict=True) if d.lane is lane]
+                assert [Stored] * limit + [OverLimit] * (5 - limit) == mine
+
     def test_each_month_begins_with_nothing_used(self, rig: Rig) -> None:
         project = rig.new_project()
         for first_day_ms in (NEW_YEAR_MS, NEW_YEAR_MS + 31 * DAY_MS):
@@ -446,6 +462,27 @@ class JournalContract:
         assert [Stored, Stored, OverLimit] == [type(o) for o in rig.journal.append(drafts)]
 
     # Reading
+
+    def test_the_sizes_of_a_range_are_those_of_what_is_read(self, rig: Rig) -> None:
+        before, project, behind = (rig.new_project() for _ in range(3))
+        for neighbour in (before, behind):
+            rig.journal.append(numbered(neighbour, 3))
+        drafts = [
+            a_draft(project, payload=payload, record=record)
+            for payload, record in (
+                (b"", b"{}"),
+                ('"é\x00"'.encode(), b'{"event":"e"}'),
+                (b"x" * 70_000, b'{"event":"' + b"y" * 70_000 + b'"}'),
+                (b"null", b"{}"),
+            )
+        ]
+        rig.journal.append(drafts)
+        erase(rig.journal, project, 3)
+        wanted = [Size(len(draft.record), len(draft.payload)) for draft in drafts[:3]]
+        wanted += [Size(0, 0), *rig.journal.sizes(project, 4, 5)]
+        assert rig.journal.next_index(project) == len(wanted)
+        for start, end in itertools.product(range(-1, 8), [*range(-1, 8), 2**40, 2**62]):
+            assert wanted[max(start, 0) : max(end, 0)] == rig.journal.sizes(project, start, end)
 
     def test_a_range_is_half_open_and_may_reach_beyond_the_log(self, rig: Rig) -> None:
         before, project, behind = (rig.new_project() for _ in range(3))
@@ -963,7 +1000,7 @@ class JournalContract:
 
         run_state_machine_as_test(machine_for(make_rig), settings=MODEL_SETTINGS)
 
-    @pytest.mark.slow
+    @pytest.mark.slow(minutes=3)
     def test_it_agrees_with_the_model_at_length(self, make_rig: MakeRig) -> None:
         from tests.journal.model import machine_for
 

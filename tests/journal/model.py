@@ -33,7 +33,7 @@ class Model:
     def __init__(self) -> None:
         self.logs: dict[int, list[Kept]] = {}
         self.known: dict[tuple[object, ...], int] = {}
-        self.used: Counter[tuple[int, str]] = Counter()
+        self.used: Counter[tuple[int, Lane, str]] = Counter()
         self.cursors: Counter[tuple[str, int]] = Counter()
 
     def take(self, draft: Draft, month: str) -> Fate:
@@ -60,10 +60,10 @@ class Model:
         self, draft: Draft, name: tuple[object, ...] | None, month: str, *, conflict: bool
     ) -> Fate:
         if draft.kind in (Kind.PRODUCT, Kind.AUDIT):
-            used = self.used[draft.project_id, month]
+            used = self.used[draft.project_id, draft.lane, month]
             if draft.monthly_limit is not None and used >= draft.monthly_limit:
                 return ("OverLimit", None, None)
-            self.used[draft.project_id, month] += 1
+            self.used[draft.project_id, draft.lane, month] += 1
         log = self.logs[draft.project_id]
         log.append(Kept(draft))
         if name is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from indelible.errors import JournalUnwritable, Overloaded
 from indelible.event import Lane
@@ -242,7 +243,7 @@ def test_a_fault_inside_the_journal_is_answered_and_the_next_request_is_taken(
 
 def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) -> None:
     journal, project = slow_journal(slow), slow.new_project()
-    limit_bytes = 10_000
+    limit_bytes = 13_000
 
     async def story() -> None:
         async with committing(journal, max_waiting_bytes=limit_bytes) as committer:
@@ -262,6 +263,26 @@ def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) 
     names = ["first", "second", "third", "fourth", "fifth"]
     found = [journal.find(project, Lane.PRODUCT, name) is not None for name in names]
     assert [True, True, False, False, True] == found
+
+
+def test_product_events_that_wait_leave_room_for_audit_events(slow: SqliteRig) -> None:
+    journal, project = slow_journal(slow), slow.new_project()
+
+    async def story() -> None:
+        async with committing(journal, max_waiting_bytes=20_000) as committer:
+            with journal.held_up():
+                taken = await submitted(committer, [_weighing(project, "first", 14_000)])
+                await journal.until_begun(1)
+                with pytest.raises(Overloaded):
+                    await committer.submit([_weighing(project, "flood", 2_000)])
+                audit = replace(_weighing(project, "kept", 2_000), lane=Lane.AUDIT)
+                taken += await submitted(committer, [audit])
+            for outcomes in await asyncio.gather(*taken):
+                stored(outcomes)
+
+    run(story())
+    assert journal.find(project, Lane.PRODUCT, "flood") is None
+    assert journal.find(project, Lane.AUDIT, "kept") is not None
 
 
 def test_a_request_that_alone_is_over_the_limit_is_taken_when_nothing_waits(

@@ -71,11 +71,10 @@ def places(found: Audit) -> set[PLACE]:
     return {(one.gravity, one.check, one.file, one.index) for one in found.findings}
 
 
-def change(path: Path, at: int, *, by: bytes = b"\x00") -> None:
-    """Write other bytes into the middle of a file."""
+def change(path: Path, at: int) -> None:
+    """Turn every bit of one byte of a file, whichever byte it is."""
     content = bytearray(path.read_bytes())
-    assert content[at : at + len(by)] != by
-    content[at : at + len(by)] = by
+    content[at] ^= 0xFF
     path.write_bytes(content)
 
 
@@ -207,13 +206,13 @@ class GoingOn(FolderSource):
         super().__init__(shop.log)
         self._shop = shop
 
-    def files(self) -> list[str]:
-        listed = super().files()
+    def files(self) -> Iterator[str]:
+        listed = list(super().files())
         self._shop.store(WIDTH)
         before, head = self._shop.head, self._shop.seal()
         full = [one for one in tiles_between(before.size, head.size) if one.width == WIDTH]
         self._shop.tiles.discard_partials(full)
-        return listed
+        return iter(listed)
 
 
 def test_a_server_may_seal_on_and_tidy_up_during_an_audit(tmp_path: Path) -> None:
@@ -298,6 +297,37 @@ def test_a_log_whose_events_were_reordered_before_it_was_signed_is_named(tmp_pat
         shop.sql("UPDATE event_1 SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
     shop.seal()
     assert {(TAMPERED, "order", None, 8)} == places(shop.audit())
+
+
+def exchanged(shop: Shop, one: int, other: int) -> None:
+    """Two events of the journal in each other's places, before anything of it is signed."""
+    for old, new in ((one, 1 << 39), (other, one), (1 << 39, other)):
+        shop.sql("UPDATE event_1 SET id = ? WHERE id = ?", shop.row_id(new), shop.row_id(old))
+
+
+@pytest.mark.parametrize("border", [WIDTH, 16 * WIDTH, RANGE])
+def test_events_that_were_exchanged_across_a_border_before_they_were_signed_are_named(
+    tmp_path: Path, border: int
+) -> None:
+    """Of two tiles; of what is read at once; of what one process computes."""
+    shop = Shop.new(tmp_path / "data")
+    shop.store(border + 2, Kind.AUDIT)
+    exchanged(shop, border - 1, border)
+    shop.seal()
+
+    for found in (shop.audit(), audit_log(FolderSource(shop.log), Known(policy=POLICY_OF_LOG))):
+        assert {(TAMPERED, "order", None, border)} == places(found)
+
+
+@pytest.mark.parametrize("border", [WIDTH, pytest.param(RANGE, marks=pytest.mark.slow)])
+def test_events_that_were_exchanged_across_a_border_and_are_not_signed_are_named(
+    tmp_path: Path, border: int
+) -> None:
+    shop = Shop.new(tmp_path / "data")
+    shop.store(border + 2, Kind.AUDIT)
+    exchanged(shop, border - 1, border)
+
+    assert {(TAMPERED, "order", None, border)} == places(shop.audit())
 
 
 def test_an_older_partial_tile_must_be_the_beginning_of_the_log(shop: Shop) -> None:
@@ -740,6 +770,40 @@ def test_the_command_ends_with_3_for_what_cannot_be_checked(shop: Shop, tmp_path
     (shop.log / TILE).unlink()
     assert 3 == audit_command(str(shop.folder), state=tmp_path).code
     assert 3 == audit_command(str(tmp_path), state=tmp_path).code
+
+
+@pytest.mark.parametrize("name", ["a-first", "z-last"])
+@pytest.mark.parametrize(
+    ("here", "beside", "verdict", "code"),
+    [
+        ("sound", "sound", "verified", 0),
+        ("sound", "unreadable", "unverifiable", 3),
+        ("unreadable", "sound", "unverifiable", 3),
+        ("sound", "forged", "tampered", 1),
+        ("forged", "sound", "tampered", 1),
+        ("unreadable", "forged", "tampered", 1),
+        ("forged", "unreadable", "tampered", 1),
+    ],
+)
+def test_of_several_logs_the_worst_verdict_is_that_of_the_whole_audit(
+    shop: Shop, tmp_path: Path, name: str, here: str, beside: str, verdict: str, code: int
+) -> None:
+    """A forgery outweighs what cannot be checked, wherever each of them is."""
+    other = shop.folder / "ledger" / name
+    shutil.copytree(shop.log, other)
+    for log, state in ((shop.log, here), (other, beside)):
+        if state == "unreadable":
+            (log / TILE).unlink()
+        if state == "forged":
+            change(log / TILE, 40)
+
+    plain = audit_command(str(shop.folder), state=tmp_path / "one")
+    as_json = audit_command(str(shop.folder), "--json", state=tmp_path / "another")
+
+    assert (code, code, verdict) == (plain.code, as_json.code, as_json.json["verdict"])
+    assert {"shop", name} == {Path(log["source"]).name for log in as_json.json["logs"]}, (
+        "every log is audited, whatever was found in another"
+    )
 
 
 @pytest.mark.parametrize("change", ["origin = x'ff'", "vkey = x'ff'", "name = x'ff'"])

@@ -126,7 +126,7 @@ def test_a_flipped_bit_is_noticed_and_located(
     flip_all(tmp_path, SAMPLE, capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @pytest.mark.timeout(600)
 def test_every_flipped_bit_is_noticed_and_located(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

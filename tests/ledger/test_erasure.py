@@ -464,12 +464,21 @@ def test_only_an_admin_key_erases(
         {"distinct_id": "ann", "reason": ""},
         {"distinct_id": "ann", "reason": "a" * 65},
         {"distinct_id": "ann", "dry_run": "yes"},
-        {"distinct_id": "ann", "person": "x"},
     ],
 )
 def test_what_cannot_be_read_erases_nothing(shared: World, body: dict[str, Any]) -> None:
     answer = shared.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
     assert_canonical_error(answer, 400, "invalid_parameter")
+
+
+def test_a_member_that_is_not_known_erases_nothing(world: World) -> None:
+    world.send(product(distinct_id="ann"))
+
+    body = {"distinct_id": "ann", "events": ["purchase_completed"]}
+    answer = world.http.post("/v1/erasures", json=body, headers=AS_ADMIN)
+
+    assert_canonical_error(answer, 400, "unknown_parameter")
+    assert "erased" not in world.events()[0]
 
 
 def test_ten_thousand_ids_fit_into_one_request(world: World) -> None:

@@ -800,6 +800,15 @@ ALTER TABLE event_1 RENAME TO event;
 DROP TABLE log;
 ALTER TABLE project DROP COLUMN ledger_access;
 ALTER TABLE project DROP COLUMN retention_days;
+ALTER TABLE project DROP COLUMN audit_monthly_limit;
+ALTER TABLE access_key DROP COLUMN rate;
+ALTER TABLE access_key DROP COLUMN burst;
+ALTER TABLE access_key DROP COLUMN origins;
+DROP TABLE usage;
+CREATE TABLE usage (
+    project_id INTEGER NOT NULL, month TEXT NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (project_id, month)
+) WITHOUT ROWID;
 PRAGMA user_version = 1;
 """
 

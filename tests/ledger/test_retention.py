@@ -21,6 +21,14 @@ def rig(tmp_path: Path) -> Iterator[SqliteRig]:
     rig.close()
 
 
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[SqliteRig]:
+    """One that does not wait long for a disk that takes nothing."""
+    rig = SqliteRig(tmp_path, sweep_s=0.1)
+    yield rig
+    rig.close()
+
+
 def retention_of(rig: SqliteRig, *rules: Rule, period_s: float = 3600.0) -> Retention:
     return Retention(rig.journal, rules=lambda: rules, clock=rig.clock, period_s=period_s)
 
@@ -83,6 +91,32 @@ def test_it_goes_on_where_it_stopped_after_a_restart(rig: SqliteRig) -> None:
 
     assert 0 == retention_of(rig, rule).expire()
     assert 301 == rig.journal.next_index(project)
+
+
+def test_it_never_moves_on_past_what_it_did_not_erase(quick: SqliteRig) -> None:
+    """Whichever of its writes is the last that the disk takes, the next round erases all of it."""
+
+    def due() -> Rule:
+        project = quick.new_project()
+        quick.journal.append(numbered(project, 30, prefix=f"p{project}"))
+        quick.clock.now_ms += 2 * DAY_MS
+        return Rule(project, days=1)
+
+    rule, plenty = due(), 1_000_000
+    quick.disk.writes_left = plenty
+    retention_of(quick, rule).expire()
+    needed = plenty - quick.disk.writes_left
+    for eighth in range(8):
+        rule = due()
+        quick.disk.writes_left = eighth * needed // 8
+        with pytest.raises(JournalUnwritable):
+            retention_of(quick, rule).expire()
+        quick.disk.writes_left = None
+        quick.reopen()
+
+        retention_of(quick, rule).expire()
+
+        assert [] == kept(quick, rule.project_id), f"after {eighth} eighths of {needed} writes"
 
 
 def test_a_large_log_expires_in_steps(rig: SqliteRig) -> None:

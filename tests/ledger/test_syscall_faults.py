@@ -32,7 +32,7 @@ from tests.foreign.needs import Missing, needed
 from tests.ledger.sealing import PROJECT, ROUNDS, Parts
 from tests.world import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow(minutes=3), pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 SYSCALLS = (

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from indelible.clock import parse_time_ms
+from indelible.moment import parse_time_ms
 from indelible.query.events import SCANNED_PER_PAGE
 from tests.query.log import Log, new_log
 from tests.world import AS_ADMIN, World, assert_canonical_error, audit, bearer, product

@@ -11,6 +11,7 @@ from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
 from indelible.event import tx_time_ms
 from indelible.journal.follow import Follower
+from indelible.journal.pieces import pieces
 from indelible.journal.sqlite import SqliteJournal
 from indelible.leaf import decode
 
@@ -20,7 +21,7 @@ KEPT_DAYS: Final = 30
 
 _KEPT_MS: Final = KEPT_DAYS * 24 * 60 * 60 * 1000
 _FOLD_EVERY_MS: Final = 60 * 60 * 1000
-_READ_AT_ONCE: Final = 250  # records, together in memory
+_READ_BYTES: Final = 1024 * 1024  # of records, in memory at a time
 _PACE_S: Final = 1.0  # each round moves a cursor, which is a sync of the journal
 _WAIT_S: Final = 1.0
 
@@ -98,8 +99,11 @@ class Accounting:
 
     def _take(self, project_id: int, start: int, end: int) -> None:
         facts = Facts()
-        for first in range(start, end, _READ_AT_ONCE):
-            records = self._journal.records(project_id, first, min(first + _READ_AT_ONCE, end))
+        runs = pieces(
+            self._journal, project_id, start, end, most_bytes=_READ_BYTES, with_payloads=False
+        )
+        for first, behind in runs:
+            records = self._journal.records(project_id, first, behind)
             facts.add(facts_of(records, partial(self._report, project_id, first)))
         (last,) = self._journal.leaves(project_id, end - 1, end)
         self.accounts.take(project_id, facts, Mark(end, decode(last).tx))

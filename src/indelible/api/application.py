@@ -13,9 +13,12 @@ from indelible.api import docs, erasures, events, health, ingest, manage, sender
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
-from indelible.api.guard import admins_only, json_only, keys_only, project_of
+from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
+from indelible.api.parameters import Parameters
+from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.intake import Limits
 from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
@@ -33,6 +36,7 @@ def make_api(
     disk: DiskGuard,
     ledger: Ledger,
     accounting: Accounting,
+    limits: Limits,
     clock: Clock,
 ) -> Litestar:
     """Build the application over parts that are already open."""
@@ -53,12 +57,13 @@ def make_api(
                 "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),
+                "reading": given(Reading()),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
             },
             exception_handlers={Exception: answer_error},
-            before_send=[_put_allow],
+            before_send=[_put_allow, _open_public_ledger],
             request_max_body_size=MAX_BODY_BYTES,
             openapi_config=openapi_config,
             debug=False,
@@ -67,17 +72,18 @@ def make_api(
 
     # The framework describes an application only if it may add pages of its own to it, so the one
     # that is described is another than the one that is served.
-    description = Description(build)
+    description = Description(build, limits)
     return build(None)
 
 
 def _routes(gate: Gate) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
+    parameters = Parameters()
     return [
         Router(
             "/",
             route_handlers=[*events.ROUTES, *senders.ROUTES, *ledger_routes.ROUTES],
-            guards=[keys_only(gate)],
+            guards=[keys_only(gate), parameters],
             tags=["read"],
             opt=both,
         ),
@@ -85,7 +91,7 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
         Router(
             "/",
             route_handlers=[*manage.ROUTES, *erasures.ROUTES],
-            guards=[admins_only(gate), json_only],
+            guards=[admins_only(gate), parameters, json_only],
             tags=["manage"],
             opt={"keys": ["adminKey"]},
         ),
@@ -116,4 +122,12 @@ def _allow(known: bytes, scope: Scope) -> bytes:
     for route in scope["litestar_app"].routes:
         if isinstance(route, HTTPRoute) and route.path_format == path:
             methods.update(map(str, route.methods))
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods)).encode()
+
+
+async def _open_public_ledger(message: Message, scope: Scope) -> None:
+    """Let pages of any origin read a public log, 404 answers included."""
+    if message["type"] == "http.response.start" and scope["state"].get(IS_PUBLIC):
+        message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]

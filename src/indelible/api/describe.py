@@ -18,6 +18,7 @@ from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.edge.intake import Limits
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
@@ -54,7 +55,9 @@ _SECURITY: Final[Json] = {
 
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}
 _MOMENT: Final[Json] = {
-    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**14}]
+    "description": "RFC 3339 (write + as %2B), or seconds or milliseconds since 1970; whatever "
+    "is read as the `timestamp` of an event.",
+    "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**20}],
 }
 _LOGGED: Final[Json] = {
     "type": "object",
@@ -153,6 +156,7 @@ _BODIES: Final[dict[str, Json]] = {
     "create_project": {"name": "web-shop", "kind": "live", "monthly_limit": 1_000_000},
     "change_project": {"monthly_limit": 2_000_000, "ledger_access": "public"},
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
+    "change_key": {"rate": 200, "burst": 2_000},
     "rotate_key": {"grace_s": 3600},
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
@@ -169,6 +173,7 @@ _STRUCTS: Final = (
     manage.ProjectChange,
     manage.Keys,
     manage.KeyWanted,
+    manage.KeyChange,
     manage.KeyMade,
     manage.Rotation,
     erasures.ErasureWanted,
@@ -179,12 +184,13 @@ _STRUCTS: Final = (
 class Description:
     """The OpenAPI document, built when it is first asked for."""
 
-    def __init__(self, application: Callable[[OpenAPIConfig], Litestar]) -> None:
+    def __init__(self, application: Callable[[OpenAPIConfig], Litestar], limits: Limits) -> None:
         self._application = application
+        self._limits = limits
 
     @cached_property
     def document(self) -> Json:
-        paths = ingest.paths()
+        paths = ingest.paths(self._limits)
         for path, operations in self._of_framework().items():
             paths.setdefault(path, {}).update(operations)
         return {
@@ -199,7 +205,7 @@ class Description:
             "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
             "paths": paths,
             "components": {
-                "schemas": dict(sorted({**ingest.schemas(), **_schemas()}.items())),
+                "schemas": dict(sorted({**ingest.schemas(self._limits), **_schemas()}.items())),
                 "securitySchemes": _SECURITY,
             },
         }
@@ -280,15 +286,32 @@ def _schemas() -> dict[str, Json]:
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=ref("{name}")["$ref"])
     for page in ("Page", "Found"):
         schemas[page]["properties"]["events"]["items"] = ref("Event")
-    schemas["ProjectChange"]["minProperties"] = 1
+    for change in ("ProjectChange", "KeyChange"):
+        schemas[change]["minProperties"] = 1
+    with_rate = {"required": ["rate"], "properties": {"rate": {"type": "number"}}}
+    schemas["KeyChange"]["dependentSchemas"] = {"burst": with_rate}
+    schemas["KeyWanted"]["dependentSchemas"] = {
+        "burst": {"anyOf": [{"properties": {"burst": {"type": "null"}}}, with_rate]}
+    }
     schemas["KeyWanted"]["oneOf"] = [
-        {"properties": {"role": {"const": "admin"}, "project": {"type": "null"}}},
+        {
+            "properties": {
+                "role": {"const": "admin"},
+                "project": {"type": "null"},
+                "origins": {"maxItems": 0},
+            }
+        },
         {
             "required": ["project"],
             "properties": {
-                "role": {"enum": ["token", "application"]},
+                "role": {"const": "application"},
                 "project": {"type": "string"},
+                "origins": {"maxItems": 0},
             },
+        },
+        {
+            "required": ["project"],
+            "properties": {"role": {"const": "token"}, "project": {"type": "string"}},
         },
     ]
     schemas["ErasureWanted"]["oneOf"] = [

@@ -210,6 +210,8 @@ def _limits(schema: Json, kind: str) -> str:
     match low, high:
         case None | 0, None:
             text = "≥ 0" if low == 0 and not what else ""
+        case None | 0, 0 if what:
+            text = "empty"
         case None | 0, _:
             text = f"≤ {high:,} {what}"
         case _, None:

@@ -1,35 +1,47 @@
 """Whatever goes wrong in a route is answered with the one flat body."""
 
 import logging
+import re
 from typing import Any, Final
 
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
+    InternalServerException,
     MethodNotAllowedException,
     NotFoundException,
     ValidationException,
 )
 
+from indelible.api.parameters import advice, quoted
 from indelible.edge.http import request_id_of
 from indelible.errors import (
+    BodyIncomplete,
     BodyTooLarge,
     IndelibleError,
     InvalidJson,
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    UnknownParameter,
 )
 
 logger = logging.getLogger(__name__)
 
+# The framework's only word for a body that did not come to its end.
+_CUT_OFF: Final = "client disconnected prematurely"
+
 MAX_BODY_BYTES: Final = 64 * 1024
 """Longest body of a management call."""
+
+# In the words of msgspec, which has no other way to say which member it does not know.
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
     """The answer to any exception that left a route."""
-    ours = _ours(error, limit_bytes=_limit_of(request))
+    ours = _ours(error, request)
     if ours.http_status >= 500:
         # Only the type: a message could quote what somebody sent.
         logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
@@ -46,25 +58,51 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     )
 
 
-def _ours(error: Exception, *, limit_bytes: int) -> IndelibleError:
+def _ours(error: Exception, request: Request[Any, Any, Any]) -> IndelibleError:
     match error:
         case IndelibleError():
             return error
         case ValidationException():
-            names = [str(e.get("key", "")) for e in error.extra or [] if isinstance(e, dict)]
-            wrong = ", ".join(sorted({name for name in names if name not in ("", "data")}))
-            wrong = wrong or "the body"
-            return InvalidParameter(f"Cannot be read: {wrong}")
+            return _invalid(error, request)
         case NotFoundException():
             return NotFound()
         case MethodNotAllowedException():
             return MethodNotAllowed()
         case HTTPException(status_code=413):
-            return BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
+            return BodyTooLarge(limit_bytes=_limit_of(request), unpacked=False)
+        case InternalServerException(detail=detail) if detail == _CUT_OFF:
+            return BodyIncomplete()
         case HTTPException(status_code=400):
             return InvalidJson()
         case _:
             return IndelibleError()
+
+
+def _invalid(error: ValidationException, request: Request[Any, Any, Any]) -> IndelibleError:
+    """Name what is missing, unknown, or cannot be read."""
+    if isinstance(error.__cause__, KeyError):
+        return InvalidParameter(f"Missing: {error.__cause__.args[0]}")
+    names = set()
+    for fault in error.extra or []:
+        assert isinstance(fault, dict)
+        text, name = str(fault.get("message", "")), str(fault.get("key", ""))
+        if unknown := _UNKNOWN.fullmatch(text):
+            return UnknownParameter(
+                f"The body has no member {quoted(unknown[1])}",
+                hint=advice(unknown[1], _members_of(request)),
+            )
+        if missing := _MISSING.fullmatch(text):
+            return InvalidParameter(f"Missing: {missing[1]}")
+        names.add(name)
+    wrong = ", ".join(sorted(names - {"", "data"}))
+    return InvalidParameter(f"Cannot be read: {wrong or 'the body'}")
+
+
+def _members_of(request: Request[Any, Any, Any]) -> tuple[str, ...]:
+    """The members that a body of this route may have."""
+    data = request.scope["route_handler"].parsed_data_field
+    members: tuple[str, ...] = getattr(data.annotation, "__struct_fields__", ()) if data else ()
+    return members
 
 
 def _limit_of(request: Request[Any, Any, Any]) -> int:

@@ -1,15 +1,13 @@
 """Reading: ``GET /v1/events``, one event, where an id is, and the export of a whole log."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal, get_args
 
-import anyio.to_thread
 import msgspec
-from litestar import get
+from litestar import Response, get
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
-from indelible.api.guard import READ_REFUSALS, TheEvents, TheProject
+from indelible.api.guard import READ_REFUSALS, TheEvents, TheProject, TheReading
 from indelible.errors import InvalidCursor
 from indelible.event import Kind
 from indelible.journal.contract import LARGEST_INDEX
@@ -31,14 +29,14 @@ class Found(msgspec.Struct):
 
 @get(
     "/v1/events",
-    sync_to_thread=True,
     summary="Search events",
     response_description="One page, and the cursor of the next.",
     opt={"refusals": (*READ_REFUSALS, InvalidCursor)},
 )
-def search_events(
+async def search_events(
     project_of: TheProject,
     events: TheEvents,
+    reading: TheReading,
     kind: Annotated[KindName, QueryParameter(description="What sort of event.")] = "any",
     type_: Annotated[
         str | None, QueryParameter(name="type", description="`meta.type`.", **_TEXT)
@@ -84,9 +82,9 @@ def search_events(
         int,
         QueryParameter(description="Only events behind this index.", ge=-1, lt=LARGEST_INDEX),
     ] = -1,
-) -> Page:
-    """Walks the log, a bounded number of entries a request: a page may be short, even empty, and
-    still have a `next`. Pages are stable while events are added."""
+) -> Response[Page]:
+    """Walks the log. What a request looks at is bounded in entries and in bytes: a page may be
+    short, even empty, and still have a `next`. Pages are stable while events are added."""
     search = Search(
         kind=None if kind == "any" else kind,
         type=type_,
@@ -100,7 +98,14 @@ def search_events(
         stored_from=stored_from,
         stored_to=stored_to,
     )
-    return events.search(project_of, search, order=order, limit=limit, cursor=cursor, after=after)
+
+    def page() -> bytes:
+        return events.search(
+            project_of, search, order=order, limit=limit, cursor=cursor, after=after
+        ).encode()
+
+    encoded: Any = await reading.made(page)  # a Page, as far as a caller of the route can tell
+    return Response(encoded, media_type="application/json")
 
 
 @get(
@@ -153,6 +158,7 @@ def where(
 async def export(
     project_of: TheProject,
     events: TheEvents,
+    reading: TheReading,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -166,12 +172,8 @@ async def export(
     """The log as NDJSON, one event a line in log order, streamed. It ends with the last event that
     was there when it began."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        export = events.export(project_of, start=start, end=end)
-        while (piece := await anyio.to_thread.run_sync(next, export, b"")) != b"":
-            yield piece
-
-    return Stream(pieces(), media_type=NDJSON)
+    lines = events.export(project_of, start=start, end=end)
+    return Stream(reading.pieces(lines), media_type=NDJSON)
 
 
 ROUTES = [search_events, read_event, where, export]

@@ -13,6 +13,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from indelible.accounting.accounting import Accounting
+from indelible.api.reading import Reading
 from indelible.edge.gate import Gate
 from indelible.errors import (
     BodyTooLarge,
@@ -23,6 +24,7 @@ from indelible.errors import (
     InvalidParameter,
     IpNotAllowed,
     NotFound,
+    UnknownParameter,
     UnsupportedMediaType,
 )
 from indelible.journal.disk import DiskGuard
@@ -34,11 +36,14 @@ from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.senders import Senders
 
+IS_PUBLIC: Final = "is_public"
+"""Key of a connection's state: set if the answer may be read by pages of any origin."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 
 # What these guards refuse with; routes name them in their description.
-KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed)
+KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed, UnknownParameter)
 READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, InvalidParameter, NotFound)
 BODY_REFUSALS: Final[Errors] = (
     *KEY_REFUSALS,
@@ -52,6 +57,7 @@ BODY_REFUSALS: Final[Errors] = (
 TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
+TheReading = NamedDependency[SkipValidation[Reading]]
 TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
 TheDisk = NamedDependency[SkipValidation[DiskGuard]]
 TheGate = NamedDependency[SkipValidation[Gate]]

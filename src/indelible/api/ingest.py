@@ -25,10 +25,12 @@ from indelible.edge.immutablelog import (
     TYPES,
     AuditReceipt,
 )
+from indelible.edge.intake import Limits
 from indelible.edge.lost import MAX_REASONS, MAX_REPORT_BYTES, LostWarning
 from indelible.edge.product import EventResult, ProductAnswer
 from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
+    AuditRateLimited,
     BatchTooLarge,
     BodyTooLarge,
     EmptyBatch,
@@ -50,8 +52,10 @@ from indelible.errors import (
     MixedTokens,
     MonthlyLimitExceeded,
     NotFound,
+    OriginNotAllowed,
     Overloaded,
     PayloadTooLarge,
+    RateLimited,
     Unavailable,
     UnknownToken,
     UnsupportedMediaType,
@@ -77,15 +81,23 @@ _RECEIPT: Final[Json] = {
     "description": "The portable proof, `.tlog-proof`, where the request waited for it.",
 }
 _NUMBER_OR_TEXT: Final = ["string", "number"]
+_OBJECT: Final[Json] = {"type": ["object", "null", "array"], "maxItems": 0}
+"""An object; null and PHP's empty list are empty ones."""
 _TOKEN: Final[Json] = {"anyOf": [ref("Token"), {"type": "null"}]}
 _DISTINCT_ID: Final[Json] = {
     "description": "Who did it; a number counts as its digits. May stand in `properties` instead.",
     "anyOf": [{"type": "string", "maxLength": MAX_DISTINCT_ID_CHARS}, {"type": "number"}],
 }
 
+_READ_TIMES: Final = (
+    "2025-09-17T10:15:30.123Z",
+    "2025-09-17 12:15:30+02:00[Europe/Paris]",
+    "Wed, 17 Sep 2025 10:15:30 GMT",
+    1758104130.123,
+    "1758104130123",
+)
 _PRODUCT_EVENT: Final[Json] = {
     "type": "object",
-    "description": "One product event. Members that are not listed are kept under `$extra`.",
     "required": ["event"],
     "properties": {
         "api_key": _TOKEN,
@@ -102,36 +114,33 @@ _PRODUCT_EVENT: Final[Json] = {
         },
         "uuid": {
             "description": "The client's own id of the event: sent again, it is stored once, for "
-            "ever. Made by the server when absent.",
+            "ever. Any text, compared as it is: another case or notation of a UUID is another id. "
+            "Made by the server when absent.",
             "anyOf": [
                 {"type": "string", "maxLength": MAX_CLIENT_ID_CHARS},
                 {"type": ["number", "null"]},
             ],
         },
         "timestamp": {
-            "description": "The client's time of the event: RFC 3339, or seconds or milliseconds "
-            "since 1970. Stored as sent; when absent, the time of receipt counts.",
-            "anyOf": [
-                {"type": "string", "format": "date-time"},
-                {"type": "number", "minimum": 0, "exclusiveMaximum": 10**14},
-                {"type": "null"},
-            ],
+            "description": "The client's time of the event: best RFC 3339; also read are ISO "
+            "8601, the dates of HTTP, e-mail, C and JavaScript, and seconds, milli-, micro- or "
+            "nanoseconds since 1970, as a number or as text. Stored as sent. When it is absent, "
+            "or cannot be read (`unreadable_timestamp`), the time of receipt counts.",
+            "examples": list(_READ_TIMES),
         },
         "properties": {
-            "type": ["object", "null"],
+            **_OBJECT,
             "maxProperties": MAX_PROPERTIES,
             "description": "Any JSON object. Stored to the byte.",
         },
-        "$set": {
-            "type": ["object", "null"],
-            "description": "Properties of the person, to write.",
-        },
+        "$set": {**_OBJECT, "description": "Properties of the person, to write."},
         "$set_once": {
-            "type": ["object", "null"],
+            **_OBJECT,
             "description": "Properties of the person, to write where there is none.",
         },
         "$unset": {
-            "type": ["array", "null"],
+            "type": ["array", "null", "object"],
+            "maxProperties": 0,
             "description": "Names of properties of the person, to remove.",
         },
         "process_id": {
@@ -162,7 +171,7 @@ _LOSS_REPORT: Final[Json] = {
     "type": "object",
     "description": "What one process lost, in the lane of the route, since its last report. Frozen "
     "until it is answered: sent again with the same `uuid` it is counted once. At most "
-    f"{MAX_REPORT_BYTES // 1024} KiB.",
+    f"{MAX_REPORT_BYTES // 1024} KiB. Members that are not listed are kept.",
     "required": ["uuid", "process_id", "counts"],
     "properties": {
         "uuid": {
@@ -177,6 +186,14 @@ _LOSS_REPORT: Final[Json] = {
             "maxProperties": MAX_REASONS,
             "propertyNames": {"pattern": "^[a-z0-9_]{1,64}$"},
             "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MAX_COUNT},
+        },
+        "captured": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_COUNT,
+            "description": "How many events the process had captured in this lane when the report "
+            "was frozen, those that it lost included. Optional: without it, losses after the "
+            "last stored event may hide as many missing ones until the process sends again.",
         },
     },
 }
@@ -202,7 +219,6 @@ _ONE_OR_OTHER: Final = "Those that cannot be taken are dropped, each with its re
 _PRODUCT_EVENTS: Final[Json] = {
     "type": "array",
     "minItems": 1,
-    "maxItems": 10_000,
     "description": f"At least one event that can be taken. {_ONE_OR_OTHER}",
     "contains": ref("ProductEvent"),
 }
@@ -211,14 +227,9 @@ _AUDIT_EVENT: Final[Json] = {
     "description": "One audit event. Members that are not listed are kept under `$extra`.",
     "required": ["payload"],
     "properties": {
-        "payload": {
-            "type": "string",
-            "maxLength": 64 * 1024,
-            "description": "The serialised document, at most 64 KiB in UTF-8 unless set. Opaque: "
-            "stored and hashed to the byte, never parsed.",
-        },
         "meta": {
-            "type": "object",
+            "type": ["object", "array"],
+            "maxItems": 0,
             "description": f"Text by name, flat. `type` is one of {', '.join(TYPES)}, else "
             f"{DEFAULT_TYPE}; `immutable_trail` groups events under one business key; "
             "`process_id` and `sequence` (digits) are those of product events.",
@@ -263,13 +274,13 @@ _AUDIT_BATCH: Final[Json] = {
 }
 
 
-def schemas() -> dict[str, Json]:
-    """The schemas that the hot routes refer to, by name."""
+def schemas(limits: Limits) -> dict[str, Json]:
+    """The schemas that the hot routes refer to, by name, with the limits of this server."""
     _, answers = msgspec.json.schema_components(
         [ProductAnswer, EventResult, AuditReceipt], ref_template="#/components/schemas/{name}"
     )
     result = answers["EventResult"]["properties"]
-    result["result"] = {"enum": ["ok", "warning", "drop"]}
+    result["result"] = {"enum": ["ok", "warning", "drop", "retry"]}
     result["reason"] = {"enum": [*_REASONS, None], "default": None}
     result["tx_id"] = {"anyOf": [_TX, {"type": "null"}], "default": None}
     receipt = answers["AuditReceipt"]["properties"]
@@ -298,8 +309,12 @@ def schemas() -> dict[str, Json]:
             "pattern": "^[!-~]{1,255}$",
             "description": "One for each event, sent again unchanged: stored once, for ever.",
         },
-        "ProductEvent": _PRODUCT_EVENT,
-        "ProductEvents": _PRODUCT_EVENTS,
+        "ProductEvent": {
+            **_PRODUCT_EVENT,
+            "description": f"One product event, at most {limits.max_event_bytes:,} bytes as sent. "
+            "Members that are not listed are kept under `$extra`.",
+        },
+        "ProductEvents": {**_PRODUCT_EVENTS, "maxItems": limits.max_batch},
         "LossReport": _LOSS_REPORT,
         "ProductBatch": {
             "type": "object",
@@ -323,7 +338,7 @@ def schemas() -> dict[str, Json]:
                 ref("ProductEvents"),
             ],
         },
-        "AuditEvent": _AUDIT_EVENT,
+        "AuditEvent": _audit_event(limits.max_payload_bytes),
         "AuditBatch": _AUDIT_BATCH,
         "AuditBatchAnswer": {
             "type": "object",
@@ -343,6 +358,16 @@ def schemas() -> dict[str, Json]:
         },
         **answers,
     }
+
+
+def _audit_event(max_payload_bytes: int) -> Json:
+    payload = {
+        "type": "string",
+        "maxLength": max_payload_bytes,
+        "description": f"The serialised document, at most {max_payload_bytes:,} bytes in UTF-8. "
+        "Opaque: stored and hashed to the byte, never parsed.",
+    }
+    return {**_AUDIT_EVENT, "properties": {"payload": payload, **_AUDIT_EVENT["properties"]}}
 
 
 _REASONS: Final = list(dict.fromkeys([*map(str, DropReason), *map(str, WarnReason)]))
@@ -377,6 +402,8 @@ _PRODUCT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     UnknownToken,
     MixedTokens,
     IpNotAllowed,
+    OriginNotAllowed,
+    RateLimited,
     IndelibleError,
     *_STORED,
 )
@@ -390,6 +417,8 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     Forbidden,
     IpNotAllowed,
     NotFound,
+    RateLimited,
+    AuditRateLimited,
     IndelibleError,
     *_STORED,
 )
@@ -429,10 +458,15 @@ _PACKED: Final[Json] = {
 }
 
 
-def paths() -> dict[str, Json]:
-    """The operations of the hot routes, by path and method."""
+def paths(limits: Limits) -> dict[str, Json]:
+    """The operations of the hot routes, by path and method, with the limits of this server."""
     product = {path: {"post": _product_post(path), "get": _product_get(path)} for path in _PATHS}
-    return {**product, "/v1/events": {"post": _audit()}, "/v1/events/batch": {"post": _audits()}}
+    audit = {"/v1/events": {"post": _audit()}, "/v1/events/batch": {"post": _audits()}}
+    for operations in (*product.values(), *audit.values()):
+        operations["post"]["description"] += (
+            f" The body has at most {limits.max_body_bytes:,} bytes on the wire."
+        )
+    return {**product, **audit}
 
 
 _PATHS: Final = PRODUCT_PATHS

@@ -1,6 +1,6 @@
 """The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -11,6 +11,7 @@ from litestar.response import Stream
 
 from indelible.api.events import NDJSON
 from indelible.api.guard import (
+    IS_PUBLIC,
     READ_REFUSALS,
     Connection,
     TheEvents,
@@ -18,6 +19,7 @@ from indelible.api.guard import (
     TheJournal,
     TheLedger,
     TheProject,
+    TheReading,
     TheRegistry,
     key_of,
 )
@@ -32,12 +34,13 @@ from indelible.errors import (
 )
 from indelible.event import tx_bytes, tx_text
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
+from indelible.journal.pieces import pieces
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
-from indelible.query.events import Events
+from indelible.query.events import PIECE_BYTES, Events
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -200,6 +203,7 @@ async def receipts(
     project_of: TheProject,
     journal: TheJournal,
     ledger: TheLedger,
+    reading: TheReading,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -213,22 +217,29 @@ async def receipts(
     """The receipts of a range of events, as NDJSON, in log order. It ends with the last event that
     was sealed when it began."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        lines = _receipt_lines(project_of.id, journal, ledger, start, end)
-        while (piece := await anyio.to_thread.run_sync(next, lines, b"")) != b"":
-            yield piece
-
-    return Stream(pieces(), media_type=NDJSON)
+    lines = _receipt_lines(project_of.id, journal, ledger, start, end)
+    return Stream(reading.pieces(lines), media_type=NDJSON)
 
 
 def _receipt_lines(
     project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
-    for first in range(start, end, _RECEIPTS_AT_ONCE):
-        found = entries(journal, project_id, first, min(first + _RECEIPTS_AT_ONCE, end))
-        lines = [_receipt_line(index, entry, ledger) for index, entry in enumerate(found, first)]
-        yield b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    behind = start
+    for first, behind in pieces(journal, project_id, start, end, most_bytes=PIECE_BYTES):
+        yield _receipts_between(project_id, journal, ledger, first, behind)
+    # Rows that are gone have no size.
+    for first in range(behind, end, _RECEIPTS_AT_ONCE):
+        last = min(first + _RECEIPTS_AT_ONCE, end)
+        yield _receipts_between(project_id, journal, ledger, first, last)
+
+
+def _receipts_between(
+    project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
+) -> bytes:
+    found = entries(journal, project_id, start, end)
+    lines = [_receipt_line(index, entry, ledger) for index, entry in enumerate(found, start)]
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def _receipt_line(index: int, entry: Entry | Tampered, ledger: Ledger) -> ReceiptLine:
@@ -268,6 +279,8 @@ def read_file(
         theirs = None if key.project is None else key.project.id
         if project is None or theirs not in (None, project.id):
             raise NotFound("There is no such log")
+    else:
+        request.scope["state"][IS_PUBLIC] = True
     assert log is not None
     name = path.removeprefix("/")
     return _file(ledger.files.read(log, name), name)

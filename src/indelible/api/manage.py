@@ -10,7 +10,9 @@ from litestar.params import JSONBody, PathParameter
 from indelible.api.guard import BODY_REFUSALS, KEY_REFUSALS, NowMs, TheLedger, TheRegistry
 from indelible.clock import rfc3339
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
+from indelible.event import Lane
 from indelible.journal.registry import (
+    BURST_S,
     DEFAULT_GRACE_MS,
     BotPolicy,
     Key,
@@ -18,10 +20,13 @@ from indelible.journal.registry import (
     NewKey,
     Project,
     ProjectKind,
+    Rate,
     Registry,
     Role,
+    Unset,
 )
 from indelible.network import Network, parse_networks
+from indelible.origin import MAX_CHARS, parse_origin
 
 # (?!\\n): in Python a `$` alone would also let a line break at the end pass.
 Name = Annotated[
@@ -36,19 +41,35 @@ NetworkText = Annotated[
         max_length=64, extra_json_schema={"format": "ip-network", "examples": ["203.0.113.0/24"]}
     ),
 ]
+PerSecond = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
+Burst = Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+OriginText = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_CHARS,
+        extra_json_schema={"format": "web-origin", "examples": ["https://shop.example"]},
+    ),
+]
+OriginTexts = Annotated[list[OriginText], msgspec.Meta(max_length=64)]
 KeyId = Annotated[str, PathParameter(description="The key's id, `key_…`; not its secret.")]
 ProjectPath = Annotated[str, PathParameter(description="The project's name.")]
 _MAX_GRACE_S: Final = 366 * 24 * 60 * 60
 
 
 class ProjectView(msgspec.Struct):
-    """A project; `token` is the newest valid one."""
+    """A project; `token` is the newest valid one.
+
+    `events_this_month` are product events, which `monthly_limit` counts; audit events have a count
+    and a limit apart.
+    """
 
     name: str
     kind: ProjectKind
     token: str | None
     monthly_limit: int | None
     events_this_month: int
+    audit_monthly_limit: int | None
+    audit_events_this_month: int
     events: int
     bot_policy: BotPolicy | None
     ledger_access: LedgerAccess
@@ -69,6 +90,7 @@ class NewProject(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
     kind: ProjectKind = "live"
     monthly_limit: Limit | None = None
+    audit_monthly_limit: Limit | None = None
     bot_policy: BotPolicy | None = None
     retention_days: Days | None = None
 
@@ -82,17 +104,21 @@ class ProjectMade(msgspec.Struct):
 
 
 class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
-    """What to change; what is left out stays. null takes the limit, the policy or the retention
+    """What to change; what is left out stays. null takes a limit, the policy or the retention
     away; it brings back nothing that has been erased."""
 
     monthly_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
+    audit_monthly_limit: Limit | msgspec.UnsetType | None = msgspec.UNSET
     bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
     ledger_access: LedgerAccess | msgspec.UnsetType = msgspec.UNSET
     retention_days: Days | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class KeyView(msgspec.Struct):
-    """A key, without its secret; a project token is no secret and is shown."""
+    """A key, without its secret; a project token is no secret and is shown.
+
+    `rate` is how many events a second it may send, `burst` how many at once after a pause.
+    """
 
     id: str
     project: str | None
@@ -101,6 +127,9 @@ class KeyView(msgspec.Struct):
     token: str | None
     label: str
     networks: list[str]
+    rate: float | None
+    burst: int | None
+    origins: list[str]
     valid: bool
     fixed: bool
     created_at: str
@@ -116,13 +145,26 @@ class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
     """A key to be made.
 
     A token or application key needs a `project`, an admin key has none. With `networks` the key is
-    valid from those addresses only.
+    valid from those addresses only, with `origins` a token for the pages of those only. `rate` is
+    how many events a second it may send; `burst`, which takes a `rate`, how many at once.
     """
 
     role: Literal["token", "application", "admin"]
     project: Name | None = None
     label: Label = ""
     networks: Annotated[list[NetworkText], msgspec.Meta(max_length=64)] = []
+    rate: PerSecond | None = None
+    burst: Burst | None = None
+    origins: OriginTexts = []
+
+
+class KeyChange(msgspec.Struct, forbid_unknown_fields=True):
+    """What to change; what is left out stays. A `rate` of null takes the rate away, an empty list
+    the origins. `burst` comes with a `rate`; left out, it is what the rate gives in ten seconds."""
+
+    rate: PerSecond | msgspec.UnsetType | None = msgspec.UNSET
+    burst: Burst | msgspec.UnsetType = msgspec.UNSET
+    origins: OriginTexts | msgspec.UnsetType = msgspec.UNSET
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
@@ -171,6 +213,7 @@ def create_project(
         data.name,
         kind=data.kind,
         monthly_limit=data.monthly_limit,
+        audit_monthly_limit=data.audit_monthly_limit,
         bot_policy=data.bot_policy,
         retention_days=data.retention_days,
     )
@@ -190,7 +233,7 @@ def create_project(
 def change_project(
     registry: TheRegistry, now_ms: NowMs, name: ProjectPath, data: JSONBody[ProjectChange]
 ) -> ProjectView:
-    """Changes the monthly limit, the bot policy or who may read the signed log's files, from the
+    """Changes a monthly limit, the bot policy or who may read the signed log's files, from the
     next request on; the retention, within the hour."""
     changes = {
         field: value
@@ -225,8 +268,40 @@ def create_key(registry: TheRegistry, now_ms: NowMs, data: JSONBody[KeyWanted]) 
     """Makes a key and shows its secret, this once."""
     networks = list(_networks(data.networks))
     project = None if data.project is None else registry.project(data.project)
-    made = registry.create_key(Role(data.role), project, label=data.label, networks=networks)
+    made = registry.create_key(
+        Role(data.role),
+        project,
+        label=data.label,
+        networks=networks,
+        rate=_rate(data.rate, data.burst),
+        origins=_origins(data.origins),
+    )
     return _made(made, now_ms)
+
+
+@patch(
+    "/v1/keys/{key_id:str}",
+    sync_to_thread=True,
+    summary="Change a key",
+    response_description="The key, changed.",
+    opt={"refusals": (*BODY_REFUSALS, NotFound, Unavailable)},
+)
+def change_key(
+    registry: TheRegistry, now_ms: NowMs, key_id: KeyId, data: JSONBody[KeyChange]
+) -> KeyView:
+    """Changes the rate or the origins of a key, from the next request on; its secret stays."""
+    if data == KeyChange():
+        raise InvalidParameter(f"Name what to change: {', '.join(KeyChange.__struct_fields__)}")
+    burst = None if isinstance(data.burst, Unset) else data.burst
+    rate: Rate | Unset | None = msgspec.UNSET
+    if not isinstance(data.rate, Unset):
+        rate = _rate(data.rate, burst)
+    elif burst is not None:
+        raise _lonely_burst()
+    origins = data.origins
+    if not isinstance(origins, Unset):
+        origins = _origins(origins)
+    return _key(registry.change_key(key_id, rate=rate, origins=origins), now_ms)
 
 
 @post(
@@ -264,6 +339,7 @@ ROUTES = [
     change_project,
     list_keys,
     create_key,
+    change_key,
     rotate_key,
     revoke_key,
 ]
@@ -286,6 +362,39 @@ def _networks(texts: Sequence[str]) -> Iterator[Network]:
         yield network
 
 
+def _origins(texts: Sequence[str]) -> list[str]:
+    """
+    Raises:
+        InvalidParameter: one of them is no origin.
+    """
+    origins = []
+    for text in texts:
+        try:
+            origins.append(parse_origin(text))
+        except ValueError:
+            raise InvalidParameter(
+                f"origins: {text!r} is not an origin",
+                hint="Write https://shop.example, or https://*.shop.example; no path.",
+            ) from None
+    return list(dict.fromkeys(origins))
+
+
+def _rate(per_s: float | None, burst: int | None) -> Rate | None:
+    """
+    Raises:
+        InvalidParameter: there is a burst and no rate.
+    """
+    if per_s is None:
+        if burst is not None:
+            raise _lonely_burst()
+        return None
+    return Rate(per_s, max(1, round(per_s * BURST_S)) if burst is None else burst)
+
+
+def _lonely_burst() -> InvalidParameter:
+    return InvalidParameter("burst is given without a rate", hint="Give both.")
+
+
 def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
     theirs = [
         (key.created_at_ms, key.id, token)
@@ -297,7 +406,9 @@ def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
         kind=project.kind,
         token=max(theirs)[2] if theirs else None,
         monthly_limit=project.monthly_limit,
-        events_this_month=registry.events_this_month(project),
+        events_this_month=registry.events_this_month(project, Lane.PRODUCT),
+        audit_monthly_limit=project.audit_monthly_limit,
+        audit_events_this_month=registry.events_this_month(project, Lane.AUDIT),
         events=registry.events_stored(project),
         bot_policy=project.bot_policy,
         ledger_access=project.ledger_access,
@@ -315,6 +426,9 @@ def _key(key: Key, now_ms: int) -> KeyView:
         token=key.token,
         label=key.label,
         networks=[str(network) for network in key.networks],
+        rate=None if key.rate is None else key.rate.per_s,
+        burst=None if key.rate is None else key.rate.burst,
+        origins=list(key.origins),
         valid=key.is_valid(now_ms),
         fixed=key.fixed,
         created_at=rfc3339(key.created_at_ms),

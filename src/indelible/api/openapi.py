@@ -10,7 +10,13 @@ from indelible.event import DropReason
 Json = dict[str, Any]
 
 REQUEST_ID: Final = "4f8c1f5e-6f0e-4b9e-9d0a-2f4c1b7a3e11"
-_NOT_THE_SENDERS: Final = (DropReason.BOT, DropReason.QUOTA)
+_NO_ANSWER: Final = (
+    DropReason.BOT,
+    DropReason.QUOTA,
+    DropReason.RATE_LIMITED,
+    DropReason.INVALID_TIMESTAMP,
+)
+"""Reasons that refuse no request: the server's own three, and one that is no longer given."""
 
 _TEXT: Final[Json] = {"type": "string", "minLength": 1}
 ERROR: Final[Json] = {
@@ -69,7 +75,7 @@ def codes_of(error: type[IndelibleError]) -> Iterator[tuple[str, str, str]]:
     """
     if issubclass(error, EventRefused):
         for reason in DropReason:
-            if reason not in _NOT_THE_SENDERS:
+            if reason not in _NO_ANSWER:
                 yield reason.value, reason.meaning, error.hint
     else:
         yield error.code, error.summary, error.hint
@@ -98,11 +104,12 @@ def _refusal(status: int, errors: list[type[IndelibleError]]) -> Json:
     }
     if status == 401:
         refused["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
-    if any(error.retry_after_s is not None for error in errors):
+    passing = [error.retry_after_s is not None for error in errors]
+    if any(passing):
         refused["headers"] = {
             "Retry-After": {
                 "description": "Seconds to wait before sending it again.",
-                "required": True,
+                "required": all(passing),
                 "schema": {"type": "integer", "minimum": 1},
             }
         }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indelible.cli import options, screen
-from indelible.cli.audit import targets_of
+from indelible.cli.audit import logs_lying, targets_of
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.errors import NotAttackable
 from indelible.layout import JOURNAL_FILE, LEDGER_FOLDER
@@ -83,6 +83,7 @@ def _log_of(folder: Path, project: str | None) -> "LogRow":
         raise called_wrongly(
             f"{folder} is no data folder", hint="Name the folder of `indelible serve --data`."
         )
+    logs_lying(folder)  # which refuses links
     for log in logs_of(journal):
         if log.state == "open" and project in (None, log.project, log.name):
             return log

@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,8 +26,10 @@ from indelible.ledger.memory import Memory
 from indelible.ledger.policy import Policy
 from indelible.ledger.sources import FolderSource, Source, UrlSource
 from indelible.ledger.verify import Verdict
+from indelible.untrusted import FileRefused
 
 _MOST_SHOWN: Final = 50
+_LONGEST_S: Final = 3_600.0  # of an address: the one who answers there may take as long as he likes
 _EXIT: Final = {
     Verdict.VERIFIED: ExitCode.FINE,
     Verdict.TAMPERED: ExitCode.CHECK_FAILED,
@@ -79,24 +83,43 @@ def audit(
             help="Where this auditor remembers what it saw; else below XDG_STATE_HOME.",
         ),
     ] = None,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.1,
+            help="Stop after this time: what was not compared by then cannot be checked. "
+            "Of an address 3,600 s; of a folder no limit.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> int:
     """Compute a whole log again, and compare it with all that speaks of it.
 
     Bundles, tiles, checkpoint, witnesses, the journal's payloads where it is there, and the last
     head that this auditor saw. A server may go on writing meanwhile. A log served only to entitled
-    readers is read with INDELIBLE_API_KEY.
+    readers is read with INDELIBLE_API_KEY. The key goes to the address that you name, unless
+    INDELIBLE_HOST names another server, and to no other: no redirect is followed. Below a folder
+    only regular files are read, through no link.
 
     Exit code 0 when all is well, 1 when something was tampered with, 3 when something cannot be
     checked: a file is missing, cut short, or of an unknown version.
     """
     believed = None if policy is None else read_policy(policy)
     memory = Memory(state if state is not None else _state_folder())
+    if timeout_s is None and _is_address(where):
+        timeout_s = _LONGEST_S
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     found = []
-    for target in _targets(where, project, believed, memory):
+    for target in _targets(where, project, believed, memory, deadline):
         with _progress(target.name, shown=not as_json) as progress:
             result = audit_log(
-                target.source, target.known, processes=os.cpu_count() or 1, progress=progress
+                target.source,
+                target.known,
+                processes=os.cpu_count() or 1,
+                progress=progress,
+                deadline=deadline,
             )
         found.append(result)
         if not as_json:
@@ -120,15 +143,23 @@ def _worst(found: list[Audit]) -> Verdict:
 # What is audited
 
 
+def _is_address(where: str) -> bool:
+    return where.startswith(("https://", "http://"))
+
+
 def _targets(
-    where: str, project: str | None, policy: Policy | None, memory: Memory
+    where: str,
+    project: str | None,
+    policy: Policy | None,
+    memory: Memory,
+    deadline: float | None,
 ) -> list[Target]:
-    if where.startswith(("https://", "http://")):
+    if _is_address(where):
         if project is not None:
             raise called_wrongly(
                 "--project is for a data folder", hint="The address of a log names its project."
             )
-        source = UrlSource(where, os.environ.get("INDELIBLE_API_KEY"))
+        source = UrlSource(where, _key_for(where), deadline=deadline)
         return [Target(where, source, Known(policy=policy, memory=memory))]
     folder = Path(where)
     if not where or not folder.is_dir():  # "" would be the current folder
@@ -143,6 +174,22 @@ def _targets(
     return [Target(where, FolderSource(folder), Known(policy=policy, memory=memory))]
 
 
+def _key_for(address: str) -> str | None:
+    """The key of the environment, unless INDELIBLE_HOST says that it is another server's."""
+    host = os.environ.get("INDELIBLE_HOST")
+    if host and _origin(host if "://" in host else f"http://{host}") != _origin(address):
+        return None
+    return os.environ.get("INDELIBLE_API_KEY")
+
+
+def _origin(address: str) -> tuple[str, str | None, int | None] | None:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+
+
 def targets_of(
     folder: Path, *, project: str | None, policy: Policy | None, memory: Memory | None
 ) -> list[Target]:
@@ -152,8 +199,7 @@ def targets_of(
         Failure: the folder has no log, no project of this name, or has lost its journal.
         JournalUnreadable.
     """
-    ledger = folder / LEDGER_FOLDER
-    lying = {path.name for path in ledger.iterdir()} if ledger.is_dir() else set()
+    lying = logs_lying(folder)
     found: list[Target] = []
     if (folder / JOURNAL_FILE).exists():
         found += _of_journal(folder, project, policy, memory)
@@ -161,19 +207,33 @@ def targets_of(
         raise Failure(
             "no_journal",
             f"{folder / JOURNAL_FILE} is not there, and {LOCK_FILE} is",
-            hint=f"Bring the journal back; without it, audit a log's own folder below {ledger}.",
+            hint="Bring the journal back; without it, audit a log's own folder below "
+            f"{folder / LEDGER_FOLDER}.",
             exit_code=ExitCode.BROKEN,
         )
     named = {target.name for target in found}
     if project is None or not found:
         for name in sorted(lying - named):
-            if project in (None, name) and (ledger / name).is_dir():
+            if project in (None, name):
                 known = Known(policy=policy, memory=memory)
-                found.append(Target(name, FolderSource(ledger / name), known))
+                found.append(Target(name, FolderSource(folder, f"{LEDGER_FOLDER}/{name}"), known))
     if not found:
         what = "log" if project is None else f"log of a project {project!r}"
         raise called_wrongly(f"{folder} has no {what}", hint="See `indelible project list`.")
     return found
+
+
+def logs_lying(folder: Path) -> set[str]:
+    """The names of the logs whose files a data folder has.
+
+    Raises:
+        FileRefused: its ledger, or a log there, is a link: it would lead out of the folder.
+    """
+    ledger = folder / LEDGER_FOLDER
+    for path in (ledger, *(ledger.iterdir() if ledger.is_dir() else ())):
+        if path.is_symlink():
+            raise FileRefused("it is a link, and none is followed here", path)
+    return {path.name for path in ledger.iterdir() if path.is_dir()} if ledger.is_dir() else set()
 
 
 def _of_journal(
@@ -197,7 +257,7 @@ def _of_journal(
         frozen = log.state == "frozen"
         yield Target(
             log.name,
-            FolderSource(folder / LEDGER_FOLDER / log.name),
+            FolderSource(folder, f"{LEDGER_FOLDER}/{log.name}"),
             Known(
                 policy=policy,
                 journal=None if frozen else JournalFile(journal, log.project_id),
@@ -256,7 +316,7 @@ def _show(name: str, result: Audit) -> None:
             (f"{finding.gravity}  ", _STYLES[finding.gravity]),
             (f"{finding.check}: ", screen.DIM),
             (place, screen.STRONG),
-            finding.sentence,
+            screen.clipped(finding.sentence),
         )
     more = len(result.findings) - _MOST_SHOWN
     if more > 0:

@@ -143,10 +143,11 @@ def _fill(
         reading.execute("COMMIT")
         # One file, complete without a -wal beside it; a server that opens it turns that on again.
         writing.execute("PRAGMA journal_mode = DELETE").fetchall()
-        complaints = journal_file.integrity(writing, full=True)
+        # Before anything is counted: a tree whose pages lead back to themselves has no last row.
+        if complaints := journal_file.integrity(writing, full=True):
+            raise _damaged(f"{source}: {'; '.join(complaints)}")
         logs = journal_file.logs(writing)
-        complaints += [log.fault for log in logs if log.fault]
-        if complaints:
+        if complaints := [log.fault for log in logs if log.fault]:
             raise _damaged(f"{source}: {'; '.join(complaints)}")
         counts = {
             "schema_version": version,

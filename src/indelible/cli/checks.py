@@ -5,6 +5,7 @@ A check never raises: what stops it is what it found.
 
 import fcntl
 import importlib.metadata
+import os
 import platform
 import stat
 import time
@@ -23,13 +24,14 @@ from indelible.cli.invocation import as_typed
 from indelible.cli.journal_file import Log
 from indelible.cli.screen import size
 from indelible.cli.server import Access, Server, find
-from indelible.clock import monotonic_s, now_ms, parse_time_ms, rfc3339
+from indelible.clock import monotonic_s, now_ms, rfc3339
 from indelible.errors import IndelibleError
 from indelible.event import Lane
 from indelible.folder import LOCK_NAME
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.disk import DiskGuard
 from indelible.layout import CLI_FILE, JOURNAL_FILE
+from indelible.moment import parse_time_ms
 from indelible.settings import Settings
 
 State = Literal["ok", "failed", "cannot check"]
@@ -38,7 +40,7 @@ EVENT_NAME: Final = "$doctor"
 DISTINCT_ID: Final = "indelible-doctor"
 SAMPLE: Final = 1_000
 
-_LIBRARIES: Final = ("apsw", "granian", "httpx", "litestar", "msgspec", "uvloop")
+_LIBRARIES: Final = ("apsw", "httpx", "litestar", "msgspec", "uvloop")
 _STORED_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
 _CLOCK_TOLERANCE_MS: Final = 2_000
@@ -152,7 +154,7 @@ class Examination:
 
     def _lock(self) -> Check:
         path = self._folder / LOCK_NAME
-        if not path.exists():
+        if not path.is_file():  # a pipe would be waited for
             self._lock_held = False
             return Check("lock", "ok", "free: no server has run on this folder")
         with path.open() as file:
@@ -167,7 +169,7 @@ class Examination:
     @cached_property
     def _connection(self) -> apsw.Connection | None:
         path = self._folder / JOURNAL_FILE
-        return journal_file.open_to_read(path) if path.is_file() else None
+        return journal_file.open_to_read(path) if os.path.lexists(path) else None
 
     def _journal(self) -> Check:
         if self._connection is None:

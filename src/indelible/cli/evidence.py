@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from indelible.cli import options, screen
+from indelible.cli.audit import logs_lying
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.output import written
 from indelible.cli.server import data_folder
@@ -78,9 +79,10 @@ def _folder(data: Path, project: str) -> Path:
 
     Raises:
         Failure: there is no log of this name.
+        FileRefused: it is a link.
     """
     ledger = data / LEDGER_FOLDER
-    names = sorted(entry.name for entry in ledger.iterdir()) if ledger.is_dir() else []
+    names = sorted(logs_lying(data))
     if project not in names:
         known = f"it has {', '.join(names)}" if names else "it has none"
         raise called_wrongly(

@@ -1,5 +1,6 @@
 """``indelible export``: the log as NDJSON."""
 
+import errno
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -12,7 +13,7 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.invocation import how_to_send
 from indelible.cli.output import written
-from indelible.cli.server import Server, reach
+from indelible.cli.server import MOST_ANSWER_BYTES, Server, reach
 
 
 def register(app: typer.Typer) -> None:
@@ -140,11 +141,17 @@ def _copy(
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Whole lines; one that is cut short at the end is left out."""
-    rest = b""
+    rest: list[bytes] = []
+    size = 0
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, last = piece.split(b"\n")
         for line in lines:
-            yield line + b"\n"
+            yield b"".join((*rest, line, b"\n"))
+            rest, size = [], 0
+        rest.append(last)
+        size += len(last)
+        if size > MOST_ANSWER_BYTES:
+            raise OSError(errno.EMSGSIZE, f"A line is longer than {MOST_ANSWER_BYTES:,} bytes")
 
 
 def _index(line: bytes) -> int | None:

@@ -6,7 +6,13 @@ import sys
 from enum import IntEnum
 from typing import Final
 
-from indelible.errors import IndelibleError, MonthlyLimitExceeded, SettingInvalid
+from indelible.errors import (
+    IndelibleError,
+    MonthlyLimitExceeded,
+    RateLimited,
+    SettingInvalid,
+)
+from indelible.untrusted import FileRefused
 
 
 class ExitCode(IntEnum):
@@ -25,6 +31,8 @@ CODES: Final = {
     "journal_damaged": "The journal's file is not what the server wrote; nothing was copied.",
     "bad_answer": "What answers at the address is no Indelible server, or broke off.",
     "io_failed": "The operating system refused to read or write a file.",
+    "file_refused": "A file is not read: a link, a device or a pipe, or longer than it may be.",
+    "out_of_memory": "What was to be read is more than this machine can hold.",
     "server_not_installed": "Only the client is installed.",
 }
 
@@ -50,7 +58,14 @@ def called_wrongly(message: str, *, hint: str) -> Failure:
 
 
 def io_failed(error: OSError) -> Failure:
-    """The operating system said no."""
+    """The operating system said no, or what is there is not to be read."""
+    if isinstance(error, FileRefused):
+        return Failure(
+            "file_refused",
+            f"{error.filename}: {error.strerror}",
+            hint="Only regular files are read, through no link below a folder: put a copy there.",
+            exit_code=ExitCode.BROKEN,
+        )
     place = f"{error.filename}: " if error.filename else ""
     return Failure(
         "io_failed",
@@ -73,8 +88,11 @@ def exit_code_of_status(status: int, code: str = "") -> ExitCode:
 
     >>> exit_code_of_status(404), exit_code_of_status(503)
     (<ExitCode.CALLED_WRONGLY: 2>, <ExitCode.BROKEN: 3>)
+    >>> exit_code_of_status(503, "rate_limited")
+    <ExitCode.CHECK_FAILED: 1>
     """
-    if code == MonthlyLimitExceeded.code:  # nothing is wrong with the call, nor with the world
+    # At a limit nothing is wrong with the call, nor with the world.
+    if code in (MonthlyLimitExceeded.code, RateLimited.code):
         return ExitCode.CHECK_FAILED
     return ExitCode.BROKEN if status >= 500 else ExitCode.CALLED_WRONGLY
 
@@ -84,10 +102,10 @@ def report(failure: Failure, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(failure.body()), file=sys.stderr)
         return
-    from indelible.cli.screen import plain
+    from indelible.cli.screen import clipped
 
-    print(f"{failure.code}: {plain(failure.message)}", file=sys.stderr)
-    print(f"try: {plain(_as_typed_here(failure.hint))}", file=sys.stderr)
+    print(f"{failure.code}: {clipped(failure.message)}", file=sys.stderr)
+    print(f"try: {clipped(_as_typed_here(failure.hint))}", file=sys.stderr)
 
 
 def _as_typed_here(hint: str) -> str:

@@ -2,9 +2,17 @@
 
 Everything here reads. A connection sees one moment of the journal for as long as a transaction is
 open, and never holds up the writer.
+
+The file may have been made by somebody else, for us to open: a database can hold views that count
+for ever, triggers, tables that are programs, and trees whose pages lead back to themselves. So only
+a regular file is opened, SQLite is told to believe nothing of the schema, every value has a longest
+length, a connection may be given a deadline, and a schema with anything that we never write is
+refused before a row is read.
 """
 
+import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +23,7 @@ import apsw
 from indelible import leaf
 from indelible.errors import LeafMalformed
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
+from indelible.untrusted import check_regular
 
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 """What SQLite says of the file itself; every other error is of the machine around it."""
@@ -22,7 +31,27 @@ RIGHTS_HINT: Final = (
     "Check the free space and the rights of the folder: SQLite keeps files beside the journal that "
     "it reads. Of a folder that is read-only, look at a copy."
 )
+MOST_VALUE_BYTES: Final = 128 * 1024 * 1024
+"""The longest value that is read of a row: a body, which holds an event, has 20 MB as it comes."""
 _BUSY_TIMEOUT_MS: Final = 5_000
+_STEPS_A_LOOK: Final = 100_000  # of SQLite's machine, between two looks at the clock: some 5 ms
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+_LIMITS: Final = {
+    apsw.SQLITE_LIMIT_LENGTH: MOST_VALUE_BYTES,
+    apsw.SQLITE_LIMIT_SQL_LENGTH: 4 * 1024 * 1024,  # a view of all projects is long
+    apsw.SQLITE_LIMIT_EXPR_DEPTH: 100,
+    apsw.SQLITE_LIMIT_ATTACHED: 0,
+    apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+# What create_view of indelible.journal.tables writes: an arm for each project, and parts of those.
+_ARM: Final = r"SELECT id, leaf, unique_key, salts, record, payload FROM event_(?:part_)?[0-9]{1,8}"
+_VIEW: Final = re.compile(
+    rf"CREATE VIEW (event(?:_part_[0-9]{{1,8}})?) AS (?:{_ARM}(?: UNION ALL {_ARM})*"
+    r"|SELECT 0 AS id, (?:x'' AS [a-z_]+(?:, )?)+ WHERE false)",
+    re.ASCII,
+)
+_PART: Final = re.compile(r"event_part_[0-9]+", re.ASCII)
 _READ_AT_ONCE: Final = 500
 _INTEGRITY_COMPLAINTS: Final = 5
 
@@ -57,15 +86,83 @@ class Damage:
     what: str
 
 
-def open_to_read(path: Path) -> apsw.Connection:
+def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connection:
+    """A connection that believes nothing of the file.
+
+    `timeout_s`: how long a statement may take before it is interrupted; None for as long as it
+    needs.
+
+    Raises:
+        apsw.Error: it cannot be opened, is no database, or has a schema that we never write.
+        FileRefused: it, or a file that SQLite keeps beside it, is no regular file.
+    """
+    for end in _BESIDE:
+        check_regular(path.with_name(path.name + end))
+    connection = apsw.Connection(
+        str(path.parent.resolve() / path.name),
+        flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW,
+    )
+    try:
+        for limit, most in _LIMITS.items():
+            connection.limit(limit, most)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        connection.execute("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0").fetchall()
+        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+        if timeout_s is not None:
+            limit_time(connection, timeout_s)
+        _check_schema(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def limit_time(connection: apsw.Connection, timeout_s: float) -> None:
+    """Interrupt what this connection does, from now on, after so many seconds."""
+    deadline = time.monotonic() + timeout_s
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_A_LOOK)
+
+
+def _check_schema(connection: apsw.Connection) -> None:
     """
     Raises:
-        apsw.Error: it cannot be opened, or is no database.
+        apsw.SQLError: the schema has what we never write, so what it would do is not ours to guess.
     """
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
-    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    return connection
+    names: list[str] = []
+    for kind, name, text in connection.execute(
+        "SELECT type, name, sql FROM sqlite_schema LIMIT 100000"
+    ):
+        match kind:
+            case "table" if isinstance(text, str) and not _is_virtual(text):
+                names.append(str(name))
+            case "index":
+                pass
+            case "view" if isinstance(text, str) and _is_ours(str(name), text):
+                pass
+            case _:
+                raise apsw.SQLError(f"its schema has the {kind} {name}, which is none of ours")
+    for name in names:
+        for column, hidden in connection.execute(
+            "SELECT name, hidden FROM pragma_table_xinfo(?)", (name,)
+        ):
+            if hidden:
+                raise apsw.SQLError(
+                    f"its column {name}.{column} is computed, which none of ours is"
+                )
+
+
+def _is_virtual(text: str) -> bool:
+    return text[:20].upper().split()[:2] != ["CREATE", "TABLE"]
+
+
+def _is_ours(name: str, text: str) -> bool:
+    """Whether a view is one of ours; a part is made of tables alone, else it might hold itself."""
+    found = _VIEW.fullmatch(text)
+    if found is None or found[1] != name:
+        return False
+    return name == "event" or _PART.search(text, found.end(1)) is None
 
 
 def schema_version(connection: apsw.Connection) -> int:

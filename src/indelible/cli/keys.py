@@ -12,6 +12,7 @@ from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.server import reach
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?", re.ASCII)
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
 
 
@@ -24,6 +25,28 @@ class KeyRole(StrEnum):
 
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="From `indelible keys list`.")]
+RateOption = Annotated[
+    str | None,
+    typer.Option("--rate", metavar="N|none", help="Most events a second that it may send."),
+]
+BurstOption = Annotated[
+    int | None,
+    typer.Option(
+        "--burst",
+        metavar="N",
+        min=1,
+        help="Most events at once after a pause; ten seconds of the rate when left out.",
+    ),
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin",
+        metavar="ORIGIN|any",
+        help="Pages that may use the token: https://shop.example, https://*.shop.example. "
+        "Repeatable.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,9 +57,18 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible keys create application --label shop",
             "indelible keys create application --network 10.0.0.0/8 --network 192.0.2.7",
+            "indelible keys create token --rate 200 --origin https://*.shop.example",
             "indelible keys create admin --label ops",
         ),
     )(create_key)
+    group.command(
+        "set",
+        epilog=options.examples(
+            "indelible keys set key_1f2e3d4c5b6a --rate 200 --burst 5000",
+            "indelible keys set key_1f2e3d4c5b6a --origin https://shop.example",
+            "indelible keys set key_1f2e3d4c5b6a --rate none --origin any",
+        ),
+    )(set_key)
     group.command(
         "rotate",
         epilog=options.examples(
@@ -68,7 +100,7 @@ def list_keys(
         screen.emit({"keys": shown})
         return ExitCode.FINE
     screen.table(
-        ("ID", "ROLE", "PROJECT", "KEY", "STATE", "FROM", "LABEL"),
+        ("ID", "ROLE", "PROJECT", "KEY", "STATE", "FROM", "RATE", "LABEL"),
         [
             (
                 key["id"],
@@ -76,7 +108,8 @@ def list_keys(
                 key["project"] or "(all)",
                 key["token"] or f"{key['prefix']}…",
                 _state(key),
-                ",".join(key["networks"]) or "anywhere",
+                ",".join([*key["networks"], *key["origins"]]) or "anywhere",
+                _rate_of(key),
                 key["label"],
             )
             for key in shown
@@ -103,12 +136,20 @@ def create_key(
             "--network", metavar="CIDR", help="Valid only from this address or network. Repeatable."
         ),
     ] = None,
+    rate: RateOption = None,
+    burst: BurstOption = None,
+    origins: Origins = None,
     project: options.Project = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
     """Make a key and show its secret, this once."""
-    wanted: dict[str, Any] = {"role": role.value, "label": label, "networks": networks or []}
+    wanted: dict[str, Any] = {
+        "role": role.value,
+        "label": label,
+        "networks": networks or [],
+        **_limits(rate, burst, origins),
+    }
     if role is not KeyRole.ADMIN:
         wanted["project"] = project or "default"
     elif project is not None:
@@ -118,6 +159,39 @@ def create_key(
     with reach(data) as server:
         made = server.send("POST", "/v1/keys", wanted)
     _show_made(made, as_json=as_json)
+    return ExitCode.FINE
+
+
+def set_key(
+    key_id: KeyId,
+    rate: RateOption = None,
+    burst: BurstOption = None,
+    origins: Origins = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> int:
+    """Change the rate or the origins of a key, from the next request on.
+
+    The origins named take the place of those before.
+    """
+    changes = _limits(rate, burst, origins)
+    if not changes:
+        raise called_wrongly(
+            "Nothing to change was named", hint=f"indelible keys set {key_id} --rate 200"
+        )
+    with reach(data) as server:
+        key = server.send("PATCH", f"/v1/keys/{quote(key_id, safe='')}", changes)
+    if as_json:
+        screen.emit(key)
+        return ExitCode.FINE
+    screen.facts(
+        [
+            ("key", key["id"]),
+            ("role", key["role"]),
+            ("rate", _rate_of(key)),
+            ("origins", ", ".join(key["origins"]) or "any"),
+        ]
+    )
     return ExitCode.FINE
 
 
@@ -172,11 +246,36 @@ def _show_made(made: dict[str, Any], *, as_json: bool, replaced: str | None = No
     ]
     if key["networks"]:
         rows.append(("valid from", ", ".join(key["networks"])))
+    if key["rate"]:
+        rows.append(("rate", _rate_of(key)))
+    if key["origins"]:
+        rows.append(("origins", ", ".join(key["origins"])))
     if replaced:
         rows.append(("replaces", replaced))
     screen.facts(rows)
     if key["token"] is None:
         screen.note("Keep the secret now: it is stored hashed and never shown again.")
+
+
+def _limits(rate: str | None, burst: int | None, origins: list[str] | None) -> dict[str, Any]:
+    """What was named of a key's limits, as the server takes it."""
+    limits: dict[str, Any] = {}
+    if rate is not None:
+        if rate != "none" and not _NUMBER.fullmatch(rate):
+            raise called_wrongly(f"--rate {rate}: neither a number nor none", hint="--rate 200")
+        limits["rate"] = None if rate == "none" else float(rate)
+    if burst is not None:
+        limits["burst"] = burst
+    if origins is not None:
+        limits["origins"] = [] if origins == ["any"] else origins
+    return limits
+
+
+def _rate_of(key: dict[str, Any]) -> str:
+    if key["rate"] is None:
+        return "none"
+    per_s = f"{key['rate']:,.3f}".rstrip("0").rstrip(".")
+    return f"{per_s}/s, {key['burst']:,} at once"
 
 
 def _state(key: dict[str, Any]) -> str:

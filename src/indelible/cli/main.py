@@ -111,6 +111,15 @@ def run(arguments: Sequence[str]) -> int:
         )
         report(failure, as_json=as_json)
         return failure.exit_code
+    except (MemoryError, RecursionError) as error:
+        failure = Failure(
+            "out_of_memory",
+            f"{type(error).__name__}: what was to be read is more than this machine can hold",
+            hint="Try it on a machine with more memory, if you trust where it comes from.",
+            exit_code=ExitCode.BROKEN,
+        )
+        report(failure, as_json=as_json)
+        return failure.exit_code
     except Exception:  # the one door: a fault of ours must not look like a check that failed
         traceback.print_exc()
         return ExitCode.BROKEN

@@ -44,7 +44,15 @@ Limit = Annotated[
     typer.Option(
         "--monthly-limit",
         metavar="N|none",
-        help="Most product and audit events in a calendar month (UTC).",
+        help="Most product events in a calendar month (UTC).",
+    ),
+]
+AuditLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--audit-monthly-limit",
+        metavar="N|none",
+        help="Most audit events in a calendar month (UTC), counted apart.",
     ),
 ]
 Bots = Annotated[
@@ -92,6 +100,7 @@ def create_project(
         ProjectKind, typer.Option("--kind", metavar="live|test", help="What it is for.")
     ] = ProjectKind.LIVE,
     monthly_limit: Limit = None,
+    audit_monthly_limit: AuditLimit = None,
     bot_policy: Bots = None,
     retention_days: Retention = None,
     data: options.Data = None,
@@ -110,7 +119,7 @@ def create_project(
     wanted = {
         "name": name,
         "kind": kind.value,
-        **_changes(monthly_limit, bot_policy, retention_days),
+        **_changes(monthly_limit, audit_monthly_limit, bot_policy, retention_days),
     }
     with reach(data) as server:
         made = server.send("POST", "/v1/projects", wanted)
@@ -130,21 +139,24 @@ def create_project(
 
 
 def list_projects(data: options.Data = None, as_json: options.Json = False) -> int:
-    """List projects, with their tokens and how much of the month is used."""
+    """List projects, with their tokens.
+
+    PRODUCT and AUDIT are the events of this calendar month (UTC), of the limit if there is one.
+    """
     with reach(data) as server:
         found = server.get("/v1/projects")
     if as_json:
         screen.emit(found)
         return ExitCode.FINE
     screen.table(
-        ("PROJECT", "KIND", "EVENTS", "THIS MONTH", "LIMIT", "BOTS", "KEPT", "TOKEN"),
+        ("PROJECT", "KIND", "EVENTS", "PRODUCT", "AUDIT", "BOTS", "KEPT", "TOKEN"),
         [
             (
                 project["name"],
                 project["kind"],
                 f"{project['events']:,}",
-                f"{project['events_this_month']:,}",
-                _limit(project),
+                _month(project, ""),
+                _month(project, "audit_"),
                 project["bot_policy"] or "by route",
                 _retention(project),
                 project["token"] or "(none)",
@@ -158,6 +170,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
 def set_project(
     name: Name,
     monthly_limit: Limit = None,
+    audit_monthly_limit: AuditLimit = None,
     bot_policy: Bots = None,
     retention_days: Retention = None,
     ledger: Annotated[
@@ -173,10 +186,10 @@ def set_project(
 ) -> int:
     """Change the rules of a project.
 
-    Its monthly limit and bot policy count from the next event on. What a retention has erased never
-    comes back.
+    Its monthly limits and its bot policy count from the next event on. What a retention has erased
+    never comes back.
     """
-    changes = _changes(monthly_limit, bot_policy, retention_days)
+    changes = _changes(monthly_limit, audit_monthly_limit, bot_policy, retention_days)
     if ledger is not None:
         changes["ledger_access"] = ledger.value
     if not changes:
@@ -191,8 +204,10 @@ def set_project(
     screen.facts(
         [
             ("project", project["name"]),
-            ("monthly limit", _limit(project)),
+            ("monthly limit", _limit(project["monthly_limit"])),
             ("this month", f"{project['events_this_month']:,}"),
+            ("audit limit", _limit(project["audit_monthly_limit"])),
+            ("audit this month", f"{project['audit_events_this_month']:,}"),
             ("bot policy", project["bot_policy"] or "by route"),
             ("retention", _retention(project)),
             ("ledger", "anyone" if project["ledger_access"] == "public" else "with a key"),
@@ -202,11 +217,16 @@ def set_project(
 
 
 def _changes(
-    monthly_limit: str | None, bot_policy: Policy | None, retention_days: str | None
+    monthly_limit: str | None,
+    audit_monthly_limit: str | None,
+    bot_policy: Policy | None,
+    retention_days: str | None,
 ) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if monthly_limit is not None:
         changes["monthly_limit"] = _number("--monthly-limit", monthly_limit)
+    if audit_monthly_limit is not None:
+        changes["audit_monthly_limit"] = _number("--audit-monthly-limit", audit_monthly_limit)
     if retention_days is not None:
         changes["retention_days"] = _number("--retention-days", retention_days)
     if bot_policy is not None:
@@ -223,9 +243,14 @@ def _number(option: str, text: str) -> int | None:
     return int(plain)
 
 
-def _limit(project: dict[str, Any]) -> str:
-    limit = project["monthly_limit"]
+def _limit(limit: int | None) -> str:
     return "none" if limit is None else f"{limit:,}"
+
+
+def _month(project: dict[str, Any], lane: str) -> str:
+    """How many events of a lane the month has, and its limit."""
+    used, limit = project[f"{lane}events_this_month"], project[f"{lane}monthly_limit"]
+    return f"{used:,}" if limit is None else f"{used:,} of {limit:,}"
 
 
 def _retention(project: dict[str, Any]) -> str:

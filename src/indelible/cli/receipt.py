@@ -113,4 +113,6 @@ def _write(
     if facts is not None:
         screen.emit(facts)
     elif output is None:
-        sys.stdout.write(text)
+        # Lines of text, whatever answered: nothing in them is for the terminal to act on.
+        lines = text.split("\n")
+        sys.stdout.write("\n".join(map(screen.plain, lines)) if screen.on_terminal() else text)

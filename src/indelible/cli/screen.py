@@ -5,6 +5,7 @@ an id must be there whole to be copied. What users sent is shown with its contro
 visible, so that an event cannot write on the terminal of whoever looks at it.
 """
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 Part = str | tuple[str, str]
 """A piece of a line: text, or (text, style)."""
+
+_LONGEST: Final = 2_000
+# Written by a terminal rather than shown: the controls above ASCII, and what turns the order of
+# letters round.
+_ACTS: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 DIM: Final = "dim"
 GOOD: Final = "green"
@@ -33,6 +39,15 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def clipped(text: str) -> str:
+    """`plain`, and no longer than anybody reads: a file may have put a megabyte into a message.
+
+    >>> clipped("a" * 5_000) == "a" * 2_000 + "…"
+    True
+    """
+    return plain(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 
 def line(*parts: Part) -> None:
@@ -74,10 +89,15 @@ def emit(value: Any) -> None:
 
 
 def raw(document: bytes) -> None:
-    """JSON bytes as they are, on a line of their own.
+    """A JSON document on a line of its own, with whatever acts on a terminal as an escape of JSON.
 
-    A line break can stand only between tokens of JSON, never inside a string.
+    A line break can stand only between tokens of JSON, never inside a string; every other such
+    character only inside one, where the escape means the same.
     """
+    if not document.isascii() or b"\x7f" in document:
+        text = document.decode("utf-8", "surrogatepass")
+        escaped = _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        document = escaped.encode("utf-8", "surrogatepass")
     sys.stdout.buffer.write(document.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
     sys.stdout.buffer.flush()
 

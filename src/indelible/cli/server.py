@@ -2,13 +2,21 @@
 
 The address is INDELIBLE_HOST with INDELIBLE_ADMIN_KEY or INDELIBLE_API_KEY, else that of
 ``cli.json``, which a server leaves in its data folder. A key from that file is never sent to
-another address than the one beside it.
+another address than the one beside it, and a file that another user may have written is not read:
+it would name the address that the key of the environment goes to.
+
+Whatever answers may be somebody else. No redirect is followed, so the key goes to the one address;
+an answer has a longest length and a deadline for the whole of it, however slowly it drips; and it
+comes as it is, since a packed one may be a thousand times as long as what was sent.
 """
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -18,13 +26,18 @@ from indelible import __version__
 from indelible.cli.failure import ExitCode, Failure, exit_code_of_status
 from indelible.errors import InvalidApiKey, ServerUnreachable, SettingInvalid
 from indelible.layout import CLI_FILE
+from indelible.untrusted import read_file
 
 if TYPE_CHECKING:
     import httpx
 
+MOST_ANSWER_BYTES: Final = 256 * 1024 * 1024
+"""The longest answer that is held: a page of events, each of which may be a megabyte."""
+MOST_CLI_FILE_BYTES: Final = 64 * 1024
 USER_AGENT: Final = f"indelible-cli/{__version__}"
 _TIMEOUT_S: Final = 15.0
 _STREAM_TIMEOUT_S: Final = 60.0
+_KEPT: Final = ("content-type", "retry-after", "date")
 
 Parameter = str | int | None
 Environment = Mapping[str, str]
@@ -76,11 +89,12 @@ def _left_by_server(file: Path) -> Access | None:
     import msgspec
 
     try:
-        left = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+        content = read_file(file, most_bytes=MOST_CLI_FILE_BYTES, only_mine=True)
+        left = msgspec.json.decode(content, type=dict[str, str])
         return Access(left["host"], left["admin_key"], str(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (msgspec.DecodeError, KeyError):
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
         raise ServerUnreachable(
             f"{file} cannot be read", hint="Restart the server: it writes the file anew."
         ) from None
@@ -124,8 +138,13 @@ class Server:
         try:
             self._client = httpx.Client(
                 base_url=access.url,
-                headers={"authorization": f"Bearer {access.key}", "user-agent": USER_AGENT},
+                headers={
+                    "authorization": f"Bearer {access.key}",
+                    "user-agent": USER_AGENT,
+                    "accept-encoding": "identity",
+                },
                 timeout=_TIMEOUT_S,
+                follow_redirects=False,
                 # A proxy of the environment is for the world outside; it must not see this key.
                 trust_env=not _is_this_machine(access.url),
                 # Certificates are checked wherever there are any; over plain HTTP, reading the
@@ -134,6 +153,7 @@ class Server:
             )
         except httpx.InvalidURL as error:
             raise SettingInvalid(f"{access.known_from}: {access.url}: {error}") from None
+        self._stream: Any = None  # of the connection, once there is one
 
     def __enter__(self) -> Self:
         return self
@@ -183,20 +203,28 @@ class Server:
 
         content = None if body is None else msgspec.json.encode(body)
         kind = {} if body is None else {"content-type": "application/json"}
+        request = self._client.build_request(
+            method,
+            path,
+            params=_given(parameters),
+            content=content,
+            headers={**kind, **(headers or {})},
+            timeout=timeout_s,
+            extensions={"trace": self._trace},
+        )
         try:
-            answer = self._client.request(
-                method,
-                path,
-                params=_given(parameters),
-                content=content,
-                headers={**kind, **(headers or {})},
-                timeout=timeout_s,
-            )
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if not answer.is_success and not may_fail:
-            raise self._refusal(answer.status_code, answer.content)
-        return answer
+            with self._within(timeout_s + _TIMEOUT_S) as is_over:
+                answer = self._client.send(request, stream=True)
+                try:
+                    whole = self._whole(answer)
+                finally:
+                    answer.close()
+        except (httpx.TransportError, OSError) as error:
+            fault = httpx.ReadTimeout("the answer took too long") if is_over() else error
+            raise self._unreachable(fault) from error
+        if not whole.is_success and not may_fail:
+            raise self._refusal(whole.status_code, whole.content)
+        return whole
 
     @contextmanager
     def stream(self, path: str, **parameters: Parameter) -> Iterator[Iterator[bytes]]:
@@ -208,8 +236,9 @@ class Server:
                 "GET", path, params=_given(parameters), timeout=_STREAM_TIMEOUT_S
             ) as answer:
                 if not answer.is_success:
-                    raise self._refusal(answer.status_code, answer.read())
-                yield answer.iter_bytes()
+                    raise self._refusal(answer.status_code, self._whole(answer).content)
+                self._check_unpacked(answer)
+                yield answer.iter_raw()
         except httpx.ConnectError as error:
             raise self._unreachable(error) from error
         except httpx.TransportError as error:
@@ -262,6 +291,60 @@ class Server:
             exit_code=ExitCode.BROKEN,
         )
 
+    def _whole(self, answer: "httpx.Response") -> "httpx.Response":
+        """The answer with its body, read here so that its length has a limit."""
+        import httpx
+
+        self._check_unpacked(answer)
+        parts: list[bytes] = []
+        size = 0
+        for part in answer.iter_raw():
+            parts.append(part)
+            size += len(part)
+            if size > MOST_ANSWER_BYTES:
+                raise self.bad_answer(f"answered with more than {MOST_ANSWER_BYTES:,} bytes")
+        return httpx.Response(
+            answer.status_code,
+            headers={name: answer.headers[name] for name in _KEPT if name in answer.headers},
+            content=b"".join(parts),
+            request=answer.request,
+        )
+
+    def _check_unpacked(self, answer: "httpx.Response") -> None:
+        packed = answer.headers.get("content-encoding", "identity")
+        if packed.lower() != "identity":
+            raise self.bad_answer(f"packed its answer as {packed}, which was not asked for")
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        """Keep the stream beneath the connection, to cut it off at the deadline."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._stream = info["return_value"]
+
+    @contextmanager
+    def _within(self, seconds: float) -> Iterator[Callable[[], bool]]:
+        """Cut the connection off after this time; whether that has happened.
+
+        The timeouts of the HTTP client begin again at each byte that it gets.
+        """
+        until = time.monotonic() + seconds
+
+        def cut_off() -> None:
+            beneath = None
+            if self._stream is not None:
+                beneath = self._stream.get_extra_info("socket")
+            if beneath is not None:
+                with suppress(OSError):
+                    # The plain socket's own: TLS would first say goodbye, and wait.
+                    socket.socket.shutdown(beneath, socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield lambda: time.monotonic() >= until
+        finally:
+            timer.cancel()
+
     def _decoded(self, answer: "httpx.Response") -> Any:
         import msgspec
 
@@ -282,7 +365,7 @@ class Server:
             hint = f"The key is not valid at {self.access.url} ({self.access.known_from}). {hint}"
         return Failure(code, message, hint=hint, exit_code=exit_code_of_status(status, code))
 
-    def _unreachable(self, error: "httpx.TransportError") -> Failure:
+    def _unreachable(self, error: Exception) -> Failure:
         ours = ServerUnreachable()
         return Failure(
             ours.code,

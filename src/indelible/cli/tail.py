@@ -18,7 +18,7 @@ from indelible.event import Kind
 
 _EVERY_S: Final = 0.4
 _PAGE: Final = 200
-_MOST_PAGES_BACK: Final = 20  # 100,000 entries: a filter that matches nothing must end some time
+_MOST_BACK: Final = 100_000  # entries: a filter that matches nothing must end some time
 
 _KINDS: Final = tuple(kind.word for kind in Kind)
 _KIND_STYLES: Final = {"product": "cyan", "audit": "magenta"}
@@ -117,13 +117,13 @@ def _last(server: Server, filters: Filters, newest: int, count: int) -> list[Eve
     """The last `count` matching events up to the index `newest`, oldest first."""
     found: list[Event] = []
     cursor: str | None = None
-    for _ in range(_MOST_PAGES_BACK):
-        if len(found) >= count or newest < 0:
-            break
+    position = newest + 1
+    # A page may be short, or empty, and not be the last: only `next` says that there is no more.
+    while len(found) < count and 0 < position and newest - position < _MOST_BACK:
         page = server.get("/v1/events", limit=min(count, _PAGE), cursor=cursor, **filters)
         # What was stored since is left to `_follow`.
         found += [event for event in page["events"] if event["index"] <= newest]
-        cursor = page["next"]
+        cursor, position = page["next"], page["position"]
         if cursor is None:
             break
     return found[:count][::-1]

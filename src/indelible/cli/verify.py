@@ -11,10 +11,13 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.clock import rfc3339
 from indelible.errors import PolicyMalformed
-from indelible.ledger.policy import Policy, parse_policy
+from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.verify import Outcome, Verdict, Verification, verify_receipt
+from indelible.untrusted import FileRefused, read_file
 
 STDIN: Final = "-"
+MOST_RECEIPT_BYTES: Final = 64 * 1024 * 1024
+"""A receipt holds its event three times over: this is room for one of some ten megabytes."""
 
 _CODES: Final = {
     Verdict.VERIFIED: ExitCode.FINE,
@@ -81,10 +84,10 @@ def read_policy(path: Path) -> Policy:
     """The policy in a file.
 
     Raises:
-        Failure: there is no such file.
+        Failure: there is no such file, or it is not one to read.
         PolicyMalformed: it is no policy; the message names the line.
     """
-    content = read_file(path)
+    content = named_file(path, most_bytes=MOST_POLICY_BYTES)
     try:
         return parse_policy(content.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -93,20 +96,28 @@ def read_policy(path: Path) -> Policy:
         raise PolicyMalformed(f"{path}, {error.message}") from None
 
 
-def read_file(path: Path) -> bytes:
+def named_file(path: Path, *, most_bytes: int) -> bytes:
     """A file that was named on the command line.
 
     Raises:
         Failure: there is none.
+        OSError: it cannot be read, is no regular file, or is longer than `most_bytes`.
     """
+    if path.is_dir():
+        raise called_wrongly(f"{path} is no file", hint="Check the path.")
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return read_file(path, most_bytes=most_bytes)
+    except (FileNotFoundError, NotADirectoryError):
         raise called_wrongly(f"{path} is no file", hint="Check the path.") from None
 
 
 def _content(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == STDIN else read_file(Path(file))
+    if file != STDIN:
+        return named_file(Path(file), most_bytes=MOST_RECEIPT_BYTES)
+    content = sys.stdin.buffer.read(MOST_RECEIPT_BYTES + 1)
+    if len(content) > MOST_RECEIPT_BYTES:
+        raise FileRefused(f"it is longer than {MOST_RECEIPT_BYTES:,} bytes", "stdin")
+    return content
 
 
 def _show(found: Verification) -> None:

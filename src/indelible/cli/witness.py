@@ -89,7 +89,7 @@ def serve(
     from indelible.ledger.policy import Witness as Line
     from indelible.ledger.witness import Witness, create, read_key
     from indelible.ledger.witness_http import run
-    from indelible.serving import claimed_port
+    from indelible.serving import listening
 
     if new is not None:
         try:
@@ -99,12 +99,11 @@ def serve(
     cosigner = read_key(data)
     witness = Witness(data, keys, cosigner, now_ms)
     try:
-        with claimed_port(listen, port) as claimed:
+        with listening(listen, port) as on:
             uvloop.run(
                 run(
                     witness,
-                    listen=listen,
-                    port=claimed,
+                    on=on,
                     announce=lambda url: _announce(
                         Line(cosigner.key.name, cosigner.key, url), keys, as_json=as_json
                     ),

@@ -178,6 +178,9 @@ class Transport:
             raise ValueError("the answer is too long")
         if response.will_close:
             self.close()
+        if response.length:  # bytes that its header promised and nobody sent
+            self.close()
+            raise ValueError("the answer was cut off")
         response.close()
         return Answer(response.status, received, _decoded(text), text)
 

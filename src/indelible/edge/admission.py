@@ -11,10 +11,10 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from indelible.clock import parse_time_ms
 from indelible.edge.arrival import Arrival, Sighting
 from indelible.edge.body import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
+from indelible.moment import parse_time_ms
 
 MAX_NAME_CHARS: Final = 200
 MAX_DISTINCT_ID_CHARS: Final = 200
@@ -52,17 +52,23 @@ ILLEGAL_DISTINCT_IDS: Final = frozenset(
 
 
 class Dropped(Struct, frozen=True, gc=False):
-    """The event is let go; its neighbours are not."""
+    """The event is let go; its neighbours are not.
+
+    `again`: the sender is known to send it once more when it is told so.
+    """
 
     reason: DropReason
     client_id: str | None = None
+    again: bool = False
 
 
 Step = Callable[[Sighting, Arrival], Sighting | DropReason]
 
 
 def drop_bot(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
-    return DropReason.BOT if arrival.is_bot and arrival.bot_policy == "discard" else event
+    """Drops what a crawler's browser sent; without a browser it may be a server: see `bots`."""
+    is_crawler = arrival.is_bot and arrival.is_browser
+    return DropReason.BOT if is_crawler and arrival.bot_policy == "discard" else event
 
 
 def drop_too_large(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
@@ -93,13 +99,13 @@ def drop_over_long_id(event: Sighting, arrival: Arrival) -> Sighting | DropReaso
     return event
 
 
-def drop_invalid_timestamp(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
-    """Refuses a time that cannot be read, and notes one that is far ahead."""
+def put_timestamp_warning(event: Sighting, arrival: Arrival) -> Sighting:
+    """Notes a time that cannot be read, and one that is far ahead; neither costs the event."""
     if event.timestamp is None:
         return event
     at_ms = parse_time_ms(event.timestamp)
     if at_ms is None:
-        return DropReason.INVALID_TIMESTAMP
+        return _warn(event, WarnReason.UNREADABLE_TIMESTAMP)
     ahead = at_ms - arrival.received_at_ms > FUTURE_MS
     return _warn(event, WarnReason.FUTURE_TIMESTAMP) if ahead else event
 
@@ -111,7 +117,7 @@ def put_illegal_id_warning(event: Sighting, arrival: Arrival) -> Sighting:  # no
 
 
 def put_bot_warning(event: Sighting, arrival: Arrival) -> Sighting:
-    marked = arrival.is_bot and arrival.bot_policy == "mark"
+    marked = arrival.is_bot and arrival.bot_policy != "off"
     return _warn(event, WarnReason.BOT) if marked else event
 
 
@@ -122,7 +128,7 @@ STEPS: tuple[Step, ...] = (
     drop_without_name,
     drop_without_distinct_id,
     drop_over_long_id,
-    drop_invalid_timestamp,
+    put_timestamp_warning,
     put_illegal_id_warning,
     put_bot_warning,
 )

@@ -5,19 +5,22 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from indelible.event import WarnReason
-from indelible.journal.registry import BotPolicy, Project
+from indelible.journal.registry import BotPolicy, Key, Project
 
 
 class Arrival(Struct, frozen=True, gc=False):
     """What is true of every event of one request.
 
-    `bot_policy` is the project's, or the route's default; `is_bot` what the User-Agent says.
+    `key` is the token that it came with. `bot_policy` is the project's, or the route's default;
+    `is_bot` what the User-Agent says, and `is_browser` what the other headers say.
     """
 
     project: Project
+    key: Key
     route: str
     received_at_ms: int
     is_bot: bool
+    is_browser: bool
     bot_policy: BotPolicy
     max_event_bytes: int
 

@@ -6,18 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from indelible.edge.http import (
-    CLOSE,
-    Answer,
-    Receive,
-    Request,
-    Scope,
-    Send,
-    closing,
-    may_leave_a_rest,
-    refuse,
-)
-from indelible.errors import IndelibleError, MethodNotAllowed
+from indelible.edge.http import Answer, Message, Receive, Request, Scope, Send, refuse
+from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
 
 logger = logging.getLogger(__name__)
@@ -26,6 +16,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 Framework = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PREFLIGHT_AGE_S: Final = b"86400"
+_UNREADABLE: Final = {"method": "", "headers": [], "query_string": b""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +36,62 @@ class Edge:
     """The ASGI application: the hot routes before the framework.
 
     A method that a hot route does not have is the framework's, when it knows the path (reading
-    `/v1/events`), else 405.
+    `/v1/events`), else 405. HEAD is answered as GET is; the server leaves out the body.
     """
 
     def __init__(self, routes: Mapping[str, HotRoute], framework: Framework) -> None:
         self._routes = routes
         self._framework = framework
+        self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._route(scope["path"]) if scope["type"] == "http" else None
-        if route is None or (not route.cross_origin and scope["method"] not in route.handlers):
-            if scope["type"] == "http" and may_leave_a_rest(scope):
-                receive, send = closing(receive, send)
+        if scope["type"] != "http":
             await self._framework(scope, receive, send)
             return
+        scope["path"] = path = _plain(scope["path"])
+        if scope["method"] == "HEAD":
+            scope["method"] = "GET"
         request = Request(scope, receive)
-        answer = await self._answer(route, request)
-        if route.cross_origin and (origin := request.header(b"origin")):
-            answer.headers += [
-                (b"access-control-allow-origin", origin.encode("latin-1")),
-                (b"access-control-allow-credentials", b"true"),
-                (b"vary", b"Origin"),
-            ]
-        if request.leaves_a_rest:
-            answer.headers.append(CLOSE)
-        REQUESTS.add(route.path, str(answer.status))
+        route = self._route(path)
+        if request.is_ambiguous:
+            answer = refuse(InvalidApiKey("Authorization is given more than once"), request)
+        elif route is None or (not route.cross_origin and request.method not in route.handlers):
+            if origin := self._open_to(path, request):
+                send = _opened(send, origin)
+            await self._framework(scope, receive, send)
+            return
+        else:
+            answer = await self._answer(route, request)
+        if origin := self._open_to(path, request):
+            answer.headers += _cross_origin(origin)
+        if route is not None:
+            REQUESTS.add(route.path, str(answer.status))
         await answer.send(send)
+
+    def refusal(
+        self, error: IndelibleError, scope: Scope | None
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """Build an answer that the server gives in place of a handler: status, headers, body.
+
+        There is no scope if the head of the request could not be read.
+        """
+        request = Request(scope or _UNREADABLE, _nothing)
+        answer = refuse(error, request)
+        if origin := self._open_to(_plain(scope["path"]) if scope else "", request):
+            answer.headers += _cross_origin(origin)
+        return answer.status, answer.headers, answer.body
 
     def _route(self, path: str) -> HotRoute | None:
         """The route of a path; a slash at its end makes no difference."""
         return self._routes.get(path) or self._routes.get(path.removesuffix("/"))
+
+    def _open_to(self, path: str, request: Request) -> str:
+        """Return the Origin of a request that pages of other origins may make; else an empty text.
+
+        Paths next to a product route count too, so that a page can read its 404.
+        """
+        origin = request.header(b"origin")
+        return origin if origin and _root_of(path) in self._open_roots else ""
 
     async def _answer(self, route: HotRoute, request: Request) -> Answer:
         handler = route.handlers.get(request.method)
@@ -98,7 +115,8 @@ class Edge:
 
 
 def _other_method(route: HotRoute, request: Request) -> Answer:
-    allow = ", ".join((*route.handlers, "OPTIONS"))
+    reading = ("HEAD",) if "GET" in route.handlers else ()
+    allow = ", ".join((*route.handlers, *reading, "OPTIONS"))
     if request.method != "OPTIONS":
         answer = refuse(MethodNotAllowed(), request)
         answer.headers.append((b"allow", allow.encode()))
@@ -112,3 +130,36 @@ def _other_method(route: HotRoute, request: Request) -> Answer:
             (b"access-control-max-age", _PREFLIGHT_AGE_S),
         ]
     return Answer(204, headers=headers)
+
+
+def _plain(path: str) -> str:
+    """Collapse leading slashes: a client whose host ends with a slash sends two."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
+def _root_of(path: str) -> str:
+    return path[1:].partition("/")[0]
+
+
+def _cross_origin(origin: str) -> list[tuple[bytes, bytes]]:
+    """The headers that let a page of this origin read the answer."""
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-credentials", b"true"),
+        (b"vary", b"Origin"),
+    ]
+
+
+def _opened(send: Send, origin: str) -> Send:
+    """Wrap `send` so that a page of this origin can read a 404 or 405."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] in (404, 405):
+            message["headers"] = [*message["headers"], *_cross_origin(origin)]
+        await send(message)
+
+    return sent
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

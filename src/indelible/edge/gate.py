@@ -9,13 +9,19 @@ from indelible.errors import (
     IpNotAllowed,
     MissingToken,
     MixedTokens,
+    OriginNotAllowed,
     UnknownToken,
 )
 from indelible.journal.registry import Key, Project, Registry, Role, digest_of
 from indelible.network import Address, Network, client_address
+from indelible.origin import allows
 
 Caller = Callable[[], Address | None]
 """Finds out who is calling. Called only for keys that are bound to addresses."""
+
+Page = Callable[[], str | None]
+"""Finds out the origin of the page that is calling, None where it is no page. Called only for
+tokens that are bound to origins."""
 
 
 class Gate:
@@ -32,11 +38,13 @@ class Gate:
         """Who a request comes from, by the trusted proxies of this server."""
         return client_address(peer, forwarded_for, self._trusted_proxies)
 
-    def project_of_tokens(self, tokens: Sequence[str], caller: Caller) -> Project:
-        """The project that every token of a request names.
+    def key_of_tokens(self, tokens: Sequence[str], caller: Caller, page: Page) -> Key:
+        """The one token of a request, which has a project.
+
+        Origins bind pages only: what is no page can claim any origin, or none.
 
         Raises:
-            MissingToken, UnknownToken, MixedTokens, IpNotAllowed.
+            MissingToken, UnknownToken, MixedTokens, IpNotAllowed, OriginNotAllowed.
         """
         distinct = set(tokens)
         if not distinct:
@@ -55,8 +63,11 @@ class Gate:
             raise UnknownToken
         if key.networks and not key.allows(caller()):
             raise IpNotAllowed
-        assert key.project is not None
-        return key.project
+        if key.origins:
+            origin = page()
+            if origin is not None and not allows(key.origins, origin):
+                raise OriginNotAllowed
+        return key
 
     def is_token(self, text: str) -> bool:
         """Whether `text` is a valid project token."""

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from indelible.errors import BodyTooLarge, IndelibleError
+from indelible.errors import BodyIncomplete, BodyTooLarge, IndelibleError
 from indelible.network import Address
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = "application/json"
 
-# What is left of a body would stand before the next request, so the connection ends with such an
-# answer. A client that is not told sends its next request into it (RFC 9112 section 9.6).
-CLOSE: Final = (b"connection", b"close")
-
 
 def request_id_of(header: Callable[[str], str | None]) -> str:
     """The caller's Request-Id when it is usable, else one made here; `header` looks one up."""
@@ -32,42 +28,15 @@ def request_id_of(header: Callable[[str], str | None]) -> str:
     return given if usable else str(uuid.uuid4())
 
 
-def may_leave_a_rest(scope: Scope) -> bool:
-    """Whether what is not read of this request would stand before the next one: it announces a
-    body (RFC 9112 section 6), and not in a stream of its own as in HTTP/2."""
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-    return has_body and scope["http_version"] != "2"
-
-
-def closing(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """`receive` and `send` of a request that may leave a rest: an answer that begins before the
-    body was read to its end has `CLOSE`."""
-    is_read = False
-
-    async def received() -> Message:
-        nonlocal is_read
-        message = await receive()
-        is_read = not message.get("more_body", False)
-        return message
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start" and not is_read:
-            message["headers"] = [*message["headers"], CLOSE]
-        await send(message)
-
-    return received, sent
-
-
 class Request:
     """One HTTP request, read as far as it is asked for."""
 
-    __slots__ = ("_headers", "_is_read", "_query", "_receive", "_request_id", "_scope", "method")
+    __slots__ = ("_goes_on", "_headers", "_query", "_receive", "_request_id", "_scope", "method")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
         self._receive = receive
-        self._is_read = False
+        self._goes_on = False
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._query: dict[str, str] | None = None
         self._request_id: str | None = None
@@ -77,6 +46,14 @@ class Request:
         """The header's value, empty when absent; `name` in lower case."""
         value = self._headers.get(name)
         return "" if value is None else value.decode("latin-1")
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether it has two Authorization headers: another parser might pick the other one."""
+        headers = self._scope["headers"]
+        if len(self._headers) == len(headers):
+            return False
+        return [name for name, _ in headers].count(b"authorization") > 1
 
     def has(self, name: bytes) -> bool:
         """Whether the header was sent, even if empty."""
@@ -107,39 +84,49 @@ class Request:
         ]
         return gate.caller(peer[0] if peer else None, forwarded)
 
-    @property
-    def leaves_a_rest(self) -> bool:
-        """Whether its body was not read to its end, and stands before the next request."""
-        return not self._is_read and may_leave_a_rest(self._scope)
+    def page(self) -> str | None:
+        """The origin of the page that sent it; None when it was sent by no page.
+
+        Browsers send Origin with every POST and with every request of a script to another origin.
+        An <img> has none, but a Referer as a rule; that it is a page's shows in Sec-Fetch-Site,
+        which no script can take away. A page that hides where it is has an origin that no list has.
+        """
+        if self.has(b"origin"):
+            return self.header(b"origin")
+        if not self.has(b"sec-fetch-site"):
+            return None
+        return "/".join(self.header(b"referer").split("/", 3)[:3])
 
     async def body(self, limit_bytes: int) -> bytes:
         """The body, as sent.
 
         Raises:
             BodyTooLarge: it is over the limit, by its Content-Length or by what arrived.
+            BodyIncomplete: it was cut off.
         """
         declared = self._headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit_bytes:
             raise BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
+        body = await self._piece()
+        if self._goes_on:
             parts, size = [body], len(body)
-            while message.get("more_body"):
-                message = await self._receive()
-                part = message.get("body", b"")
+            while self._goes_on and size <= limit_bytes:
+                part = await self._piece()
                 size += len(part)
-                if size > limit_bytes:
-                    break
                 parts.append(part)
-            else:
-                body = b"".join(parts)
-            if size > limit_bytes:
-                raise BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
-        self._is_read = True
+            body = b"".join(parts)
         if len(body) > limit_bytes:
             raise BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
         return body
+
+    async def _piece(self) -> bytes:
+        """Return the next piece of the body; only the last may be small (`serving.exchange`)."""
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise BodyIncomplete
+        self._goes_on = message["more_body"]
+        part: bytes = message["body"]
+        return part
 
 
 class Answer:

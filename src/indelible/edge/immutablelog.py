@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from indelible.edge.body import (
 )
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake
-from indelible.edge.lost import Report, check_not_empty, draft_of, read_lost, settle
+from indelible.edge.lost import Lost, Report, check_not_empty, draft_of, read_lost, settle
 from indelible.edge.waiting import Wish, wish_of
 from indelible.errors import (
     BatchTooLarge,
@@ -39,7 +39,7 @@ from indelible.errors import (
 )
 from indelible.event import Kind, Lane, WarnReason, clean_trail, tx_text
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
-from indelible.journal.registry import Project
+from indelible.journal.registry import Key, Project
 from indelible.metrics import (
     EVENTS_DROPPED,
     EVENTS_DUPLICATE,
@@ -61,7 +61,9 @@ _LANE: Final = Lane.AUDIT.value
 _IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _BODY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_META: Final = msgspec.json.Decoder(dict[str, str])
+_PHP_EMPTY: Final = Annotated[list[str], msgspec.Meta(max_length=0)]
+"""An empty list: PHP's empty object."""
+_META: Final = msgspec.json.Decoder(dict[str, str] | _PHP_EMPTY)
 _TEXT: Final = msgspec.json.Decoder(str)
 _RECORD: Final = msgspec.json.Encoder(order="sorted")
 
@@ -102,7 +104,7 @@ class AuditIngest:
 
     async def one(self, request: Request) -> Answer:
         """``POST /v1/events``."""
-        project = self._open(request)
+        owner, project = self._open(request)
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         fields = await self._fields(request)
         EVENTS_RECEIVED.add(_LANE)
@@ -111,6 +113,8 @@ class AuditIngest:
             item = self._read(fields, project, request, key, inbound_id=_inbound_id(request))
         except IndelibleError as error:
             raise _counted(error) from None
+        if not self._intake.rates.take(owner, project, Lane.AUDIT, 1):
+            raise _counted(self._intake.rates.refusal(owner, Lane.AUDIT, request))
         (outcome,) = await self._store([item.draft])
         result = _result(item, outcome)
         if isinstance(result, IndelibleError):
@@ -125,7 +129,7 @@ class AuditIngest:
         An event's `idempotency_key` counts; where it has none, the request's Idempotency-Key with
         the event's place behind it does, so that a batch sent again adds nothing.
         """
-        project = self._open(request)
+        owner, project = self._open(request)
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
         fields = await self._fields(request)
         events, lost = _events_of(fields), read_lost(fields.get("lost"))
@@ -140,6 +144,8 @@ class AuditIngest:
                 items.append(self._read(event, project, request, key, inbound_id=None))
             except IndelibleError as error:
                 items.append(_counted(error))
+        if owner.rate is not None:
+            items = self._hold_to_rate(owner, project, request, items, lost)
         drafts = [item.draft for item in items if isinstance(item, _Item)]
         if isinstance(lost, Report):
             drafts.append(self._draft_of_lost(lost, project, request))
@@ -168,6 +174,34 @@ class AuditIngest:
         }
         return Answer(202, msgspec.json.encode(body))
 
+    def _hold_to_rate(
+        self,
+        key: Key,
+        project: Project,
+        request: Request,
+        items: list[_Item | IndelibleError],
+        lost: Lost,
+    ) -> list[_Item | IndelibleError]:
+        """Turn away the last of the events where there are more than the key's rate leaves.
+
+        Raises:
+            RateLimited: none of them may pass now.
+        """
+        reports = int(isinstance(lost, Report))
+        wanted = reports + sum(isinstance(item, _Item) for item in items)
+        passed = self._intake.rates.take(key, project, Lane.AUDIT, wanted)
+        if passed == wanted:
+            return items
+        refusal = self._intake.rates.refusal(key, Lane.AUDIT, request)
+        if passed == 0:
+            raise refusal
+        left = passed - reports
+        held: list[_Item | IndelibleError] = []
+        for item in items:
+            left -= isinstance(item, _Item)
+            held.append(_counted(refusal) if isinstance(item, _Item) and left < 0 else item)
+        return held
+
     async def _confirm(self, project: Project, stored: Sequence[AuditReceipt], wish: Wish) -> None:
         """Wait for the receipts and put them into the answers."""
         if not stored:
@@ -179,11 +213,12 @@ class AuditIngest:
             if receipt is not None:
                 one.status, one.receipt = wish.level, receipt
 
-    def _open(self, request: Request) -> Project:
+    def _open(self, request: Request) -> tuple[Key, Project]:
+        """The key of a request, and the project that it is for."""
         key = self._intake.gate.key_of_bearer(
             request.header(b"authorization"), lambda: request.caller(self._intake.gate)
         )
-        return self._intake.gate.project_of_key(key, request.query.get("project"))
+        return key, self._intake.gate.project_of_key(key, request.query.get("project"))
 
     async def _fields(self, request: Request) -> dict[str, msgspec.Raw]:
         packing = Packing(request.header(b"content-type"), request.header(b"content-encoding"))
@@ -234,7 +269,7 @@ class AuditIngest:
             lane=Lane.AUDIT,
             client_id=key,
             new_entry_on_conflict=_is_clock_reading(key, meta),
-            monthly_limit=project.monthly_limit,
+            monthly_limit=project.audit_monthly_limit,
         )
         return _Item(draft, hashlib.sha256(payload).hexdigest(), request_id)
 
@@ -369,9 +404,10 @@ def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
         InvalidMeta, InvalidType.
     """
     try:
-        meta = {} if raw is None else _META.decode(raw)
+        sent = {} if raw is None else _META.decode(raw)
     except msgspec.DecodeError:
         raise InvalidMeta from None
+    meta = sent if isinstance(sent, dict) else {}
     trail = clean_trail(meta.pop("immutable_trail", ""))
     if trail:
         meta["immutable_trail"] = trail

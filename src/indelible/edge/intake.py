@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.journal.commit import Committer
 from indelible.journal.disk import DiskGuard
@@ -24,6 +25,7 @@ class Intake:
     """The parts that a request passes on its way into the journal."""
 
     gate: Gate
+    rates: Rates
     disk: DiskGuard
     committer: Committer
     limits: Limits

@@ -13,10 +13,11 @@ from indelible.edge import vtilt
 from indelible.edge.admission import Dropped, admit
 from indelible.edge.arrival import Arrival, Sighting
 from indelible.edge.body import Packing, check_packing, parse, unpack
-from indelible.edge.bots import is_crawler
+from indelible.edge.bots import is_crawler, is_from_browser
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake
-from indelible.edge.lost import LostWarning, Report, check_not_empty, draft_of, settle
+from indelible.edge.lost import Lost, LostWarning, Report, check_not_empty, draft_of, settle
+from indelible.edge.rates import survives_429
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
@@ -40,7 +41,7 @@ CONTENT_TYPES: Final = frozenset(
 )
 
 # A drop for these is the server's doing: the request was fine, so it is answered 200.
-_NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA})
+_NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA, DropReason.RATE_LIMITED})
 
 _RECORD: Final = msgspec.json.Encoder(order="sorted")
 _LANE: Final = Lane.PRODUCT.value
@@ -123,6 +124,8 @@ class ProductIngest:
             event if isinstance(event, Dropped) else admit(event, arrival)
             for event in reading.events
         ]
+        if arrival.key.rate is not None:
+            events = self._hold_to_rate(request, arrival, events, reading.lost)
         drafts = [
             _draft(event, arrival, reading.request)
             for event in events
@@ -143,6 +146,37 @@ class ProductIngest:
         if wish is not None:
             await self._confirm(arrival.project.id, results, wish)
         return self._answer(request, results, lost_warning)
+
+    def _hold_to_rate(
+        self,
+        request: Request,
+        arrival: Arrival,
+        events: list[Sighting | Dropped],
+        lost: Lost,
+    ) -> list[Sighting | Dropped]:
+        """Turn away the last of the events where there are more than the token's rate leaves.
+
+        Raises:
+            RateLimited: none of them may pass now, and the sender will try again.
+        """
+        reports = int(isinstance(lost, Report))  # only our own client sends one
+        wanted = reports + sum(isinstance(event, Sighting) for event in events)
+        key, rates = arrival.key, self._intake.rates
+        passed = rates.take(key, arrival.project, Lane.PRODUCT, wanted)
+        if passed == wanted:
+            return events
+        again = bool(reports) or survives_429(request)
+        if passed == 0 and again:
+            raise rates.refusal(key, Lane.PRODUCT, request)
+        left = passed - reports
+        held: list[Sighting | Dropped] = []
+        for event in events:
+            if isinstance(event, Sighting):
+                left -= 1
+                if left < 0:
+                    event = Dropped(DropReason.RATE_LIMITED, event.client_id, again)
+            held.append(event)
+        return held
 
     async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
         """Wait for the receipts and put them into the results."""
@@ -179,21 +213,25 @@ class ProductIngest:
         """Find the project that the request is for.
 
         Raises:
-            MissingToken, UnknownToken, MixedTokens, IpNotAllowed.
+            MissingToken, UnknownToken, MixedTokens, IpNotAllowed, OriginNotAllowed.
         """
         query = [request.query[name] for name in ("api_key", "token") if name in request.query]
         tokens = vtilt.tokens_of(reading, query)
         # A property named `token` may be anything; a valid token of another project is a mix-up.
         tokens += [token for token in reading.inner_tokens if self._intake.gate.is_token(token)]
-        project = self._intake.gate.project_of_tokens(
-            tokens, lambda: request.caller(self._intake.gate)
+        key = self._intake.gate.key_of_tokens(
+            tokens, lambda: request.caller(self._intake.gate), request.page
         )
+        project = key.project
+        assert project is not None
         user_agent = request.header(b"user-agent")
         return Arrival(
             project=project,
+            key=key,
             route=self._route.path,
             received_at_ms=self._intake.clock(),
             is_bot=bool(user_agent) and is_crawler(user_agent),
+            is_browser=is_from_browser(request.has),
             bot_policy=project.bot_policy or self._route.crawlers,
             max_event_bytes=self._intake.limits.max_event_bytes,
         )
@@ -201,7 +239,7 @@ class ProductIngest:
     def _answer(
         self, request: Request, results: list[EventResult], lost_warning: LostWarning | None
     ) -> Answer:
-        rejected = [result.reason for result in results if result.result == "drop"]
+        rejected = [result.reason for result in results if result.result in ("drop", "retry")]
         if len(rejected) == len(results):
             reasons = [DropReason(reason) for reason in rejected if reason is not None]
             theirs = [reason for reason in reasons if reason not in _NOT_THE_SENDERS]
@@ -264,7 +302,7 @@ def _draft_of_lost(report: Report, arrival: Arrival, request: dict[str, msgspec.
 
 def _dropped(event: Dropped) -> EventResult:
     EVENTS_DROPPED.add(_LANE, event.reason)
-    return EventResult(event.client_id, "drop", reason=event.reason)
+    return EventResult(event.client_id, "retry" if event.again else "drop", reason=event.reason)
 
 
 def _result(event: Sighting, outcome: Outcome) -> EventResult:

@@ -6,7 +6,9 @@
 
 Optional in an event: `uuid`, `timestamp`, `$set`, `$set_once`, `$unset`, `process_id`, `sequence`.
 Unknown members are kept in the record under `$extra`, and so are the last two where they are not
-what they should be. Reading never fails for one bad event: it becomes a `Dropped`.
+what they should be. PHP writes an empty object as an empty list: in `properties`, `$set` and
+`$set_once` it is read as one, and stored as sent. Reading never fails for one bad event: it becomes
+a `Dropped`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -103,16 +105,12 @@ def _read_event(
         if client_id is None and _value(uuid) not in (None, ""):
             return Dropped(DropReason.INVALID_EVENT)
         raw_properties = fields.pop("properties", None)
-        properties = {} if raw_properties is None else _ANY.decode(raw_properties)
+        properties = _members(_value(raw_properties))
         name = _value(fields.pop("event", None))
         distinct_id = _id(fields.pop("distinct_id", None))
-        timestamp = _value(fields.pop("timestamp", None))
+        timestamp = _timestamp(fields.pop("timestamp", None))
         rest = _rest(fields)
     except (msgspec.DecodeError, TypeError):
-        return Dropped(DropReason.INVALID_EVENT, client_id)
-    if properties is None:
-        properties = {}
-    if not isinstance(properties, dict):
         return Dropped(DropReason.INVALID_EVENT, client_id)
 
     inner_token = properties.get("token")
@@ -151,6 +149,27 @@ def _value(raw: msgspec.Raw | None) -> Any:
     return None if raw is None else _ANY.decode(raw)
 
 
+def _members(value: object) -> dict[str, Any]:
+    """What an object holds; null and an empty list are empty objects.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if value is None or value == []:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def _timestamp(raw: msgspec.Raw | None) -> Any:
+    """The client's time, or its text where it holds a number that no reader can (`1e999`)."""
+    try:
+        return _value(raw)
+    except msgspec.DecodeError:
+        return bytes(raw or b"").decode()
+
+
 def _id(raw: msgspec.Raw | None) -> str | None:
     """An id as text: a string, or the digits of a number as they were sent; else None."""
     value = _value(raw)
@@ -184,7 +203,8 @@ def _rest(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
         elif name not in (*_OBJECTS, "$unset"):
             extra[name] = raw
         elif value is not None:
-            if not isinstance(value, dict if name in _OBJECTS else list):
+            wanted = dict if name in _OBJECTS else list
+            if not isinstance(value, wanted) and value not in ([], {}):  # PHP has one for both
                 raise TypeError
             rest[name] = raw
     if extra:

@@ -12,11 +12,16 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from indelible.errors import IndelibleError, JournalUnwritable, Overloaded, Unavailable
+from indelible.event import Lane
 from indelible.journal.contract import Draft, Journal, Outcome
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
 
 # A group beyond this gains nothing in throughput and only keeps its requests waiting.
 _GROUP_EVENTS: Final = 1_000
+
+# Product events may fill this much of what may wait. The rest is left to audit events, which a
+# flood by a public token must not keep out.
+_PRODUCT_SHARE: Final = 0.75
 
 _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload and record
 
@@ -35,7 +40,7 @@ class Committer:
 
     def __init__(self, journal: Journal, *, max_waiting_bytes: int) -> None:
         self._journal = journal
-        self._max_waiting_bytes = max_waiting_bytes
+        self._max_waiting_bytes: float = max_waiting_bytes
         self._stopped = False
         self._waiting_bytes = 0  # touched by the event loop only
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -66,8 +71,11 @@ class Committer:
         if self._stopped:
             raise Unavailable("The server is stopping")
         size = sum(len(d.payload) + len(d.record) + _OVERHEAD_BYTES for d in drafts)
+        most = self._max_waiting_bytes
+        if drafts and drafts[0].lane is Lane.PRODUCT:
+            most *= _PRODUCT_SHARE
         # A request that alone is over the limit is taken when nothing else waits.
-        if self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes:
+        if self._waiting_bytes and self._waiting_bytes + size > most:
             raise Overloaded
         self._waiting_bytes += size
         answer: asyncio.Future[list[Outcome]] = self._loop.create_future()

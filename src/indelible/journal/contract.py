@@ -27,8 +27,8 @@ class Draft(Struct, frozen=True, gc=False):
         client_id: the client's own event id or Idempotency-Key; None is never a duplicate.
         new_entry_on_conflict: when `client_id` is known with other content, store this event all
             the same. Sending it again is then recognised by id and content together.
-        monthly_limit: most product and audit events of the project in a calendar month (UTC), or
-            None for no limit. Administration and its like are never counted.
+        monthly_limit: most events of the project in `lane` in a calendar month (UTC), or None for
+            no limit. The lanes are counted apart; administration and its like are never counted.
     """
 
     project_id: int
@@ -65,7 +65,7 @@ class Duplicate(Struct, frozen=True, gc=False):
 
 
 class OverLimit(Struct, frozen=True, gc=False):
-    """The project's month is used up; nothing was added."""
+    """The month of the project's lane is used up; nothing was added."""
 
 
 Outcome = Stored | Duplicate | OverLimit
@@ -103,6 +103,18 @@ class Entry(Struct, frozen=True, gc=False):
     record: bytes | None
     payload_salt: bytes | None
     record_salt: bytes | None
+
+
+class Size(Struct, frozen=True, gc=False):
+    """How many bytes an entry's record and payload have; 0 once it has been erased."""
+
+    record: int
+    payload: int
+
+    @property
+    def whole(self) -> int:
+        """Both together."""
+        return self.record + self.payload
 
 
 class Records(Struct, frozen=True, gc=False):
@@ -181,6 +193,10 @@ class Journal(Protocol):
 
     def records(self, project_id: int, start: int, end: int) -> Records:
         """Leaf entries and records of what `read` would return, at a fifth of its cost."""
+        ...
+
+    def sizes(self, project_id: int, start: int, end: int) -> list[Size]:
+        """The sizes of what `read` would return, without reading their content."""
         ...
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:

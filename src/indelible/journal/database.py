@@ -20,7 +20,7 @@ from indelible.journal.tables import create_table, create_view, table_of
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _CACHE_KIB: Final = 64 * 1024
 _SWEEP_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.05
@@ -40,6 +40,25 @@ CREATE TABLE log (
     state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen'))
 );
 INSERT INTO log (name, project_id, state) SELECT name, id, 'new' FROM project;
+""",
+    # One limit for both lanes becomes one each. What the month has used so far cannot be told apart
+    # without reading the month: product keeps the whole count, and audit begins with nothing used.
+    2: """
+ALTER TABLE project ADD COLUMN audit_monthly_limit INTEGER;
+UPDATE project SET audit_monthly_limit = monthly_limit;
+ALTER TABLE access_key ADD COLUMN rate REAL;
+ALTER TABLE access_key ADD COLUMN burst INTEGER;
+ALTER TABLE access_key ADD COLUMN origins TEXT NOT NULL DEFAULT '';
+ALTER TABLE usage RENAME TO usage_of_both;
+CREATE TABLE usage (
+    project_id INTEGER NOT NULL REFERENCES project (id),
+    month      TEXT NOT NULL,
+    lane       TEXT NOT NULL CHECK (lane IN ('product', 'audit')),
+    events     INTEGER NOT NULL,
+    PRIMARY KEY (project_id, month, lane)
+) WITHOUT ROWID;
+INSERT INTO usage SELECT project_id, month, 'product', events FROM usage_of_both;
+DROP TABLE usage_of_both;
 """,
 }
 

@@ -21,11 +21,13 @@ import msgspec
 
 from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound
-from indelible.event import Kind
+from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
 from indelible.journal.sqlite import SqliteJournal, events_used
 from indelible.journal.tables import create_table
 from indelible.network import Address, Network, contains, parse_networks
+
+Unset = msgspec.UnsetType
 
 ProjectKind = Literal["live", "test"]
 BotPolicy = Literal["discard", "mark", "off"]
@@ -34,7 +36,11 @@ LedgerAccess = Literal["key", "public"]
 
 _RANDOM_BYTES: Final = 24  # 192 bits: no digest of such a key can be turned back
 _PREFIX_LENGTH: Final = 14
-_RULES: Final = frozenset({"monthly_limit", "bot_policy", "ledger_access", "retention_days"})
+_RULES: Final = frozenset(
+    {"monthly_limit", "audit_monthly_limit", "bot_policy", "ledger_access", "retention_days"}
+)
+BURST_S: Final = 10
+"""A burst that nobody chose is what the rate gives in so many seconds."""
 DEFAULT_GRACE_MS: Final = 24 * 60 * 60 * 1000
 
 
@@ -51,7 +57,8 @@ class Role(StrEnum):
 class Project:
     """One project: a log of its own, and its rules.
 
-    `bot_policy` None leaves each route its own default; `monthly_limit` None is no limit.
+    `bot_policy` None leaves each route its own default. `monthly_limit` is for product events,
+    `audit_monthly_limit` for audit events; None is no limit.
     `ledger_access` says who may read the files of its signed log: whoever has a key, or anyone.
     After `retention_days` product and audit events are erased; None keeps them.
     """
@@ -64,6 +71,7 @@ class Project:
     created_at_ms: int
     ledger_access: LedgerAccess
     retention_days: int | None
+    audit_monthly_limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +86,19 @@ class LogRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """How many events a second a key may send, and how many at once after a pause."""
+
+    per_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
-    """A key as the server remembers it; `project` is None when it opens the whole server."""
+    """A key as the server remembers it; `project` is None when it opens the whole server.
+
+    `origins` are those of the pages that may use a token, empty for any; see `indelible.origin`.
+    """
 
     id: str
     project: Project | None
@@ -93,6 +112,8 @@ class Key:
     expires_at_ms: int | None
     revoked_at_ms: int | None
     fixed: bool
+    rate: Rate | None
+    origins: tuple[str, ...]
 
     def is_valid(self, at_ms: int) -> bool:
         """Neither revoked nor past the end of its rotation."""
@@ -147,6 +168,7 @@ class Registry:
         *,
         kind: ProjectKind = "live",
         monthly_limit: int | None = None,
+        audit_monthly_limit: int | None = None,
         bot_policy: BotPolicy | None = None,
         retention_days: int | None = None,
     ) -> Project:
@@ -163,9 +185,18 @@ class Registry:
             self._journal.database.transaction() as connection,
         ):
             connection.execute(
-                "INSERT INTO project (name, kind, secret, monthly_limit, bot_policy, created_at_ms,"
-                " retention_days) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (name, kind, os.urandom(32), monthly_limit, bot_policy, now, retention_days),
+                "INSERT INTO project (name, kind, secret, monthly_limit, audit_monthly_limit,"
+                " bot_policy, created_at_ms, retention_days) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    name,
+                    kind,
+                    os.urandom(32),
+                    monthly_limit,
+                    audit_monthly_limit,
+                    bot_policy,
+                    now,
+                    retention_days,
+                ),
             )
             project_id = connection.last_insert_rowid()
             create_table(connection, project_id)
@@ -177,8 +208,8 @@ class Registry:
         return self.snapshot.projects[name]
 
     def change_project(self, name: str, changes: Mapping[str, int | str | None]) -> Project:
-        """Set rules of the project, as `changes` names them: `monthly_limit`, `bot_policy`,
-        `ledger_access`, `retention_days`.
+        """Set rules of the project, as `changes` names them: `monthly_limit`,
+        `audit_monthly_limit`, `bot_policy`, `ledger_access`, `retention_days`.
 
         Raises:
             NotFound: there is no such project.
@@ -211,10 +242,10 @@ class Registry:
         """The project with this id; None when there is none."""
         return next((p for p in self.snapshot.projects.values() if p.id == project_id), None)
 
-    def events_this_month(self, project: Project) -> int:
-        """Product and audit events stored in the running calendar month (UTC)."""
+    def events_this_month(self, project: Project, lane: Lane) -> int:
+        """Events of `lane` stored in the running calendar month (UTC)."""
         month = month_of(self._clock())
-        return events_used(self._journal.database.reader(), project.id, month)
+        return events_used(self._journal.database.reader(), project.id, lane, month)
 
     def events_stored(self, project: Project) -> int:
         """How many entries the project's log has, of every kind."""
@@ -255,6 +286,8 @@ class Registry:
         *,
         label: str = "",
         networks: Sequence[Network] = (),
+        rate: Rate | None = None,
+        origins: Sequence[str] = (),
         secret: str | None = None,
         log: bool = True,
     ) -> NewKey:
@@ -263,20 +296,53 @@ class Registry:
         `log` is False for the keys that a project is born with.
 
         Raises:
-            InvalidParameter: a token or application key without a project, or an admin key with
-                one.
+            InvalidParameter: a token or application key without a project, an admin key with
+                one, or a key that is no token with origins.
         """
         if (role is Role.ADMIN) != (project is None):
             raise InvalidParameter(
                 "A token or application key belongs to a project, an admin key to none"
             )
-        made = self._new_key(role, project, label=label, networks=networks, secret=secret)
+        _check_origins(role, origins)
+        made = self._new_key(
+            role,
+            project,
+            label=label,
+            networks=networks,
+            rate=rate,
+            origins=origins,
+            secret=secret,
+        )
         with self._journal.database.transaction() as connection:
             self._insert_key(connection, made.key)
             if log:
                 self._log(connection, self._log_of(made.key), "key.created", _public(made.key))
         self._take_up(made.key)
         return made
+
+    def change_key(
+        self, key_id: str, *, rate: Rate | Unset | None, origins: Sequence[str] | Unset
+    ) -> Key:
+        """Set the rate or the origins of a key, from the next request on; UNSET leaves one.
+
+        Raises:
+            NotFound: there is no such key, or it is not valid any more.
+            InvalidParameter: it is no token, and has no origins.
+        """
+        key = self._valid_key(key_id)
+        if not isinstance(origins, Unset):
+            _check_origins(key.role, origins)
+            key = replace(key, origins=tuple(origins))
+        if not isinstance(rate, Unset):
+            key = replace(key, rate=rate)
+        with self._journal.database.transaction() as connection:
+            connection.execute(
+                "UPDATE access_key SET rate = ?, burst = ?, origins = ? WHERE id = ?",
+                (*_rate_columns(key), key_id),
+            )
+            self._log(connection, self._log_of(key), "key.changed", _public(key))
+        self.refresh()
+        return self._valid_key(key_id)
 
     def rotate_key(self, key_id: str, *, grace_ms: int = DEFAULT_GRACE_MS) -> NewKey:
         """Make a successor with the same rights; the old key stays valid for `grace_ms`.
@@ -290,7 +356,14 @@ class Registry:
                 f"Key {key_id} is fixed by the server's environment",
                 hint="Change the variable and restart the server.",
             )
-        made = self._new_key(old.role, old.project, label=old.label, networks=old.networks)
+        made = self._new_key(
+            old.role,
+            old.project,
+            label=old.label,
+            networks=old.networks,
+            rate=old.rate,
+            origins=old.origins,
+        )
         ends = self._clock() + grace_ms
         expires = ends if old.expires_at_ms is None else min(ends, old.expires_at_ms)
         with self._journal.database.transaction() as connection:
@@ -383,7 +456,7 @@ class Registry:
             int(row[0]): Project(*row)
             for row in self._journal.database.reader().execute(
                 "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms, ledger_access,"
-                " retention_days FROM project WHERE id >= ?",
+                " retention_days, audit_monthly_limit FROM project WHERE id >= ?",
                 (first,),
             )
         }
@@ -405,10 +478,13 @@ class Registry:
                 expires_at_ms=row[9],
                 revoked_at_ms=row[10],
                 fixed=bool(row[11]),
+                rate=None if row[12] is None else Rate(row[12], row[13]),
+                origins=tuple(row[14].split(",")) if row[14] else (),
             )
             for row in connection.execute(
                 "SELECT id, project_id, role, digest, token, prefix, label, networks,"
-                " created_at_ms, expires_at_ms, revoked_at_ms, fixed FROM access_key"
+                " created_at_ms, expires_at_ms, revoked_at_ms, fixed, rate, burst, origins"
+                " FROM access_key"
             )
         ]
         self.snapshot = Snapshot(
@@ -430,6 +506,8 @@ class Registry:
         *,
         label: str,
         networks: Sequence[Network],
+        rate: Rate | None,
+        origins: Sequence[str],
         secret: str | None = None,
     ) -> NewKey:
         text = secret or _prefix(role, project) + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -451,13 +529,16 @@ class Registry:
             expires_at_ms=None,
             revoked_at_ms=None,
             fixed=secret is not None,
+            rate=rate,
+            origins=tuple(origins),
         )
         return NewKey(key, text)
 
     def _insert_key(self, connection: apsw.Connection, key: Key) -> None:
         connection.execute(
             "INSERT INTO access_key (id, project_id, role, digest, token, prefix, label, networks,"
-            " created_at_ms, fixed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " created_at_ms, fixed, rate, burst, origins)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key.id,
                 key.project.id if key.project else None,
@@ -469,6 +550,7 @@ class Registry:
                 ",".join(map(str, key.networks)),
                 key.created_at_ms,
                 int(key.fixed),
+                *_rate_columns(key),
             ),
         )
 
@@ -500,6 +582,24 @@ def _taken_as(error: AlreadyExists) -> Iterator[None]:
         raise error from None
 
 
+def _check_origins(role: Role, origins: Sequence[str]) -> None:
+    """
+    Raises:
+        InvalidParameter.
+    """
+    if origins and role is not Role.TOKEN:
+        raise InvalidParameter(
+            "Only a token has origins: other keys are secret and belong in no page",
+            hint="Bind an application or admin key to networks.",
+        )
+
+
+def _rate_columns(key: Key) -> tuple[float | None, int | None, str]:
+    """Rate, burst and origins, in the order of the table."""
+    per_s, burst = (key.rate.per_s, key.rate.burst) if key.rate else (None, None)
+    return per_s, burst, ",".join(key.origins)
+
+
 def _prefix(role: Role, project: Project | None) -> str:
     match role:
         case Role.TOKEN:
@@ -518,4 +618,7 @@ def _public(key: Key) -> dict[str, object]:
         "role": key.role,
         "label": key.label,
         "networks": [str(network) for network in key.networks],
+        "rate": None if key.rate is None else key.rate.per_s,
+        "burst": None if key.rate is None else key.rate.burst,
+        "origins": list(key.origins),
     }

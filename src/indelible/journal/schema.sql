@@ -7,11 +7,12 @@ CREATE TABLE project (
     name          TEXT NOT NULL UNIQUE,
     kind          TEXT NOT NULL CHECK (kind IN ('live', 'test')),
     secret        BLOB NOT NULL,   -- keys the HMAC of client ids; part of the journal's backup
-    monthly_limit INTEGER,
+    monthly_limit INTEGER,         -- most product events in a calendar month; NULL: no limit
     bot_policy    TEXT CHECK (bot_policy IN ('discard', 'mark', 'off')),
     created_at_ms INTEGER NOT NULL,
     ledger_access TEXT NOT NULL DEFAULT 'key' CHECK (ledger_access IN ('key', 'public')),
-    retention_days INTEGER   -- product and audit events are erased after so many days; NULL: never
+    retention_days INTEGER,  -- product and audit events are erased after so many days; NULL: never
+    audit_monthly_limit INTEGER    -- the same for audit events, which are counted apart
 );
 
 -- The signed log of each project. A row in state `new` was ordered, with its project, and has signed
@@ -38,14 +39,20 @@ CREATE TABLE access_key (
     created_at_ms INTEGER NOT NULL,
     expires_at_ms INTEGER,          -- set by rotation: the old key lives on until then
     revoked_at_ms INTEGER,
-    fixed         INTEGER NOT NULL  -- 1: given by the server's environment
+    fixed         INTEGER NOT NULL, -- 1: given by the server's environment
+    rate          REAL,             -- most events a second; NULL: no limit
+    burst         INTEGER,          -- most events at once; NULL as the rate is
+    origins       TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: pages of any origin
 );
 
+-- Events stored by calendar month. The lanes are apart: what a public token sends takes nothing from
+-- the limit of audit events.
 CREATE TABLE usage (
     project_id INTEGER NOT NULL REFERENCES project (id),
     month      TEXT NOT NULL,
+    lane       TEXT NOT NULL CHECK (lane IN ('product', 'audit')),
     events     INTEGER NOT NULL,
-    PRIMARY KEY (project_id, month)
+    PRIMARY KEY (project_id, month, lane)
 ) WITHOUT ROWID;
 
 CREATE TABLE follower (

@@ -34,6 +34,7 @@ from indelible.journal.contract import (
     Outcome,
     OverLimit,
     Records,
+    Size,
     Stored,
 )
 from indelible.journal.database import Database
@@ -50,6 +51,8 @@ _FEW_LEAVES: Final = 256
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
 _COLUMNS: Final = "id, leaf, salts, record, payload"
+
+_NUMBERS: Final = msgspec.json.Decoder(list[int])
 
 _Row = tuple[int, bytes, bytes | None, bytes | None, bytes | None]
 """One row of `event`, in the order of _COLUMNS."""
@@ -195,6 +198,17 @@ class SqliteJournal:
         )
         leaves, records = rows.get
         return Records(bytes.fromhex(leaves or ""), f"[{records or ''}]")
+
+    def sizes(self, project_id: int, start: int, end: int) -> list[Size]:
+        # In one step, as above. The length of a column stands in the head of its row: no content
+        # is read, and none of the pages that it fills.
+        text = (
+            self.database.reader()
+            .execute(_sizes(table_of(project_id)), _ids(project_id, start, end))
+            .get
+        )
+        numbers = iter(_NUMBERS.decode(f"[{text or ''}]"))
+        return [Size(record, payload) for record, payload in zip(numbers, numbers, strict=True)]
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.database.reader()
@@ -358,7 +372,7 @@ class _Group:
         self._rows: list[_NewRow] = []
         self._by_key: dict[bytes, _NewRow] = {}
         self._next: dict[int, int] = {}
-        self._used: dict[int, int] = {}
+        self._used: dict[tuple[int, Lane], int] = {}
 
     def take_all(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Decide what becomes of each draft, in order; nothing is written yet."""
@@ -382,11 +396,11 @@ class _Group:
             for rows in in_runs(mine):
                 values = [value for row in rows for value in row]
                 self._connection.execute(_insert(table_of(project_id), len(rows)), values)
-        for project_id, used in self._used.items():
+        for (project_id, lane), used in self._used.items():
             self._connection.execute(
-                "INSERT INTO usage (project_id, month, events) VALUES (?, ?, ?) "
+                "INSERT INTO usage (project_id, month, lane, events) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET events = excluded.events",
-                (project_id, self._month, used),
+                (project_id, self._month, lane.value, used),
             )
 
     def new_keys(self) -> list[tuple[bytes, int]]:
@@ -427,10 +441,10 @@ class _Group:
 
     def _admit(self, draft: Draft, key: bytes | None) -> Outcome:
         if draft.kind in _COUNTED:
-            used = self._events_used(draft.project_id)
+            used = self._events_used(draft.project_id, draft.lane)
             if draft.monthly_limit is not None and used >= draft.monthly_limit:
                 return OverLimit()
-            self._used[draft.project_id] = used + 1
+            self._used[draft.project_id, draft.lane] = used + 1
         return self._add(draft, key)
 
     def _add(self, draft: Draft, key: bytes | None) -> Stored:
@@ -456,10 +470,10 @@ class _Group:
             self._by_key[key] = row
         return Stored(index, tx)
 
-    def _events_used(self, project_id: int) -> int:
-        used = self._used.get(project_id)
+    def _events_used(self, project_id: int, lane: Lane) -> int:
+        used = self._used.get((project_id, lane))
         if used is None:
-            used = events_used(self._connection, project_id, self._month)
+            used = events_used(self._connection, project_id, lane, self._month)
         return used
 
 
@@ -493,10 +507,20 @@ def _records(table: str) -> str:
     )
 
 
-def events_used(connection: apsw.Connection, project_id: int, month: str) -> int:
-    """How many product and audit events the project stored in `month` (``2026-01``)."""
+@cache
+def _sizes(table: str) -> str:
+    rows = (
+        "SELECT coalesce(length(record), 0) AS record, coalesce(length(payload), 0) AS payload"  # noqa: S608
+        f" FROM {table} WHERE id >= ? AND id < ? ORDER BY id"
+    )
+    return f"SELECT group_concat(record || ',' || payload, ',') FROM ({rows})"  # noqa: S608
+
+
+def events_used(connection: apsw.Connection, project_id: int, lane: Lane, month: str) -> int:
+    """How many events of `lane` the project stored in `month` (``2026-01``)."""
     rows = connection.execute(
-        "SELECT events FROM usage WHERE project_id = ? AND month = ?", (project_id, month)
+        "SELECT events FROM usage WHERE project_id = ? AND month = ? AND lane = ?",
+        (project_id, month, lane.value),
     )
     return next((int(events) for (events,) in rows), 0)
 

@@ -15,7 +15,7 @@ from indelible.ledger.checks.belief import believe, read_own
 from indelible.ledger.checks.computed import Computed, Progress, compute
 from indelible.ledger.checks.erasures import check_erasures
 from indelible.ledger.checks.events import Range
-from indelible.ledger.checks.files import Besides, besides, list_files, name_strays, read_note
+from indelible.ledger.checks.files import Besides, besides, name_strays, read_note
 from indelible.ledger.checks.heads import Heads, read_heads
 from indelible.ledger.checks.levels import check_ahead, check_levels
 from indelible.ledger.checks.remembered import check_remembered, recall, remember
@@ -74,11 +74,13 @@ def audit_log(
     *,
     processes: int = 1,
     progress: Progress | None = None,
+    deadline: float | None = None,
 ) -> Audit:
     """Check a whole log. Whatever is wrong is in the findings; it never raises for it.
 
     `processes`: how many to start for a large log. They import the caller's main module, which
-    must not do its work on import.
+    must not do its work on import. `deadline`: when to stop, by the monotonic clock; what was not
+    looked at by then cannot be checked.
 
     Raises:
         OSError, SyncFailed: the log is sound, and that could not be remembered.
@@ -90,7 +92,6 @@ def audit_log(
     witnessed = read_note(source, WITNESSED, report)
     published = read_note(source, POLICY, report)
     note = read_note(source, CHECKPOINT, report)
-    paths = list_files(source, report)
 
     own = read_own(published, known, report)
     remembered = recall(known, note, own, report)
@@ -99,9 +100,9 @@ def audit_log(
     basis = heads.basis
     size = 0 if basis is None else basis.size
 
-    lying = besides(paths, size)
+    lying = besides(source, size, report)
     whole = _whole(source, known, heads, remembered, lying, report)
-    log = compute(whole, report, processes=processes, progress=progress)
+    log = compute(whole, report, processes=processes, progress=progress, deadline=deadline)
     _check_tiles_above(source, log, heads, lying, report)
     if basis is not None:
         check_root(basis, log, remembered, report)

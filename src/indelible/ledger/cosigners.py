@@ -337,12 +337,13 @@ class Cosigners:
 
     async def _post(self, url: str, body: str) -> _Reply:
         """One request; no more of the answer is read than any witness has to say."""
-        headers = {"content-type": "text/plain; charset=utf-8"}
+        headers = {"content-type": "text/plain; charset=utf-8", "accept-encoding": "identity"}
         async with self._http.stream(
             "POST", url.rstrip("/") + _ADD, content=body.encode(), headers=headers
         ) as answer:
             content = b""
-            async for part in answer.aiter_bytes():
+            # As it comes: a packed answer, which was not asked for, could unpack to anything.
+            async for part in answer.aiter_raw():
                 content += part
                 if len(content) > MOST_ANSWER_BYTES:
                     raise httpx.DecodingError(f"the answer is over {MOST_ANSWER_BYTES:,} bytes")

@@ -16,12 +16,15 @@ import msgspec
 from indelible.clock import Clock
 from indelible.errors import NotErasable, NotFound
 from indelible.event import Kind, tx_bytes
-from indelible.journal.contract import Journal, Stored
+from indelible.journal.contract import LARGEST_INDEX, Journal, Stored
 from indelible.journal.erasing import ERASABLE
+from indelible.journal.pieces import pieces
+from indelible.leaf import SIZE
 
 DEFAULT_REASON: Final = "request"
 
-_READ_AT_ONCE: Final = 100  # events of 1 MiB each are what may be in memory at a time
+_READ_BYTES: Final = 4 * 1024 * 1024  # of records, in memory at a time
+_KIND_AT: Final = 1  # of a leaf entry
 _NAMED: Final = 5
 
 
@@ -59,7 +62,7 @@ class _Record(msgspec.Struct):
     distinct_id: str | None = None
 
 
-_read_record: Final = msgspec.json.Decoder(_Record).decode
+_read_records: Final = msgspec.json.Decoder(list[_Record | None]).decode
 
 
 class Eraser:
@@ -118,11 +121,19 @@ class Eraser:
         return Certificate(at_ms, reason, done.erased, done.already, done.entries, done.swept)
 
     def _walk(self, project_id: int, distinct_id: str) -> Iterator[int]:
-        start = 0
-        while entries := self._journal.read(project_id, start, start + _READ_AT_ONCE):
-            for entry in entries:
-                if entry.leaf.kind is not Kind.PRODUCT or entry.record is None:
-                    continue
-                if _read_record(entry.record).distinct_id == distinct_id:
-                    yield entry.index
-            start = entries[-1].index + 1
+        runs = pieces(
+            self._journal,
+            project_id,
+            0,
+            LARGEST_INDEX,
+            most_bytes=_READ_BYTES,
+            with_payloads=False,
+        )
+        for start, end in runs:
+            records = self._journal.records(project_id, start, end)
+            kinds = records.leaves[_KIND_AT::SIZE]
+            for index, (kind, record) in enumerate(
+                zip(kinds, _read_records(records.text), strict=True), start=start
+            ):
+                if kind == Kind.PRODUCT and record and record.distinct_id == distinct_id:
+                    yield index

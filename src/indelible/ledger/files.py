@@ -57,7 +57,8 @@ class Files:
             raise NotFound("No file of a log has this name")
         try:
             return self._tile(log, tile)
-        except TileMissing:
+        except (TileMissing, OSError):
+            # A link or a pipe is none of its files.
             raise NotFound("The log has no such tile") from None
         except Tampered as error:
             self._damaged(log, tile.number, error.message)
@@ -69,7 +70,7 @@ class Files:
         head = self._lock.head(log.origin)
         if head is not None or log.signer is not None:
             return head
-        note = log.tiles.published(CHECKPOINT)
+        note = notes.text(log.tiles, CHECKPOINT)
         try:
             checkpoint = None if note is None else notes.signed_by(note, log.key)
         except IndelibleError:
@@ -87,7 +88,7 @@ class Files:
 
     def _note(self, log: Log, name: str) -> str | None:
         """What was published under this name, from memory when the file is damaged."""
-        note = log.tiles.published(name)
+        note = notes.text(log.tiles, name)
         if log.signer is None:
             return note
         policy = self._logs.policy_of(log)

@@ -7,11 +7,12 @@ server's back, tiles written anew, and whatever head one likes, signed with the 
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
 from indelible.errors import NotAttackable
+from indelible.folder import private
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.checkpoint import Checkpoint
@@ -20,6 +21,9 @@ from indelible.ledger.sealer import MOST_ENTRIES, integrate
 from indelible.ledger.tile import TileHashes, tiles_between
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import prove_root
+from indelible.untrusted import check_regular, read_below
+
+_MOST_KEY_BYTES: Final = 4_096
 
 
 class EventRow(NamedTuple):
@@ -58,7 +62,8 @@ class Copy:
         # After the files: lock and journal may be ahead of them, never behind.
         for path in parts[:2]:
             _copy_database(path, folder / path.name)
-        shutil.copy(parts[2], folder / KEYS_FOLDER)
+        key = read_below(source, f"{KEYS_FOLDER}/{parts[2].name}", most_bytes=_MOST_KEY_BYTES)
+        private(folder / KEYS_FOLDER / parts[2].name).write_bytes(key)
         return copy
 
     def again(self, folder: Path) -> "Copy":
@@ -192,7 +197,12 @@ def _copy_log(source: FolderTiles, copy: Copy) -> None:
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """A SQLite file as it is at one moment, its write-ahead log included."""
+    """A SQLite file as it is at one moment, its write-ahead log included.
+
+    Raises:
+        FileRefused: it is no regular file.
+    """
+    check_regular(source)
     with (
         closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as read,
         closing(apsw.Connection(str(target))) as written,

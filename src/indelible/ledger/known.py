@@ -1,6 +1,6 @@
 """What an audit is handed besides the log's files, by whoever can open a journal and a lock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -40,10 +40,11 @@ class JournalRows(Protocol):
         """
         ...
 
-    def rows(self, start: int, end: int) -> list[Row]:
-        """The rows that there are with start <= at < end, in order.
+    def rows(self, start: int, end: int) -> Iterator[Row]:
+        """The rows that there are with start <= at < end, in order, one after the other: together
+        they may be larger than memory.
 
-        Raises:
+        Raises as it goes:
             JournalUnreadable.
         """
         ...

@@ -310,7 +310,7 @@ class Ledger:
             self.progress.advance(log.project_id, Level.WITNESSED, witnessed)
 
     def _last_witnessed(self, log: Log) -> Head | None:
-        note = log.tiles.published(WITNESSED)
+        note = notes.text(log.tiles, WITNESSED)
         if note is None or not notes.is_sound(note, log.key, self.logs.policy_of(log)):
             return None  # nothing depends on it: the next answer of the witnesses replaces it
         checkpoint = notes.signed_by(note, log.key)
@@ -333,12 +333,12 @@ class Ledger:
     def _republish(self, log: Log) -> None:
         """Publish those notes again that are not there any more, or damaged."""
         policy = self.logs.policy_of(log)
-        if log.tiles.published(POLICY) != policy.text:
+        if notes.text(log.tiles, POLICY) != policy.text:
             log.tiles.publish(POLICY, policy.text)
         for name, level in ((CHECKPOINT, Level.SEALED), (WITNESSED, Level.WITNESSED)):
             with self._publishing.setdefault(log.name, threading.Lock()):
                 head = self.progress.head(log.project_id, level)
-                note = log.tiles.published(name)
+                note = notes.text(log.tiles, name)
                 is_well = note is not None and notes.is_sound(note, log.key, policy)
                 if head is not None and not is_well:
                     logger.error("%s: %s was damaged or missing; published again", log.origin, name)

@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from indelible.durable import new_file
 from indelible.errors import MemoryUnreadable
+from indelible.untrusted import read_file
 
 _VERSION: Final = 1
+_MOST_BYTES: Final = 16 * 1024 * 1024  # two notes and two policies, and what JSON adds to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Memory:
         """
         path = self.path_of(origin)
         try:
-            kept: Any = json.loads(path.read_bytes())
+            kept: Any = json.loads(read_file(path, most_bytes=_MOST_BYTES))
             if kept["version"] != _VERSION or kept["origin"] != origin:
                 raise MemoryUnreadable(f"{path} is not what this version of Indelible keeps")
             return Remembered(
@@ -76,7 +78,7 @@ class Memory:
             return None
         except OSError as error:
             raise MemoryUnreadable(f"{path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
             raise MemoryUnreadable(f"{path} is not a head that was kept here") from error
 
     def keep(self, head: Remembered) -> None:

@@ -40,6 +40,8 @@ from indelible.errors import KeyMalformed, NoteMalformed, SignatureMissing, Sign
 ED25519: Final = 0x01
 COSIGNATURE: Final = 0x04
 MOST_SIGNATURES: Final = 64  # the format obliges a verifier to accept 16
+MOST_NOTE_BYTES: Final = 256 * 1024
+"""The longest note that is read: room for 64 signatures of a size that is yet to come."""
 
 _DASH: Final = "— "  # U+2014
 _ID_SIZE: Final = 4
@@ -189,6 +191,8 @@ def parse_note(text: str) -> Note:
     Raises:
         NoteMalformed: it is no note, or holds a signature line that is none.
     """
+    if len(text) > MOST_NOTE_BYTES:
+        raise NoteMalformed(f"A note has at most {MOST_NOTE_BYTES:,} bytes")
     if _NOT_IN_TEXT.search(text):
         raise NoteMalformed("A note is UTF-8, with no control character but the line feed")
     content, separator, tail = text.rpartition("\n\n")

@@ -32,9 +32,18 @@ def signed_by(note: str, key: LogKey) -> Checkpoint:
     return checkpoint
 
 
+def text(tiles: TileStore, name: str) -> str | None:
+    """The note that a log published under this name, whatever it says; None when no file of its
+    own can be read there."""
+    try:
+        return tiles.published(name)
+    except OSError:
+        return None
+
+
 def published(tiles: TileStore, name: str, key: LogKey) -> Checkpoint | None:
     """What a log published under this name; None when nothing can be read there."""
-    note = tiles.published(name)
+    note = text(tiles, name)
     try:
         return None if note is None else signed_by(note, key)
     except IndelibleError:

@@ -36,6 +36,8 @@ from indelible.ledger.cosignature import WitnessKey
 from indelible.ledger.note import COSIGNATURE, ED25519, LogKey, PublicKey
 
 MOST_LINES: Final = 4_096
+MOST_POLICY_BYTES: Final = 1024 * 1024
+"""The longest file that is read as a policy."""
 NO_QUORUM: Final = "none"
 
 _FORBIDDEN: Final = re.compile("[^\t\n\x20-\x7e\x80-\ud7ff\ue000-\U0010ffff]")

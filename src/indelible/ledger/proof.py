@@ -59,7 +59,8 @@ class Proof:
             ProofMalformed: it is cut short, or has a line that does not belong there.
         """
         head, separator, checkpoint = text.partition("\n\n")
-        version, *lines = head.split("\n")
+        # More than there may be need not be cut apart: a file may be millions of short lines.
+        version, *lines = head.split("\n", MOST_HASHES + 4)
         if version != HEADER:
             other = _OTHER_VERSION.fullmatch(version)
             if other is not None:
@@ -75,9 +76,9 @@ class Proof:
         match = _INDEX.fullmatch(lines[0]) if lines else None
         if match is None:
             raise ProofMalformed("The proof has no line `index` with a number where it belongs")
+        if len(lines) - 1 > MOST_HASHES:
+            raise ProofMalformed(f"The proof has more than {MOST_HASHES} hashes")
         hashes = tuple(_hash(line, number) for number, line in enumerate(lines[1:], start=1))
-        if len(hashes) > MOST_HASHES:
-            raise ProofMalformed(f"The proof has {len(hashes)} hashes; {MOST_HASHES} are the most")
         return cls(int(match[1]), hashes, checkpoint, extra)
 
 

@@ -1,25 +1,39 @@
 """Where an auditor reads a log from: its folder, or the address that serves it.
 
+Both belong to whoever is audited. Of a folder only regular files are read, and no link is followed
+(`indelible.untrusted`). An address is asked for one file at a time: no redirect is followed, so a
+key goes to the address that was named and to no other; the whole answer has a deadline, however
+slowly it drips; it is as long as its header says, and never longer than a file of its name may be.
+
 Only the standard library is used. Both can be handed to another process.
 """
 
+import http.client
+import io
 import os
+import socket
+import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from indelible.errors import LogUnreadable
+from indelible.ledger.tilestore import most_bytes_of
+from indelible.untrusted import FolderReader
 
 Content = bytes | LogUnreadable | None
 """The bytes of a file; why it cannot be read; None when there is none."""
 
-_MOST_BYTES: Final = 256 * (2 + 65_535)  # a bundle of the longest entries
+_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "::1")
 _AT_ONCE: Final = 8
-_TIMEOUT_S: Final = 30
+_TIMEOUT_S: Final = 30.0
+_DEEPEST: Final = 12  # folders below a log; tile/entries/x001/x002/x003/x004/x005/006.p has eight
 
 
 class Source(Protocol):
@@ -34,54 +48,70 @@ class Source(Protocol):
         """What lies at each path, in the order asked. Never raises."""
         ...
 
-    def files(self) -> list[str] | None:
-        """The paths of all files there are, sorted; None where they cannot be listed.
+    def files(self) -> Iterator[str] | None:
+        """The paths of all files there are, in any order; None where they cannot be listed.
 
-        Raises:
+        Raises as it goes:
             LogUnreadable: they cannot be read.
         """
         ...
 
 
 class FolderSource:
-    """A log's folder on this machine."""
+    """A log's folder on this machine; `log` is where it lies below a folder that was named."""
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, log: str = "") -> None:
         self._folder = os.fspath(folder)
+        self._prefix = f"{log}/" if log else ""
 
     @property
     def name(self) -> str:
-        return self._folder
+        return f"{self._folder}/{self._prefix}".rstrip("/")
 
     def read(self, paths: Sequence[str]) -> list[Content]:
-        return [self._read(path) for path in paths]
+        with FolderReader(self._folder) as reader:
+            return [self._read(reader, path) for path in paths]
 
-    def files(self) -> list[str]:
+    def files(self) -> Iterator[str]:
         try:
-            return sorted(_below(self._folder, ""))
+            yield from _below(self.name, "", 0)
         except FileNotFoundError:  # nothing was published yet; else its checkpoint is missed
-            return []
+            return
         except OSError as error:
-            raise LogUnreadable(f"{self._folder}: {error.strerror or error}") from error
+            raise LogUnreadable(f"{self.name}: {error.strerror or error}") from error
 
-    def _read(self, path: str) -> Content:
+    def _read(self, reader: FolderReader, path: str) -> Content:
         try:
-            with open(f"{self._folder}/{path}", "rb", buffering=0) as file:  # noqa: PTH123 — speed
-                return file.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return reader.read(self._prefix + path, most_bytes=most_bytes_of(path))
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            return LogUnreadable(str(error.strerror or error))
+            said = str(error.strerror or error)
+            return LogUnreadable(f"{said[:1].upper()}{said[1:]}")
 
 
 class UrlSource:
-    """A log served over HTTP; `url` is its prefix, `key` an API key where the log asks for one."""
+    """A log served over HTTP; `url` is its prefix, `key` an API key where the log asks for one.
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    `deadline`: when nothing more is asked for, in seconds of the monotonic clock; None for never.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        deadline: float | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
         if not url.startswith(("https://", "http://")):
             raise ValueError("the prefix of a log begins with https:// or http://")
         self._url = url.rstrip("/")
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._headers = {"Accept-Encoding": "identity"}
+        if key is not None:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._deadline = deadline
+        self._timeout_s = timeout_s
 
     @property
     def name(self) -> str:
@@ -97,35 +127,159 @@ class UrlSource:
         return None
 
     def _read(self, path: str) -> Content:
+        until = time.monotonic() + self._timeout_s
+        if self._deadline is not None:
+            until = min(until, self._deadline)
+        most_bytes = most_bytes_of(path)
         try:
             request = urllib.request.Request(f"{self._url}/{path}", headers=self._headers)  # noqa: S310
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-                content: bytes = answer.read(_MOST_BYTES + 1)
+            with _opener(self._url, until).open(request, timeout=_left(until)) as answer:
+                content: bytes = answer.read(most_bytes + 1)
+                cut_off = bool(getattr(answer, "length", None))
+                encoding = answer.headers.get("Content-Encoding", "identity").lower()
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (404, 410):
                 return None
             return LogUnreadable(_refused(error, with_key="Authorization" in self._headers))
-        except urllib.error.URLError as error:
-            return LogUnreadable(f"The address does not answer: {error.reason}")
         except (OSError, ValueError, HTTPException) as error:  # it broke off, or is no answer
-            return LogUnreadable(f"The answer cannot be read: {error or type(error).__name__}")
-        if len(content) > _MOST_BYTES:
-            return LogUnreadable("It is longer than any file of a log")
+            return LogUnreadable(self._broken(error, until))
+        if len(content) > most_bytes:
+            return LogUnreadable(f"It is longer than the {most_bytes:,} bytes that it may have")
+        if cut_off:
+            return LogUnreadable("The answer broke off before its end")
+        if encoding != "identity":
+            return LogUnreadable(f"The answer is packed as {encoding}, which was not asked for")
         return content
+
+    def _broken(self, error: Exception, until: float) -> str:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return "The time for the whole audit was up before it was read"
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, TimeoutError) or time.monotonic() >= until:
+            return f"The address did not answer within {self._timeout_s:g} s"
+        if isinstance(error, urllib.error.URLError):
+            return f"The address does not answer: {cause}"
+        return f"The answer cannot be read: {error or type(error).__name__}"
+
+
+# HTTP with a deadline
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect: it would take the key to an address that the caller did not name."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None  # HTTPError is raised, as for every other answer that is no file
+
+
+def _opener(url: str, until: float) -> urllib.request.OpenerDirector:
+    """Opens http and https addresses, and ends at `until`.
+
+    By the proxies of the environment, which are for the world outside: none of them sees a key for
+    this machine.
+    """
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock = _TimedSocket(self.sock, until)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            self.sock = _TimedSocket(self.sock, until)
+
+    class Opens(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Plain, req)
+
+    class OpensSecure(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(Secure, req, context=_trust())
+
+    handlers: list[Any] = [Opens, OpensSecure, _StayHere]
+    if urlsplit(url).hostname in _THIS_MACHINE:
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
+
+
+class _TimedSocket:
+    """A connected socket of which every wait ends at `until`: a timeout alone counts each byte."""
+
+    def __init__(self, wrapped: Any, until: float) -> None:
+        self._wrapped = wrapped
+        self._until = until
+
+    def sendall(self, data: bytes) -> None:
+        self._wrapped.settimeout(_left(self._until))
+        self._wrapped.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        assert mode == "rb"
+        return io.BufferedReader(_TimedReader(self._wrapped, self._until))
+
+    def close(self) -> None:
+        self._wrapped.close()
+
+
+class _TimedReader(io.RawIOBase):
+    """What http.client reads an answer from."""
+
+    def __init__(self, wrapped: socket.socket, until: float) -> None:
+        self._wrapped = wrapped
+        # As socket.makefile does: http.client closes its socket before it has read the answer.
+        self._file = wrapped.makefile("rb", buffering=0)
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._wrapped.settimeout(_left(self._until))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _left(until: float) -> float:
+    """The seconds until then.
+
+    Raises:
+        TimeoutError: there are none.
+    """
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no answer in time")
+    return left
+
+
+_contexts: list[ssl.SSLContext] = []
+
+
+def _trust() -> ssl.SSLContext:
+    """The authorities of this machine, read once."""
+    if not _contexts:
+        _contexts.append(ssl.create_default_context())
+    return _contexts[0]
 
 
 def _refused(error: urllib.error.HTTPError, *, with_key: bool) -> str:
     said = f"The address answered {error.code} {error.reason}"
     if error.code in (401, 403):
         said += ", with this API key" if with_key else ": it wants an API key"
+    if 300 <= error.code < 400:
+        said += f", which leads to {error.headers.get('Location', 'nowhere')}: no redirect is"
+        said += " followed, so name that address yourself if you trust it"
     return said
 
 
-def _below(folder: str, prefix: str) -> Iterator[str]:
+def _below(folder: str, prefix: str, depth: int) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path, f"{prefix}{entry.name}/")
+            if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+                yield from _below(entry.path, f"{prefix}{entry.name}/", depth + 1)
             else:
                 yield prefix + entry.name

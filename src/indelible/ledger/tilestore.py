@@ -13,8 +13,18 @@ from typing import Final, Protocol
 
 from indelible import durable
 from indelible.errors import TileConflict, TileMissing
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile, decode_entries, encode_entries
+from indelible.ledger.note import MOST_NOTE_BYTES
+from indelible.ledger.policy import MOST_POLICY_BYTES
+from indelible.ledger.tile import (
+    ENTRIES,
+    WIDTH,
+    Tile,
+    decode_entries,
+    encode_entries,
+    parse_path,
+)
 from indelible.ledger.tree import HASH_SIZE
+from indelible.untrusted import read_below
 
 CHECKPOINT: Final = "checkpoint"
 """The newest signed checkpoint, with its cosignatures once they are there."""
@@ -23,6 +33,20 @@ WITNESSED: Final = "witnessed"
 POLICY: Final = "policy"
 """The policy that this log proposes to its readers: its key, its witnesses."""
 NOTES: Final = (CHECKPOINT, WITNESSED, POLICY)
+
+MOST_BUNDLE_BYTES: Final = 256 * 1024
+"""Of 256 entries; one of ours has 96 bytes, and there is room for one of ten times that."""
+
+
+def most_bytes_of(path: str) -> int:
+    """How long the file at a path of a log may be; what is longer is not read."""
+    if path == POLICY:
+        return MOST_POLICY_BYTES
+    tile = parse_path(path)
+    if tile is None:
+        return MOST_NOTE_BYTES
+    # Some bytes more than a tile has: that one is too long is for its reader to say.
+    return MOST_BUNDLE_BYTES if tile.level == ENTRIES else (WIDTH + 1) * HASH_SIZE
 
 
 class TileStore(Protocol):
@@ -86,7 +110,7 @@ class FolderTiles:
         for tile, content in tiles:
             path = self.folder / tile.path
             touched[path.parent] = None
-            there = _content(path)
+            there = _content(self.folder, tile.path)
             if there is None:
                 durable.make_folder(path.parent)
                 durable.write_file(path, content)
@@ -129,7 +153,7 @@ class FolderTiles:
         durable.sync_folder(self.folder)
 
     def published(self, name: str) -> str | None:
-        content = _content(self.folder / name)
+        content = _content(self.folder, name)
         return None if content is None else content.decode("utf-8", "replace")
 
     def partials(self, size: int) -> list[Tile]:
@@ -155,7 +179,7 @@ class FolderTiles:
                         Path(folder, name).unlink()
 
     def _read(self, tile: Tile) -> bytes:
-        content = _content(self.folder / tile.path)
+        content = _content(self.folder, tile.path)
         if content is not None:
             return content
         if tile.width == WIDTH:
@@ -173,8 +197,13 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _content(path: Path) -> bytes | None:
+def _content(folder: Path, path: str) -> bytes | None:
+    """What lies below the log's folder: a link that somebody put there is not followed.
+
+    Raises:
+        FileRefused, OSError.
+    """
     try:
-        return path.read_bytes()
+        return read_below(folder, path, most_bytes=most_bytes_of(path))
     except (FileNotFoundError, NotADirectoryError):
         return None

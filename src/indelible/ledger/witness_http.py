@@ -11,13 +11,14 @@ public, and it says nothing but what a log has signed.
 import asyncio
 import logging
 import re
+import socket
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from indelible.errors import WitnessUnwritable
+from indelible.errors import BodyIncomplete, WitnessUnwritable
 from indelible.ledger.witness import MOST_BODY_BYTES, Answer, Witness
-from indelible.serving import serve_asgi, until_signalled
+from indelible.serving import Patience, serve_asgi, until_signalled
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,6 @@ Send = Callable[[Message], Awaitable[None]]
 
 _ADD: Final = "/add-checkpoint"
 _LATEST: Final = re.compile(r"(?:/[^/]*)*?/([0-9a-f]{64})/checkpoint", re.ASCII)
-_MOST_READ_BYTES: Final = 1024 * 1024
 _READ: Final = ("GET", "HEAD")
 
 
@@ -64,7 +64,10 @@ class WitnessApp:
         if path.endswith(_ADD):
             if method != "POST":
                 return Answer(405, "POST a checkpoint here\n"), "POST"
-            return await self._add(receive), ""
+            try:
+                return await self._add(receive), ""
+            except BodyIncomplete as error:
+                return Answer(error.http_status, f"{error.message}\n"), ""
         if latest is None and path not in ("/", "/healthz"):
             return Answer(404, "there is nothing here\n"), ""
         if method not in _READ:
@@ -93,29 +96,40 @@ class WitnessApp:
         return Answer(200, f"witness {self._witness.name}: ok\n")
 
 
-async def run(witness: Witness, *, listen: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then answer what is under way; `announce` gets the address."""
+async def run(
+    witness: Witness,
+    *,
+    on: socket.socket,
+    announce: Callable[[str], None],
+    stop: asyncio.Event | None = None,
+    patience: Patience = Patience(),  # noqa: B008 — frozen
+) -> None:
+    """Serve until `stop` is set, then finish the requests under way.
+
+    `announce` is called with the address. Without `stop`, SIGINT and SIGTERM end it.
+    """
     await serve_asgi(
-        WitnessApp(witness), listen=listen, port=port, announce=announce, stop=until_signalled()
+        WitnessApp(witness),
+        on=on,
+        announce=announce,
+        stop=stop or until_signalled(),
+        patience=patience,
     )
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body; None when it is over the limit.
+    """Return the body, or None if it is over the limit.
 
-    Some more is read of one that is: whoever is still sending would not hear the answer.
+    Raises:
+        BodyIncomplete: it was cut off.
     """
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    while more and size <= _MOST_READ_BYTES:
+    body, goes_on = b"", True
+    while goes_on and len(body) <= MOST_BODY_BYTES:
         message = await receive()
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= MOST_BODY_BYTES:
-            parts.append(part)
-        more = message.get("more_body", False)
-    return b"".join(parts) if size <= MOST_BODY_BYTES else None
+        if message["type"] != "http.request":
+            raise BodyIncomplete
+        body, goes_on = body + message["body"], message["more_body"]
+    return body if len(body) <= MOST_BODY_BYTES else None
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -1,24 +1,30 @@
 """Finding and reading events: by id, by search, and as a whole log.
 
-A search walks the journal, newest first or oldest first, a bounded number of entries a call: a page
-may therefore be short, or empty, and still have a `next`.
+A search walks the journal, newest first or oldest first, and looks at a bounded number of entries a
+call. It reads the records of those alone, never a payload; then it reads whole the events that
+match, which fill a page up to a number of events and of bytes. A page may therefore be short, or
+empty, and still have a `next`. An export goes by pieces that are bounded in the same way. So memory
+does not depend on how large the events are, but for the largest single one.
 """
 
 import base64
 import hashlib
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import msgspec
 
-from indelible.clock import parse_time_ms, rfc3339
+from indelible.clock import rfc3339
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
-from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
+from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
+from indelible.journal.erasing import runs_of
+from indelible.journal.pieces import cut, pieces
 from indelible.journal.registry import Project
+from indelible.leaf import SIZE
 from indelible.ledger.ledger import Ledger
+from indelible.moment import parse_time_ms
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]
@@ -26,11 +32,17 @@ View = dict[str, Any]
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""Most stored bytes of a page's events; one that alone is larger is a page by itself."""
+PIECE_BYTES: Final = 512 * 1024
+"""The same of a piece of an export, of which one is in memory for each export under way."""
 SCANNED_PER_PAGE: Final = 5_000
-_READ_AT_ONCE: Final = 100  # events of 1 MiB each are what may be in memory at a time
+SCANNED_BYTES_PER_PAGE: Final = 32 * 1024 * 1024
+_WALKED_AT_ONCE: Final = 100
+_KIND_AT: Final = 1  # of a leaf entry
 
+_EMPTY: Final[Mapping[str, object]] = {"$set": {}, "$set_once": {}, "$unset": []}
 _ENCODE: Final = msgspec.json.Encoder().encode
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 
 
 class Step(msgspec.Struct):
@@ -50,6 +62,12 @@ class Page(msgspec.Struct):
     events: list[View]
     next: str | None
     position: int
+
+    def encode(self) -> bytes:
+        """The page as JSON. Event by event: a single step would keep the interpreter's lock, and
+        with it the event loop, for as long as the whole page takes."""
+        rest = _ENCODE({"next": self.next, "position": self.position})
+        return b'{"events":[' + b",".join(map(_ENCODE, self.events)) + b"]," + rest[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +89,11 @@ class Search:
     distinct_id: str | None = None
     stored_from: str | None = None
     stored_to: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every event of its time matches."""
+        return replace(self, stored_from=None, stored_to=None) == Search()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +177,7 @@ class Events:
         cursor: str | None = None,
         after: int = -1,
     ) -> Page:
-        """One page of at most `limit` matching events.
+        """One page of at most `limit` matching events, and of `PAGE_BYTES`.
 
         Only events behind the index `after` are looked at. `cursor` continues an earlier search of
         the same shape.
@@ -170,17 +193,28 @@ class Events:
                 raise InvalidCursor
         else:
             position = start if order == "oldest" else end
-        matches = _matcher(search)
-        walk = self._forward if order == "oldest" else self._backward
-        events: list[View] = []
+        wanted: list[int] = []
+        page_bytes = scanned_bytes = 0
         first, behind = (position, end) if order == "oldest" else (start, position)
-        for scanned, entry in enumerate(walk(project.id, first, behind), start=1):
-            position = entry.index + 1 if order == "oldest" else entry.index
-            shown = view(entry)
-            if matches(shown):
-                events.append(self._with_status(entry, shown))
-            if len(events) == limit or scanned == SCANNED_PER_PAGE:
+        walk = self._walk(project.id, first, behind, search, order)
+        for scanned, (index, size, matches) in enumerate(walk, start=1):
+            if matches:
+                if wanted and page_bytes + size.whole > PAGE_BYTES:
+                    break
+                wanted.append(index)
+                page_bytes += size.whole
+            position = index + 1 if order == "oldest" else index
+            scanned_bytes += size.record
+            if (
+                len(wanted) == limit
+                or scanned == SCANNED_PER_PAGE
+                or scanned_bytes >= SCANNED_BYTES_PER_PAGE
+            ):
                 break
+        entries = self._entries(project.id, sorted(wanted))
+        events = [self._with_status(entry, view(entry)) for entry in entries]
+        if order == "newest":
+            events.reverse()
         more = position < end if order == "oldest" else position > start
         following = _Cursor(position, project.id, search, order).text() if more else None
         return Page(events, following, position)
@@ -188,15 +222,13 @@ class Events:
     def export(
         self, project: Project, *, start: int = 0, end: int = LARGEST_INDEX
     ) -> Iterator[bytes]:
-        """The log from `start` to `end` as NDJSON, in pieces of some hundred lines.
+        """The log from `start` to `end` as NDJSON, in pieces of whole lines.
 
         Ends with the last entry that was there when it began.
         """
         end = min(end, self._journal.next_index(project.id))
-        while start < end:
-            entries = self._journal.read(project.id, start, min(start + _READ_AT_ONCE, end))
-            yield b"".join(_line(entry) for entry in entries)
-            start += len(entries)
+        for first, behind in pieces(self._journal, project.id, start, end, most_bytes=PIECE_BYTES):
+            yield b"".join(map(_line, self._journal.read(project.id, first, behind)))
 
     def _bounds(self, project_id: int, search: Search) -> tuple[int, int]:
         """The index range that the search's times leave."""
@@ -209,14 +241,46 @@ class Events:
             end = min(end, self._journal.first_index_stored_at(project_id, at_ms))
         return start, end
 
-    def _forward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
-        for first in range(start, end, _READ_AT_ONCE):
-            yield from self._journal.read(project_id, first, min(first + _READ_AT_ONCE, end))
+    def _walk(
+        self, project_id: int, start: int, end: int, search: Search, order: Order
+    ) -> Iterator[tuple[int, Size, bool]]:
+        """Each index of [start, end) in this order, its size, and whether the search finds it."""
+        matches = None if search.is_open else _matcher(search)
+        while start < end:
+            if order == "oldest":
+                first, behind = start, min(start + _WALKED_AT_ONCE, end)
+                start = behind
+            else:
+                first, behind = max(end - _WALKED_AT_ONCE, start), end
+                end = first
+            indexes = list(range(first, behind))
+            sizes = self._journal.sizes(project_id, first, behind)
+            if order == "newest":
+                indexes.reverse()
+                sizes.reverse()
+            at = 0
+            for count in cut([size.record for size in sizes], PAGE_BYTES):
+                run = indexes[at : at + count]
+                found = (
+                    [True] * count if matches is None else self._matching(project_id, run, matches)
+                )
+                yield from zip(run, sizes[at : at + count], found, strict=True)
+                at += count
 
-    def _backward(self, project_id: int, start: int, end: int) -> Iterator[Entry]:
-        for behind in range(end, start, -_READ_AT_ONCE):
-            first = max(behind - _READ_AT_ONCE, start)
-            yield from reversed(self._journal.read(project_id, first, behind))
+    def _matching(self, project_id: int, run: Sequence[int], matches: "_Matches") -> list[bool]:
+        """Whether each of `run`, neighbours in either order, is found, by its record alone."""
+        records = self._journal.records(project_id, min(run), max(run) + 1)
+        kinds = records.leaves[_KIND_AT::SIZE]
+        found = [
+            matches(Kind(kind).word, record or _ERASED)
+            for kind, record in zip(kinds, _OUTLINES.decode(records.text), strict=True)
+        ]
+        return found if run[0] == min(run) else found[::-1]
+
+    def _entries(self, project_id: int, indexes: Sequence[int]) -> Iterator[Entry]:
+        """The entries at these indexes, which ascend; neighbours are read together."""
+        for first, behind in runs_of(indexes):
+            yield from self._journal.read(project_id, first, behind)
 
     def _with_status(self, entry: Entry, shown: View) -> View:
         stored = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
@@ -243,6 +307,7 @@ def view(entry: Entry) -> View:
     Always: `index`, `tx_id`, `kind`, `received_at`. A product event has `event`, `distinct_id`,
     `uuid` and `properties`; an audit event `payload`, `meta` and `idempotency_key`; an
     administration event `event` and `facts`. An erased one has `erased` and nothing of its content.
+    An empty list or null that was sent in place of an object is shown as an empty object.
     """
     leaf = entry.leaf
     shown: View = {
@@ -260,8 +325,10 @@ def view(entry: Entry) -> View:
             if shown["uuid"] is None:
                 shown["uuid"] = tx_uuid(leaf.tx)
             shown.update(record)
-            sent = entry.payload != b"null"
-            shown["properties"] = msgspec.Raw(entry.payload) if sent else {}
+            for name in _EMPTY.keys() & record.keys():
+                shown[name] = record[name] or _EMPTY[name]
+            is_object = entry.payload.startswith(b"{")
+            shown["properties"] = msgspec.Raw(entry.payload) if is_object else {}
         case Kind.AUDIT:
             shown["idempotency_key"] = record.pop("idempotency_key", None)
             shown.update(record)
@@ -284,7 +351,21 @@ def _as_tx(text: str) -> bytes | None:
     return tx_bytes(text) or (tx_bytes("tx_" + plain.lower()) if len(text) == 36 else None)
 
 
-def _matcher(search: Search) -> Callable[[View], bool]:
+class _Outline(msgspec.Struct):
+    """What a search looks at in a record; the rest of it is passed over."""
+
+    event: Any = None
+    distinct_id: Any = None
+    meta: dict[str, Any] = {}
+
+
+_OUTLINES: Final = msgspec.json.Decoder(list[_Outline | None])
+_ERASED: Final = _Outline()
+_Matches = Callable[[str, _Outline], bool]
+
+
+def _matcher(search: Search) -> _Matches:
+    """Whether an event, by its kind and the outline of its record, is one that is looked for."""
     in_meta = {
         name: wanted
         for name in ("type", "service", "request_id", "trace_id", "immutable_trail")
@@ -293,14 +374,14 @@ def _matcher(search: Search) -> Callable[[View], bool]:
     if "immutable_trail" in in_meta:
         in_meta["immutable_trail"] = clean_trail(in_meta["immutable_trail"])  # as it was stored
 
-    def matches(shown: View) -> bool:
-        if search.kind is not None and shown["kind"] != search.kind:
+    def matches(kind: str, record: _Outline) -> bool:
+        if search.kind is not None and kind != search.kind:
             return False
-        if search.distinct_id is not None and shown.get("distinct_id") != search.distinct_id:
+        if search.distinct_id is not None and record.distinct_id != search.distinct_id:
             return False
-        meta: Mapping[str, str] = shown.get("meta", {})
+        meta = record.meta
         if search.event_name is not None and search.event_name not in (
-            shown.get("event"),
+            record.event,
             meta.get("event_name"),
         ):
             return False
@@ -312,7 +393,11 @@ def _matcher(search: Search) -> Callable[[View], bool]:
 
 
 def _time(text: str, name: str) -> int:
-    at_ms = parse_time_ms(float(text) if _NUMBER.fullmatch(text) else text)
-    if at_ms is None:
-        raise InvalidParameter(f"`{name}` is neither RFC 3339 text nor a number")
+    at_ms = parse_time_ms(text)
+    # An event may be older than 1970; what was stored here is not, and a minus is a slip.
+    if at_ms is None or (at_ms < 0 and text.lstrip().startswith("-")):
+        raise InvalidParameter(
+            f"`{name}` is no moment that can be read",
+            hint="Send RFC 3339 text, or seconds or milliseconds since 1970; write + as %2B.",
+        )
     return at_ms

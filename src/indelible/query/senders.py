@@ -16,10 +16,13 @@ from indelible.accounting.accounts import Accounts, Key, Rest
 from indelible.clock import rfc3339
 from indelible.errors import InvalidCursor
 from indelible.event import Lane
+from indelible.journal.pieces import cut
 from indelible.journal.registry import Project
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
+GAPS_PER_PAGE: Final = 10_000
+"""Most gaps of a page's accounts together: an account has 1,000 at most, and few have any."""
 
 
 class Sender(msgspec.Struct):
@@ -88,7 +91,7 @@ class Senders:
         limit: int = DEFAULT_LIMIT,
         cursor: str | None = None,
     ) -> SenderPage:
-        """One page of at most `limit` accounts, newest first.
+        """One page of at most `limit` accounts, and of `GAPS_PER_PAGE`, newest first.
 
         Raises:
             InvalidCursor: it is of another list.
@@ -102,11 +105,11 @@ class Senders:
             before=before,
             limit=limit + 1,
         )
-        shown = found[:limit]
-        more = len(found) > limit
+        senders = [_sender(key, account) for key, account in found[:limit]]
+        count = next(cut([len(sender.gaps) for sender in senders], GAPS_PER_PAGE), 0)
         return SenderPage(
-            [_sender(key, account) for key, account in shown],
-            _cursor(shown[-1][0], project.id, which) if more else None,
+            senders[:count],
+            _cursor(found[count - 1][0], project.id, which) if len(found) > count else None,
             [_unlisted(lane, rest) for lane, rest in self._accounts.rest(project.id).items()],
         )
 

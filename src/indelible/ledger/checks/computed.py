@@ -1,6 +1,7 @@
 """The whole log, computed again range by range on every core, and its root at any size."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -8,10 +9,11 @@ from itertools import islice
 from typing import Final
 
 from indelible.ledger.checks.events import Range, Recomputed, out_of_order, recompute
-from indelible.ledger.findings import MOST_FINDINGS, Report
+from indelible.ledger.findings import MOST_FINDINGS, Report, cannot
 from indelible.ledger.tile import WIDTH, Tile
 from indelible.ledger.tree import EMPTY_ROOT, root_of
 
+TIME: Final = "time"
 RANGE: Final = 65_536
 """Events that are computed again at once: 256 tiles."""
 _FEW_RANGES: Final = 2  # below this the processes would cost more than they bring
@@ -92,7 +94,14 @@ class Computed:
         return root_of(known + tail) if len(known) == len(whole) else None
 
 
-def compute(whole: Range, report: Report, *, processes: int, progress: Progress | None) -> Computed:
+def compute(
+    whole: Range,
+    report: Report,
+    *,
+    processes: int,
+    progress: Progress | None,
+    deadline: float | None = None,
+) -> Computed:
     """Compute `whole`, a range from the first event on, in parts of RANGE events."""
     log = Computed(whole.size, whole.stored)
     last_tx: tuple[int, bytes] | None = None
@@ -108,6 +117,11 @@ def compute(whole: Range, report: Report, *, processes: int, progress: Progress 
             progress(done, whole.end)
         if len(report.findings) >= MOST_FINDINGS:
             report.note(f"Stopped after {MOST_FINDINGS:,} findings.")
+            log.is_whole = False
+            break
+        if deadline is not None and time.monotonic() >= deadline and done < whole.end:
+            sentence = f"The time was up after {done:,} of {whole.end:,} events."
+            report.add(cannot(TIME, sentence, index=done))
             log.is_whole = False
             break
     return log

@@ -2,7 +2,7 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -77,7 +77,7 @@ def _ranges_of(row: Row) -> list[tuple[int, int]] | None:
     return pairs if sound else None
 
 
-def _check_gone(rows: Sequence[Row], report: Report) -> None:
+def _check_gone(rows: Iterable[Row], report: Report) -> None:
     """Rows that are listed as erased, looked at once more: that may be newer."""
     for row in rows:
         parts = {"salts": row.salts, "record": row.record, "payload": row.payload}

@@ -17,10 +17,10 @@ from indelible import leaf as leaves
 from indelible.errors import LeafMalformed, LogUnreadable, TileMalformed, Unverifiable
 from indelible.event import Kind, tx_text
 from indelible.layout import JOURNAL_FILE
-from indelible.ledger.checks.rows import JOURNAL, check_contents, is_erased, leaf_of, opens
+from indelible.ledger.checks.rows import JOURNAL, Stored, check_contents, leaf_of, opens
 from indelible.ledger.checks.tiles import TILES, absent, compare_copy, read_tiles, wrong_size
 from indelible.ledger.findings import MOST_FINDINGS, Finding, cannot, tampered
-from indelible.ledger.known import JournalRows, Row
+from indelible.ledger.known import JournalRows
 from indelible.ledger.sources import Content, Source
 from indelible.ledger.tile import (
     ENTRIES,
@@ -154,7 +154,7 @@ class _Work:
     def copies_of(self, number: int) -> list[Tile]:
         return self._copies.get(number, [])
 
-    def unsealed(self, first: int, rows: list[Row]) -> None:
+    def unsealed(self, first: int, rows: list[Stored]) -> None:
         """Rows from `first` on that no checkpoint covers."""
         done = self.done
         held = {row.at: row for row in rows}
@@ -172,7 +172,7 @@ class _Work:
                 continue
             self.row_alone(row)
 
-    def row_alone(self, row: Row) -> None:
+    def row_alone(self, row: Stored) -> None:
         """A row whose leaf is in no bundle yet."""
         done = self.done
         done.events += 1
@@ -196,20 +196,20 @@ class _Work:
             done.findings.append(out_of_order(index, tx))
         done.last_tx = index, tx
 
-    def contents(self, row: Row, held: leaves.Leaf) -> None:
+    def contents(self, row: Stored, held: leaves.Leaf) -> None:
         """Whether payload and record are what the leaf commits to."""
-        if is_erased(row):
+        if row.is_erased:
             self.done.erased.append(row.at)
             return
         wrong = check_contents(row, held)
         if wrong is not None:
             self.done.findings.append(wrong)
 
-    def _rows(self, start: int, end: int) -> list[Row] | None:
+    def _rows(self, start: int, end: int) -> list[Stored] | None:
         if self.asked.journal is None:
             return None
         try:
-            return self.asked.journal.rows(start, end)
+            return [Stored.of(row) for row in self.asked.journal.rows(start, end)]
         except Unverifiable as error:
             self.done.findings.append(
                 cannot(JOURNAL, f"{error.message}.", file=JOURNAL_FILE, index=start)
@@ -220,7 +220,7 @@ class _Work:
 class _Chunk:
     """The events of one level-0 tile."""
 
-    def __init__(self, work: _Work, bundle: Tile, tile: Tile, rows: list[Row] | None) -> None:
+    def __init__(self, work: _Work, bundle: Tile, tile: Tile, rows: list[Stored] | None) -> None:
         self._work = work
         self._done = work.done
         self._bundle = bundle
@@ -322,7 +322,7 @@ class _Chunk:
             and (last is None or last[1] < ids[0])
         )
 
-    def _quick(self, entries: list[bytes], rows: list[Row] | None) -> None:
+    def _quick(self, entries: list[bytes], rows: list[Stored] | None) -> None:
         """All agree: what is left are the journal's contents."""
         done, first = self._done, self._first
         kinds = b"".join(entries)[1 :: leaves.SIZE]
@@ -340,7 +340,7 @@ class _Chunk:
         entries: list[bytes] | None,
         computed: list[bytes] | None,
         hashes: list[bytes] | None,
-        rows: list[Row] | None,
+        rows: list[Stored] | None,
     ) -> list[bytes] | None:
         """Something differs: find out what. The hashes that most of the three agree on."""
         held = {row.at: row for row in rows or ()}
@@ -378,7 +378,7 @@ class _Chunk:
         entry: bytes | None,
         in_bundle: bytes | None,
         in_tile: bytes | None,
-        row: Row | None,
+        row: Stored | None,
         in_journal: bytes | None,
     ) -> None:
         """Name the one of the three that is alone."""
@@ -414,7 +414,7 @@ class _Chunk:
             )
         )
 
-    def _read_leaf(self, number: int, entry: bytes | None, row: Row | None) -> None:
+    def _read_leaf(self, number: int, entry: bytes | None, row: Stored | None) -> None:
         """Read the leaf, and compare with it what the journal has; `entry` is None if unsure."""
         index = self._first + number
         if entry is None:
@@ -434,7 +434,7 @@ class _Chunk:
         if row is not None:
             self._work.contents(row, held)
 
-    def _read_row(self, row: Row) -> None:
+    def _read_row(self, row: Stored) -> None:
         """A row whose entry is missing or was altered."""
         held = leaf_of(row)
         if isinstance(held, Finding):
@@ -496,7 +496,7 @@ def _choose(*candidates: bytes | None) -> bytes | None:
     return next((one for one in known if known.count(one) > 1), known[0] if known else None)
 
 
-def _same_leaves(rows: list[Row], first: int, entries: list[bytes]) -> bool:
+def _same_leaves(rows: list[Stored], first: int, entries: list[bytes]) -> bool:
     return (
         len(rows) == len(entries)
         and rows[0].at == first

@@ -12,6 +12,7 @@ from indelible.ledger.tile import WIDTH, Tile, parse_path
 from indelible.ledger.tilestore import NOTES
 
 FILES: Final = "files"
+_MOST_BESIDES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +45,38 @@ def read_note(source: Source, path: str, report: Report) -> str | None:
         return None
 
 
-def list_files(source: Source, report: Report) -> list[str]:
-    """The paths of all files; none where they cannot be listed."""
-    try:
-        return source.files() or []
-    except LogUnreadable as error:
-        report.add(cannot(FILES, f"{error.message}."))
-        return []
+def besides(source: Source, size: int, report: Report) -> Besides:
+    """List what lies there that a log of `size` events would not have; nothing where that fails.
 
-
-def besides(paths: list[str], size: int) -> Besides:
-    """Sort out what a log of `size` events would not have."""
+    The files are looked at one after the other and not kept: there may be millions.
+    """
     copies: list[Tile] = []
     ahead: list[Tile] = []
     strays: list[str] = []
-    for path in paths:
-        if path in NOTES:
-            continue
-        tile = parse_path(path)
-        if tile is None:
-            strays.append(path)
-            continue
-        count = size >> (8 * max(tile.level, 0))
-        width = min(WIDTH, count - tile.number * WIDTH)
-        if tile.width < width:
-            copies.append(tile)
-        elif tile.width > width:
-            ahead.append(tile)
-    return Besides(tuple(copies), tuple(ahead), tuple(strays))
+    try:
+        for path in source.files() or ():
+            if path in NOTES:
+                continue
+            tile = parse_path(path)
+            if tile is None:
+                strays.append(path)
+            else:
+                count = size >> (8 * max(tile.level, 0))
+                width = min(WIDTH, count - tile.number * WIDTH)
+                if tile.width < width:
+                    copies.append(tile)
+                elif tile.width > width:
+                    ahead.append(tile)
+            if len(copies) + len(ahead) + len(strays) > _MOST_BESIDES:
+                sentence = (
+                    f"There are more than {_MOST_BESIDES:,} files that a log of {size:,} events"
+                    " does not have; no more were looked at."
+                )
+                report.add(cannot(FILES, sentence))
+                break
+    except LogUnreadable as error:
+        report.add(cannot(FILES, f"{error.message}."))
+    return Besides(tuple(sorted(copies)), tuple(sorted(ahead)), tuple(sorted(strays)))
 
 
 def name_strays(strays: tuple[str, ...], report: Report) -> None:

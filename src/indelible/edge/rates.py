@@ -1,0 +1,79 @@
+"""Rates: how many events a second a token or key may send.
+
+Each has a token bucket in the memory of this process: it holds at most the key's burst, fills at
+its rate, and an event takes one from it. There is a bucket for each key that has a rate and was
+used, so memory is bounded by the number of keys; after a restart all of them are full. Only the
+event loop touches them, so there is no lock.
+
+An event costs when it is about to be stored. One that is dropped for what it is costs nothing; one
+that turns out to be a duplicate does, since only the journal knows. A request gets what is left in
+the bucket: a batch larger than the burst is never impossible to send, it is taken in parts.
+
+What a sender is told depends on whether it survives a 429. Ours does: it waits for Retry-After and
+sends the rest again, alone. Browsers' clients and those of ImmutableLog's guides drop what a 429
+answers, so a product event gets a result of its own in a 200, and an audit event, which must not be
+lost, a 503.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from indelible.clock import monotonic_s
+from indelible.edge.http import Request
+from indelible.errors import AuditRateLimited, RateLimited
+from indelible.event import Lane
+from indelible.journal.registry import Key, Project
+from indelible.metrics import EVENTS_RATE_LIMITED
+
+_ATTEMPT: Final = b"x-indelible-attempt"  # our client numbers its tries
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at_s: float
+
+
+class Rates:
+    """The buckets of all keys. For one event loop."""
+
+    def __init__(self, *, monotonic: Callable[[], float] = monotonic_s) -> None:
+        self._monotonic = monotonic
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, key: Key, project: Project, lane: Lane, wanted: int) -> int:
+        """How many of `wanted` events may pass now; the rest is counted as turned away."""
+        if key.rate is None:
+            return wanted
+        bucket = self._bucket(key)
+        passed = min(wanted, int(bucket.level))
+        bucket.level -= passed
+        if passed < wanted:
+            EVENTS_RATE_LIMITED.add(lane.value, project.name, count=wanted - passed)
+        return passed
+
+    def refusal(self, key: Key, lane: Lane, request: Request) -> RateLimited:
+        """The error for a request of which nothing may pass now."""
+        assert key.rate is not None
+        wait_s = ceil((1.0 - self._bucket(key).level) / key.rate.per_s)
+        refused = RateLimited if lane is Lane.PRODUCT or survives_429(request) else AuditRateLimited
+        return refused(retry_after_s=max(wait_s, 1))
+
+    def _bucket(self, key: Key) -> _Bucket:
+        """The key's bucket, filled up to now."""
+        assert key.rate is not None
+        now_s = self._monotonic()
+        bucket = self._buckets.get(key.id)
+        if bucket is None:
+            bucket = self._buckets[key.id] = _Bucket(key.rate.burst, now_s)
+        filled = bucket.level + (now_s - bucket.at_s) * key.rate.per_s
+        bucket.level = min(key.rate.burst, filled)
+        bucket.at_s = now_s
+        return bucket
+
+
+def survives_429(request: Request) -> bool:
+    """Whether the sender is known to try again after a 429: it is our own client."""
+    return request.has(_ATTEMPT)

@@ -1,0 +1,146 @@
+"""Serving an ASGI application over HTTP/1.1 from this process, until it is told to stop.
+
+We wrote this server because no embeddable one has every guard that a public endpoint needs
+(docs/decisions/0025-http-server.md): deadlines from the first byte on, a minimum rate in both
+directions, a connection limit, a memory budget, and exact knowledge of whether a body is complete.
+Dependencies point one way:
+
+    server ─▶ connection ─▶ exchange ─▶ the application
+                 │
+                 └─▶ head, framing: pure, bytes in and values out
+
+Everything runs on the event loop's thread. TLS and HTTP/2 end at the proxy in front.
+"""
+
+import asyncio
+import json
+import resource
+import signal
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final
+
+from indelible.errors import AddressInUse, IndelibleError
+from indelible.serving.exchange import Application, Headers, Message, Refusal, Scope
+from indelible.serving.patience import Patience
+from indelible.serving.server import BACKLOG, HttpServer
+
+__all__ = ["Patience", "listening", "serve_asgi", "until_signalled"]
+
+_SHARE_OF_DESCRIPTORS: Final = 0.9
+_OWN_DESCRIPTORS: Final = 100  # an idle server has 40 files and sockets open
+_MOST_CONNECTIONS: Final = 50_000
+
+
+def until_signalled() -> asyncio.Event:
+    """Return an event of the running loop that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextmanager
+def listening(listen: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens on `port`, or on a free port if it is 0.
+
+    Raises:
+        AddressInUse: another process listens there, or this machine does not have the address.
+    """
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.socket(family) as made:
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((listen, port))
+            made.listen(BACKLOG)
+        except OSError as error:
+            raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
+        made.settimeout(0)
+        yield made
+
+
+async def serve_asgi(
+    app: Application,
+    *,
+    on: socket.socket,
+    announce: Callable[[str], None],
+    stop: asyncio.Event,
+    refusal: Refusal | None = None,
+    patience: Patience = Patience(),  # noqa: B008 — frozen
+) -> None:
+    """Serve on a listening socket until `stop` is set, then finish the requests under way.
+
+    `announce` is called once, with the address, when requests are answered. `refusal` builds the
+    answers that the server gives in place of the application.
+    """
+    async with _living(app):
+        server = HttpServer(
+            app,
+            refusal=refusal or plain_refusal,
+            limit=patience.connections or connection_limit(),
+            patience=patience,
+        )
+        await server.start(on)
+        try:
+            announce(_url(*on.getsockname()[:2]))
+            await stop.wait()
+        finally:
+            await server.stop()
+
+
+@asynccontextmanager
+async def _living(app: Application) -> AsyncIterator[None]:
+    """Start and stop the application with ASGI's lifespan messages."""
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    said: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}}
+    task = asyncio.ensure_future(app(scope, messages.get, said.put))
+
+    async def go(phase: str) -> None:
+        await messages.put({"type": f"lifespan.{phase}"})
+        hearing = asyncio.ensure_future(said.get())
+        await asyncio.wait({task, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        if hearing.done() and hearing.result()["type"] == f"lifespan.{phase}.complete":
+            return
+        hearing.cancel()
+        await task
+        raise RuntimeError(f"the application failed at its {phase}")
+
+    await go("startup")
+    try:
+        yield
+    finally:
+        await go("shutdown")
+        await task
+
+
+def plain_refusal(error: IndelibleError, _: Scope | None) -> tuple[int, Headers, bytes]:
+    """The flat error body, for any request."""
+    body = json.dumps(error.body(request_id=str(uuid.uuid4()))).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    return error.http_status, headers, body
+
+
+def connection_limit() -> int:
+    """Raise the limit of descriptors as far as the system allows, and return how many of them
+    connections may take.
+
+    The rest is for files, for outgoing requests, and for refusing clients over the limit.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems say "unlimited" and have a limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    most = min(int(soft * _SHARE_OF_DESCRIPTORS), soft - _OWN_DESCRIPTORS, _MOST_CONNECTIONS)
+    return max(1, most)
+
+
+def _url(listen: str, port: int) -> str:
+    shown = "127.0.0.1" if listen in ("0.0.0.0", "::") else listen  # noqa: S104 — compared
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
