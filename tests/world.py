@@ -18,6 +18,7 @@ import httpx
 import uvloop
 
 from indelible.app import House, Welcome, run
+from indelible.clock import Clock, now_ms
 from indelible.serving import Patience, listening
 from indelible.settings import Settings
 from tests import nursery
@@ -240,15 +241,20 @@ def started(data_dir: Path, **env: str) -> Iterator[ServerProcess]:
 
 @contextlib.contextmanager
 def inside(
-    data_dir: Path, *, vfs: str | None = None, patience: Patience | None = None, **settings: Any
+    data_dir: Path,
+    *,
+    vfs: str | None = None,
+    patience: Patience | None = None,
+    clock: Clock = now_ms,
+    **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
-    `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `settings` are
-    fields of `Settings`.
+    `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
+    server takes for the time; `settings` are fields of `Settings`.
     """
     fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
-    house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs)
+    house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs, clock=clock)
     port = a_free_port()
     ready = threading.Event()
     welcome: list[Welcome] = []

@@ -9,8 +9,9 @@ import gc
 import json
 import logging
 import socket
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,31 +20,44 @@ import uvloop
 
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
-from indelible.clock import now_ms
+from indelible.api.deadline import Deadline, use_own_threads
+from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
+from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
-from indelible.errors import PolicyMalformed, SettingInvalid
+from indelible.edge.waiting import bounded
+from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
-from indelible.journal.disk import DiskGuard
-from indelible.journal.registry import Registry, Role
+from indelible.journal.disk import DiskGuard, Reserve
+from indelible.journal.registry import Registry, Role, digest_of
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
-from indelible.layout import CLI_FILE, JOURNAL_FILE
+from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.ledger import Choices, Ledger
+from indelible.ledger.lockstore import LockStore
 from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
+from indelible.query.health import Lookout
 from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
 from indelible.untrusted import read_file
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
+
 DEFAULT_PROJECT: Final = "default"
+
+_COLLECT_AFTER: Final = (50_000, 20, 20)
+
+# A request takes the interpreter's lock some ten times, on three threads. While a large body is
+# read it waits this long each time; of Python's usual 5 ms it would notice.
+_SWITCH_S: Final = 0.001
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -70,74 +84,121 @@ class House:
         DataFolderInUse: another server has the folder.
         JournalNewer: a later version wrote the journal.
         LogRefused: the parts of a log do not fit together.
-        SettingInvalid: the witness policy cannot be read.
+        AlreadyExists: a secret that was given is in use as another key.
+        SettingInvalid: the witness policy cannot be read, or one secret was given for two keys.
     """
 
-    def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, vfs: str | None = None, clock: Clock = now_ms
+    ) -> None:
         self.settings = settings
+        self.clock = clock
+        self.steadiness = Steadiness(clock)
+        # A refused start must not change anything, so every check precedes the first write.
+        choices = _choices(settings)
+        _refuse_one_secret_for_two(settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
+            _refuse_leftovers(settings.data_dir, base=settings.ledger_origin)
+            self.reserve = Reserve(settings.data_dir)
+            self.reserve.release_if_full()
             for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
                 private(settings.data_dir / name)
             self.database = Database(settings.data_dir / JOURNAL_FILE, vfs=vfs)
             opened.callback(self.database.close)
-            self.journal = SqliteJournal(self.database)
+            self.journal = SqliteJournal(self.database, clock=clock)
             opened.callback(self.journal.close)
-            self.registry = Registry(self.journal)
-            self.made = self._settle_keys()
+            self._compare_clock()
+            self.registry = Registry(self.journal, clock=clock)
+            self._refuse_taken_keys()
             self.ledger = Ledger(
                 settings.data_dir,
                 journal=self.journal,
                 registry=self.registry,
-                choices=_choices(settings),
-                clock=now_ms,
+                choices=choices,
+                clock=clock,
             )
             opened.callback(self.ledger.close)
+            self.made = self._settle_keys()
+            self.ledger.settle()
             self.accounting = Accounting(
-                settings.data_dir, journal=self.journal, projects=self._projects, clock=now_ms
+                settings.data_dir,
+                journal=self.journal,
+                projects=self._projects,
+                clock=clock,
+                in_doubt=self.steadiness.in_doubt,
             )
             opened.callback(self.accounting.close)
-            self.retention = Retention(self.journal, rules=self._rules, clock=now_ms)
+            self.retention = Retention(
+                self.journal, rules=self._rules, clock=clock, in_doubt=self.steadiness.in_doubt
+            )
             self._build()
             self._opened = opened.pop_all()
 
     def _build(self) -> None:
         settings = self.settings
-        self.committer = Committer(self.journal, max_waiting_bytes=settings.max_waiting_bytes)
+        self.committer = Committer(
+            self.journal, max_waiting_bytes=settings.max_waiting_bytes, clock=self.clock
+        )
         self.disk = DiskGuard(
             settings.data_dir,
             product_percent=settings.product_min_free_percent,
             audit_percent=settings.audit_min_free_percent,
         )
-        self.gate = Gate(self.registry, clock=now_ms, trusted_proxies=settings.trusted_proxies)
-        self.edge = Edge(
-            self._hot_routes(),
-            make_api(
-                journal=self.journal,
-                registry=self.registry,
-                gate=self.gate,
-                disk=self.disk,
-                ledger=self.ledger,
-                accounting=self.accounting,
-                limits=self._limits,
-                clock=now_ms,
-            ),
+        self.gate = Gate(self.registry, clock=self.clock, trusted_proxies=settings.trusted_proxies)
+        self.large = LargeBodies(max_waiting_bytes=settings.max_waiting_bytes)
+        self.lookout = Lookout(
+            journal=self.journal,
+            committer=self.committer,
+            disk=self.disk,
+            reserve=self.reserve,
+            ledger=self.ledger,
+            accounting=self.accounting,
+            clock=self.clock,
+            steadiness=self.steadiness,
         )
+        self.committer.pulse.on_beat(self.steadiness.look)
+        use_own_threads()
+        self.api = make_api(
+            journal=self.journal,
+            registry=self.registry,
+            gate=self.gate,
+            lookout=self.lookout,
+            ledger=self.ledger,
+            accounting=self.accounting,
+            limits=self._limits,
+            clock=self.clock,
+        )
+        self.edge = Edge(self._hot_routes(), Deadline(self.api))
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
         self.committer.start()
+        self.lookout.start()
         self.ledger.start()
         self.accounting.start()
         self.retention.start()
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        await self.large.stop()
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
         await asyncio.to_thread(self.ledger.stop)
         await asyncio.to_thread(self.accounting.stop)
+        await asyncio.to_thread(self.lookout.stop)
+
+    def _compare_clock(self) -> None:
+        """Distrust the clock if it is far from the newest event: it may be wrong since boot."""
+        newest_ms, now = self.journal.newest_at_start_ms, self.clock()
+        if newest_ms is not None and not -JUMP_MS < now - newest_ms < _LONGEST_SILENCE_MS:
+            self.steadiness.doubt(
+                f"the clock says {rfc3339(now)}, and the newest event is of {rfc3339(newest_ms)}"
+            )
+        ahead_ms = self.journal.newest_tx_ms - now
+        if ahead_ms > JUMP_MS:
+            logger.warning("transaction ids are %.0f s ahead of the clock", ahead_ms / 1000)
 
     def _projects(self) -> list[int]:
         return [project.id for project in self.registry.snapshot.projects.values()]
@@ -156,7 +217,7 @@ class House:
         tokens = [
             key.token
             for key in self.registry.all_keys()
-            if key.project == project and key.token and key.is_valid(now_ms())
+            if key.project == project and key.token and key.is_valid(self.clock())
         ]
         return tokens[-1] if tokens else ""
 
@@ -181,8 +242,9 @@ class House:
             disk=self.disk,
             committer=self.committer,
             limits=self._limits,
-            confirm=self.ledger.confirm,
-            clock=now_ms,
+            large=self.large,
+            confirm=bounded(self.ledger.confirm),
+            clock=self.clock,
         )
         audit = AuditIngest(intake)
         routes = [
@@ -194,6 +256,19 @@ class House:
             handlers = {"POST": product, "GET": product}
             routes.append(HotRoute(route.path, handlers, cross_origin=True))
         return {route.path: route for route in routes}
+
+    def _refuse_taken_keys(self) -> None:
+        """
+        Raises:
+            AlreadyExists: a secret that was given is in use as another key.
+        """
+        for role, _, secret in _fixed_secrets(self.settings):
+            known = self.registry.snapshot.keys.get(digest_of(secret))
+            if known is None:
+                continue
+            owner = None if known.project is None else known.project.name
+            if (known.role, owner) != (role, None if role is Role.ADMIN else DEFAULT_PROJECT):
+                raise AlreadyExists(f"The {role} given is in use as another key, {known.id}")
 
     def _settle_keys(self) -> dict[str, str]:
         """Make the project `default` and its keys on first start; fix those that are given.
@@ -228,10 +303,15 @@ class House:
         if admin_key is None or not self._is_admin(admin_key):
             admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
-        draft.unlink(missing_ok=True)  # written through, if it were a link
-        draft.touch(mode=0o600, exist_ok=False)
-        draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
-        draft.replace(path)
+        try:
+            draft.unlink(missing_ok=True)  # written through, if it were a link
+            draft.touch(mode=0o600, exist_ok=False)
+            draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
+            draft.replace(path)
+        except OSError as error:  # on a full disk: the server itself does not need it
+            logger.warning("%s could not be written: %s", path, error.strerror)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _is_admin(self, secret: str) -> bool:
         with suppress(Exception):
@@ -245,7 +325,7 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     `announce` is called once, when the first request would be answered.
 
     Raises:
-        AddressInUse, DataFolderInUse, JournalNewer.
+        AddressInUse, and what `House` raises.
     """
     with listening(settings.listen, settings.port) as on:  # before anything is written
         house = House(settings)
@@ -282,6 +362,11 @@ async def run(
     # All that was made up to here lives as long as the process: the collector need not look at it.
     gc.collect()
     gc.freeze()
+    # A body of a megabyte may hold hundreds of thousands of lists, none of them in a cycle. By the
+    # usual thresholds the collector looks through them again and again: most of the time of a
+    # read.
+    gc.set_threshold(*_COLLECT_AFTER)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         await serve_asgi(
             house.edge,
@@ -299,6 +384,55 @@ def _patience(settings: Settings) -> Patience:
     """The limits of connections; the budget always has room for one body of the longest size."""
     memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
     return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
+
+
+def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
+    """Return role, variable and value of each secret fixed by the environment."""
+    given = (
+        (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
+        (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
+        (Role.ADMIN, "INDELIBLE_ADMIN_KEY", settings.admin_key),
+    )
+    return [(role, variable, secret) for role, variable, secret in given if secret is not None]
+
+
+def _refuse_one_secret_for_two(settings: Settings) -> None:
+    """
+    Raises:
+        SettingInvalid: one secret was given for two keys.
+    """
+    first: dict[str, str] = {}
+    for _, variable, secret in _fixed_secrets(settings):
+        if secret in first:
+            raise SettingInvalid(f"{first[secret]} and {variable} are the same")
+        first[secret] = variable
+
+
+def _refuse_leftovers(folder: Path, *, base: str | None) -> None:
+    """Refuse to create a journal next to the log or the WAL of an earlier one.
+
+    `base` is the configured prefix of log origins, or None if each new log makes one up.
+
+    Raises:
+        LogExists: nothing was changed.
+    """
+    journal = folder / JOURNAL_FILE
+    if journal.exists() and journal.stat().st_size > 0:
+        return
+    parts = (
+        *(folder / KEYS_FOLDER).glob("*.key"),
+        *(folder / LEDGER_FOLDER).glob("*/*"),
+        folder / f"{JOURNAL_FILE}-wal",
+    )
+    for part in parts:
+        if part.exists() and part.stat().st_size > 0:
+            raise LogExists(f"{journal} is not there, and {part.relative_to(folder)} is")
+    lock = folder / LOCK_FILE
+    if base is not None and lock.exists() and lock.stat().st_size > 0:
+        origin = f"{base}/{DEFAULT_PROJECT}"
+        with closing(LockStore(lock, may_create=False)) as store:
+            if store.head(origin) is not None:
+                raise LogExists(f"{journal} is not there, and {LOCK_FILE} has {origin}")
 
 
 def _choices(settings: Settings) -> Choices:

@@ -154,8 +154,9 @@ class BatchTooLarge(IndelibleError):
     summary = "The batch has more events than this route takes."
     hint = "Split the batch and send the halves."
 
-    def __init__(self, *, size: int, limit: int) -> None:
-        super().__init__(f"The batch has {size:,} events; this route takes {limit:,}")
+    def __init__(self, *, size: int | None, limit: int) -> None:
+        known = f"more than {limit:,}" if size is None else f"{size:,}"
+        super().__init__(f"The batch has {known} events; this route takes {limit:,}")
 
 
 class MissingToken(IndelibleError):
@@ -254,8 +255,9 @@ class PayloadTooLarge(IndelibleError):
     summary = "The payload is longer than this server accepts."
     hint = "Shorten it, or store the document elsewhere and send its digest."
 
-    def __init__(self, *, size_bytes: int, limit_bytes: int) -> None:
-        super().__init__(f"The payload has {size_bytes:,} bytes; this server takes {limit_bytes:,}")
+    def __init__(self, *, size_bytes: int | None, limit_bytes: int) -> None:
+        known = f"more than {limit_bytes:,}" if size_bytes is None else f"{size_bytes:,}"
+        super().__init__(f"The payload has {known} bytes; this server takes {limit_bytes:,}")
 
 
 class MonthlyLimitExceeded(IndelibleError):
@@ -372,6 +374,36 @@ class JournalUnwritable(Unavailable):
     """
 
     summary = "The journal could not be written."
+
+
+class JournalStuck(Unavailable):
+    """A sync has been under way for too long, so no further request is queued behind it."""
+
+    retry_after_s = 5
+
+    def __init__(self, *, under_way_s: float) -> None:
+        super().__init__(
+            f"The disk has been busy with one sync for {under_way_s:.0f} s; nothing of this request"
+            " was stored"
+        )
+
+
+class DataUnreadable(Unavailable):
+    """A read failed or does not return. Acknowledged events are stored all the same."""
+
+    retry_after_s = 5
+    summary = "The data folder cannot be read now."
+
+
+class StoringSlow(Unavailable):
+    """The events were handed to the disk, which has not confirmed them yet."""
+
+    code, retry_after_s = "storing_slow", 5
+    summary = "The events were not synced in time; they may be stored all the same."
+    hint = (
+        "Send them again unchanged after Retry-After: what was stored is recognised by its uuid or "
+        "Idempotency-Key. Without one it may be there twice. /healthz names the cause."
+    )
 
 
 class NotSealed(IndelibleError):

@@ -96,7 +96,7 @@ _DROP_MEANINGS: Final = {
     DropReason.NAME_TOO_LONG: "The event name has more than 200 characters.",
     DropReason.ID_TOO_LONG: "`distinct_id` has more than 200 characters, or `uuid` more than 255.",
     DropReason.EVENT_TOO_LARGE: "The event is longer than the server's limit (1 MiB unless set), "
-    "or has more than 1,000 property keys.",
+    "or has more than 1,000 members or property keys, or more than 50,000 values.",
     DropReason.TOO_DEEP: "Objects and lists are nested more than 32 deep.",
     DropReason.INVALID_TIMESTAMP: "No longer given: an event whose `timestamp` cannot be read is "
     "stored with the warning `unreadable_timestamp`.",

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -25,8 +26,9 @@ def hold(folder: Path) -> IO[str]:
         file.close()
         raise DataFolderInUse(f"Process {owner} is using {folder.resolve()}") from error
     file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    with suppress(OSError):  # on a full disk; the lock is held all the same
+        file.write(str(os.getpid()))
+        file.flush()
     return file
 
 

@@ -1,15 +1,15 @@
-"""Files that somebody else may have prepared: regular ones, of a size that was expected.
+"""Reading files that an attacker may have prepared.
 
 An auditor points our commands at a folder that came from the operator, and the server serves a
-folder that others may be able to write to. A pipe in it would be waited for, a device read for
-ever, a sparse file of a terabyte taken into memory, and a link would show what lies outside. So:
+folder that others may be able to write to. A pipe in it would block us, a device would never end,
+a sparse file of a terabyte would fill the memory, and a link would expose a file outside. So:
 
-    open      without waiting, which a pipe would have us do, and without becoming its terminal
-    fstat     on what was opened, not on its name: only a regular file goes on
-    size      over the limit is refused before anything is read; what grows while it is read, too
-    links     below a folder each component is opened by itself, and none may be a link
+    open      without blocking, as a pipe would, and without acquiring a terminal
+    fstat     the open file, not its name, and go on only if it is a regular file
+    size      refuse a file over the limit before reading it, and one that grows past it meanwhile
+    links     below a folder, open each component relative to the one above; none may be a link
 
-A path that the caller names is the caller's own word: its links are followed.
+Links in a path that the caller names are followed: the caller chose it.
 """
 
 import errno
@@ -42,20 +42,20 @@ _KINDS: Final = (
 
 
 class FileRefused(OSError):
-    """It is there, and is not read: no regular file, behind a link, or longer than it may be."""
+    """A file exists and is not read: not a regular file, behind a link, or over its limit."""
 
     def __init__(self, sentence: str, path: str | Path) -> None:
         super().__init__(errno.EINVAL, sentence, str(path))
 
 
 def read_file(path: str | Path, *, most_bytes: int, only_mine: bool = False) -> bytes:
-    """The content of a file that the caller names.
+    """Read a file that the caller names.
 
-    `only_mine`: only what nobody else can have written is read; not of another user than the one
-    who runs this, or root, nor writable for others.
+    `only_mine`: refuse a file that another user may have written. Its owner must be root or the
+    user of this process, and no one else may write to it.
 
     Raises:
-        FileRefused: it is no regular file, longer than `most_bytes`, or not only mine.
+        FileRefused: it is not a regular file, is longer than `most_bytes`, or is not only mine.
         OSError: it is not there, or may not be read.
     """
     handle = os.open(path, _FILE)
@@ -68,10 +68,10 @@ def read_file(path: str | Path, *, most_bytes: int, only_mine: bool = False) -> 
 
 
 class FolderReader:
-    """The files below a folder, by paths with slashes. Use it in a `with`.
+    """Reads files below a folder, by paths with slashes. Use it in a `with`.
 
-    Folders stay open from one file to the next, so it is made for some files and not to be kept:
-    it would not see that a folder was replaced by another one.
+    Folders stay open from one file to the next. Make one for a batch of files and don't keep it: it
+    would not notice that a folder was replaced.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -92,10 +92,10 @@ class FolderReader:
         self._open.clear()
 
     def read(self, path: str, *, most_bytes: int) -> bytes:
-        """The content of one file.
+        """Read one file.
 
         Raises:
-            FileRefused: it is no regular file, longer than `most_bytes`, or a link is on the way.
+            FileRefused: not a regular file, longer than `most_bytes`, or reached through a link.
             OSError: it is not there, or may not be read.
         """
         folder, _, name = path.rpartition("/")
@@ -118,7 +118,7 @@ class FolderReader:
             os.close(handle)
 
     def _handle_of(self, folder: str) -> int:
-        """The open folder at a path below; "" is the one that was named, links and all."""
+        """Open the folder at a path below, once; "" is the one that the caller named."""
         handle = self._open.get(folder)
         if handle is not None:
             return handle
@@ -141,12 +141,12 @@ def read_below(folder: str | Path, path: str, *, most_bytes: int) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what another library would open by its name, unless it is a regular file or nothing.
+    """Check a file that another library opens by name: it must be regular, or not exist.
 
-    LIMIT: whoever can write to the folder may replace it between this look and that opening.
+    LIMIT: someone who can write to the folder may replace it between this check and that open.
 
     Raises:
-        FileRefused: something else is there, a link included.
+        FileRefused: it is something else, such as a link.
     """
     try:
         mode = path.lstat().st_mode
@@ -191,7 +191,7 @@ def _content(handle: int, path: str, most_bytes: int) -> bytes:
 
 
 def _open_by_name(name: str, flags: int, folder: int, whole: str) -> int:
-    """Open what lies in an open folder, unless it is a link."""
+    """Open a file or folder relative to an open folder, unless it is a link."""
     try:
         return os.open(name, flags | _NO_LINK, dir_fd=folder)
     except OSError as error:
@@ -212,7 +212,7 @@ def _is_link(name: str, folder: int) -> bool:
 
 
 def _check_links(root: str, folder: str, name: str) -> None:
-    """The same rule where a file cannot be opened relative to a folder, one look earlier."""
+    """Refuse links on systems that cannot open relative to a folder: by a check before the open."""
     path = root
     for part in (*filter(None, folder.split("/")), name):
         if part in (".", ".."):

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 from indelible import metrics
@@ -48,8 +47,7 @@ def test_every_route_is_described_and_every_described_route_is_there(
 ) -> None:
     house = House(Settings(data_dir=tmp_path))
     try:
-        framework = house.edge._framework
-        assert isinstance(framework, Litestar)
+        framework = house.api
         there = {
             (method.lower(), route.path)
             for route in house.edge._routes.values()

@@ -230,7 +230,7 @@ def test_an_erasure_in_another_history_erases_nothing_of_the_one_that_comes_back
         assert ["before", "later"] == [event["uuid"] for event in again.events()[:2]]
 
 
-def test_an_erasure_is_made_again_for_its_events_and_not_for_what_stands_at_their_indexes(
+def test_an_erasure_is_repeated_for_its_events_and_not_for_others_at_the_same_indexes(
     tuesday: Stopped,
 ) -> None:
     """The backup has events at every index that was erased, and they are others."""

@@ -24,6 +24,8 @@ class Disk(apsw.VFS):
         self.sync_fails = False
         self._gate = threading.Event()
         self._gate.set()
+        self._answers = threading.Event()
+        self._answers.set()
         self.groups_synced = 0
         super().__init__(self.name, base="")
 
@@ -36,6 +38,27 @@ class Disk(apsw.VFS):
         finally:
             self._gate.set()
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Nothing that is asked of it is answered for the time of a `with`."""
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
+    def answers(self) -> None:
+        """Called by its files before anything they do: waits while it hangs."""
+        self._answers.wait(60)
+
+    def xOpen(self, name: "str | apsw.URIFilename | None", flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        self.answers()
+        return _File(self, name, flags)
+
+    def xAccess(self, pathname: str, flags: int) -> bool:  # noqa: N802
+        self.answers()
+        return super().xAccess(pathname, flags)
+
     def sync_begins(self, *, of_wal: bool) -> None:
         """Called by its files: waits while syncs are held, fails when they fail.
 
@@ -47,9 +70,6 @@ class Disk(apsw.VFS):
         if self.sync_fails:
             raise apsw.IOError("the sync failed")
 
-    def xOpen(self, name: "str | apsw.URIFilename | None", flags: list[int]) -> apsw.VFSFile:  # noqa: N802
-        return _File(self, name, flags)
-
 
 class _File(apsw.VFSFile):
     def __init__(self, disk: Disk, name: "str | apsw.URIFilename | None", flags: list[int]) -> None:
@@ -57,12 +77,26 @@ class _File(apsw.VFSFile):
         self._disk = disk
         self._is_wal = bool(flags[0] & apsw.SQLITE_OPEN_WAL)
 
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._disk.answers()
+        return super().xRead(amount, offset)
+
+    def xFileSize(self) -> int:  # noqa: N802
+        self._disk.answers()
+        return super().xFileSize()
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        self._disk.answers()
+        super().xLock(level)
+
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.answers()
         if self._disk.is_full:
             raise apsw.FullError("no space left")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.answers()
         self._disk.sync_begins(of_wal=self._is_wal)
         super().xSync(flags)
 

@@ -12,7 +12,7 @@ INSIDE, OUTSIDE = "203.0.113.9", "198.51.100.1"
 
 @pytest.fixture
 def token(shared: World) -> str:
-    """Of a project of its own, bound to 203.0.113.0/24."""
+    """Of a new project, bound to 203.0.113.0/24."""
     name = f"bound-{uuid.uuid4().hex[:12]}"
     made = shared.http.post("/v1/projects", json={"name": name}, headers=AS_ADMIN)
     assert made.is_success, made.text

@@ -47,7 +47,7 @@ def test_of_1_001_copies_in_one_batch_one_is_stored_and_1_000_are_told_where(
 
 
 def test_of_1_001_copies_in_as_many_requests_one_is_stored(world: ServerProcess) -> None:
-    """Product and audit events beside each other: many a group holds copies of both."""
+    """Product and audit events at once, so that a group holds copies of both."""
 
     def send(number: int) -> tuple[int, bool]:
         if number % 2:

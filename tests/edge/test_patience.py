@@ -18,7 +18,6 @@ from tests.edge.wire import eventually, fresh
 from tests.world import (
     API_KEY,
     AS_APPLICATION,
-    TOKEN,
     ServerProcess,
     World,
     a_free_port,
@@ -141,22 +140,6 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(hurried: World) -> No
         whole = line.rest()
     assert not whole.endswith(b"0\r\n\r\n")  # which tells a client that there was more
     assert 12 <= len(hurried.events())  # as one that reads it gets it
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_clients_that_do_not_read_their_answers_cost_little_memory(world: ServerProcess) -> None:
-    events = [{"event": "e", "distinct_id": "d", "properties": {"p": "x" * 10_000}}] * 1_000
-    for _ in range(4):
-        world.send({"api_key": TOKEN, "batch": events}).raise_for_status()
-    assert 4_000 == len(world.events())  # 44 MB, read once so that no cache grows any more
-    before = resident_mib(world.process.pid)
-    with contextlib.ExitStack() as held:
-        for _ in range(4):
-            line = held.enter_context(Line(world.url))
-            line.send(b"GET /v1/export HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % AS_KEY)
-        time.sleep(1)
-        assert resident_mib(world.process.pid) - before <= 40
-        assert 200 == world.send(product()).status_code
 
 
 def test_a_client_that_reads_slowly_and_steadily_gets_the_whole_answer(hurried: World) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from indelible.edge.product import CONTENT_TYPES
 from tests.edge.wire import (
     FORM,
     JSON,
@@ -1027,10 +1028,71 @@ def test_an_unknown_content_type_is_415(shared: World, kind: str) -> None:
     assert kind in assert_canonical_error(answer, 415, "unsupported_media_type")["message"]
 
 
-@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "aes128gcm"])
+@pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br", "aes128gcm"])
 def test_an_unknown_content_encoding_is_415(shared: World, coding: str) -> None:
     answer = shared.send(None, content=b"{}", headers={"content-encoding": coding})
     assert_canonical_error(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("layers", "coding"),
+    [
+        ([gz, gz], "gzip, gzip"),
+        ([zlib_deflated, gz], "deflate, gzip"),
+        ([gz, zlib_deflated], "gzip, deflate"),
+        ([raw_deflated, raw_deflated], "deflate, deflate"),
+        ([gz], "identity, gzip"),
+        ([gz], "utf-8, gzip"),
+        ([], "identity, identity"),
+        ([], "utf-8"),
+        ([], "UTF-8,"),
+    ],
+)
+def test_a_list_of_content_encodings_is_unpacked_from_its_end(
+    shared: World, layers: list[Callable[[bytes], bytes]], coding: str
+) -> None:
+    content = text_of_one_event()
+    for layer in layers:
+        content = layer(content)
+    answer = shared.send(None, content=content, headers={"content-encoding": coding})
+    assert "ok" == first(answer)["result"]
+
+
+@pytest.mark.parametrize("window_bits", range(9, 16))
+@pytest.mark.parametrize("level", [0, 1, 6, 9])
+def test_deflate_is_read_whatever_its_window_and_level(
+    shared: World, window_bits: int, level: int
+) -> None:
+    for wbits in (window_bits, -window_bits):
+        stream = zlib.compressobj(level, wbits=wbits)
+        content = stream.compress(text_of_one_event()) + stream.flush()
+        answer = shared.send(None, content=content, headers={"content-encoding": "deflate"})
+        assert "ok" == first(answer)["result"]
+
+
+BLANKS = (b"\xef\xbb\xbf", b"\n\r\n", b" \t", b"\n\xef\xbb\xbf\r\n ")
+
+
+@pytest.mark.parametrize("before", BLANKS, ids=range(len(BLANKS)))
+@pytest.mark.parametrize("kind", ["", *sorted(CONTENT_TYPES)])
+def test_a_byte_order_mark_or_blanks_before_json_make_no_difference(
+    shared: World, before: bytes, kind: str
+) -> None:
+    text = before + encoded(product(properties={"query": "data=1&data=e30"})) + b"\r\n"
+    headers = {"content-type": kind} if kind else {}
+    for content in (text, gz(text), form(text), b64(text)):
+        result = first(shared.send(None, content=content, headers=headers))
+        assert "data=1&data=e30" == stored(shared, result["tx_id"])["properties"]["query"]
+
+
+@pytest.mark.parametrize("text", [b"null", b"true", b"false", b"1234", b"-12.5e3", b'"text"'])
+def test_json_that_is_no_object_is_called_that(shared: World, text: bytes) -> None:
+    for content in (text, b" " + text + b"\n", gz(text)):
+        body = assert_canonical_error(shared.send(None, content=content), 400, "invalid_json")
+        assert "The body must be a JSON object or a list" == body["message"]
+        answer = shared.http.post("/v1/events", content=content, headers=AS_APPLICATION)
+        body = assert_canonical_error(answer, 400, "invalid_json")
+        assert "The body must be a JSON object" == body["message"]
 
 
 def test_an_unknown_compression_parameter_is_400(shared: World) -> None:

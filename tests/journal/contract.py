@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from indelible import leaf
 from indelible.errors import JournalUnwritable, NotErasable, NotFound
-from indelible.event import Kind, Lane, tx_time_ms
+from indelible.event import Kind, Lane
 from indelible.journal.contract import (
     Draft,
     Duplicate,
@@ -198,7 +199,7 @@ class JournalContract:
         assert [] == rig.journal.append([])
         assert 0 == rig.journal.next_index(project)
         assert [] == rig.journal.read(project, 0, 10)
-        assert 0 == rig.journal.first_index_stored_at(project, 0)
+        assert [] == rig.journal.received_between(project, 0, None)
         assert rig.journal.find(project, Lane.PRODUCT, "e0") is None
         assert rig.journal.find_tx(project, bytes(16)) is None
 
@@ -550,26 +551,88 @@ class JournalContract:
             log = [entry.leaf.tx for entry in whole_log(rig.journal, project)]
             assert sorted(set(log)) == log
 
-    def test_the_first_index_of_a_moment_is_found_whatever_the_clock_did(self, rig: Rig) -> None:
-        project, other = rig.new_project(), rig.new_project()
-        for step_ms in (0, 0, 1, 10, 0, -3, -5_000, 4_000, 0, 7_000):
-            rig.clock.now_ms += step_ms
-            rig.journal.append([a_draft(other), a_draft(project), a_draft(project)])
-        times = [tx_time_ms(entry.leaf.tx) for entry in whole_log(rig.journal, project)]
-        assert sorted(times) == times
-        asked = {t + d for t in times for d in (-1, 0, 1)} | {-1, 0, 2**48 - 1, 2**48, 2**63}
-        for at_ms in sorted(asked):
-            first = next((i for i, t in enumerate(times) if t >= at_ms), len(times))
-            assert first == rig.journal.first_index_stored_at(project, at_ms), at_ms
+    def test_an_id_is_greater_than_every_projects_before_a_clock_that_was_set_back(
+        self, rig: Rig
+    ) -> None:
+        projects = [rig.new_project() for _ in range(3)]
+        made: list[bytes] = []
+        for project in projects:
+            for reopened in (False, True):
+                rig.clock.now_ms += DAY_MS
+                made += [o.tx for o in stored(rig.journal.append([a_draft(project)]))]
+                rig.clock.now_ms -= 5 * DAY_MS
+                if reopened:
+                    rig.reopen()
+                for other in reversed(projects):
+                    made += [o.tx for o in stored(rig.journal.append([a_draft(other)]))]
+        assert sorted(set(made)) == made
 
-    def test_entries_are_stored_at_the_time_of_the_clock_while_it_runs(self, rig: Rig) -> None:
+    @settings(
+        max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(st.data())
+    def test_what_was_received_within_a_time_is_found_whatever_the_clock_did(
+        self, rig: Rig, data: st.DataObject
+    ) -> None:
+        project, other = rig.new_project(), rig.new_project()
+        rig.clock.now_ms = NEW_YEAR_MS
+        steps = st.one_of(st.integers(-5, 5), st.integers(-DAY_MS, DAY_MS), st.just(40 * DAY_MS))
+        runs = st.lists(st.tuples(steps, st.integers(1, 300)), min_size=1, max_size=12)
+        for step_ms, count in data.draw(runs):
+            rig.clock.now_ms = max(rig.clock.now_ms + step_ms, 0)
+            at_ms = rig.clock.now_ms
+            rig.journal.append([a_draft(other, received_at_ms=at_ms)])
+            rig.journal.append([a_draft(project, received_at_ms=at_ms + n) for n in range(count)])
+        times = [entry.leaf.received_at_ms for entry in whole_log(rig.journal, project)]
+        moments = st.one_of(
+            st.builds(
+                lambda index, off: times[index] + off,
+                st.integers(0, len(times) - 1),
+                st.integers(-1, 1),
+            ),
+            st.sampled_from([-1, 0, 2**48, 2**63, 2**64, 2**70]),
+        )
+        for _ in range(5):
+            from_ms, to_ms = data.draw(moments), data.draw(st.none() | moments)
+            start = data.draw(st.integers(0, len(times)))
+            wanted = [
+                index
+                for index, at_ms in enumerate(times)
+                if index >= start and from_ms <= at_ms and (to_ms is None or at_ms < to_ms)
+            ]
+
+            found = rig.journal.received_between(project, from_ms, to_ms, start=start)
+
+            indexes = [index for first, behind in found for index in range(first, behind)]
+            assert set(wanted) <= set(indexes)
+            assert sorted(set(indexes)) == indexes
+            assert all(behind < first for (_, behind), (first, _) in itertools.pairwise(found))
+            assert all({first, behind - 1} <= set(wanted) for first, behind in found)
+
+    def test_what_was_received_within_a_time_is_found_in_a_long_log_and_after_a_restart(
+        self, rig: Rig
+    ) -> None:
         project = rig.new_project()
-        for n in range(5):
-            rig.clock.now_ms = NEW_YEAR_MS + 10 * n
-            rig.journal.append([a_draft(project)])
-        for n in range(5):
-            assert n == rig.journal.first_index_stored_at(project, NEW_YEAR_MS + 10 * n)
-            assert n + 1 == rig.journal.first_index_stored_at(project, NEW_YEAR_MS + 10 * n + 1)
+        for _ in range(20):  # 20,000 entries, one a millisecond
+            drafts = []
+            for _ in range(1_000):
+                rig.clock.now_ms += 1
+                drafts.append(a_draft(project, received_at_ms=rig.clock.now_ms))
+            rig.journal.append(drafts)
+        ahead_ms = rig.clock.now_ms + 40 * DAY_MS
+        rig.journal.append([a_draft(project, received_at_ms=ahead_ms)])
+        first_ms = NEW_YEAR_MS + 1
+        for _ in range(2):
+            for start in (0, 1, 4_095, 4_096, 8_191, 12_345, 19_999):
+                at_ms = first_ms + start
+                assert [(start, start + 1)] == rig.journal.received_between(
+                    project, at_ms, at_ms + 1
+                )
+                assert [(start, 20_001)] == rig.journal.received_between(project, at_ms, None)
+            assert [(0, 20_001)] == rig.journal.received_between(project, 0, None)
+            assert [(0, 20_000)] == rig.journal.received_between(project, 0, ahead_ms)
+            assert [(20_000, 20_001)] == rig.journal.received_between(project, ahead_ms, None)
+            rig.reopen()
 
     # Leaves and salts
 

@@ -41,12 +41,14 @@ class FaultyDisk(apsw.VFS):
     Attributes:
         writes_left: how many more writes succeed before the disk is full; None is no end.
         sync_fails: every sync fails.
+        broken: every write and sync of a file whose name begins so fails.
     """
 
     def __init__(self) -> None:
         self.name = f"faulty-{next(_NUMBERS)}"
         self.writes_left: int | None = None
         self.sync_fails = False
+        self.broken: str | None = None
         self.lock = threading.RLock()  # a power cut falls between two writes, not into one
         self.unsynced: defaultdict[str, list[_Change]] = defaultdict(list)
         self._chance = random.Random()
@@ -82,10 +84,12 @@ class _File(apsw.VFSFile):
     ) -> None:
         self._disk = disk
         path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        self._name = Path(path).name
         self._unsynced = disk.unsynced[path]
         super().__init__("", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._refuse_if_broken()
         left = self._disk.writes_left
         if left is not None:
             if left == 0:
@@ -101,11 +105,17 @@ class _File(apsw.VFSFile):
             super().xTruncate(newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
+        self._refuse_if_broken()
         if self._disk.sync_fails:
             raise apsw.IOError("sync failed (injected)")
         with self._disk.lock:
             super().xSync(flags)
             self._unsynced.clear()
+
+    def _refuse_if_broken(self) -> None:
+        broken = self._disk.broken
+        if broken is not None and self._name.startswith(broken):
+            raise apsw.IOError("broken (injected)")
 
     def _remember(self, offset: int, length: int, *, new: bytes | None) -> None:
         size = super().xFileSize()

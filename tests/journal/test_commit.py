@@ -58,8 +58,9 @@ class BrokenJournal(SqliteJournal):
     """A journal with a fault of its own: it cannot take the client id `cursed`."""
 
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        if any(draft.client_id == "cursed" for draft in drafts):
-            raise ZeroDivisionError
+        for draft in drafts:
+            if draft.client_id == "cursed":
+                raise ZeroDivisionError(draft.payload)
         return super().append(drafts)
 
 
@@ -224,8 +225,8 @@ def test_a_request_is_stored_whole_or_not_at_all(sqlite: SqliteRig) -> None:
     assert 300 * sum(told) == sqlite.journal.next_index(project)
 
 
-def test_a_fault_inside_the_journal_is_answered_and_the_next_request_is_taken(
-    make_rig_of: MakeRigOf,
+def test_a_fault_inside_the_journal_is_answered_and_logged_and_the_next_request_is_taken(
+    make_rig_of: MakeRigOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = make_rig_of(BrokenJournal)
     project = rig.new_project()
@@ -233,12 +234,17 @@ def test_a_fault_inside_the_journal_is_answered_and_the_next_request_is_taken(
     async def story() -> None:
         async with committing(rig.journal) as committer:
             with pytest.raises(JournalUnwritable) as caught:
-                await committer.submit([a_draft(project, "cursed")])
+                await committer.submit([a_draft(project, "cursed", payload=b'"secret"')])
+            assert "ZeroDivisionError while writing a group" == caught.value.message
             assert isinstance(caught.value.__cause__, ZeroDivisionError)
             stored(await committer.submit([a_draft(project, "fine")]))
 
     run(story())
     assert 1 == rig.journal.next_index(project)
+    # What went wrong and where; what somebody sent is in no log.
+    assert "ZeroDivisionError in append (test_commit.py:" in caplog.text
+    assert "secret" not in caplog.text
+    assert ["ERROR", "ERROR"] == [record.levelname for record in caplog.records]
 
 
 def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) -> None:

@@ -4,6 +4,7 @@ import functools
 import random
 import re
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from indelible.journal.contract import (
     Stored,
 )
 from indelible.journal.database import Database
+from indelible.journal.moments import BLOCK
+from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from tests.journal.contract import (
     MODEL_SETTINGS,
@@ -137,14 +140,74 @@ def test_nothing_is_stored_after_a_sweep_that_could_not_be_synced(sqlite: Sqlite
     sqlite.database.must_sweep()
     sqlite.disk.sync_fails = True
 
-    with pytest.raises(JournalUnwritable):
+    with pytest.raises(JournalUnwritable, match=r"folded in.*sync failed.*restart"):
         sqlite.journal.sweep()
 
     sqlite.disk.sync_fails = False
-    with pytest.raises(JournalUnwritable):
-        sqlite.journal.append([a_draft(project)])
-    with pytest.raises(JournalUnwritable):
-        sqlite.journal.sweep()
+    for tried in (lambda: sqlite.journal.append([a_draft(project)]), sqlite.journal.sweep):
+        with pytest.raises(JournalUnwritable, match=r"folded in.*sync failed.*restart"):
+            tried()
+    assert "folded in" in (sqlite.journal.failure or "")
+
+
+def test_a_sweep_that_could_not_be_made_says_why_and_is_made_once_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sqlite = SqliteRig(tmp_path, sweep_s=0.1)
+    project = sqlite.new_project()
+    sqlite.journal.append([a_draft(project, payload=b'"swept-in-the-end"')])
+    reader = apsw.Connection(str(sqlite.folder / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    assert 1 == reader.execute("SELECT count(*) FROM project").get
+    assert not erase(sqlite.journal, project, 0).swept
+    assert ["may still be in journal.db-wal: it is being read"] == said(caplog)
+    reader.close()
+    sqlite.disk.writes_left = 0
+
+    assert not sqlite.journal.sweep()
+
+    assert ["may still be in journal.db-wal: the disk is full"] == said(caplog)
+    sqlite.disk.writes_left = None
+    assert sqlite.journal.sweep()
+    assert b"swept-in-the-end" not in sqlite.files()
+    sqlite.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged since the last time, from `may` to the reason."""
+    found = ["may" + text.partition("may")[2].partition(";")[0] for text in caplog.messages]
+    caplog.clear()
+    return found
+
+
+class Witnessed(apsw.VFS):
+    """The operating system's file layer, with the files that were opened without a name."""
+
+    def __init__(self) -> None:
+        self.name = f"witnessed-{uuid.uuid4().hex}"
+        self.nameless = 0
+        super().__init__(self.name, base="")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+        self.nameless += name is None
+        return apsw.VFSFile("", name, flags)
+
+
+def test_nothing_that_changes_the_journal_writes_a_file_outside_the_folder(tmp_path: Path) -> None:
+    files = Witnessed()
+    database = Database(tmp_path / "journal.db", vfs=files.name)
+    journal = SqliteJournal(database)
+    project = Registry(journal).create_project("p").id
+    journal.append([a_draft(project, payload=b"x" * 2_000) for _ in range(2_000)])
+
+    assert 2_000 == erase(journal, project, *range(2_000)).erased
+
+    # A statement that could fail half-way keeps what it overwrites, to undo it.
+    with database.transaction() as connection:
+        connection.execute("UPDATE event_1 SET leaf = leaf, payload = zeroblob(3000)")
+    assert 0 == files.nameless
+    journal.close()
+    files.unregister()
 
 
 def test_erased_bytes_are_in_no_file_where_projects_take_turns(sqlite: SqliteRig) -> None:
@@ -363,14 +426,36 @@ class TakesTheNearestTransaction(SqliteJournal):
         )
 
 
-class TrustsTheClock(SqliteJournal):
-    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
-        return super().first_index_stored_at(project_id, min(at_ms, self._clock()))
+class TrustsTransactionIds(SqliteJournal):
+    def received_between(
+        self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
+    ) -> list[tuple[int, int]]:
+        def first_from(at_ms: int) -> int:
+            bounded = min(max(at_ms, 0), (1 << 48) - 1)
+            return self._first_index_from(project_id, (bounded << 80).to_bytes(16, "big"))
+
+        end = self.next_index(project_id) if to_ms is None else first_from(to_ms)
+        first = max(first_from(from_ms), start)
+        return [(first, end)] if first < end else []
+
+
+class LooksAtFullBlocksAlone(SqliteJournal):
+    def received_between(
+        self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
+    ) -> list[tuple[int, int]]:
+        full = self.next_index(project_id) // BLOCK * BLOCK
+        found = super().received_between(project_id, from_ms, to_ms, start=start)
+        return [(first, min(behind, full)) for first, behind in found if first < full]
 
 
 class ForgetsTheLastTransaction(SqliteJournal):
     def _last_tx(self) -> bytes | None:
         return None
+
+
+class RemembersTheLastTransactionOfOneProject(SqliteJournal):
+    def _last_tx(self) -> bytes | None:
+        return next((entry.leaf.tx for entry in reversed(self._newest())), None)
 
 
 class SwapsSalts(SqliteJournal):
@@ -507,8 +592,19 @@ BROKEN: list[tuple[type[SqliteJournal], Promise]] = [
         C.test_each_entry_is_found_by_its_client_id_and_by_its_transaction_id,
     ),
     (TakesTheNearestTransaction, C.test_an_unknown_id_is_not_found),
-    (TrustsTheClock, C.test_the_first_index_of_a_moment_is_found_whatever_the_clock_did),
+    (
+        TrustsTransactionIds,
+        C.test_what_was_received_within_a_time_is_found_in_a_long_log_and_after_a_restart,
+    ),
+    (
+        LooksAtFullBlocksAlone,
+        C.test_what_was_received_within_a_time_is_found_in_a_long_log_and_after_a_restart,
+    ),
     (ForgetsTheLastTransaction, C.test_transaction_ids_grow_with_the_index_whatever_the_clock_does),
+    (
+        RemembersTheLastTransactionOfOneProject,
+        C.test_an_id_is_greater_than_every_projects_before_a_clock_that_was_set_back,
+    ),
     (SwapsSalts, C.test_leaf_and_commitments_are_recomputed_from_what_is_read),
     (SaltsOnce, C.test_no_salt_is_ever_used_twice),
     (ForgetsErasedIds, C.test_an_erased_entry_keeps_its_place_and_its_ids_and_loses_its_content),

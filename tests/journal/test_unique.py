@@ -13,6 +13,7 @@ import pytest
 
 from indelible.errors import JournalUnwritable
 from indelible.journal.contract import Duplicate
+from indelible.journal.moments import BLOCK, Block
 from indelible.journal.unique import Mark, UniqueKeys
 from tests.journal.contract import numbered, stored
 from tests.journal.disk import FaultyDisk
@@ -51,6 +52,12 @@ class RowsInMemory:
             for index in range(start, len(log)):
                 row_id = self._id(project_id, index)
                 yield project_id, row_id, self._tx(row_id), log[index]
+
+    def blocks(self, project_id: int, first: int, behind: int) -> list[Block]:
+        return [
+            Block(*[b"%d/%d" % (project_id, number)] * 2)
+            for number in range(first // BLOCK, -(-behind // BLOCK))
+        ]
 
     def expected(self) -> dict[bytes, int]:
         return {
@@ -192,6 +199,30 @@ def test_after_a_power_cut_every_key_of_a_row_is_found(tmp_path: Path) -> None:
     disk.unregister()
 
 
+def test_the_times_of_full_blocks_are_kept_as_far_as_keys_were_merged(tmp_path: Path) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    keys = UniqueKeys(path, rows, merge_at=MERGED)
+    count = 3 * BLOCK // MERGED + 2
+    for _ in range(count):
+        filled(keys, rows, MERGED)
+    keys.close()
+    full = [
+        (rows.blocks(project, 0, len(log) // BLOCK * BLOCK)) for project, log in rows.keys.items()
+    ]
+
+    keys = UniqueKeys(path, rows, merge_at=MERGED)
+
+    for project, expected in enumerate(full, start=1):
+        kept = keys.blocks(project, 0)
+        assert kept
+        assert expected[: len(kept)] == kept
+        assert kept[1:] == keys.blocks(project, 1)
+    keys.close()
+    keys = UniqueKeys(path, RowsInMemory("another"), merge_at=MERGED)
+    assert [] == keys.blocks(1, 0) + keys.blocks(2, 0)
+    keys.close()
+
+
 def test_a_disk_that_is_full_for_a_while_loses_no_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -272,3 +303,57 @@ def test_a_damaged_page_stops_the_journal_and_the_next_start_makes_the_file_anew
 
     outcomes = sqlite.journal.append(drafts[::7])
     assert {Duplicate} == {type(outcome) for outcome in outcomes}
+
+
+def test_after_a_failed_sync_of_the_keys_nothing_is_stored_and_their_file_is_not_believed(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = sqlite.new_project()
+    drafts = numbered(project, 36_000)
+    sqlite.disk.broken = "unique.db"
+    for first in range(0, len(drafts), 1_000):
+        if sqlite.journal.failure is not None:
+            break  # the merge of the first 32,768 has failed
+        stored(sqlite.journal.append(drafts[first : first + 1_000]))
+    while sqlite.journal.failure is None:
+        threading.Event().wait(0.01)
+    first = refused = sqlite.journal.next_index(project)
+
+    # A disk that works again proves nothing of what it lost.
+    sqlite.disk.broken = None
+    for _ in range(2):
+        with pytest.raises(JournalUnwritable, match=r"unique\.db"):
+            sqlite.journal.append(drafts[:1])
+        with pytest.raises(JournalUnwritable):
+            sqlite.journal.probe()
+    assert refused == sqlite.journal.next_index(project)
+    assert "unique.db" in (sqlite.journal.failure or "")
+    assert not (sqlite.folder / "unique.db").exists()
+    assert "restart" in caplog.text
+
+    sqlite.reopen()
+
+    again = sqlite.journal.append(drafts[:first:97])
+    assert {Duplicate} == {type(outcome) for outcome in again}
+    assert refused == sqlite.journal.next_index(project)
+
+
+@pytest.mark.slow
+def test_keys_that_a_failed_sync_may_have_lost_are_read_from_the_rows(tmp_path: Path) -> None:
+    path, rows, disk = tmp_path / "unique.db", RowsInMemory(), FaultyDisk()
+    keys = UniqueKeys(path, rows, vfs=disk.name, merge_at=MERGED)
+    filled(keys, rows, 3 * MERGED)
+    disk.sync_fails = True
+    for _ in range(2_000):  # until SQLite folds its WAL in, and syncs
+        filled(keys, rows, MERGED)
+        if keys.failure is not None:
+            break
+    assert "sync failed" in (keys.failure or "")
+    assert not path.exists()
+    keys.close()
+
+    disk.sync_fails = False
+    keys = UniqueKeys(path, rows, vfs=disk.name, merge_at=MERGED)
+    assert_knows(keys, rows)
+    keys.close()
+    disk.unregister()

@@ -111,7 +111,7 @@ def limited_one_after_the_other(commands: list[list[str]]) -> str:
     return process.stderr
 
 
-# What somebody may put in the place of a file
+# What an attacker may put in the place of a file
 
 
 def _empty(path: Path) -> None:
@@ -294,7 +294,7 @@ def test_what_a_payload_would_do_to_a_terminal_is_shown_and_not_done(tmp_path: P
     assert ACTS == ran.json["payload"]
 
 
-def test_a_message_is_no_longer_than_anybody_reads(shop: Shop, tmp_path: Path) -> None:
+def test_a_message_has_a_readable_length(shop: Shop, tmp_path: Path) -> None:
     (shop.log / POLICY).write_text("a" * 500_000 + " b\nquorum none\n")
     assert len(audit(shop.log).out) < 5_000
 
@@ -593,7 +593,7 @@ def test_a_checkpoint_of_more_events_than_there_can_be_is_no_work(shop: Shop) ->
 
 
 def rewritten(shop: Shop, *statements: str) -> None:
-    """The journal, its schema included, as somebody else would have it."""
+    """Change the journal, its schema included, as an attacker would."""
     with contextlib.closing(apsw.Connection(str(shop.folder / "journal.db"))) as connection:
         connection.execute("PRAGMA writable_schema = ON; PRAGMA ignore_check_constraints = ON")
         for statement in statements:
@@ -714,7 +714,7 @@ def test_a_tree_whose_pages_lead_back_to_themselves_ends(tmp_path: Path, lead_to
 
 @pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("kind", ["pipe", "device by a link"])
-def test_a_file_beside_the_journal_that_is_none_is_not_opened(
+def test_sqlites_other_files_are_not_opened_unless_they_are_regular(
     shop: Shop, end: str, kind: str
 ) -> None:
     beside = shop.folder / f"journal.db{end}"
@@ -777,7 +777,7 @@ def test_a_server_does_not_start_on_a_policy_that_is_no_file(tmp_path: Path, kin
 @pytest.mark.parametrize(
     "kind", ["pipe", "device by a link", "huge", "others may write", "garbage"]
 )
-def test_a_file_that_names_the_server_is_read_only_if_nobody_else_can_have_written_it(
+def test_the_file_that_names_the_server_is_not_read_if_another_user_may_have_written_it(
     tmp_path: Path, kind: str
 ) -> None:
     with hostile(says(OK + b"Content-Length: 2\r\n\r\n{}")) as server:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from indelible.errors import JournalUnwritable
 from indelible.event import Kind
@@ -45,7 +47,9 @@ def kept(rig: SqliteRig, project: int) -> list[int]:
 def test_events_are_erased_once_they_are_older_than_the_rule(rig: SqliteRig) -> None:
     project = rig.new_project()
     for _ in range(5):
-        rig.journal.append([a_draft(project), a_draft(project, kind=Kind.AUDIT)])
+        now_ms = rig.clock.now_ms
+        kinds = (Kind.PRODUCT, Kind.AUDIT)
+        rig.journal.append([a_draft(project, kind=k, received_at_ms=now_ms) for k in kinds])
         rig.clock.now_ms += DAY_MS
     retention = retention_of(rig, Rule(project, days=3))
 
@@ -141,8 +145,117 @@ def test_the_thread_expires_at_its_start_and_stops_when_told(rig: SqliteRig) -> 
     while kept(rig, project) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [] == kept(rig, project)
-    rig.journal.append(numbered(project, 5, prefix="later"))
+    later = [a_draft(project, received_at_ms=rig.clock.now_ms) for _ in range(5)]
+    rig.journal.append(later)
     rig.clock.now_ms += 2 * DAY_MS
+    while kept(rig, project) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    retention.stop()
+    assert [] == kept(rig, project)
+
+
+# Clocks that are wrong
+
+
+def received(rig: SqliteRig, project: int, count: int = 1, *, days_off: int = 0) -> None:
+    """Store events as a clock that is wrong by so many days would have them received."""
+    right_ms = rig.clock.now_ms
+    rig.clock.now_ms += days_off * DAY_MS
+    drafts = [a_draft(project, received_at_ms=rig.clock.now_ms) for _ in range(count)]
+    rig.journal.append(drafts)
+    rig.clock.now_ms = right_ms
+
+
+def test_events_behind_one_of_a_clock_that_was_ahead_expire_by_their_own_time(
+    rig: SqliteRig,
+) -> None:
+    project = rig.new_project()
+    received(rig, project, 2)
+    received(rig, project, days_off=40)
+    for _ in range(8):
+        received(rig, project, 2)
+        rig.clock.now_ms += DAY_MS
+    retention = retention_of(rig, Rule(project, days=5))
+
+    assert 8 == retention.expire()
+    assert [2, *range(9, 19)] == kept(rig, project)
+    assert 0 == retention.expire()
+    received(rig, project, days_off=-9)  # late in the log, and old by its time
+    rig.clock.now_ms += DAY_MS
+    assert 2 == retention.expire()
+    assert [2, *range(11, 19)] == [index for index in kept(rig, project) if index < 19]
+    rig.reopen()
+    assert 0 == retention_of(rig, Rule(project, days=5)).expire()
+    rig.clock.now_ms += 60 * DAY_MS
+    assert 10 == retention_of(rig, Rule(project, days=5)).expire()
+    assert [] == kept(rig, project)
+
+
+def test_events_received_while_the_clock_was_behind_are_not_taken_for_old(rig: SqliteRig) -> None:
+    project = rig.new_project()
+    received(rig, project, 3)
+    retention = retention_of(rig, Rule(project, days=30))
+    rig.clock.now_ms += DAY_MS
+    assert 0 == retention.expire()
+    received(rig, project, 2, days_off=-365)
+    received(rig, project, 2)
+
+    assert 0 == retention.expire()
+    assert list(range(7)) == kept(rig, project)
+    rig.clock.now_ms += 30 * DAY_MS
+    assert 3 == retention.expire()
+    rig.clock.now_ms += DAY_MS
+    assert 4 == retention.expire()
+
+
+@given(st.data())
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_the_clock_does_what_a_round_leaves_is_young_and_what_it_takes_is_old(
+    rig: SqliteRig, data: st.DataObject
+) -> None:
+    project = rig.new_project()
+    retention = retention_of(rig, Rule(project, days=3))
+    true_ms: list[int] = []
+    for _ in range(data.draw(st.integers(1, 12))):
+        count, off = data.draw(st.integers(0, 3)), data.draw(st.sampled_from([0, 0, 0, 40, 2]))
+        received(rig, project, count, days_off=off)
+        true_ms += [rig.clock.now_ms] * count
+        rig.clock.now_ms += data.draw(st.integers(0, 2 * DAY_MS))
+        before = rig.journal.next_index(project)
+        retention.expire()
+        true_ms += [rig.clock.now_ms] * (rig.journal.next_index(project) - before)
+        oldest_kept_ms = rig.clock.now_ms - 3 * DAY_MS
+        for entry in whole_log(rig.journal, project):
+            if entry.leaf.kind is Kind.PRODUCT:
+                is_old = entry.leaf.received_at_ms < oldest_kept_ms
+                assert is_old == (entry.payload is None)
+                assert entry.payload is not None or true_ms[entry.index] < oldest_kept_ms
+
+
+def test_no_round_is_made_while_the_clock_is_in_doubt(
+    rig: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = rig.new_project()
+    received(rig, project, 3)
+    rig.clock.now_ms += 40 * DAY_MS
+    doubt: list[str | None] = ["the clock jumped"]
+    retention = Retention(
+        rig.journal,
+        rules=lambda: [Rule(project, days=30)],
+        clock=rig.clock,
+        in_doubt=lambda: doubt[0],
+        period_s=0.01,
+    )
+    retention.start()
+    time.sleep(0.2)
+    assert [0, 1, 2] == kept(rig, project)
+    assert 1 == caplog.text.count("retention is postponed: the clock jumped")
+
+    doubt[0] = None
+
+    deadline = time.monotonic() + 60
     while kept(rig, project) and time.monotonic() < deadline:
         time.sleep(0.01)
     retention.stop()

@@ -232,14 +232,14 @@ def test_kind_and_distinct_id_and_name_find_product_events(log: Log) -> None:
     assert [2, 0] == indexes(search(log, event_name="a", kind="product")["events"])
 
 
-def test_from_and_to_bound_the_time_of_storing(log: Log) -> None:
+def test_from_and_to_bound_the_time_of_receipt(log: Log) -> None:
     for _ in range(4):
         log.send(product())
-    stored = [event["stored_at"] for event in search(log, order="oldest")["events"]]
+    received = [event["received_at"] for event in search(log, order="oldest")["events"]]
 
     for form in (lambda text: text, lambda text: str(parse_time_ms(text))):
-        start, end = form(stored[1]), form(stored[3])
-        wanted = [n for n, at in enumerate(stored) if stored[1] <= at < stored[3]]
+        start, end = form(received[1]), form(received[3])
+        wanted = [n for n, at in enumerate(received) if received[1] <= at < received[3]]
         found = search(log, order="oldest", **{"from": start, "to": end})["events"]
         assert wanted == indexes(found)
         assert wanted[::-1] == indexes(walk(log, limit=1, **{"from": start, "to": end}))

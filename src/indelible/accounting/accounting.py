@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts, Mark
 from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
-from indelible.event import tx_time_ms
+from indelible.errors import JournalUnwritable
 from indelible.journal.follow import Follower
 from indelible.journal.pieces import pieces
 from indelible.journal.sqlite import SqliteJournal
@@ -29,7 +30,8 @@ _WAIT_S: Final = 1.0
 class Accounting:
     """`indelible.journal.follow.Handler`, and the follower that runs it.
 
-    `projects` has the ids of all projects.
+    `projects` has the ids of all projects. `in_doubt` says why the clock is not to be trusted now:
+    accounts that were folded away come back only when all are made anew.
     """
 
     name: Final = "accounting"
@@ -42,10 +44,12 @@ class Accounting:
         journal: SqliteJournal,
         projects: Callable[[], Iterable[int]],
         clock: Clock,
+        in_doubt: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._journal = journal
         self._projects = projects
         self._clock = clock
+        self._in_doubt = in_doubt
         self._next_folding_ms: dict[int, int] = {}
         self.accounts = Accounts(data_dir / ACCOUNTS_FILE)
         self._follower = Follower(
@@ -94,7 +98,7 @@ class Accounting:
             if first >= stored:
                 continue
             waiting = self._journal.leaves(project_id, first, first + 1)
-            ages += [self._clock() - tx_time_ms(decode(entry).tx) for entry in waiting]
+            ages += [self._clock() - decode(entry).received_at_ms for entry in waiting]
         return max(0, *ages) if ages else None
 
     def _take(self, project_id: int, start: int, end: int) -> None:
@@ -115,7 +119,7 @@ class Accounting:
 
     def _fold_away(self, project_id: int) -> None:
         now_ms = self._clock()
-        if now_ms >= self._next_folding_ms.get(project_id, 0):
+        if now_ms >= self._next_folding_ms.get(project_id, 0) and self._in_doubt() is None:
             self.accounts.fold_away(project_id, before_ms=now_ms - _KEPT_MS)
             self._next_folding_ms[project_id] = now_ms + _FOLD_EVERY_MS
 
@@ -128,7 +132,8 @@ class Accounting:
         for project_id in projects:
             first = self.accounts.next_index(project_id)
             if self._journal.cursor(self.name, project_id) != first:
-                self._journal.move_cursor(self.name, project_id, first)
+                with suppress(JournalUnwritable):  # what is handed over twice is passed over
+                    self._journal.move_cursor(self.name, project_id, first)
 
     def _is_ours(self, project_id: int, mark: Mark, projects: Sequence[int]) -> bool:
         """Whether the journal has the entry that the mark stands behind."""

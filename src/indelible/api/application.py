@@ -19,12 +19,12 @@ from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
-from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
+from indelible.query.health import Lookout
 from indelible.query.senders import Senders
 
 
@@ -33,7 +33,7 @@ def make_api(
     journal: SqliteJournal,
     registry: Registry,
     gate: Gate,
-    disk: DiskGuard,
+    lookout: Lookout,
     ledger: Ledger,
     accounting: Accounting,
     limits: Limits,
@@ -51,9 +51,8 @@ def make_api(
                 "gate": given(gate),
                 "registry": given(registry),
                 "journal": given(journal),
-                "disk": given(disk),
+                "lookout": given(lookout),
                 "ledger": given(ledger),
-                "accounting": given(accounting),
                 "senders": given(Senders(accounting.accounts)),
                 "eraser": given(Eraser(journal, clock=clock)),
                 "events": given(Events(journal, ledger)),

@@ -57,8 +57,8 @@ class ErasureCertificate(msgspec.Struct):
     `events` are the log's own word for it: the receipt of each proves it. `already_erased` counts
     those named that had lost their content before. `unknown` lists, after a dry run, the
     transaction ids that the project does not have. `swept` false: a long read, such as a backup
-    under way, keeps erased bytes in a file of the journal; the server goes on trying, and asking
-    again says how it stands.
+    under way, or a full disk keeps erased bytes in a file of the journal; the server goes on
+    trying, and asking again says how it stands.
     """
 
     project: str

@@ -4,6 +4,7 @@ import logging
 import re
 from typing import Any, Final
 
+import apsw
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
@@ -18,6 +19,7 @@ from indelible.edge.http import request_id_of
 from indelible.errors import (
     BodyIncomplete,
     BodyTooLarge,
+    DataUnreadable,
     IndelibleError,
     InvalidJson,
     InvalidParameter,
@@ -25,6 +27,7 @@ from indelible.errors import (
     NotFound,
     UnknownParameter,
 )
+from indelible.fault import place_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +46,14 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """The answer to any exception that left a route."""
     ours = _ours(error, request)
     if ours.http_status >= 500:
-        # Only the type: a message could quote what somebody sent.
-        logger.error("%s %s: %s", request.method, request.url.path, type(error).__name__)
+        # Only type and place: a message could quote what somebody sent.
+        logger.error(
+            "%s %s: %s in %s",
+            request.method,
+            request.url.path,
+            type(error).__name__,
+            place_of(error),
+        )
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if ours.retry_after_s is not None:
         headers["retry-after"] = str(ours.retry_after_s)
@@ -74,6 +83,10 @@ def _ours(error: Exception, request: Request[Any, Any, Any]) -> IndelibleError:
             return BodyIncomplete()
         case HTTPException(status_code=400):
             return InvalidJson()
+        case apsw.Error():
+            return DataUnreadable(f"A read failed: {type(error).__name__}")
+        case OSError():
+            return DataUnreadable(f"A read failed: {error.strerror or type(error).__name__}")
         case _:
             return IndelibleError()
 

@@ -59,17 +59,17 @@ async def search_events(
     distinct_id: Annotated[
         str | None, QueryParameter(description="Of product events.", **_TEXT)
     ] = None,
-    stored_from: Annotated[
+    received_from: Annotated[
         str | None,
         QueryParameter(
             name="from",
-            description="Stored at this time or later: RFC 3339, or a number of seconds or "
+            description="Received at this time or later: RFC 3339, or a number of seconds or "
             "milliseconds since 1970.",
             **_TEXT,
         ),
     ] = None,
-    stored_to: Annotated[
-        str | None, QueryParameter(name="to", description="Stored before this time.", **_TEXT)
+    received_to: Annotated[
+        str | None, QueryParameter(name="to", description="Received before this time.", **_TEXT)
     ] = None,
     order: Annotated[Order, QueryParameter(description="Which come first.")] = "newest",
     limit: Annotated[
@@ -95,8 +95,8 @@ async def search_events(
         trace_id=trace_id,
         immutable_trail=immutable_trail,
         distinct_id=distinct_id,
-        stored_from=stored_from,
-        stored_to=stored_to,
+        received_from=received_from,
+        received_to=received_to,
     )
 
     def page() -> bytes:

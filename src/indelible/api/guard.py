@@ -12,7 +12,6 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
-from indelible.accounting.accounting import Accounting
 from indelible.api.reading import Reading
 from indelible.edge.gate import Gate
 from indelible.errors import (
@@ -27,13 +26,13 @@ from indelible.errors import (
     UnknownParameter,
     UnsupportedMediaType,
 )
-from indelible.journal.disk import DiskGuard
 from indelible.journal.registry import Key, Project, Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
+from indelible.query.health import Lookout
 from indelible.query.senders import Senders
 
 IS_PUBLIC: Final = "is_public"
@@ -59,10 +58,9 @@ TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
 TheReading = NamedDependency[SkipValidation[Reading]]
 TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
-TheDisk = NamedDependency[SkipValidation[DiskGuard]]
+TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]
-TheAccounting = NamedDependency[SkipValidation[Accounting]]
 TheSenders = NamedDependency[SkipValidation[Senders]]
 TheEraser = NamedDependency[SkipValidation[Eraser]]
 NowMs = NamedDependency[int]

@@ -251,7 +251,7 @@ class Examination:
         disk = DiskGuard(
             self._folder, product_percent=floors[Lane.PRODUCT], audit_percent=floors[Lane.AUDIT]
         )
-        detail = f"{disk.free_percent():.1f} % free; " + ", ".join(
+        detail = f"{disk.free_percent:.1f} % free; " + ", ".join(
             f"{lane} stops below {floor:g} %" for lane, floor in floors.items()
         )
         if all(disk.takes(lane) for lane in Lane):
@@ -294,9 +294,9 @@ class Examination:
         if health["status"] == "ok":
             return Check("server", "ok", detail)
         parts = [
-            f"{name}: {health[name].get('failure') or health[name]['status']}"
-            for name in ("journal", "disk", "ledger")
-            if health[name]["status"] != "ok"
+            f"{name}: {part.get('failure') or part['status']}"
+            for name, part in health.items()
+            if isinstance(part, dict) and part.get("status", "ok") != "ok"
         ]
         return Check("server", "failed", "; ".join([detail, *parts]), "See /healthz.")
 

@@ -10,7 +10,10 @@ from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.server import Server, reach
 
 _GONE = ("in no file of the journal any more", screen.GOOD)
-_KEPT = ("still in the journal's WAL, which somebody reads; the server goes on trying", screen.BAD)
+_KEPT = (
+    "still in the journal's WAL: it is being read, or the disk is full; the server goes on trying",
+    screen.BAD,
+)
 
 
 _LONGEST_WALK_S: Final = 3600.0  # a distinct id is looked for in the whole log

@@ -3,11 +3,11 @@
 Everything here reads. A connection sees one moment of the journal for as long as a transaction is
 open, and never holds up the writer.
 
-The file may have been made by somebody else, for us to open: a database can hold views that count
-for ever, triggers, tables that are programs, and trees whose pages lead back to themselves. So only
-a regular file is opened, SQLite is told to believe nothing of the schema, every value has a longest
-length, a connection may be given a deadline, and a schema with anything that we never write is
-refused before a row is read.
+An attacker may have made the file for us to open. A database can hold views that count for ever,
+triggers, tables that are programs, and trees whose pages lead back to themselves. So we open only
+a regular file, tell SQLite to trust nothing in the schema, bound the length of every value, can
+give a connection a deadline, and refuse a schema that has anything we never write before we read
+a row.
 """
 
 import re
@@ -35,7 +35,7 @@ MOST_VALUE_BYTES: Final = 128 * 1024 * 1024
 """The longest value that is read of a row: a body, which holds an event, has 20 MB as it comes."""
 _BUSY_TIMEOUT_MS: Final = 5_000
 _STEPS_A_LOOK: Final = 100_000  # of SQLite's machine, between two looks at the clock: some 5 ms
-_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+_ALONGSIDE: Final = ("", "-wal", "-shm", "-journal")
 _LIMITS: Final = {
     apsw.SQLITE_LIMIT_LENGTH: MOST_VALUE_BYTES,
     apsw.SQLITE_LIMIT_SQL_LENGTH: 4 * 1024 * 1024,  # a view of all projects is long
@@ -94,9 +94,9 @@ def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connecti
 
     Raises:
         apsw.Error: it cannot be opened, is no database, or has a schema that we never write.
-        FileRefused: it, or a file that SQLite keeps beside it, is no regular file.
+        FileRefused: it, or a file that SQLite keeps next to it, is not a regular file.
     """
-    for end in _BESIDE:
+    for end in _ALONGSIDE:
         check_regular(path.with_name(path.name + end))
     connection = apsw.Connection(
         str(path.parent.resolve() / path.name),
@@ -120,7 +120,7 @@ def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connecti
 
 
 def limit_time(connection: apsw.Connection, timeout_s: float) -> None:
-    """Interrupt what this connection does, from now on, after so many seconds."""
+    """Interrupt this connection's statements `timeout_s` seconds from now."""
     deadline = time.monotonic() + timeout_s
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_A_LOOK)
 

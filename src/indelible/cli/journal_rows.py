@@ -25,8 +25,8 @@ _LARGEST_PROJECT: Final = (1 << (63 - INDEX_BITS)) - 1
 # A project's name, or that of a successor: it names a folder, and must not lead out of the ledger.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _COLUMNS: Final = ("leaf", "salts", "record", "payload")
-# A text may be of bytes that are no UTF-8, and the library would stop at it: that it is a text is
-# all that anybody needs to know.
+# Text that is not UTF-8 would stop the library. The audit only needs to know that it is text, where
+# bytes were stored.
 _WITHOUT_TEXTS: Final = tuple(f"iif(typeof({one}) = 'text', 'text', {one})" for one in _COLUMNS)
 
 

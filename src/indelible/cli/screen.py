@@ -19,8 +19,8 @@ Part = str | tuple[str, str]
 """A piece of a line: text, or (text, style)."""
 
 _LONGEST: Final = 2_000
-# Written by a terminal rather than shown: the controls above ASCII, and what turns the order of
-# letters round.
+# A terminal obeys these instead of showing them: controls above ASCII, and marks that reverse the
+# order of letters.
 _ACTS: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 DIM: Final = "dim"
@@ -42,7 +42,7 @@ def plain(text: str) -> str:
 
 
 def clipped(text: str) -> str:
-    """`plain`, and no longer than anybody reads: a file may have put a megabyte into a message.
+    """`plain`, cut to a readable length: a file may have put a megabyte into a message.
 
     >>> clipped("a" * 5_000) == "a" * 2_000 + "…"
     True
@@ -89,10 +89,10 @@ def emit(value: Any) -> None:
 
 
 def raw(document: bytes) -> None:
-    """A JSON document on a line of its own, with whatever acts on a terminal as an escape of JSON.
+    """Write a JSON document on one line, with characters that act on a terminal escaped.
 
-    A line break can stand only between tokens of JSON, never inside a string; every other such
-    character only inside one, where the escape means the same.
+    Line breaks occur only between the tokens of JSON, never inside a string. The other characters
+    occur only inside strings, where the escape means the same.
     """
     if not document.isascii() or b"\x7f" in document:
         text = document.decode("utf-8", "surrogatepass")

@@ -2,12 +2,12 @@
 
 The address is INDELIBLE_HOST with INDELIBLE_ADMIN_KEY or INDELIBLE_API_KEY, else that of
 ``cli.json``, which a server leaves in its data folder. A key from that file is never sent to
-another address than the one beside it, and a file that another user may have written is not read:
-it would name the address that the key of the environment goes to.
+another address than the one in it, and a file that another user may have written is not read: it
+would name the address that receives the key of the environment.
 
-Whatever answers may be somebody else. No redirect is followed, so the key goes to the one address;
-an answer has a longest length and a deadline for the whole of it, however slowly it drips; and it
-comes as it is, since a packed one may be a thousand times as long as what was sent.
+The server at that address may be hostile. We follow no redirect, so the key goes to one address
+only. An answer has a maximum length and a deadline for all of it, however slowly it drips. We ask
+for it uncompressed, since a compressed one may unpack to a thousand times its length.
 """
 
 import ipaddress

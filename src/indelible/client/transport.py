@@ -178,7 +178,7 @@ class Transport:
             raise ValueError("the answer is too long")
         if response.will_close:
             self.close()
-        if response.length:  # bytes that its header promised and nobody sent
+        if response.length:  # its header promised more bytes than arrived
             self.close()
             raise ValueError("the answer was cut off")
         response.close()

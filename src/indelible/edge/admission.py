@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from indelible.edge.arrival import Arrival, Sighting
-from indelible.edge.body import MAX_DEPTH
+from indelible.edge.shallow import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
 from indelible.moment import parse_time_ms
 

@@ -6,26 +6,38 @@ is a flat map of strings. The 202 is sent after the sync.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
 
-from indelible.edge.body import (
+from indelible.edge.body import Packing, check_packing, unpack, unpack_small
+from indelible.edge.http import Answer, Request
+from indelible.edge.intake import Intake, Submit
+from indelible.edge.lost import (
+    Lost,
+    LostWarning,
+    Report,
+    check_not_empty,
+    draft_of,
+    read_lost,
+    settle,
+)
+from indelible.edge.shallow import (
     MAX_DEPTH,
-    Packing,
-    check_packing,
+    MAX_MEMBERS,
+    Text,
+    TooManyMembers,
+    check_utf8,
+    elements,
+    json_error,
+    members,
     nesting,
     replace_lone_surrogates,
-    unpack,
 )
-from indelible.edge.http import Answer, Request
-from indelible.edge.intake import Intake
-from indelible.edge.lost import Lost, Report, check_not_empty, draft_of, read_lost, settle
 from indelible.edge.waiting import Wish, wish_of
 from indelible.errors import (
-    BatchTooLarge,
     IdempotencyConflict,
     IndelibleError,
     InvalidEvent,
@@ -58,9 +70,14 @@ MAX_META_VALUE_CHARS: Final = 1_024
 CONTENT_TYPES: Final = frozenset({"application/json", "text/plain", "application/octet-stream"})
 
 _LANE: Final = Lane.AUDIT.value
-_IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_BODY: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_LONGEST_KEY: Final = 255
+_IDEMPOTENCY_KEY: Final = re.compile(rf"[\x21-\x7e]{{1,{_LONGEST_KEY}}}")
+_LONGEST_META_BYTES: Final = 1 << 20  # all keys and values at their longest, each char escaped
+
+# A text is decoded only where it may be short enough: the longest a byte of it can be is \u0061.
+_BYTES_AN_ESCAPE: Final = 6
+_QUOTES: Final = 2
+
 _PHP_EMPTY: Final = Annotated[list[str], msgspec.Meta(max_length=0)]
 """An empty list: PHP's empty object."""
 _META: Final = msgspec.json.Decoder(dict[str, str] | _PHP_EMPTY)
@@ -96,6 +113,14 @@ class _Item:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A request as far as it needs no answer of the journal."""
+
+    items: list[_Item | IndelibleError]
+    lost: Lost = None
+
+
 class AuditIngest:
     """The handlers of the two audit routes."""
 
@@ -106,17 +131,14 @@ class AuditIngest:
         """``POST /v1/events``."""
         owner, project = self._open(request)
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
-        fields = await self._fields(request)
-        EVENTS_RECEIVED.add(_LANE)
-        key = _key_of_header(request)
-        try:
-            item = self._read(fields, project, request, key, inbound_id=_inbound_id(request))
-        except IndelibleError as error:
-            raise _counted(error) from None
-        if not self._intake.rates.take(owner, project, Lane.AUDIT, 1):
-            raise _counted(self._intake.rates.refusal(owner, Lane.AUDIT, request))
-        (outcome,) = await self._store([item.draft])
-        result = _result(item, outcome)
+
+        def read(text: Text) -> _Taken:
+            fields = _fields(text)
+            key = _key_of_header(request)
+            inbound_id = _inbound_id(request)
+            return _Taken([self._item(fields, project, request, key, inbound_id=inbound_id)])
+
+        (result,), _ = await self._take(request, owner, project, read)
         if isinstance(result, IndelibleError):
             raise result
         if wish is not None:
@@ -131,30 +153,18 @@ class AuditIngest:
         """
         owner, project = self._open(request)
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
-        fields = await self._fields(request)
-        events, lost = _events_of(fields), read_lost(fields.get("lost"))
-        check_not_empty(events, lost, Lane.AUDIT)
-        EVENTS_RECEIVED.add(_LANE, count=len(events))
-        shared_key = _key_of_header(request)
-        items: list[_Item | IndelibleError] = []
-        for place, raw in enumerate(events):
-            try:
-                event = _object(raw)
-                key = _key_of_event(event) or (shared_key and f"{shared_key}/{place}")
-                items.append(self._read(event, project, request, key, inbound_id=None))
-            except IndelibleError as error:
-                items.append(_counted(error))
-        if owner.rate is not None:
-            items = self._hold_to_rate(owner, project, request, items, lost)
-        drafts = [item.draft for item in items if isinstance(item, _Item)]
-        if isinstance(lost, Report):
-            drafts.append(self._draft_of_lost(lost, project, request))
-        outcomes = iter(await self._store(drafts))
-        results = [
-            item if isinstance(item, IndelibleError) else _result(item, next(outcomes))
-            for item in items
-        ]
-        lost_warning = settle(lost, Lane.AUDIT, outcomes)
+
+        def read(text: Text) -> _Taken:
+            fields = _fields(text)
+            events, lost = _events_of(fields), read_lost(fields.get("lost"))
+            shared_key = _key_of_header(request)
+            items = [
+                self._item_of(raw, project, request, shared_key and f"{shared_key}/{place}")
+                for place, raw in enumerate(events)
+            ]
+            return _Taken(items, lost)
+
+        results, lost_warning = await self._take(request, owner, project, read)
         rejected = sum(isinstance(result, IndelibleError) for result in results)
         if wish is not None:
             stored = [result for result in results if isinstance(result, AuditReceipt)]
@@ -174,33 +184,68 @@ class AuditIngest:
         }
         return Answer(202, msgspec.json.encode(body))
 
-    def _hold_to_rate(
-        self,
-        key: Key,
-        project: Project,
-        request: Request,
-        items: list[_Item | IndelibleError],
-        lost: Lost,
-    ) -> list[_Item | IndelibleError]:
+    async def _take(
+        self, request: Request, owner: Key, project: Project, read: Callable[[Text], _Taken]
+    ) -> tuple[list[AuditReceipt | IndelibleError], LostWarning | None]:
+        """Read the body with `read`, on the loop or off it, and store its events."""
+        packing = Packing(request.header(b"content-type"), request.header(b"content-encoding"))
+        check_packing(packing, CONTENT_TYPES)
+        limit_bytes = self._intake.limits.max_body_bytes
+        body = await request.body(limit_bytes)
+        text = unpack_small(body, packing, limit_bytes=limit_bytes)
+        if text is not None:
+            taken = read(text)
+            submit = self._intake.committer.submit
+            outcomes = iter(await self._store(taken, owner, project, request, submit))
+        else:
+            async with self._intake.large.turn(len(body)):
+                taken = await self._intake.large.run(
+                    lambda: read(unpack(body, packing, limit_bytes=limit_bytes))
+                )
+                submit = self._intake.submit_in_runs
+                outcomes = iter(await self._store(taken, owner, project, request, submit))
+        results = [
+            _counted(item) if isinstance(item, IndelibleError) else _result(item, next(outcomes))
+            for item in taken.items
+        ]
+        return results, settle(taken.lost, Lane.AUDIT, outcomes)
+
+    async def _store(
+        self, taken: _Taken, owner: Key, project: Project, request: Request, submit: Submit
+    ) -> Sequence[Outcome]:
+        check_not_empty(taken.items, taken.lost, Lane.AUDIT)
+        EVENTS_RECEIVED.add(_LANE, count=len(taken.items))
+        if owner.rate is not None:
+            self._hold_to_rate(owner, project, request, taken)
+        drafts = [item.draft for item in taken.items if isinstance(item, _Item)]
+        if isinstance(taken.lost, Report):
+            drafts.append(self._draft_of_lost(taken.lost, project, request))
+        if not drafts:
+            return ()
+        self._intake.disk.check(Lane.AUDIT)
+        return await submit(drafts)
+
+    def _hold_to_rate(self, key: Key, project: Project, request: Request, taken: _Taken) -> None:
         """Turn away the last of the events where there are more than the key's rate leaves.
 
         Raises:
             RateLimited: none of them may pass now.
         """
-        reports = int(isinstance(lost, Report))
-        wanted = reports + sum(isinstance(item, _Item) for item in items)
+        reports = int(isinstance(taken.lost, Report))
+        wanted = reports + sum(isinstance(item, _Item) for item in taken.items)
         passed = self._intake.rates.take(key, project, Lane.AUDIT, wanted)
         if passed == wanted:
-            return items
+            return
         refusal = self._intake.rates.refusal(key, Lane.AUDIT, request)
         if passed == 0:
+            EVENTS_DROPPED.add(_LANE, refusal.code, count=len(taken.items))
             raise refusal
         left = passed - reports
-        held: list[_Item | IndelibleError] = []
-        for item in items:
-            left -= isinstance(item, _Item)
-            held.append(_counted(refusal) if isinstance(item, _Item) and left < 0 else item)
-        return held
+        for place, item in enumerate(taken.items):
+            if isinstance(item, _Item):
+                left -= 1
+                if left < 0:
+                    taken.items[place] = refusal
 
     async def _confirm(self, project: Project, stored: Sequence[AuditReceipt], wish: Wish) -> None:
         """Wait for the receipts and put them into the answers."""
@@ -220,28 +265,30 @@ class AuditIngest:
         )
         return key, self._intake.gate.project_of_key(key, request.query.get("project"))
 
-    async def _fields(self, request: Request) -> dict[str, msgspec.Raw]:
-        packing = Packing(request.header(b"content-type"), request.header(b"content-encoding"))
-        check_packing(packing, CONTENT_TYPES)
-        body = await request.body(self._intake.limits.max_body_bytes)
-        text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+    def _item_of(
+        self, raw: msgspec.Raw, project: Project, request: Request, shared_key: str | None
+    ) -> _Item | IndelibleError:
+        """An event of a batch; its own `idempotency_key` before the one it shares."""
         try:
-            str(text, "utf-8")
-            return _BODY.decode(text)
-        except UnicodeDecodeError as error:
-            raise InvalidJson(f"The body is not UTF-8 at byte {error.start}") from None
-        except RecursionError:
-            raise InvalidMeta("The body is nested too deep to be read") from None
-        except msgspec.ValidationError:
-            raise InvalidJson("The body must be a JSON object") from None
-        except msgspec.DecodeError as error:
-            if replace_lone_surrogates(text) != text:
-                # Replacing it would store, and later prove, something that was never sent.
-                raise InvalidPayload(
-                    "The body holds a lone surrogate, which has no UTF-8 form",
-                    hint="Cut text between characters, not inside one.",
-                ) from None
-            raise InvalidJson(str(error)) from None
+            fields = _object(raw)
+            key = _key_of_event(fields) or shared_key
+        except IndelibleError as error:
+            return error
+        return self._item(fields, project, request, key, inbound_id=None)
+
+    def _item(
+        self,
+        fields: dict[str, msgspec.Raw],
+        project: Project,
+        request: Request,
+        key: str | None,
+        *,
+        inbound_id: str | None,
+    ) -> _Item | IndelibleError:
+        try:
+            return self._read(fields, project, request, key, inbound_id=inbound_id)
+        except IndelibleError as error:
+            return error
 
     def _read(
         self,
@@ -281,12 +328,6 @@ class AuditIngest:
             {"request_id": request.request_id},
             received_at_ms=self._intake.clock(),
         )
-
-    async def _store(self, drafts: Sequence[Draft]) -> Sequence[Outcome]:
-        if not drafts:
-            return ()
-        self._intake.disk.check(Lane.AUDIT)
-        return await self._intake.committer.submit(drafts)
 
 
 def _is_clock_reading(key: str | None, meta: dict[str, str]) -> bool:
@@ -353,6 +394,8 @@ def _key_of_event(fields: dict[str, msgspec.Raw]) -> str | None:
     raw = fields.pop("idempotency_key", None)
     if raw is None:
         return None
+    if _size(raw) > _BYTES_AN_ESCAPE * _LONGEST_KEY + _QUOTES:
+        raise InvalidIdempotencyKey
     try:
         return _checked_key(_TEXT.decode(raw))
     except msgspec.DecodeError:
@@ -365,36 +408,68 @@ def _checked_key(key: str) -> str:
     return key
 
 
+def _fields(text: Text) -> dict[str, msgspec.Raw]:
+    """The members of a body."""
+    try:
+        check_utf8(text)
+        return members(text)
+    except RecursionError:
+        raise InvalidMeta("The body is nested too deep to be read") from None
+    except TooManyMembers:
+        raise InvalidEvent(f"The body has more than {MAX_MEMBERS:,} members") from None
+    except msgspec.ValidationError:
+        raise InvalidJson("The body must be a JSON object") from None
+    except msgspec.DecodeError as error:
+        if replace_lone_surrogates(text) is not text:
+            # Replacing it would store, and later prove, something that was never sent.
+            raise InvalidPayload(
+                "The body holds a lone surrogate, which has no UTF-8 form",
+                hint="Cut text between characters, not inside one.",
+            ) from None
+        raise json_error(error) from None
+
+
 def _events_of(fields: dict[str, msgspec.Raw]) -> list[msgspec.Raw]:
     try:
-        events = _LIST.decode(fields["events"])
+        return elements(fields["events"], most=MAX_BATCH)
+    except RecursionError:
+        raise InvalidMeta("The body is nested too deep to be read") from None
     except (KeyError, msgspec.DecodeError):
         raise InvalidJson(
             "The body must be an object with a list `events`",
             hint='Send {"events": [{"payload": "…", "meta": {…}}, …]}.',
         ) from None
-    if len(events) > MAX_BATCH:
-        raise BatchTooLarge(size=len(events), limit=MAX_BATCH)
-    return events
 
 
 def _object(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
-        return _BODY.decode(raw)
+        return members(raw)
+    except TooManyMembers:
+        raise InvalidEvent(f"The event has more than {MAX_MEMBERS:,} members") from None
+    except RecursionError:
+        raise InvalidEvent(f"The event is nested more than {MAX_DEPTH} deep") from None
     except msgspec.DecodeError:
         raise InvalidEvent from None
 
 
 def _payload(raw: msgspec.Raw | None, limit_bytes: int) -> bytes:
-    try:
-        payload = _TEXT.decode(raw).encode() if raw is not None else None
-    except msgspec.DecodeError:
-        payload = None
-    if payload is None:
+    if raw is None:
         raise InvalidPayload
+    if _size(raw) > _BYTES_AN_ESCAPE * limit_bytes + _QUOTES:
+        if not bytes(memoryview(raw)[:1]) == b'"':
+            raise InvalidPayload
+        raise PayloadTooLarge(size_bytes=None, limit_bytes=limit_bytes)
+    try:
+        payload = _TEXT.decode(raw).encode()
+    except msgspec.DecodeError:
+        raise InvalidPayload from None
     if len(payload) > limit_bytes:
         raise PayloadTooLarge(size_bytes=len(payload), limit_bytes=limit_bytes)
     return payload
+
+
+def _size(raw: msgspec.Raw | None) -> int:
+    return 0 if raw is None else len(memoryview(raw))
 
 
 def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
@@ -403,6 +478,8 @@ def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
     Raises:
         InvalidMeta, InvalidType.
     """
+    if _size(raw) > _LONGEST_META_BYTES:
+        raise InvalidMeta(f"meta has more than {_LONGEST_META_BYTES:,} bytes")
     try:
         sent = {} if raw is None else _META.decode(raw)
     except msgspec.DecodeError:
@@ -432,7 +509,7 @@ def _readable(fields: dict[str, msgspec.Raw], *, limit_bytes: int) -> dict[str, 
         InvalidEvent: one of them could not be read back.
         PayloadTooLarge: together they are longer than a payload may be.
     """
-    size = sum(len(bytes(raw)) for raw in fields.values())
+    size = sum(map(_size, fields.values()))
     if size > limit_bytes:
         raise PayloadTooLarge(size_bytes=size, limit_bytes=limit_bytes)
     try:

@@ -1,13 +1,27 @@
 """What every ingest handler works with."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
+from indelible.edge.large import LargeBodies
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
+from indelible.errors import Overloaded
 from indelible.journal.commit import Committer
+from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskGuard
+
+Submit = Callable[[Sequence[Draft]], Awaitable[Sequence[Outcome]]]
+
+# This much of a large request goes into one group of the journal, so that the events of others do
+# not wait for all of it: some 20 ms.
+_RUN_DRAFTS: Final = 500
+_RUN_BYTES: Final = 1 << 20
+_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,5 +43,36 @@ class Intake:
     disk: DiskGuard
     committer: Committer
     limits: Limits
+    large: LargeBodies
     confirm: Confirm
     clock: Clock
+
+    async def submit_in_runs(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Store the drafts of a large request, in order and in several groups of the journal.
+
+        Raises:
+            Overloaded, Unavailable, JournalUnwritable: as `Committer.submit` does. The groups
+                before the one that failed are stored.
+        """
+        outcomes: list[Outcome] = []
+        for run in _runs(drafts):
+            while True:
+                try:
+                    outcomes += await self.committer.submit(run)
+                    break
+                except Overloaded:
+                    if not outcomes:
+                        raise
+                    await asyncio.sleep(_PAUSE_S)  # a request that was begun is finished
+        return outcomes
+
+
+def _runs(drafts: Sequence[Draft]) -> Iterator[Sequence[Draft]]:
+    start = size = 0
+    for end, draft in enumerate(drafts):
+        weight = len(draft.payload) + len(draft.record)
+        if end > start and (end - start == _RUN_DRAFTS or size + weight > _RUN_BYTES):
+            yield drafts[start:end]
+            start, size = end, 0
+        size += weight
+    yield drafts[start:]

@@ -16,7 +16,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from indelible.edge.body import MAX_DEPTH, nesting
+from indelible.edge.shallow import MAX_DEPTH, nesting
 from indelible.errors import EmptyBatch
 from indelible.event import MAX_COUNT, Kind, Lane, LossReason
 from indelible.journal.contract import Draft, Duplicate, Outcome, Stored
@@ -85,11 +85,13 @@ Lost = Report | LostWarning | None
 
 def read_lost(raw: msgspec.Raw | None) -> Lost:
     """Read the member `lost`; null is as good as none."""
-    sent = b"null" if raw is None else bytes(raw)
+    if raw is None:
+        return None
+    if len(memoryview(raw)) > MAX_REPORT_BYTES:
+        return LostWarning.TOO_LARGE
+    sent = bytes(raw)
     if sent == b"null":
         return None
-    if len(sent) > MAX_REPORT_BYTES:
-        return LostWarning.TOO_LARGE
     if nesting(sent) > MAX_DEPTH:
         return LostWarning.MALFORMED
     try:

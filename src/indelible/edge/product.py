@@ -3,7 +3,8 @@
 The answer is sent after the sync. Every event of a batch has a result of its own.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +13,13 @@ import msgspec
 from indelible.edge import vtilt
 from indelible.edge.admission import Dropped, admit
 from indelible.edge.arrival import Arrival, Sighting
-from indelible.edge.body import Packing, check_packing, parse, unpack
+from indelible.edge.body import Packing, check_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler, is_from_browser
 from indelible.edge.http import Answer, Request, refuse
-from indelible.edge.intake import Intake
+from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import Lost, LostWarning, Report, check_not_empty, draft_of, settle
 from indelible.edge.rates import survives_429
+from indelible.edge.shallow import Text, parse
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
@@ -45,6 +47,7 @@ _NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA, DropReaso
 
 _RECORD: Final = msgspec.json.Encoder(order="sorted")
 _LANE: Final = Lane.PRODUCT.value
+_RESULTS_AT_ONCE: Final = 500  # then the loop looks at other requests
 
 # The smallest transparent GIF there is, for pages that ask with an <img>.
 _PIXEL: Final = bytes.fromhex(
@@ -106,6 +109,15 @@ class Route:
     crawler_status: int
 
 
+class _Taken(msgspec.Struct):
+    """A request as far as it needs no answer of the journal."""
+
+    lost: Lost
+    arrival: Arrival | None = None
+    events: list[Sighting | Dropped] = []
+    drafts: list[Draft] = []
+
+
 class ProductIngest:
     """The handler of one product route."""
 
@@ -115,68 +127,65 @@ class ProductIngest:
 
     async def __call__(self, request: Request) -> Answer:
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
-        reading = await self._read(request)
-        if wish is not None:
-            check_count(len(reading.events))
-        arrival = self._arrive(request, reading)
-        EVENTS_RECEIVED.add(_LANE, count=len(reading.events))
-        events = [
-            event if isinstance(event, Dropped) else admit(event, arrival)
-            for event in reading.events
-        ]
-        if arrival.key.rate is not None:
-            events = self._hold_to_rate(request, arrival, events, reading.lost)
-        drafts = [
-            _draft(event, arrival, reading.request)
-            for event in events
-            if isinstance(event, Sighting)
-        ]
-        if isinstance(reading.lost, Report):
-            drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
-        outcomes: Sequence[Outcome] = ()
-        if drafts:
-            self._intake.disk.check(Lane.PRODUCT)
-            outcomes = await self._intake.committer.submit(drafts)
+        body, packing = await self._receive(request)
+        text = unpack_small(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+        if text is None:
+            taken, outcomes = await self._take_large(request, body, packing, wish)
+        else:
+            taken = self._take(request, text, wish)
+            outcomes = await self._store(request, taken, self._intake.committer.submit)
         stored = iter(outcomes)
-        results = [
-            _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
-            for event in events
-        ]
-        lost_warning = settle(reading.lost, Lane.PRODUCT, stored)
-        if wish is not None:
-            await self._confirm(arrival.project.id, results, wish)
+        results = _results(taken.events[:_RESULTS_AT_ONCE], stored)
+        for start in range(_RESULTS_AT_ONCE, len(taken.events), _RESULTS_AT_ONCE):
+            await asyncio.sleep(0)
+            results += _results(taken.events[start : start + _RESULTS_AT_ONCE], stored)
+        lost_warning = settle(taken.lost, Lane.PRODUCT, stored)
+        if wish is not None and taken.arrival is not None:
+            await self._confirm(taken.arrival.project.id, results, wish)
         return self._answer(request, results, lost_warning)
 
-    def _hold_to_rate(
-        self,
-        request: Request,
-        arrival: Arrival,
-        events: list[Sighting | Dropped],
-        lost: Lost,
-    ) -> list[Sighting | Dropped]:
+    async def _take_large(
+        self, request: Request, body: bytes, packing: Packing, wish: Wish | None
+    ) -> tuple[_Taken, Sequence[Outcome]]:
+        def take() -> _Taken:
+            text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
+            return self._take(request, text, wish)
+
+        async with self._intake.large.turn(len(body)):
+            taken = await self._intake.large.run(take)
+            return taken, await self._store(request, taken, self._intake.submit_in_runs)
+
+    async def _store(self, request: Request, taken: _Taken, submit: Submit) -> Sequence[Outcome]:
+        check_not_empty(taken.events, taken.lost, Lane.PRODUCT)
+        EVENTS_RECEIVED.add(_LANE, count=len(taken.events))
+        if taken.arrival is not None and taken.arrival.key.rate is not None:
+            self._hold_to_rate(request, taken, taken.arrival)
+        if not taken.drafts:
+            return ()
+        self._intake.disk.check(Lane.PRODUCT)
+        return await submit(taken.drafts)
+
+    def _hold_to_rate(self, request: Request, taken: _Taken, arrival: Arrival) -> None:
         """Turn away the last of the events where there are more than the token's rate leaves.
 
         Raises:
             RateLimited: none of them may pass now, and the sender will try again.
         """
-        reports = int(isinstance(lost, Report))  # only our own client sends one
-        wanted = reports + sum(isinstance(event, Sighting) for event in events)
+        reports = int(isinstance(taken.lost, Report))  # only our own client sends one
         key, rates = arrival.key, self._intake.rates
-        passed = rates.take(key, arrival.project, Lane.PRODUCT, wanted)
-        if passed == wanted:
-            return events
+        passed = rates.take(key, arrival.project, Lane.PRODUCT, len(taken.drafts))
+        if passed == len(taken.drafts):
+            return
         again = bool(reports) or survives_429(request)
         if passed == 0 and again:
             raise rates.refusal(key, Lane.PRODUCT, request)
         left = passed - reports
-        held: list[Sighting | Dropped] = []
-        for event in events:
+        taken.drafts = taken.drafts[:left] + taken.drafts[-1:] * reports
+        for place, event in enumerate(taken.events):
             if isinstance(event, Sighting):
                 left -= 1
                 if left < 0:
-                    event = Dropped(DropReason.RATE_LIMITED, event.client_id, again)
-            held.append(event)
-        return held
+                    taken.events[place] = Dropped(DropReason.RATE_LIMITED, event.client_id, again)
 
     async def _confirm(self, project_id: int, results: list[EventResult], wish: Wish) -> None:
         """Wait for the receipts and put them into the results."""
@@ -190,7 +199,7 @@ class ProductIngest:
             if receipt is not None:
                 result.status, result.receipt = wish.level, receipt
 
-    async def _read(self, request: Request) -> vtilt.Reading:
+    async def _receive(self, request: Request) -> tuple[bytes, Packing]:
         query = request.query
         if request.method == "GET":
             body = query.get("data", "").encode()
@@ -203,11 +212,35 @@ class ProductIngest:
             )
             body = await request.body(self._intake.limits.max_body_bytes)
         check_packing(packing, CONTENT_TYPES)
-        text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
-        document, text = parse(text)
-        reading = vtilt.read(document, text, max_batch=self._intake.limits.max_batch)
-        check_not_empty(reading.events, reading.lost, Lane.PRODUCT)
-        return reading
+        return body, packing
+
+    def _take(self, request: Request, text: Text, wish: Wish | None) -> _Taken:
+        """Read a body and admit its events. Runs on either thread, so it counts nothing.
+
+        The order is one of cost: what the gate needs is found without looking into an event.
+        """
+        limits = self._intake.limits
+        document, text = parse(text, most=limits.max_batch)
+        try:
+            reading = vtilt.read(document, text, max_batch=limits.max_batch)
+        except RecursionError:  # some calls further down than `parse`, which could just read it
+            raise EventRefused(DropReason.TOO_DEEP) from None
+        if not reading.events and not isinstance(reading.lost, Report):
+            return _Taken(reading.lost)
+        if wish is not None:
+            check_count(len(reading.events))
+        arrival = self._arrive(request, reading)
+        taken = _Taken(reading.lost, arrival)
+        for cut in reading.events:
+            event = vtilt.look_into(cut, max_event_bytes=limits.max_event_bytes)
+            if isinstance(event, Sighting):
+                event = admit(event, arrival)
+            if isinstance(event, Sighting):
+                taken.drafts.append(_draft(event, arrival, reading.request))
+            taken.events.append(event)
+        if isinstance(reading.lost, Report):
+            taken.drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
+        return taken
 
     def _arrive(self, request: Request, reading: vtilt.Reading) -> Arrival:
         """Find the project that the request is for.
@@ -298,6 +331,13 @@ def _draft_of_lost(report: Report, arrival: Arrival, request: dict[str, msgspec.
         {**request, "route": arrival.route},
         received_at_ms=arrival.received_at_ms,
     )
+
+
+def _results(events: Sequence[Sighting | Dropped], stored: Iterator[Outcome]) -> list[EventResult]:
+    return [
+        _dropped(event) if isinstance(event, Dropped) else _result(event, next(stored))
+        for event in events
+    ]
 
 
 def _dropped(event: Dropped) -> EventResult:

@@ -9,6 +9,9 @@ Unknown members are kept in the record under `$extra`, and so are the last two w
 what they should be. PHP writes an empty object as an empty list: in `properties`, `$set` and
 `$set_once` it is read as one, and stored as sent. Reading never fails for one bad event: it becomes
 a `Dropped`.
+
+`read` finds the tokens and cuts the body into events; only after the gate has opened does
+`look_into` decode each of them, and only if it is not too long.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,14 +21,29 @@ import msgspec
 
 from indelible.edge.admission import Dropped
 from indelible.edge.arrival import Sighting
-from indelible.edge.body import Document, nesting
 from indelible.edge.lost import Lost, read_lost
-from indelible.errors import BatchTooLarge, InvalidJson
+from indelible.edge.shallow import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    SHORT,
+    WINDOW,
+    Document,
+    Text,
+    TooManyMembers,
+    elements,
+    has_too_many_values,
+    members,
+    nesting,
+    short_members,
+)
+from indelible.errors import InvalidJson
 from indelible.event import DropReason, is_process_id, is_sequence
 
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _ANY: Final = msgspec.json.Decoder()
+
+# No token is as long, and none of the members that describe a request.
+_LONGEST_TOKEN_BYTES: Final = 1_024
+_LONGEST_FIELD_BYTES: Final = 256
 
 _TOKEN_FIELDS: Final = ("api_key", "token", "$token")
 _BATCH_FIELDS: Final = ("sent_at", "historical_migration")
@@ -37,8 +55,27 @@ _PLACE: Final[Mapping[str, Callable[[object], bool]]] = {
 _NO_PROPERTIES: Final = b"{}"
 
 
+_NONE: Final = msgspec.Raw(b"null")
+
+
+class _Inner(msgspec.Struct, gc=False):
+    """What is looked for in properties before they are decoded; msgspec skips the rest."""
+
+    token: msgspec.Raw = _NONE
+
+
+_INNER: Final = msgspec.json.Decoder(_Inner)
+
+
+class Unread(msgspec.Struct, gc=False):
+    """An event cut out of a body and not yet looked into: `fields` without its tokens."""
+
+    text: Text | memoryview
+    fields: dict[str, msgspec.Raw]
+
+
 class Reading(msgspec.Struct):
-    """A body, read.
+    """A body, read as far as the gate needs it.
 
     Attributes:
         tokens: every project token found in `api_key` and `token`, of the body and of its events.
@@ -52,11 +89,11 @@ class Reading(msgspec.Struct):
     tokens: list[str] = []
     inner_tokens: list[str] = []
     request: dict[str, msgspec.Raw] = {}
-    events: list[Sighting | Dropped] = []
+    events: list[Unread | Dropped] = []
     lost: Lost = None
 
 
-def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
+def read(document: Document, text: Text, *, max_batch: int) -> Reading:
     """Read a body; `document` is `text` decoded.
 
     Raises:
@@ -64,40 +101,75 @@ def read(document: Document, text: bytes, *, max_batch: int) -> Reading:
         BatchTooLarge.
     """
     reading = Reading()
+    is_short = len(text) <= SHORT
     if isinstance(document, list):
-        _read_events(reading, document, max_batch=max_batch)
+        _read_events(reading, document, is_short=is_short)
     elif "batch" in document:
-        _take_tokens(reading.tokens, document)
+        _take_tokens(reading.tokens, document, is_short=is_short)
         for name in _BATCH_FIELDS:
             if name in document and _is_plain(document[name]):
                 reading.request[name] = document[name]
         try:
-            events = _LIST.decode(document["batch"])
+            events = elements(document["batch"], most=max_batch)
         except msgspec.ValidationError:
             raise InvalidJson("`batch` must be a list of events") from None
         reading.lost = read_lost(document.get("lost"))
-        _read_events(reading, events, max_batch=max_batch)
+        _read_events(reading, events, is_short=is_short)
     else:
-        reading.events.append(_read_event(reading, document, text))
+        reading.events.append(_unread(reading, document, text, is_short=is_short))
     return reading
 
 
-def _read_events(reading: Reading, events: list[msgspec.Raw], *, max_batch: int) -> None:
-    if len(events) > max_batch:
-        raise BatchTooLarge(size=len(events), limit=max_batch)
+def _read_events(reading: Reading, events: list[msgspec.Raw], *, is_short: bool) -> None:
+    cut = short_members if is_short else members
     for raw in events:
         try:
-            fields = _FIELDS.decode(raw)
+            fields = cut(raw)
         except msgspec.DecodeError:
             reading.events.append(Dropped(DropReason.INVALID_EVENT))
+        except TooManyMembers:
+            reading.events.append(Dropped(DropReason.EVENT_TOO_LARGE))
         else:
-            reading.events.append(_read_event(reading, fields, raw))
+            text = bytes(raw) if is_short else memoryview(raw)
+            reading.events.append(_unread(reading, fields, text, is_short=is_short))
+
+
+def _unread(
+    reading: Reading, fields: dict[str, msgspec.Raw], text: Text | memoryview, *, is_short: bool
+) -> Unread:
+    _take_tokens(reading.tokens, fields, is_short=is_short)
+    properties = fields.get("properties")
+    if properties is not None and (is_short or _size(properties) <= WINDOW):
+        try:
+            token = _INNER.decode(properties).token
+            if token is not _NONE and _size(token) <= _LONGEST_TOKEN_BYTES:
+                value = _ANY.decode(token)
+                if isinstance(value, str):
+                    reading.inner_tokens.append(value)
+        except msgspec.DecodeError:
+            pass  # no object, or the token is none
+    return Unread(text, fields)
+
+
+def look_into(event: Unread | Dropped, *, max_event_bytes: int) -> Sighting | Dropped:
+    """Decode one event, unless it is refused for what can be measured without."""
+    if isinstance(event, Dropped):
+        return event
+    size = len(event.text)
+    if size > max_event_bytes:
+        return _refusable(event, size_bytes=size, depth=1)
+    sent = bytes(event.text)
+    if size > MAX_VALUES and has_too_many_values(sent):
+        return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(event))
+    depth = nesting(sent)
+    if depth > MAX_DEPTH:
+        return _refusable(event, size_bytes=size, depth=depth)
+    return _read_event(event.fields, size_bytes=size, depth=depth)
 
 
 def _read_event(
-    reading: Reading, fields: dict[str, msgspec.Raw], text: bytes | msgspec.Raw
+    fields: dict[str, msgspec.Raw], *, size_bytes: int, depth: int
 ) -> Sighting | Dropped:
-    _take_tokens(reading.tokens, fields)
     client_id: str | None = None
     try:
         uuid = fields.pop("uuid", None)
@@ -109,19 +181,15 @@ def _read_event(
         name = _value(fields.pop("event", None))
         distinct_id = _id(fields.pop("distinct_id", None))
         timestamp = _timestamp(fields.pop("timestamp", None))
-        rest = _rest(fields)
+        rest = _rest(fields) if fields else {}
     except (msgspec.DecodeError, TypeError):
         return Dropped(DropReason.INVALID_EVENT, client_id)
 
-    inner_token = properties.get("token")
-    if isinstance(inner_token, str):
-        reading.inner_tokens.append(inner_token)
     if distinct_id is None and "distinct_id" in properties:
         distinct_id = _plain_id(properties["distinct_id"])
-    sent = bytes(text)
     return Sighting(
-        size_bytes=len(sent),
-        depth=nesting(sent),
+        size_bytes=size_bytes,
+        depth=depth,
         name=name if isinstance(name, str) else None,
         distinct_id=distinct_id,
         client_id=client_id,
@@ -132,17 +200,47 @@ def _read_event(
     )
 
 
-def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw]) -> None:
+def _refusable(event: Unread, *, size_bytes: int, depth: int) -> Sighting:
+    """An event of which only its measures and its id are known: a step of admission drops it."""
+    return Sighting(
+        size_bytes=size_bytes,
+        depth=depth,
+        name=None,
+        distinct_id=None,
+        client_id=_client_id(event),
+        properties=_NO_PROPERTIES,
+        property_count=0,
+        timestamp=None,
+        rest={},
+    )
+
+
+def _client_id(event: Unread) -> str | None:
+    uuid = event.fields.get("uuid")
+    if uuid is None or _size(uuid) > _LONGEST_TOKEN_BYTES:
+        return None
+    try:
+        return _id(uuid) or None
+    except msgspec.DecodeError:
+        return None
+
+
+def _size(raw: msgspec.Raw) -> int:
+    return len(memoryview(raw))
+
+
+def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw], *, is_short: bool) -> None:
     for name in _TOKEN_FIELDS:
         raw = fields.pop(name, None)
         if raw is not None:
             # Of another type or empty, it names no project; it is still a token that was sent.
+            sent = bytes(raw if is_short else memoryview(raw)[:_LONGEST_TOKEN_BYTES])
             try:
-                value = _ANY.decode(raw)
-            except msgspec.DecodeError:
-                value = raw
+                value = _ANY.decode(sent)
+            except msgspec.DecodeError:  # cut off, or a number that is none
+                value = sent
             if value is not None:
-                tokens.append(value if isinstance(value, str) else bytes(raw).decode())
+                tokens.append(value if isinstance(value, str) else sent.decode(errors="replace"))
 
 
 def _value(raw: msgspec.Raw | None) -> Any:
@@ -213,6 +311,9 @@ def _rest(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
 
 
 def _is_plain(raw: msgspec.Raw) -> bool:
+    """Whether it is a value short enough to be noted with each event of the request."""
+    if _size(raw) > _LONGEST_FIELD_BYTES:
+        return False
     try:
         return not isinstance(_ANY.decode(raw), dict | list)
     except msgspec.DecodeError:

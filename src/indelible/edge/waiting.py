@@ -4,6 +4,7 @@ The events are stored either way. What has not come that far within the time is 
 without a receipt; the client asks for it later.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ LONGEST_WAIT_S: Final = 30.0
 """A longer `timeout` is taken for this one."""
 DEFAULT_WAIT_S: Final = 1.0
 
+_READ_WITHIN_S: Final = 2.0  # for reading the receipts, after the wait
+
 _TIME: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)(ms|s)?", re.ASCII)
 
 
@@ -26,6 +29,34 @@ class Confirm(Protocol):
     async def __call__(
         self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
     ) -> list[str | None]: ...
+
+
+def bounded(confirm: Confirm) -> Confirm:
+    """Wrap `confirm` so that it returns no receipts, instead of waiting, if the disk hangs.
+
+    The events are stored by then, which is what the answer has to say.
+    """
+
+    async def within(
+        project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
+    ) -> list[str | None]:
+        asked = asyncio.ensure_future(confirm(project_id, indexes, level, timeout_s=timeout_s))
+        try:
+            await asyncio.wait({asked}, timeout=timeout_s + _READ_WITHIN_S)
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        if asked.done():
+            return asked.result()
+        asked.add_done_callback(_retrieve)
+        return [None] * len(indexes)
+
+    return within
+
+
+def _retrieve(asked: "asyncio.Future[list[str | None]]") -> None:
+    if not asked.cancelled():
+        asked.exception()  # or the loop logs it as lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,43 @@
 
 One thread writes. The event loop hands it each request's drafts and gets a future back, which is
 resolved only after the sync, so an answer can never be sent before its events are durable.
+
+A disk can also hang. The writer thread then waits inside the sync for as long as it takes, and the
+events may still be stored. The loop answers their requests with `StoringSlow` after
+`ANSWERED_WITHIN_S`. Once a group has been under way for `STUCK_S`, the loop refuses new requests
+instead of queueing them. It checks both at every beat of its pulse, so a request pays nothing.
 """
 
 import asyncio
+import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from indelible.errors import IndelibleError, JournalUnwritable, Overloaded, Unavailable
+from indelible.clock import Clock, now_ms
+from indelible.errors import (
+    IndelibleError,
+    JournalStuck,
+    JournalUnwritable,
+    Overloaded,
+    StoringSlow,
+    Unavailable,
+)
 from indelible.event import Lane
+from indelible.fault import place_of
 from indelible.journal.contract import Draft, Journal, Outcome
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
+from indelible.pulse import Pulse
+
+logger = logging.getLogger(__name__)
+
+ANSWERED_WITHIN_S: Final = 4.0
+"""Answer 503 to a request that has waited this long for its sync, though it may still be stored."""
+STUCK_S: Final = 1.5
+"""After a group has been under way for this long, refuse new requests and turn health red."""
 
 # A group beyond this gains nothing in throughput and only keeps its requests waiting.
 _GROUP_EVENTS: Final = 1_000
@@ -24,12 +48,21 @@ _GROUP_EVENTS: Final = 1_000
 _PRODUCT_SHARE: Final = 0.75
 
 _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload and record
+_PROBE_S: Final = 0.5  # how often to probe a failing journal while no request arrives
 
 
 class _Waiting(NamedTuple):
     drafts: Sequence[Draft]
     size_bytes: int
     answer: "asyncio.Future[list[Outcome]]"
+    since_s: float  # by the pulse
+
+
+class Failure(NamedTuple):
+    """Why and when (ms since the epoch) storing a group failed."""
+
+    message: str
+    at_ms: int
 
 
 class Committer:
@@ -38,11 +71,25 @@ class Committer:
     `submit` belongs to one event loop; `journal` may be used by others meanwhile.
     """
 
-    def __init__(self, journal: Journal, *, max_waiting_bytes: int) -> None:
+    def __init__(self, journal: Journal, *, max_waiting_bytes: int, clock: Clock = now_ms) -> None:
         self._journal = journal
         self._max_waiting_bytes: float = max_waiting_bytes
+        self._clock = clock
         self._stopped = False
-        self._waiting_bytes = 0  # touched by the event loop only
+        self.pulse = Pulse()
+        self.pulse.on_beat(self._look)
+        # These are touched by the event loop only.
+        self._waiting_bytes = 0
+        self._under_way: deque[_Waiting] = deque()  # in order of arrival, until their group ends
+        self._answered = 0  # groups
+        self._watched = 0  # the group that was under way at the last beat
+        self._watched_since_s = 0.0
+        self._stuck_s = 0.0
+        # These are set by the thread.
+        self._begun = 0  # groups
+        self.last_failure: Failure | None = None
+        self.is_failing = False
+        """Whether the last attempt to store anything failed."""
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -51,6 +98,7 @@ class Committer:
     def start(self) -> None:
         """Begin to write; call it on the event loop that will submit."""
         self._loop = asyncio.get_running_loop()
+        self.pulse.start()
         self._thread.start()
 
     async def stop(self) -> None:
@@ -58,6 +106,14 @@ class Committer:
         self._stopped = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
+        self.pulse.stop()
+
+    @property
+    def under_way_s(self) -> float | None:
+        """How long the writer has been at the current group, or None if it is idle."""
+        if self._begun == self._answered or self._begun != self._watched:
+            return None
+        return self.pulse.s - self._watched_since_s
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Store `drafts` in order and atomically; one outcome each, once all of them are synced.
@@ -66,10 +122,14 @@ class Committer:
             Overloaded: too much is waiting already; nothing was stored.
             Unavailable: the server is stopping; nothing was stored.
             JournalUnwritable: the write or the sync failed; none may be taken as stored.
+            JournalStuck: the disk hangs; nothing was stored.
+            StoringSlow: the sync has not ended within `ANSWERED_WITHIN_S`; they may be stored yet.
         """
         assert self._loop is not None
         if self._stopped:
             raise Unavailable("The server is stopping")
+        if self._stuck_s:
+            raise JournalStuck(under_way_s=self._stuck_s)
         size = sum(len(d.payload) + len(d.record) + _OVERHEAD_BYTES for d in drafts)
         most = self._max_waiting_bytes
         if drafts and drafts[0].lane is Lane.PRODUCT:
@@ -79,30 +139,68 @@ class Committer:
             raise Overloaded
         self._waiting_bytes += size
         answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self._queue.put(_Waiting(drafts, size, answer))
+        waiting = _Waiting(drafts, size, answer, self.pulse.s)
+        self._under_way.append(waiting)
+        self._queue.put(waiting)
         # Should the client go away, only the future ends: the events are stored all the same.
         return await answer
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
+            if not group:
+                self._probe()
+                continue
+            self._begun += 1
             drafts = [draft for waiting in group for draft in waiting.drafts]
             result: list[Outcome] | IndelibleError
             try:
                 with COMMIT_SECONDS.time():
                     result = self._journal.append(drafts)
-            except IndelibleError as error:
-                result = error
+                self.is_failing = False
             except Exception as error:  # the one door of this thread: it must go on answering
-                result = JournalUnwritable(f"{type(error).__name__} while writing a group")
-                result.__cause__ = error
+                result = self._note(error)
             GROUP_EVENTS.observe(len(drafts))
             assert self._loop is not None
             with suppress(RuntimeError):  # the loop was closed: nobody is left to answer
                 self._loop.call_soon_threadsafe(self._answer, group, result)
 
+    def _note(self, error: Exception) -> IndelibleError:
+        """Remember and log why a group was not stored; return the error for its requests."""
+        answer: IndelibleError
+        if isinstance(error, IndelibleError):
+            answer = error
+        else:
+            answer = JournalUnwritable(f"{type(error).__name__} while writing a group")
+            answer.__cause__ = error
+            # The message might quote an event, so log only the place.
+            logger.error("storing: %s in %s", type(error).__name__, place_of(error))
+        if not self.is_failing:
+            logger.error("nothing is stored: %s", answer.message)
+        self.last_failure = Failure(answer.message, self._clock())
+        self.is_failing = True
+        return answer
+
+    def _probe(self) -> None:
+        """Check whether the journal accepts writes again after a failure."""
+        try:
+            self._journal.probe()
+        except IndelibleError:
+            return  # still failing, and already logged
+        except Exception as error:  # as in `_run`
+            self._note(error)
+            return
+        logger.warning("events are stored again")
+        self.is_failing = False
+
     def _next_group(self) -> list[_Waiting] | None:
-        """Wait for a request, then take along every other that is there; None at the end."""
-        first = self._queue.get()
+        """Wait for a request, then take along every other that is there; None at the end.
+
+        While the journal is failing, returns an empty group if no request arrives for a while.
+        """
+        try:
+            first = self._queue.get(timeout=_PROBE_S if self.is_failing else None)
+        except queue.Empty:
+            return []
         if first is None:
             return None
         group, events = [first], len(first.drafts)
@@ -118,9 +216,27 @@ class Committer:
             events += len(waiting.drafts)
         return group
 
+    def _look(self) -> None:
+        """Update how long the current group has taken, and answer requests that waited too long."""
+        begun = self._begun
+        if begun != self._watched:
+            self._watched, self._watched_since_s = begun, self.pulse.s
+        under_way_s = 0.0 if begun == self._answered else self.pulse.s - self._watched_since_s
+        if under_way_s > STUCK_S and not self._stuck_s:
+            logger.error("nothing is stored: one sync has been under way for %.1f s", under_way_s)
+        self._stuck_s = under_way_s if under_way_s > STUCK_S else 0.0
+        for waiting in self._under_way:
+            if self.pulse.s - waiting.since_s < ANSWERED_WITHIN_S:
+                break
+            if not waiting.answer.done():
+                waiting.answer.set_exception(StoringSlow())
+
     def _answer(self, group: list[_Waiting], result: list[Outcome] | IndelibleError) -> None:
+        self._answered += 1
+        self._stuck_s = 0.0
         start = 0
         for waiting in group:
+            self._under_way.popleft()
             end = start + len(waiting.drafts)
             self._waiting_bytes -= waiting.size_bytes
             if waiting.answer.done():

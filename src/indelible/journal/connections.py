@@ -35,18 +35,25 @@ class Readers:
         self._vfs = vfs
         self._local = threading.local()
         self._all: list[apsw.Connection] = []
+        self._renewals = 0
 
     def mine(self) -> apsw.Connection:
         """This thread's connection; each statement sees all that was committed before it."""
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or self._local.renewals != self._renewals:
             connection = apsw.Connection(
                 str(self._path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._vfs
             )
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             self._local.connection = connection
+            self._local.renewals = self._renewals
             self._all.append(connection)
         return connection
+
+    def renew(self) -> None:
+        """Give each thread a new connection from now on. Use it after files were out of place:
+        a connection opened meanwhile may hold the wrong ones."""
+        self._renewals += 1
 
     def close(self) -> None:
         """Close them all."""

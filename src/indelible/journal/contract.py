@@ -148,6 +148,14 @@ class Journal(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Check that events can be stored, by writing and syncing a page that changes nothing.
+
+        Raises:
+            JournalUnwritable: they cannot.
+        """
+        ...
+
     def erase(
         self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
     ) -> Erased:
@@ -207,15 +215,23 @@ class Journal(Protocol):
         """The entry with this transaction id (16 bytes)."""
         ...
 
-    def first_index_stored_at(self, project_id: int, at_ms: int) -> int:
-        """The index of the first entry stored at `at_ms` or later; next_index when there is none.
+    def received_between(
+        self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
+    ) -> list[tuple[int, int]]:
+        """Locate the entries received at `from_ms` or later and before `to_ms` (None: no end).
 
-        Entries are stored in the order of their transaction ids, so this is a binary search.
+        Returns runs [first, behind) of indexes from `start` on, ascending and disjoint. Together
+        they contain every such entry. Each run begins and ends with one; in between there may be
+        entries received at other times, since the clock may step.
         """
         ...
 
     def cursor(self, name: str, project_id: int) -> int:
-        """The next index that the follower `name` has not handled; 0 when it never ran."""
+        """The next index that the follower `name` has not handled; 0 when it never ran.
+
+        Raises:
+            JournalUnwritable: the journal's files are not where they were opened.
+        """
         ...
 
     def move_cursor(self, name: str, project_id: int, next_index: int) -> None:

@@ -4,6 +4,7 @@ What a transaction leaves behind when something fails is decided here and nowher
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ _CACHE_KIB: Final = 64 * 1024
 _SWEEP_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.05
 _SWEEP_HOLDS_MS: Final = 20  # how long one try may keep events from being stored
+
+PATIENCE_S: Final = 4.0
+"""How long a change waits for an earlier one, which may be stuck in a sync."""
 
 # What turns a journal of the version before into one of this version; schema.sql is the newest.
 _MIGRATIONS: Final = {
@@ -82,6 +86,9 @@ class Database:
         self._failure: str | None = None
         self._changed = threading.Condition()
         self._commits = 0
+        self._files: list[tuple[str, tuple[int, int]]] = []
+        self._was_out_of_place = False
+        self._unswept = ""  # why the last try to sweep has failed
         self._must_sweep = True  # whatever the last process left in the WAL
         self._readers = Readers(path, vfs=vfs)
         self._writer = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
@@ -91,8 +98,32 @@ class Database:
         self._writer.execute("PRAGMA secure_delete = ON")
         # A statement's own undo log holds content, and would lie in a file outside the data folder.
         self._writer.execute("PRAGMA temp_store = MEMORY")
-        self._create_tables()
-        self._sweep_once()
+        try:
+            self._create_tables()
+            self._sweep_once()
+        except BaseException:
+            self._writer.close()
+            raise
+        # The WAL holds the newest acknowledged events; readers find them by its index.
+        names = (path.name, f"{path.name}-wal", f"{path.name}-shm")
+        files = ((str(file), _identity(str(file))) for file in map(path.with_name, names))
+        self._files = [(file, identity) for file, identity in files if identity is not None]
+
+    def out_of_place(self) -> str | None:
+        """Say which file a restart would not find, or return None if all are in place.
+
+        A file that was moved or removed while open still accepts writes and syncs.
+        """
+        for file, identity in self._files:
+            found = _identity(file)
+            if found != identity:
+                state = "gone" if found is None else "another file than the one that is open"
+                self._was_out_of_place = True
+                return f"{file} is {state}; put it back, or restart the server"
+        if self._was_out_of_place:
+            self._was_out_of_place = False
+            self._readers.renew()
+        return None
 
     @property
     def failure(self) -> str | None:
@@ -100,8 +131,13 @@ class Database:
         return self._failure
 
     @contextmanager
-    def transaction(self) -> Iterator[apsw.Connection]:
+    def transaction(
+        self, *, patience_s: float | None = PATIENCE_S, looks_first: bool = True
+    ) -> Iterator[apsw.Connection]:
         """Hold the writing connection for one atomic change; on leaving it is synced.
+
+        `patience_s` is how long to wait for an earlier change; None waits without a limit. Pass
+        `looks_first=False` if the caller checks `out_of_place` itself.
 
         Raises:
             apsw.ConstraintError: the change contradicts what is stored; nothing of it was.
@@ -109,9 +145,15 @@ class Database:
                 lock held elsewhere the next change may succeed; after anything else none will,
                 until the process is restarted.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=-1 if patience_s is None else patience_s):
+            raise JournalUnwritable(
+                f"another change has been under way for {patience_s:g} s; this one was not begun"
+            )
+        try:
             if self._failure is not None:
                 raise JournalUnwritable(self._failure)
+            if looks_first and (misplaced := self.out_of_place()) is not None:
+                raise JournalUnwritable(misplaced)
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
@@ -130,9 +172,20 @@ class Database:
             except BaseException:
                 self._undo()
                 raise
+        finally:
+            self._lock.release()
         with self._changed:
             self._commits += 1
             self._changed.notify_all()
+
+    def probe(self) -> None:
+        """Write and sync one page without changing it.
+
+        Raises:
+            JournalUnwritable: as `transaction`.
+        """
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def must_sweep(self) -> None:
         """Say, within a transaction, that it overwrites what must not be left in any file."""
@@ -142,7 +195,8 @@ class Database:
         """Fold the WAL into the file and cut it to nothing, so that what was overwritten is gone.
 
         At once when nothing was overwritten since the last time. Otherwise tried for `sweep_s`:
-        False means that another connection has been reading an older state all the while.
+        False means that another connection has been reading an older state all the while, or that
+        the disk is full.
 
         Raises:
             JournalUnwritable: the file could not be written or synced; nothing is written any
@@ -153,7 +207,11 @@ class Database:
                 if self._sweep_once():
                     return True
             time.sleep(_SWEEP_PAUSE_S)
-        logger.warning("erased bytes are still in %s-wal: it is being read", self.path.name)
+        logger.warning(
+            "what was erased may still be in %s-wal: %s; it is tried again",
+            self.path.name,
+            self._unswept,
+        )
         return False
 
     def reader(self) -> apsw.Connection:
@@ -193,7 +251,9 @@ class Database:
         try:
             self._writer.set_busy_timeout(_SWEEP_HOLDS_MS)
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except _PASSING:
+        except _PASSING as error:
+            is_full = isinstance(error, apsw.FullError)
+            self._unswept = "the disk is full" if is_full else "it is being read"
             return False
         except apsw.Error as error:
             self._failure = f"the WAL could not be folded in: {error}; restart the server"
@@ -228,6 +288,17 @@ class Database:
             if version == 0:
                 create_view(connection)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    """Return device and inode of the file at this path, or None if there is none."""
+    try:
+        found = os.stat(file)  # noqa: PTH116 — at every commit, and a Path costs twice as much
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return (-1, -1)
+    return found.st_dev, found.st_ino
 
 
 def _part_logs(connection: apsw.Connection) -> None:

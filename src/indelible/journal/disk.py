@@ -1,40 +1,49 @@
-"""How full the disk is, and which lane that stops."""
+"""How full the disk is, which lane that stops, and space reserved for a start on a full disk."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from indelible.clock import monotonic_s
 from indelible.errors import DiskLow
 from indelible.event import Lane
+from indelible.folder import private
+from indelible.layout import RESERVE_FILE
 
-_FRESH_S: Final = 1.0
+RESERVE_BYTES: Final = 1 << 20
+
+_PLENTY: Final = 8  # create the reserve only if this many times its size is free
 
 
 class DiskGuard:
     """Refuses a lane while less of the disk under `folder` is free than its floor.
 
-    The free share is that of an unprivileged user, read at most once a second.
+    The free share is that of an unprivileged user. Only `refresh` touches the disk, which may hang;
+    all other methods are safe on the event loop.
     """
 
     def __init__(self, folder: Path, *, product_percent: float, audit_percent: float) -> None:
         self._folder = folder
         self.floors = {Lane.PRODUCT: product_percent, Lane.AUDIT: audit_percent}
-        self._free_percent = 100.0
-        self._read_at = float("-inf")
+        self.free_percent = 100.0
+        """The share of the disk that was free, in percent."""
+        self.is_full = False
+        """Whether this process has no byte left."""
+        self.refresh()
 
-    def free_percent(self) -> float:
-        """The share of the disk that is free, in percent."""
-        now = monotonic_s()
-        if now - self._read_at >= _FRESH_S:
-            disk = os.statvfs(self._folder)
-            self._free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
-            self._read_at = now
-        return self._free_percent
+    def refresh(self) -> None:
+        """Read the figures from the disk.
+
+        Raises:
+            OSError: the folder is gone or cannot be read.
+        """
+        disk = os.statvfs(self._folder)
+        self.free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
+        self.is_full = not (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 
     def takes(self, lane: Lane) -> bool:
         """Whether events of this lane are stored now."""
-        return self.free_percent() >= self.floors[lane]
+        return self.free_percent >= self.floors[lane] and not self.is_full
 
     def check(self, lane: Lane) -> None:
         """
@@ -42,4 +51,35 @@ class DiskGuard:
             DiskLow: too little is free for this lane.
         """
         if not self.takes(lane):
-            raise DiskLow(free_percent=self.free_percent(), floor_percent=self.floors[lane])
+            raise DiskLow(free_percent=self.free_percent, floor_percent=self.floors[lane])
+
+
+class Reserve:
+    """A file that holds some disk space back, so that the server can start on a full disk.
+
+    SQLite cannot even read a WAL database without some tens of kilobytes for its index. A start on
+    a full disk deletes this file to make room. The server creates it again when space returns.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / RESERVE_FILE
+
+    def release_if_full(self) -> None:
+        """Delete the file if almost nothing else is free."""
+        if _free_bytes(self._file.parent) < RESERVE_BYTES:
+            self._file.unlink(missing_ok=True)
+
+    def restore(self) -> None:
+        """Create the file, unless it exists or space is short. A partial file will do."""
+        if self._file.exists() or _free_bytes(self._file.parent) < _PLENTY * RESERVE_BYTES:
+            return
+        with suppress(OSError), private(self._file).open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            else:
+                file.write(bytes(RESERVE_BYTES))
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -14,24 +14,27 @@ _RANDOM_MASK: Final = (1 << 62) - 1
 
 
 class TxIds:
-    """Makes ids that are all greater than `last` and than each other. Not safe across threads."""
+    """Makes ids that are all greater than `last` and than each other. Not safe across threads.
+
+    `ms` is the time in the newest one, ms since the epoch.
+    """
 
     def __init__(self, clock: Callable[[], int], *, last: bytes | None = None) -> None:
         self._clock = clock
         number = int.from_bytes(last or b"", "big")
-        self._ms = number >> 80
+        self.ms = number >> 80
         self._count = (number >> 64) & (_PER_MS - 1)
 
     def next(self, random: bytes) -> bytes:
         """A new id; `random` is 8 fresh random bytes, of which 62 bits are used."""
         now = self._clock()
-        if now > self._ms:
-            self._ms, self._count = now, 0
+        if now > self.ms:
+            self.ms, self._count = now, 0
         else:
             # The clock stood still or stepped back: count on, and borrow a millisecond when full.
             self._count += 1
             if self._count == _PER_MS:
-                self._ms, self._count = self._ms + 1, 0
+                self.ms, self._count = self.ms + 1, 0
         tail = int.from_bytes(random, "big") & _RANDOM_MASK
-        number = self._ms << 80 | _VERSION | self._count << 64 | _VARIANT | tail
+        number = self.ms << 80 | _VERSION | self._count << 64 | _VARIANT | tail
         return number.to_bytes(16, "big")

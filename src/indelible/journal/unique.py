@@ -8,6 +8,9 @@ the truth and is synced with it, and the look-up is derived from the rows:
     settling  the dict before it, while a thread of its own merges it
     unique.db all older ones, in order, and a mark for how far into each project's log it reaches
 
+The file also keeps when the blocks of each log were received (moments.py), as far as its marks
+reach.
+
 A merge brings thousands of sorted keys at once, so that many share a page. A key is looked up in
 all three. After a crash the rows behind the marks are read again; without unique.db, all of them.
 """
@@ -23,6 +26,8 @@ from typing import Final, NamedTuple, Protocol
 import apsw
 
 from indelible.journal.connections import Readers, in_runs, open_for_writing
+from indelible.journal.moments import BLOCK_BITS, Block
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +43,11 @@ CREATE TABLE IF NOT EXISTS mark (
     project_id INTEGER PRIMARY KEY,
     last_id    INTEGER NOT NULL,  -- the keys of the project's rows up to this one are in unique_key
     last_tx    BLOB NOT NULL      -- its transaction id: tells the keys of another journal apart
+);
+CREATE TABLE IF NOT EXISTS block (
+    id       INTEGER PRIMARY KEY,  -- that of its rows, without the bits that count within it
+    earliest BLOB NOT NULL,        -- times of receipt, as in a leaf
+    latest   BLOB NOT NULL
 );
 """
 
@@ -61,6 +71,10 @@ class Rows(Protocol):
         in the order of ids."""
         ...
 
+    def blocks(self, project_id: int, first: int, behind: int) -> list[Block]:
+        """The blocks that the entries [first, behind) of a project make."""
+        ...
+
 
 class UniqueKeys:
     """The keys of one journal. `find` is for any thread, `add` for the one that writes.
@@ -82,6 +96,7 @@ class UniqueKeys:
         self._stopping = False
         self._changed = threading.Condition()
         self._path = path
+        self._rows = rows
         self._writer = _open(path, vfs)
         self._readers = Readers(path, vfs=vfs)
         self._catch_up(rows)
@@ -138,6 +153,30 @@ class UniqueKeys:
             if not self._merging:
                 self._hand_over()
                 self._changed.notify_all()
+
+    def blocks(self, project_id: int, first: int) -> list[Block]:
+        """The project's blocks from this number on, without a gap, as far as they are kept."""
+        begin = project_id << (INDEX_BITS - BLOCK_BITS)
+        try:
+            rows = (
+                self._readers.mine()
+                .execute(
+                    "SELECT id - ?, earliest, latest FROM block WHERE id >= ? AND id < ?"
+                    " ORDER BY id",
+                    (begin, begin + first, begin + (1 << (INDEX_BITS - BLOCK_BITS))),
+                )
+                .fetchall()
+            )
+        except apsw.Error:
+            return []  # the rows have it all
+        kept: list[Block] = []
+        for number, earliest, latest in rows:
+            if number != first + len(kept):
+                break
+            assert isinstance(earliest, bytes)
+            assert isinstance(latest, bytes)
+            kept.append(Block(earliest, latest))
+        return kept
 
     def close(self) -> None:
         """End the merging. What was not merged is read from the rows at the next start."""
@@ -205,10 +244,27 @@ class UniqueKeys:
                 "INSERT OR REPLACE INTO mark (project_id, last_id, last_tx) VALUES (?, ?, ?)",
                 [(project_id, *mark) for project_id, mark in self._settling_marks.items()],
             )
+            for project_id, mark in self._settling_marks.items():
+                self._keep_blocks(
+                    project_id, behind=((mark.last_id & INDEX_MASK) + 1) >> BLOCK_BITS
+                )
         with self._changed:
             self._settling = {}
             self._merging = False
             self._changed.notify_all()
+
+    def _keep_blocks(self, project_id: int, *, behind: int) -> None:
+        begin = project_id << (INDEX_BITS - BLOCK_BITS)
+        last = self._writer.execute(
+            "SELECT max(id) FROM block WHERE id >= ? AND id < ?", (begin, begin + behind)
+        ).get
+        first = 0 if last is None else int(last) - begin + 1
+        if first < behind:
+            made = self._rows.blocks(project_id, first << BLOCK_BITS, behind << BLOCK_BITS)
+            self._writer.executemany(
+                "INSERT INTO block (id, earliest, latest) VALUES (?, ?, ?)",
+                [(begin + number, *block) for number, block in enumerate(made, start=first)],
+            )
 
     def _catch_up(self, rows: Rows) -> None:
         """Read the keys of every row that the file does not know yet."""
@@ -221,16 +277,20 @@ class UniqueKeys:
         if any(rows.tx_of(mark.last_id) != mark.last_tx for mark in marks.values()):
             logger.warning("the keys are another journal's: making them anew")
             with self._writer:
-                self._writer.execute("DELETE FROM unique_key; DELETE FROM mark")
+                self._writer.execute("DELETE FROM unique_key; DELETE FROM mark; DELETE FROM block")
             marks = {}
         self._marks = marks
         for project_id, row_id, tx, key in rows.behind(dict(marks)):
             if key is not None:
                 self._recent[key] = row_id
             self._advance(project_id, Mark(row_id, tx))
-            if self._is_due():
+            if self._is_due() and not self._merging:
                 self._hand_over()
-                self._merge()
+                try:
+                    self._merge()
+                except (apsw.FullError, apsw.BusyError) as error:
+                    # The rest stays in memory, and the thread tries this merge again.
+                    logger.warning("merging keys: %s", error)
 
 
 def _open(path: Path, vfs: str | None) -> apsw.Connection:

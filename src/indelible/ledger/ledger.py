@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from indelible.clock import Clock
 from indelible.errors import IndelibleError, Tampered
-from indelible.event import Level, tx_time_ms
+from indelible.event import Level
 from indelible.journal.follow import Follower
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
@@ -212,7 +212,7 @@ class Ledger:
             if size >= stored:
                 continue
             waiting = self._journal.leaves(project_id, size, size + 1)
-            ages += [self._clock() - tx_time_ms(decode(entry).tx) for entry in waiting]
+            ages += [self._clock() - decode(entry).received_at_ms for entry in waiting]
         return max(0, *ages) if ages else None
 
     async def wait(self, project_id: int, index: int, level: Level, *, timeout_s: float) -> bool:

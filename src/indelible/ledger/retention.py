@@ -3,6 +3,15 @@
 The same erasure as on request, with the reason `retention`. Only product and audit events are
 erased; the log's own entries stay. How far a log has expired is remembered, so that each round
 looks at what has become too old since the last one.
+
+The age of an event counts from its time of receipt. Erasure cannot be undone and a clock may be
+wrong, so two rules protect what is young:
+
+    A round is postponed while the clock is in doubt (`indelible.clock.Steadiness`): it has jumped,
+    or at the start it was a day away from the newest event.
+    The first round of each day notes the length of the log. Entries stored after such a note are
+    younger than it, whatever time they carry. So events received while the clock was a year behind
+    are not erased as a year old.
 """
 
 import logging
@@ -24,6 +33,7 @@ REASON: Final = "retention"
 _PERIOD_S: Final = 3600.0
 _SWEEP_PERIOD_S: Final = 10.0
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+_NOTE: Final = CURSOR + "@{day}"  # the name of a day's note, which is stored as a cursor
 _BATCH: Final = 2_000  # ingest waits while one is erased: some 50 ms
 _PAUSE_S: Final = 0.05  # between two, so that they never take the whole journal
 
@@ -35,13 +45,21 @@ class Rule(NamedTuple):
     days: int
 
 
+class _Done(NamedTuple):
+    """Of the first `stored` entries, all that were received before `before_ms` are erased."""
+
+    before_ms: int
+    stored: int
+
+
 class Retention:
     """Expires every project's log by its rule, at the start and then each hour, on a thread.
 
     Args:
         rules: the projects that have one, asked for anew in each round.
-        clock: what the age of an event is taken against. LIMIT: a machine whose clock is ahead
-            erases too early, and nothing brings that back.
+        clock: tells how old an event is. LIMIT: if the clock runs ahead for hours, events are
+            erased too early.
+        in_doubt: says why the clock is not trusted at the moment, or returns None.
     """
 
     def __init__(
@@ -50,12 +68,15 @@ class Retention:
         *,
         rules: Callable[[], Iterable[Rule]],
         clock: Clock,
+        in_doubt: Callable[[], str | None] = lambda: None,
         period_s: float = _PERIOD_S,
     ) -> None:
         self._journal = journal
         self._rules = rules
         self._clock = clock
+        self._in_doubt = in_doubt
         self._period_s = period_s
+        self._done: dict[int, _Done] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -77,30 +98,75 @@ class Retention:
         return sum(self._expire(rule) for rule in self._rules())
 
     def _expire(self, rule: Rule) -> int:
-        project_id = rule.project_id
-        oldest_kept_ms = self._clock() - rule.days * _DAY_MS
+        project_id, now_ms = rule.project_id, self._clock()
+        oldest_kept_ms = now_ms - rule.days * _DAY_MS
         start = self._journal.cursor(CURSOR, project_id)
-        end = self._journal.first_index_stored_at(project_id, oldest_kept_ms)
+        stored = self._journal.next_index(project_id)
+        self._note(project_id, now_ms, stored)
+        done = self._done.get(project_id, _Done(0, start))
+        runs = [
+            *self._journal.received_between(
+                project_id, done.before_ms, oldest_kept_ms, start=start
+            ),
+            *self._journal.received_between(
+                project_id, 0, done.before_ms, start=max(start, done.stored)
+            ),
+        ]
+        if not runs:
+            return 0
+        behind = self._youngest_of(project_id, oldest_kept_ms, now_ms, stored)
         erased = 0
-        while start < end and not self._stopping.is_set():
-            behind = min(start + _BATCH, end)
-            leaves = self._journal.leaves(project_id, start, behind)
-            old = [start + n for n, entry in enumerate(leaves) if decode(entry).kind in ERASABLE]
-            done = self._journal.erase(project_id, old, reason=REASON, received_at_ms=self._clock())
-            # power lost here: the same events are passed over as erased already
-            self._journal.move_cursor(CURSOR, project_id, behind)
-            erased += done.erased
-            start = behind
-            self._stopping.wait(_PAUSE_S)
+        for first, end in runs:
+            for begin in range(first, min(end, behind), _BATCH):
+                if self._stopping.is_set():
+                    return erased
+                many = min(begin + _BATCH, end, behind)
+                erased += self._erase(project_id, begin, many, oldest_kept_ms)
+                self._stopping.wait(_PAUSE_S)
+        # power lost here: the same events are passed over as erased already
+        kept = self._journal.received_between(project_id, oldest_kept_ms, None, start=start)
+        self._journal.move_cursor(CURSOR, project_id, min(kept[0][0] if kept else stored, behind))
+        if behind >= stored:
+            self._done[project_id] = _Done(oldest_kept_ms, stored)
         return erased
 
+    def _erase(self, project_id: int, first: int, behind: int, oldest_kept_ms: int) -> int:
+        entries = map(decode, self._journal.leaves(project_id, first, behind))
+        old = [
+            index
+            for index, entry in enumerate(entries, start=first)
+            if entry.kind in ERASABLE and entry.received_at_ms < oldest_kept_ms
+        ]
+        if not old:
+            return 0
+        done = self._journal.erase(project_id, old, reason=REASON, received_at_ms=self._clock())
+        return done.erased
+
+    def _note(self, project_id: int, now_ms: int, stored: int) -> None:
+        """Note the length of the log, once a day."""
+        today = _NOTE.format(day=now_ms // _DAY_MS)
+        if stored and not self._journal.cursor(today, project_id):
+            self._journal.move_cursor(today, project_id, stored)
+
+    def _youngest_of(self, project_id: int, oldest_kept_ms: int, now_ms: int, stored: int) -> int:
+        """Return the index from which every entry is certainly too young, by the daily notes."""
+        for day in range(-(-oldest_kept_ms // _DAY_MS), now_ms // _DAY_MS + 1):
+            noted = self._journal.cursor(_NOTE.format(day=day), project_id)
+            if noted:
+                return min(noted, stored)
+        return stored
+
     def _run(self) -> None:
-        due_s = monotonic_s()
+        due_s, doubted = monotonic_s(), None
         while True:
             try:
                 if monotonic_s() >= due_s:
-                    self.expire()
-                    due_s = monotonic_s() + self._period_s
+                    was_doubted, doubted = doubted, self._in_doubt()
+                    if doubted is None:
+                        self.expire()
+                        due_s = monotonic_s() + self._period_s
+                    elif was_doubted is None and any(self._rules()):
+                        logger.warning("retention is postponed: %s", doubted)
                 # Whoever erased may not have been able to finish, as long as somebody was reading.
                 self._journal.sweep()
             except Exception as error:  # this thread's one door: a failure is tried again

@@ -1,9 +1,10 @@
 """Where an auditor reads a log from: its folder, or the address that serves it.
 
-Both belong to whoever is audited. Of a folder only regular files are read, and no link is followed
-(`indelible.untrusted`). An address is asked for one file at a time: no redirect is followed, so a
-key goes to the address that was named and to no other; the whole answer has a deadline, however
-slowly it drips; it is as long as its header says, and never longer than a file of its name may be.
+Both belong to the party under audit. In a folder we read only regular files and follow no link
+(`indelible.untrusted`). From an address we fetch one file at a time and follow no redirect, so a
+key goes to the address that the caller named and to no other. The whole answer has a deadline,
+however slowly it drips; it must be as long as its header says, and no longer than a file of its
+name may be.
 
 Only the standard library is used. Both can be handed to another process.
 """

@@ -198,7 +198,7 @@ def _names(folder: Path) -> frozenset[str]:
 
 
 def _content(folder: Path, path: str) -> bytes | None:
-    """What lies below the log's folder: a link that somebody put there is not followed.
+    """The content of a file below the log's folder, or None if not found. Follows no link.
 
     Raises:
         FileRefused, OSError.

@@ -9,9 +9,9 @@ does not depend on how large the events are, but for the largest single one.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
 from indelible.journal.registry import Project
-from indelible.leaf import SIZE
+from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
 
@@ -39,7 +39,7 @@ PIECE_BYTES: Final = 512 * 1024
 SCANNED_PER_PAGE: Final = 5_000
 SCANNED_BYTES_PER_PAGE: Final = 32 * 1024 * 1024
 _WALKED_AT_ONCE: Final = 100
-_KIND_AT: Final = 1  # of a leaf entry
+_LONGEST_STORING_MS: Final = 60_000
 
 _EMPTY: Final[Mapping[str, object]] = {"$set": {}, "$set_once": {}, "$unset": []}
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -75,7 +75,7 @@ class Search:
     """What to look for. Every condition that is not None must hold.
 
     The conditions on `meta` apply to audit events; `event_name` also finds product events by name.
-    `stored_from` and `stored_to` bound the time of storing, half-open, RFC 3339 or a number.
+    `received_from` and `received_to` bound the time of receipt, half-open, RFC 3339 or a number.
     """
 
     kind: str | None = None
@@ -87,13 +87,13 @@ class Search:
     trace_id: str | None = None
     immutable_trail: str | None = None
     distinct_id: str | None = None
-    stored_from: str | None = None
-    stored_to: str | None = None
+    received_from: str | None = None
+    received_to: str | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether every event of its time matches."""
-        return replace(self, stored_from=None, stored_to=None) == Search()
+        return replace(self, received_from=None, received_to=None) == Search()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,9 @@ class Events:
         Raises:
             InvalidCursor, InvalidParameter.
         """
-        start, end = self._bounds(project.id, search)
-        start = max(start, after + 1)
+        times = _times(search)
+        runs = self._runs(project.id, times, max(after + 1, 0))
+        start, end = (runs[0][0], runs[-1][1]) if runs else (max(after + 1, 0),) * 2
         if cursor is not None:
             position = _Cursor.read(cursor, project.id, search, order).position
             if not start <= position <= end:
@@ -195,8 +196,7 @@ class Events:
             position = start if order == "oldest" else end
         wanted: list[int] = []
         page_bytes = scanned_bytes = 0
-        first, behind = (position, end) if order == "oldest" else (start, position)
-        walk = self._walk(project.id, first, behind, search, order)
+        walk = self._walk(project.id, _from(position, runs, order), search, times, order)
         for scanned, (index, size, matches) in enumerate(walk, start=1):
             if matches:
                 if wanted and page_bytes + size.whole > PAGE_BYTES:
@@ -230,29 +230,24 @@ class Events:
         for first, behind in pieces(self._journal, project.id, start, end, most_bytes=PIECE_BYTES):
             yield b"".join(map(_line, self._journal.read(project.id, first, behind)))
 
-    def _bounds(self, project_id: int, search: Search) -> tuple[int, int]:
-        """The index range that the search's times leave."""
-        start, end = 0, self._journal.next_index(project_id)
-        if search.stored_from is not None:
-            at_ms = _time(search.stored_from, "from")
-            start = self._journal.first_index_stored_at(project_id, at_ms)
-        if search.stored_to is not None:
-            at_ms = _time(search.stored_to, "to")
-            end = min(end, self._journal.first_index_stored_at(project_id, at_ms))
-        return start, end
+    def _runs(self, project_id: int, times: "_Times", start: int) -> list[tuple[int, int]]:
+        """Where the search has to look, from `start` on: see `Journal.received_between`."""
+        if times == _ANY_TIME:
+            stored = self._journal.next_index(project_id)
+            return [(start, stored)] if start < stored else []
+        return self._journal.received_between(project_id, times.from_ms, times.to_ms, start=start)
 
     def _walk(
-        self, project_id: int, start: int, end: int, search: Search, order: Order
+        self,
+        project_id: int,
+        runs: Iterable[tuple[int, int]],
+        search: Search,
+        times: "_Times",
+        order: Order,
     ) -> Iterator[tuple[int, Size, bool]]:
-        """Each index of [start, end) in this order, its size, and whether the search finds it."""
+        """Each index of `runs` in this order, its size, and whether the search finds it."""
         matches = None if search.is_open else _matcher(search)
-        while start < end:
-            if order == "oldest":
-                first, behind = start, min(start + _WALKED_AT_ONCE, end)
-                start = behind
-            else:
-                first, behind = max(end - _WALKED_AT_ONCE, start), end
-                end = first
+        for first, behind in runs:
             indexes = list(range(first, behind))
             sizes = self._journal.sizes(project_id, first, behind)
             if order == "newest":
@@ -261,21 +256,29 @@ class Events:
             at = 0
             for count in cut([size.record for size in sizes], PAGE_BYTES):
                 run = indexes[at : at + count]
-                found = (
-                    [True] * count if matches is None else self._matching(project_id, run, matches)
-                )
+                found = self._matching(project_id, run, matches, times)
                 yield from zip(run, sizes[at : at + count], found, strict=True)
                 at += count
 
-    def _matching(self, project_id: int, run: Sequence[int], matches: "_Matches") -> list[bool]:
-        """Whether each of `run`, neighbours in either order, is found, by its record alone."""
-        records = self._journal.records(project_id, min(run), max(run) + 1)
-        kinds = records.leaves[_KIND_AT::SIZE]
-        found = [
-            matches(Kind(kind).word, record or _ERASED)
-            for kind, record in zip(kinds, _OUTLINES.decode(records.text), strict=True)
-        ]
-        return found if run[0] == min(run) else found[::-1]
+    def _matching(
+        self, project_id: int, run: Sequence[int], matches: "_Matches | None", times: "_Times"
+    ) -> list[bool]:
+        """Whether each of `run`, neighbours in either order, is found, by leaf and record alone."""
+        if matches is None and times == _ANY_TIME:
+            return [True] * len(run)
+        start, end = min(run), max(run) + 1
+        if matches is None:
+            entries = self._journal.leaves(project_id, start, end)
+            found = [times.hold(decode(entry).received_at_ms) for entry in entries]
+        else:
+            records = self._journal.records(project_id, start, end)
+            found = [
+                times.hold(leaf.received_at_ms) and matches(leaf.kind.word, record or _ERASED)
+                for leaf, record in zip(
+                    _leaves_of(records.leaves), _OUTLINES.decode(records.text), strict=True
+                )
+            ]
+        return found if run[0] == start else found[::-1]
 
     def _entries(self, project_id: int, indexes: Sequence[int]) -> Iterator[Entry]:
         """The entries at these indexes, which ascend; neighbours are read together."""
@@ -285,7 +288,7 @@ class Events:
     def _with_status(self, entry: Entry, shown: View) -> View:
         stored = "accepted" if entry.leaf.kind is Kind.AUDIT else "stored"
         status = self._ledger.progress.reached(entry.project_id, entry.index) or stored
-        stored_at = rfc3339(tx_time_ms(entry.leaf.tx))
+        stored_at = rfc3339(_stored_ms(entry.leaf))
         return {**shown, "status": status, "stored_at": stored_at}
 
     def _with_life(self, entry: Entry) -> View:
@@ -293,7 +296,7 @@ class Events:
         times = self._ledger.times(entry.project_id, entry.index)
         steps = (
             ("received", entry.leaf.received_at_ms),
-            ("stored", tx_time_ms(entry.leaf.tx)),
+            ("stored", _stored_ms(entry.leaf)),
             (Level.SEALED, times.sealed_at_ms),
             (Level.WITNESSED, times.witnessed_at_ms),
         )
@@ -337,6 +340,17 @@ def view(entry: Entry) -> View:
             shown.update(record)
             shown["facts"] = msgspec.Raw(entry.payload)
     return shown
+
+
+def _stored_ms(leaf: Leaf) -> int:
+    """When an entry was stored.
+
+    That is the time in its transaction id, but where ids run ahead of the clock. Nothing waits for
+    its sync as long as `_LONGEST_STORING_MS`; then the time of receipt is nearer.
+    """
+    stored_ms = tx_time_ms(leaf.tx)
+    is_ahead = stored_ms - leaf.received_at_ms > _LONGEST_STORING_MS
+    return leaf.received_at_ms if is_ahead else stored_ms
 
 
 def _line(entry: Entry) -> bytes:
@@ -390,6 +404,48 @@ def _matcher(search: Search) -> _Matches:
         return all(meta.get(name) == wanted for name, wanted in in_meta.items())
 
     return matches
+
+
+def _leaves_of(entries: bytes) -> Iterator[Leaf]:
+    return (decode(entries[at : at + SIZE]) for at in range(0, len(entries), SIZE))
+
+
+def _from(
+    position: int, runs: Sequence[tuple[int, int]], order: Order
+) -> Iterator[tuple[int, int]]:
+    """Cut `runs` into pieces of at most `_WALKED_AT_ONCE`, from `position` on, in this order."""
+    if order == "oldest":
+        for begin, end in runs:
+            for first in range(max(begin, position), end, _WALKED_AT_ONCE):
+                yield first, min(first + _WALKED_AT_ONCE, end)
+    else:
+        for begin, end in reversed(runs):
+            for behind in range(min(end, position), begin, -_WALKED_AT_ONCE):
+                yield max(behind - _WALKED_AT_ONCE, begin), behind
+
+
+class _Times(NamedTuple):
+    """The times of receipt that a search looks for; `to_ms` None is no end."""
+
+    from_ms: int
+    to_ms: int | None
+
+    def hold(self, at_ms: int) -> bool:
+        return self.from_ms <= at_ms and (self.to_ms is None or at_ms < self.to_ms)
+
+
+_ANY_TIME: Final = _Times(0, None)
+
+
+def _times(search: Search) -> _Times:
+    """
+    Raises:
+        InvalidParameter.
+    """
+    start, end = search.received_from, search.received_to
+    return _Times(
+        0 if start is None else _time(start, "from"), None if end is None else _time(end, "to")
+    )
 
 
 def _time(text: str, name: str) -> int:
