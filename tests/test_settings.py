@@ -21,6 +21,7 @@ UNREADABLE = [
     ("INDELIBLE_LEDGER_ORIGIN", "events example"),
     ("INDELIBLE_SEAL_INTERVAL_MS", "0"),
     ("INDELIBLE_WITNESS_INTERVAL_MS", "soon"),
+    ("INDELIBLE_SCRUB_BYTES_PER_S", "0"),
     ("INDELIBLE_PORT", "http"),
     ("INDELIBLE_PORT", "-1"),
     ("INDELIBLE_PORT", "65536"),

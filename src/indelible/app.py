@@ -453,4 +453,5 @@ def _choices(settings: Settings) -> Choices:
         seal_interval_ms=settings.seal_interval_ms,
         witness_interval_ms=settings.witness_interval_ms,
         witnesses=policy,
+        scrub_bytes_per_s=settings.scrub_bytes_per_s,
     )

@@ -454,6 +454,12 @@ class LockMoved(SealingStopped):
     hint = "Find the other writer: two servers must never have one log's key."
 
 
+class LogForked(SealingStopped):
+    code = "log_forked"
+    summary = "Too many witnesses have seen another history of a log to meet its quorum."
+    hint = "Keep the data folder as it is; `indelible resume` shows what they said, and goes on."
+
+
 class LockUnwritable(SealingStopped):
     code = "lock_unwritable"
     summary = "The last signed checkpoint could not be stored; the signature was thrown away."
@@ -474,16 +480,19 @@ class WitnessUnwritable(Unavailable):
 
 
 class Tampered(IndelibleError):
-    """A check was made, and it failed."""
+    """A check was made, and it failed.
+
+    On the wire it takes the place of a receipt or a file of a log that would not verify.
+    """
 
     code = "tampered"
-    on_the_wire = False
     summary = "A check failed: this is not what was signed."
     hint = "Keep everything as it is; run `indelible audit` on the log."
 
 
 class SignatureWrong(Tampered):
     code = "signature_wrong"
+    on_the_wire = False
     summary = "A signature by a known key does not fit what it signs."
     hint = "Fetch it again; if it stays so, it was altered, or signed by somebody else."
 

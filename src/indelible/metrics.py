@@ -101,7 +101,7 @@ FOLLOWER_FAILURES = SharedCounter(
 )
 SEAL_SECONDS = Histogram(
     "indelible_seal_seconds",
-    "Time to write, recompute, sign and publish a checkpoint.",
+    "Time to write, recompute, sign and publish the checkpoints of a round.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=REGISTRY,
 )
@@ -109,6 +109,21 @@ WITNESS_ANSWERS = SharedCounter(
     "indelible_witness_answers",
     "Answers of witnesses, by what came of them.",
     ["witness", "answer"],
+    registry=REGISTRY,
+)
+TILES_REBUILT = SharedCounter(
+    "indelible_tiles_rebuilt",
+    "Tiles and bundles found damaged or missing, and rebuilt from what was signed.",
+    registry=REGISTRY,
+)
+SCRUBBED_BYTES = SharedCounter(
+    "indelible_scrubbed_bytes",
+    "Bytes of tiles, bundles and stored events that the scrub has compared with what was signed.",
+    registry=REGISTRY,
+)
+DAMAGED_PLACES = Gauge(
+    "indelible_damaged_places",
+    "Places of the logs that differ from what was signed and cannot be rebuilt.",
     registry=REGISTRY,
 )
 

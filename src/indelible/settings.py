@@ -196,6 +196,14 @@ class Settings:
         "count by the day: give them 60000 or more.",
     )
 
+    scrub_bytes_per_s: int = _setting(
+        "INDELIBLE_SCRUB_BYTES_PER_S",
+        _positive,
+        1024 * 1024,
+        "How much of the stored events and of the ledger's tiles is compared with what was signed, "
+        "on average, in the background. Less finds damage later; more costs disk and processor.",
+    )
+
     @classmethod
     def from_environ(
         cls, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None

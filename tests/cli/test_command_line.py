@@ -35,6 +35,7 @@ COMMANDS = [
     ("erase",),
     ("backup",),
     ("restore",),
+    ("resume",),
     ("doctor",),
     ("witness", "serve"),
     ("witness", "evidence"),

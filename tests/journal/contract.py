@@ -897,6 +897,30 @@ class JournalContract:
         rig.reopen()
         assert 3 == rig.journal.cursor("loader", project)
 
+    def test_cursors_of_many_projects_move_in_one_step_or_not_at_all(self, rig: Rig) -> None:
+        projects = [rig.new_project() for _ in range(5)]
+        rig.journal.move_cursors("loader", dict.fromkeys(projects, 7))
+        rig.disk.writes_left = 0
+        with pytest.raises(JournalUnwritable):
+            rig.journal.move_cursors("loader", dict.fromkeys(projects, 8))
+        rig.disk.writes_left = None
+        rig.journal.move_cursors("loader", {projects[0]: 9})
+        rig.reopen()
+        assert [9, 7, 7, 7, 7] == [rig.journal.cursor("loader", one) for one in projects]
+
+    def test_the_next_indexes_of_many_projects_are_those_of_each(self, rig: Rig) -> None:
+        projects = [rig.new_project() for _ in range(5)]
+        for count, project in enumerate(projects):
+            rig.journal.append(numbered(project, count))
+        found = rig.journal.next_indexes(projects)
+        assert {project: count for count, project in enumerate(projects)} == found
+        assert {} == rig.journal.next_indexes([])
+        rig.journal.append(numbered(projects[0], 3) + numbered(projects[4], 1, prefix="more"))
+        rig.journal.erase(projects[0], [1], reason="asked", received_at_ms=NEW_YEAR_MS)
+        assert [4, 1, 2, 3, 5] == list(rig.journal.next_indexes(projects).values())
+        rig.reopen()
+        assert [4, 1, 2, 3, 5] == list(rig.journal.next_indexes(projects).values())
+
     # Threads
 
     def test_readers_see_whole_appends_while_a_writer_adds(self, rig: Rig) -> None:

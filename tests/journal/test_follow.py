@@ -4,15 +4,16 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indelible.errors import JournalUnwritable
-from indelible.journal.follow import Follower
+from indelible.journal.follow import Follower, Run
 from indelible.journal.sqlite import SqliteJournal
 from indelible.metrics import REGISTRY
 from tests.journal.contract import numbered
@@ -345,7 +346,7 @@ def test_a_handler_that_fails_is_called_again_after_a_pause_and_counted(
         "indelible_follower_failures_total", {"follower": "stumbling"}
     )
     assert 1.0 == failures
-    assert ["follower stumbling: HandlerFailed; again in 1 s"] == caplog.messages
+    assert [f"follower stumbling: HandlerFailed; project {project} again in 1 s"] == caplog.messages
 
 
 def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: SqliteRig) -> None:
@@ -423,3 +424,140 @@ def test_an_entry_that_one_project_cannot_hand_over_holds_up_no_other_project(
         follower(sqlite, recorder, [stuck, well]).catch_up()
     assert [0, 1, 2] == recorder.taken[well]
     assert 0 == sqlite.journal.cursor("recorder", stuck)
+
+
+def stuck_at(stuck: int) -> Callable[[int, list[int]], None]:
+    """Fails for this project, always."""
+
+    def fail(project: int, _indexes: list[int]) -> None:
+        if project == stuck:
+            raise HandlerFailed
+
+    return fail
+
+
+@pytest.mark.clocked
+def test_a_project_that_fails_again_and_again_never_delays_another(sqlite: SqliteRig) -> None:
+    stuck, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(stuck, 1))
+    recorder = Recorder()
+    recorder.before = stuck_at(stuck)
+    with running(follower(sqlite, recorder, [stuck, well])):
+        until(lambda: recorder.offered != [], "the handler was not called")
+        for n in range(8):
+            began = time.monotonic()
+            sqlite.journal.append(numbered(well, 1, prefix=f"{n}-"))
+            until(lambda n=n: len(recorder.taken[well]) > n, "the other project waits")  # type: ignore[misc]
+            assert time.monotonic() - began < 0.5
+            time.sleep(0.3)
+
+
+@pytest.mark.clocked
+def test_a_project_that_fails_is_tried_less_and_less_often_however_busy_the_others_are(
+    sqlite: SqliteRig,
+) -> None:
+    stuck, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(stuck, 1))
+    recorder = Recorder()
+    recorder.before = stuck_at(stuck)
+    with running(follower(sqlite, recorder, [stuck, well])):
+        ends = time.monotonic() + 3.7  # after 1 s, and 2 s later
+        for n in itertools.count():
+            if time.monotonic() > ends:
+                break
+            sqlite.journal.append(numbered(well, 1, prefix=f"{n}-"))
+            time.sleep(0.05)
+    assert 3 == [project for project, _ in recorder.offered].count(stuck)
+
+
+def test_a_project_that_failed_goes_on_where_it_stood_once_the_fault_is_over(
+    sqlite: SqliteRig,
+) -> None:
+    stuck, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(stuck, 3) + numbered(well, 3))
+    recorder = Recorder()
+    recorder.before = stuck_at(stuck)
+    with running(follower(sqlite, recorder, [stuck, well])) as one:
+        until(lambda: len(recorder.taken[well]) == 3, "the other project waits")
+        recorder.before = lambda _project, _indexes: None
+        until(lambda: one.lag() == 0, "the project was given up")
+    assert [0, 1, 2] == recorder.taken[stuck]
+
+
+def test_a_log_that_cannot_be_read_holds_up_no_other(sqlite: SqliteRig) -> None:
+    broken, well = sqlite.new_project(), sqlite.new_project()
+    sqlite.journal.append(numbered(broken, 1) + numbered(well, 3))
+    recorder = Recorder()
+    one = follower(sqlite, recorder, [broken, well])
+    sqlite.journal._ends.clear()  # as after a start
+    with sqlite.database.transaction() as connection:
+        connection.execute(f"ALTER TABLE event_{broken} RENAME TO lost")
+
+    with pytest.raises(apsw.SQLError):
+        one.catch_up()
+    assert [0, 1, 2] == recorder.taken[well]
+
+    with sqlite.database.transaction() as connection:
+        connection.execute(f"ALTER TABLE lost RENAME TO event_{broken}")
+    one.catch_up()
+    assert [0] == recorder.taken[broken]
+
+
+def test_projects_that_fail_alike_are_told_of_in_one_line(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    projects = [sqlite.new_project() for _ in range(4)]
+    for project in projects:
+        sqlite.journal.append(numbered(project, 1))
+    recorder = Recorder(name="all")
+    recorder.before = failing(4)
+    with running(follower(sqlite, recorder, projects)) as one:
+        until(lambda: one.lag() == 0, "the projects were given up")
+    first = projects[0]
+    assert [f"follower all: HandlerFailed; project {first} and 3 more again in 1 s"] == (
+        caplog.messages
+    )
+
+
+class Together(Recorder):
+    """Takes the runs of a round in one step."""
+
+    def __init__(self) -> None:
+        super().__init__(name="together")
+        self.rounds: list[list[int]] = []
+
+    def handle_group(self, runs: Sequence[Run]) -> dict[int, Exception]:
+        self.rounds.append([run.project_id for run in runs])
+        failed: dict[int, Exception] = {}
+        for run in runs:
+            try:
+                self.handle(*run)
+            except HandlerFailed as error:
+                failed[run.project_id] = error
+        return failed
+
+
+def test_a_handler_of_groups_gets_every_project_of_a_round_at_once(sqlite: SqliteRig) -> None:
+    projects = [sqlite.new_project() for _ in range(3)]
+    counts = [250, 0, 3]
+    for project, count in zip(projects, counts, strict=True):
+        sqlite.journal.append(numbered(project, count))
+    together = Together()
+    together.before = stuck_at(projects[2])
+
+    with pytest.raises(HandlerFailed):
+        follower(sqlite, together, projects).catch_up()
+
+    assert [[projects[0], projects[2]], [projects[0]], [projects[0]]] == together.rounds
+    assert [250, 0, 0] == [sqlite.journal.cursor("together", one) for one in projects]
+
+
+def test_a_round_over_many_projects_is_one_commit(sqlite: SqliteRig) -> None:
+    projects = [sqlite.new_project() for _ in range(20)]
+    for project in projects:
+        sqlite.journal.append(numbered(project, 1))
+    before = sqlite.database.commits
+
+    assert 20 == follower(sqlite, Recorder(), projects).catch_up()
+
+    assert 1 == sqlite.database.commits - before

@@ -447,3 +447,36 @@ def test_a_change_that_cannot_be_logged_does_not_happen(
         assert [key.key] == seen.all_keys()
         assert seen.project("default").monthly_limit is None
     assert before == whole_log(sqlite.journal, project.id)
+
+
+# Many projects
+
+
+def test_making_a_project_rarely_changes_the_schema(sqlite: SqliteRig) -> None:
+    """Every connection reads all of it again whenever it is changed."""
+    registry = Registry(sqlite.journal)
+    reader = sqlite.database.reader()
+    versions = set()
+    for number in range(130):
+        project = registry.create_project(f"shop-{number}")
+        assert project == registry.snapshot.projects[project.name]
+        assert 0 == sqlite.journal.next_index(project.id)
+        versions.add(reader.pragma("schema_version"))
+    assert len(versions) <= 9
+    assert 0 == reader.execute("SELECT count(*) FROM event").get  # the view names all tables
+
+
+def test_projects_and_keys_that_were_added_are_those_that_a_restart_reads(
+    sqlite: SqliteRig,
+) -> None:
+    registry = Registry(sqlite.journal)
+    for number in range(5):
+        project = registry.create_project(f"shop-{number}", retention_days=number or None)
+        for role in (Role.TOKEN, Role.APPLICATION):
+            registry.create_key(role, project, label="first", log=False)
+    registry.create_key(Role.ADMIN, None, log=False)
+    added = registry.snapshot
+
+    registry.refresh()
+
+    assert registry.snapshot == added

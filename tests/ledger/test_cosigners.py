@@ -104,6 +104,37 @@ def test_all_witnesses_cosign_a_log_that_grows(members: list[Witness], log: Book
         assert [] == cosigners.alarms()
 
 
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_another_root_of_the_very_size_is_a_fork_though_the_answer_is_409(
+    log: Book, size: int
+) -> None:
+    """As the specification has it: a witness of the same size and another root says 409."""
+    with (
+        looks_like(lambda _: (409, f"{size}\n")) as url,
+        asking(policy_of([stranger("w", url)], 1)) as cosigners,
+    ):
+        asked = ask(cosigners, log, size)
+
+        assert [State.ALARM] == states(asked)
+        (alarm,) = cosigners.alarms()
+        assert (Discord.FORKED, size, size) == (alarm.discord, alarm.ours, alarm.theirs)
+        assert cosigners.is_out_of_reach(log.origin)
+        assert not cosigners.is_out_of_reach("log.example/other")
+
+
+def test_a_size_that_was_signed_and_shown_to_a_witness_by_somebody_else_is_no_alarm(
+    log: Book,
+) -> None:
+    with (
+        looks_like(lambda _: (409, "9\n")) as url,
+        asking(policy_of([stranger("w", url)], 1)) as cosigners,
+    ):
+        asked = cosigners.ask(log.note(5), Hashes(log.leaves[:5]), signed=lambda: 9)
+
+        assert [State.REFUSED] == states(asked)
+        assert [] == cosigners.alarms()
+
+
 def test_after_a_restart_the_size_is_asked_for_and_the_proof_made_from_it(
     members: list[Witness], log: Book
 ) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from indelible.errors import LockMissing, LockMoved, LockUnwritable
+from indelible.errors import LockMissing, LockMoved, LockUnwritable, LogForked
 from indelible.layout import LOCK_FILE
-from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger.lockstore import Halt, Head, LockStore, read_halts
 from tests.journal.disk import FaultyDisk
 
 ORIGIN = "log.example/shop"
@@ -67,6 +67,67 @@ def test_nothing_is_entered_on_top_of_what_is_not_the_last(lock: LockStore, old:
     assert head(5) == lock.head(ORIGIN)
     lock.advance(head(5), head(8))  # the store itself is well
     assert head(8) == lock.head(ORIGIN)
+
+
+HALT = Halt(ORIGIN, 1_700_000_000_000, 5, "The witnesses have seen another history.")
+
+
+def test_a_halted_log_never_advances_until_it_is_resumed(lock: LockStore) -> None:
+    other = head(0, origin="log.example/other")
+    lock.create(other)
+    lock.advance(head(0), head(5))
+    lock.halt(HALT)
+    lock.halt(HALT._replace(size=6))  # the first reason stays
+
+    with pytest.raises(LogForked, match="another history"):
+        lock.advance(head(5), head(8))
+    refused = lock.advance_all([(head(5), head(8)), (other, head(2, origin=other.origin))])
+
+    assert [ORIGIN] == list(refused)
+    assert (head(5), 2) == (lock.head(ORIGIN), size_of(lock, other.origin))
+    assert [HALT] == lock.halts()
+    lock.resume(ORIGIN)
+    assert [] == lock.halts()
+    lock.advance(head(5), head(8))
+    assert head(8) == lock.head(ORIGIN)
+
+
+def size_of(lock: LockStore, origin: str) -> int:
+    found = lock.head(origin)
+    assert found is not None
+    return found.size
+
+
+def test_a_halt_is_still_there_when_the_store_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_FILE
+    store = LockStore(path, may_create=True)
+    store.create(head(0))
+    assert [] == read_halts(path)
+    store.halt(HALT)
+    assert [HALT] == read_halts(path)
+    store.close()
+
+    again = LockStore(path, may_create=False)
+    with pytest.raises(LogForked):
+        again.advance(head(0), head(1))
+    assert [HALT] == again.halts()
+    again.close()
+
+
+def test_of_many_heads_those_that_moved_are_refused_and_the_others_advance(
+    lock: LockStore,
+) -> None:
+    origins = [f"log.example/{n}" for n in range(4)]
+    for origin in origins:
+        lock.create(head(0, origin=origin))
+    lock.advance(head(0, origin=origins[2]), head(1, root=77, origin=origins[2]))
+
+    pairs = [(head(0, origin=origin), head(3, origin=origin)) for origin in origins]
+    refused = lock.advance_all(pairs)
+
+    assert {origins[2]: LockMoved} == {origin: type(error) for origin, error in refused.items()}
+    assert [3, 3, 1, 3] == [size_of(lock, origin) for origin in origins]
+    assert {} == lock.advance_all([])
 
 
 def test_a_log_is_created_once(lock: LockStore) -> None:

@@ -25,7 +25,7 @@ from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
 from indelible.ledger.note import Signer, open_note
 from indelible.ledger.policy import Policy
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, FolderTiles
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import leaf_hash, root_of
 from indelible.settings import Settings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, inside, product, spawn, started
@@ -232,6 +232,46 @@ def key_cut_short(made: Path, data: Path) -> None:
     edit(data / "keys" / f"{LOG}.key", lambda key: key[:20])
 
 
+def witnessed_of_the_fork(made: Path, data: Path) -> None:
+    note = (made / "fork" / "ledger" / LOG / CHECKPOINT).read_text()
+    (data / "ledger" / LOG / WITNESSED).write_text(note)
+
+
+def forged(data: Path, size: int) -> str:
+    """A checkpoint signed with the log's own key over a root that was never its own."""
+    signer = Signer.parse((data / "keys" / f"{LOG}.key").read_text())
+    return signer.sign(Checkpoint(signer.key.name, size, bytes(32)).text)
+
+
+def witnessed_of_the_fork_and_smaller(made: Path, data: Path) -> None:
+    (data / "ledger" / LOG / WITNESSED).write_text(forged(data, EARLIER))
+
+
+def witnessed_that_is_larger(made: Path, data: Path) -> None:
+    (data / "ledger" / LOG / WITNESSED).write_text(forged(data, size_published(data) + 1))
+
+
+def published_that_is_smaller_and_forked(made: Path, data: Path) -> None:
+    (data / "ledger" / LOG / CHECKPOINT).write_text(forged(data, EARLIER))
+
+
+def lock_note_of_the_fork(made: Path, data: Path) -> None:
+    (data / "ledger" / LOG / CHECKPOINT).unlink()
+    change_lock_note(data, head_of(made / "fork").note)
+
+
+def lock_note_with_a_flipped_bit(made: Path, data: Path) -> None:
+    (data / "ledger" / LOG / CHECKPOINT).unlink()
+    note = head_of(data).note
+    change_lock_note(data, note[:-10] + chr(ord(note[-10]) ^ 1) + note[-9:])
+
+
+def change_lock_note(data: Path, note: str) -> None:
+    connection = apsw.Connection(str(data / LOCK_FILE))
+    connection.execute("UPDATE head SET note = ?", (note,))
+    connection.close()
+
+
 def journal_of_an_earlier_day(made: Path, data: Path) -> None:
     take(made / "earlier", data, *JOURNAL)
 
@@ -331,9 +371,12 @@ def size_published(data: Path) -> int:
         (journal_of_the_fork_and_no_tiles, "journal_differs"),
         (journal_of_the_fork_and_one_tile_gone, "journal_differs"),
         (last_leaf_changed, "journal_differs"),
-        (a_tile_holds_other_bytes, "tile_conflict"),
-        (the_last_bundle_holds_other_bytes, "tile_conflict"),
-        (a_tile_is_cut_short, "tile_conflict"),
+        (witnessed_of_the_fork, "lock_behind"),
+        (witnessed_of_the_fork_and_smaller, "lock_behind"),
+        (witnessed_that_is_larger, "lock_behind"),
+        (published_that_is_smaller_and_forked, "lock_behind"),
+        (lock_note_of_the_fork, "lock_unwritable"),
+        (lock_note_with_a_flipped_bit, "lock_unwritable"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused_and_left_as_they_are(
@@ -507,6 +550,29 @@ def assert_made_anew(made: Path, data: Path) -> None:
     assert all(before[name] == now[name] for name in before.keys() & now.keys())
 
 
+@pytest.mark.parametrize(
+    "accident", [a_tile_holds_other_bytes, the_last_bundle_holds_other_bytes, a_tile_is_cut_short]
+)
+def test_a_damaged_tile_at_the_end_is_rebuilt_since_the_journal_gives_what_was_signed(
+    made: Path, data: Path, accident: Callable[[Path, Path], None]
+) -> None:
+    before = kept(data)
+    accident(made, data)
+
+    with house(data):
+        pass
+
+    now = kept(data)
+    assert before == {name: now[name] for name in before}
+
+
+def test_a_witnessed_note_that_cannot_be_read_is_passed_over(made: Path, data: Path) -> None:
+    for note in (b"\xff rubbish", b"", forged(data, EARLIER).replace("log.", "l0g.").encode()):
+        (data / "ledger" / LOG / WITNESSED).write_bytes(note)
+        with house(data):
+            pass
+
+
 def test_each_file_of_the_tiles_is_made_anew_when_it_alone_is_gone(made: Path, data: Path) -> None:
     size = head_of(data).size
     wanted = {f"{n}.p/{size % 256}" for n in ("tile/0/002", "tile/entries/002")}
@@ -637,6 +703,7 @@ def give_birth(folder: Path, fuse: Fuse) -> None:
             base=BASE,
             witnesses=Policy(),
             mend=lambda log, head: None,
+            root_at=lambda log, head, size: head.root,
         )
     finally:
         lock.close()

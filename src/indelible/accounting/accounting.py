@@ -93,8 +93,10 @@ class Accounting:
         A clock that stepped back makes it 0, not less.
         """
         ages: list[int] = []
-        for project_id in self._projects():
+        for project_id, stored in self._journal.next_indexes(self._projects()).items():
             first = self.accounts.next_index(project_id)
+            if first >= stored:
+                continue
             waiting = self._journal.leaves(project_id, first, first + 1)
             ages += [self._clock() - decode(entry).received_at_ms for entry in waiting]
         return max(0, *ages) if ages else None

@@ -22,7 +22,7 @@ from indelible import metrics
 from indelible.api.describe import Description
 from indelible.api.openapi import Json, codes_of
 from indelible.edge.lost import LostWarning
-from indelible.errors import EventRefused, IndelibleError, catalogue
+from indelible.errors import EventRefused, IndelibleError, Tampered, catalogue
 from indelible.event import DropReason, LossReason, WarnReason
 
 TheDescription = NamedDependency[SkipValidation[Description]]
@@ -141,7 +141,7 @@ def _errors() -> list[tuple[str, int, str, str]]:
 
 def _is_answered(error: type[IndelibleError]) -> bool:
     """Whether it is an answer's, and not one that keeps the server or a command from starting."""
-    return error is IndelibleError or error.http_status != 500
+    return error in (IndelibleError, Tampered) or error.http_status != 500
 
 
 def _prose(text: str) -> Markup:

@@ -1,7 +1,6 @@
 """The ledger over HTTP: receipts, their checks, and the files of C2SP tlog-tiles."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Annotated, Final
 
 import anyio.to_thread
@@ -31,20 +30,17 @@ from indelible.errors import (
     NotFound,
     NotSealed,
     NotWitnessed,
-    TileMalformed,
-    TileMissing,
+    Tampered,
 )
-from indelible.event import tx_text
-from indelible.journal.contract import LARGEST_INDEX, Journal
+from indelible.event import tx_bytes, tx_text
+from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.pieces import pieces
 from indelible.journal.registry import Project
 from indelible.ledger.ledger import Ledger
-from indelible.ledger.logs import Log
-from indelible.ledger.tile import parse_path
+from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
 from indelible.ledger.verify import verify_receipt
 from indelible.query.events import PIECE_BYTES, Events
-from indelible.untrusted import FileRefused
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -53,8 +49,10 @@ BYTES: Final = "application/octet-stream"
 _FOR_EVER: Final = "max-age=31536000, immutable"
 _BRIEFLY: Final = "max-age=2"
 
+_RECEIPTS_AT_ONCE: Final = 100
+
 _OPT: Final = {
-    "refusals": (InvalidApiKey, IpNotAllowed, NotFound),
+    "refusals": (InvalidApiKey, IpNotAllowed, NotFound, Tampered),
     "keys": ["applicationKey", "adminKey"],
 }
 
@@ -100,12 +98,15 @@ class Checked(msgspec.Struct):
     checks: list[CheckView]
 
 
-class ReceiptLine(msgspec.Struct):
-    """A receipt in a bulk answer."""
+class ReceiptLine(msgspec.Struct, omit_defaults=True):
+    """A receipt in a bulk answer; `code` and `message` stand where there can be none, since the
+    event or the log's tiles are not what was signed."""
 
     index: int
-    tx_id: str
-    receipt: str
+    tx_id: str | None
+    receipt: str | None
+    code: str | None = None
+    message: str | None = None
 
 
 @get(
@@ -113,7 +114,7 @@ class ReceiptLine(msgspec.Struct):
     summary="Get a receipt",
     media_type=TEXT,
     response_description="The portable proof, `.tlog-proof`, with the opening.",
-    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed, Tampered)},
 )
 async def receipt(
     project_of: TheProject,
@@ -138,7 +139,7 @@ async def receipt(
     "/v1/events/{tx_id:str}/verify",
     summary="Check an event",
     response_description="Each check with what it compared.",
-    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed)},
+    opt={"refusals": (*READ_REFUSALS, NotSealed, NotWitnessed, Tampered)},
 )
 async def verify(
     project_of: TheProject,
@@ -167,11 +168,28 @@ async def verify(
 async def _receipt(
     project: Project, events: Events, ledger: Ledger, tx_id: str, wish: Wish | None
 ) -> str:
-    entry = await anyio.to_thread.run_sync(events.entry, project, tx_id)
+    entry = await anyio.to_thread.run_sync(_entry, project, events, ledger, tx_id)
     level = None if wish is None else wish.level
     if wish is not None:
         await ledger.wait(project.id, entry.index, wish.level, timeout_s=wish.timeout_s)
     return await anyio.to_thread.run_sync(lambda: ledger.receipts.of(entry, level=level))
+
+
+def _entry(project: Project, events: Events, ledger: Ledger, tx_id: str) -> Entry:
+    """
+    Raises:
+        NotFound: the project has no such event.
+        Tampered: it has, and its row is not what was signed.
+    """
+    try:
+        return events.entry(project, tx_id)
+    except (NotFound, Tampered):
+        # One damaged row can hide another from a search by order.
+        tx = tx_bytes(tx_id)
+        entry = None if tx is None else ledger.receipts.find(project.id, tx)
+        if entry is None:
+            raise
+        return entry
 
 
 @get(
@@ -207,14 +225,32 @@ def _receipt_lines(
     project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
+    behind = start
     for first, behind in pieces(journal, project_id, start, end, most_bytes=PIECE_BYTES):
-        yield b"".join(
-            msgspec.json.encode(
-                ReceiptLine(entry.index, tx_text(entry.leaf.tx), ledger.receipts.of(entry))
-            )
-            + b"\n"
-            for entry in journal.read(project_id, first, behind)
-        )
+        yield _receipts_between(project_id, journal, ledger, first, behind)
+    # Rows that are gone have no size.
+    for first in range(behind, end, _RECEIPTS_AT_ONCE):
+        last = min(first + _RECEIPTS_AT_ONCE, end)
+        yield _receipts_between(project_id, journal, ledger, first, last)
+
+
+def _receipts_between(
+    project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
+) -> bytes:
+    found = entries(journal, project_id, start, end)
+    lines = [_receipt_line(index, entry, ledger) for index, entry in enumerate(found, start)]
+    return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+
+
+def _receipt_line(index: int, entry: Entry | Tampered, ledger: Ledger) -> ReceiptLine:
+    """The line of one event; one that is damaged holds up none of the others."""
+    if isinstance(entry, Tampered):
+        return ReceiptLine(index, None, None, entry.code, entry.message)
+    tx_id = tx_text(entry.leaf.tx)
+    try:
+        return ReceiptLine(index, tx_id, ledger.receipts.of(entry))
+    except Tampered as error:
+        return ReceiptLine(index, tx_id, None, error.code, error.message)
 
 
 @get(
@@ -246,28 +282,13 @@ def read_file(
     else:
         request.scope["state"][IS_PUBLIC] = True
     assert log is not None
-    return _file(log, path.removeprefix("/"))
+    name = path.removeprefix("/")
+    return _file(ledger.files.read(log, name), name)
 
 
-def _file(log: Log, path: str) -> Response[bytes]:
-    """
-    Raises:
-        NotFound: the log has no such file; what is a link or a pipe there is none of its files.
-    """
+def _file(content: bytes, path: str) -> Response[bytes]:
     if path in NOTES:
-        note = None
-        with suppress(FileRefused):
-            note = log.tiles.published(path)
-        if note is None:
-            raise NotFound(f"The log has no file {path!r} yet")
-        return Response(note.encode(), media_type=TEXT, headers={"cache-control": _BRIEFLY})
-    tile = parse_path(path)
-    if tile is None:
-        raise NotFound("No file of a log has this name")
-    try:
-        (content,) = log.tiles.read([tile])
-    except (TileMissing, TileMalformed):
-        raise NotFound("The log has no such tile") from None
+        return Response(content, media_type=TEXT, headers={"cache-control": _BRIEFLY})
     return Response(content, media_type=BYTES, headers={"cache-control": _FOR_EVER})
 
 

@@ -396,15 +396,15 @@ def _lonely_burst() -> InvalidParameter:
 
 
 def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
-    tokens = [
-        key.token
-        for key in registry.all_keys()
-        if key.project == project and key.token and key.is_valid(now_ms)
+    theirs = [
+        (key.created_at_ms, key.id, token)
+        for token, key in registry.snapshot.tokens.items()
+        if key.project is not None and key.project.id == project.id and key.is_valid(now_ms)
     ]
     return ProjectView(
         name=project.name,
         kind=project.kind,
-        token=tokens[-1] if tokens else None,
+        token=max(theirs)[2] if theirs else None,
         monthly_limit=project.monthly_limit,
         events_this_month=registry.events_this_month(project, Lane.PRODUCT),
         audit_monthly_limit=project.audit_monthly_limit,

@@ -21,6 +21,7 @@ from indelible.cli import (
     project,
     receipt,
     restore,
+    resume,
     send,
     senders,
     serve,
@@ -55,7 +56,7 @@ def make_app() -> typer.Typer:
     for module in (
         *(serve, send, tail, where, senders, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, doctor),
+        *(project, keys, erase, backup, restore, resume, doctor),
     ):
         module.register(app)
     return app

@@ -1,6 +1,6 @@
 """What a journal promises. tests/journal/contract.py can be run against any implementation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -187,6 +187,10 @@ class Journal(Protocol):
         """How many entries the project's log has: the index that the next event will get."""
         ...
 
+    def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
+        """`next_index` of each of these projects, at the cost of one look."""
+        ...
+
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         """The entries with start <= index < end, in order; fewer when the log ends before."""
         ...
@@ -235,5 +239,13 @@ class Journal(Protocol):
 
         Raises:
             JournalUnwritable: the cursor is where it was.
+        """
+        ...
+
+    def move_cursors(self, name: str, next_indexes: Mapping[int, int]) -> None:
+        """`move_cursor` for each of these projects, in one synced step.
+
+        Raises:
+            JournalUnwritable: all of them are where they were.
         """
         ...

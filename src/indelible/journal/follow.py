@@ -1,13 +1,18 @@
 """The one loop that every follower of the log runs in.
 
-Read from my cursor, handle a batch, move my cursor. A crash between the last two hands the same
-batch over again: at least once, so a handler must be idempotent.
+A round reads the cursor of every project, hands the handler what is stored beyond it, and moves all
+cursors in one synced step. A crash between the last two hands the same entries over again: at least
+once, so a handler must be idempotent.
+
+A project whose entries cannot be handled backs off alone: it is left out of the rounds until its
+pause is over, and the other projects are handled as if it were not there. Only a failure of the
+round itself, such as a journal that cannot be written, pauses them all.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from indelible.clock import monotonic_s
 from indelible.errors import IndelibleError
@@ -16,7 +21,16 @@ from indelible.metrics import FOLLOWER_FAILURES
 
 logger = logging.getLogger(__name__)
 
+_SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
+
+
+class Run(NamedTuple):
+    """The entries [start, end) of one project's log, at least one; all are stored."""
+
+    project_id: int
+    start: int
+    end: int
 
 
 class Handler(Protocol):
@@ -29,14 +43,32 @@ class Handler(Protocol):
 
     @property
     def batch(self) -> int:
-        """The most entries to be handed over at once."""
+        """The most entries of one project to be handed over at once."""
         ...
 
     def handle(self, project_id: int, start: int, end: int) -> None:
         """Take the entries [start, end) of one project's log, at least one; all are stored.
 
         May be given the same entries again after a crash or a failure. Raise to be called again
-        with the same start after a pause; later entries wait meanwhile.
+        with the same start after a pause; later entries of this project wait meanwhile.
+        """
+        ...
+
+
+@runtime_checkable
+class GroupHandler(Protocol):
+    """A handler for which many projects at once cost less than one after the other."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    def handle_group(self, runs: Sequence[Run]) -> Mapping[int, Exception]:
+        """Take the runs of several projects, as `Handler.handle` would each.
+
+        Returns what was raised, by project. What is raised here failed for all of them.
         """
         ...
 
@@ -45,9 +77,9 @@ class Follower:
     """Runs one handler over every project's log, on a thread of its own.
 
     Args:
-        journal: what is followed.
-        handler: what is done with it.
-        projects: the ids of all projects, asked for anew in each round.
+        journal: the journal to follow.
+        handler: what to do with its entries.
+        projects: returns the ids of all projects; called in each round.
         wait: given how many commits it has seen, returns the count once it has grown or a second
             has passed.
         wake: ends a `wait` that is under way, so that stopping need not wait for it.
@@ -58,7 +90,7 @@ class Follower:
     def __init__(
         self,
         journal: Journal,
-        handler: Handler,
+        handler: Handler | GroupHandler,
         *,
         projects: Callable[[], Iterable[int]],
         wait: Callable[[int], int],
@@ -71,6 +103,9 @@ class Follower:
         self._wait = wait
         self._wake = wake
         self._pace_s = pace_s
+        # The thread's own: nobody else moves this handler's cursors while it runs.
+        self._cursors: dict[int, int] = {}
+        self._pauses: dict[int, _Pause] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name=f"follower-{handler.name}", daemon=True
@@ -107,45 +142,133 @@ class Follower:
         Raises what the handler raised first; the cursor of that project stands before the batch
         that failed, and the other projects were handled all the same.
         """
-        handled = 0
-        failures: list[Exception] = []
-        for project_id in self._projects():
-            try:
-                handled += self._catch_up_with(project_id)
-            except Exception as error:
-                failures.append(error)
+        handled, failures = self._round(list(self._projects()))
         if failures:
-            raise failures[0]
+            raise next(iter(failures.values()))
         return handled
 
-    def _catch_up_with(self, project_id: int) -> int:
-        first = start = self._journal.cursor(self._handler.name, project_id)
-        stored = self._journal.next_index(project_id)
-        while start < stored and not self._stopping.is_set():
-            end = min(start + self._handler.batch, stored)
-            self._handler.handle(project_id, start, end)
-            # power lost here: the batch is handled again, which a handler must allow
-            start = end
-            self._journal.move_cursor(self._handler.name, project_id, start)
-        return start - first
+    def _round(self, projects: Sequence[int]) -> tuple[int, dict[int, Exception]]:
+        """Handle what is stored of these projects now.
+
+        Returns how many entries that was, and what kept the others from being handled, by project.
+        """
+        handled = 0
+        stored, failures = self._ends(projects)
+        due = self._due(stored)
+        while due and not self._stopping.is_set():
+            failed = self._hand_over(due)
+            moved = {run.project_id: run.end for run in due if run.project_id not in failed}
+            # power lost here: these entries are handled again, which a handler must allow
+            if moved:
+                self._journal.move_cursors(self._handler.name, moved)
+                self._cursors.update(moved)
+            handled += sum(run.end - run.start for run in due if run.project_id in moved)
+            failures |= failed
+            due = self._due({project: stored[project] for project in moved})
+        return handled, failures
+
+    def _ends(self, projects: Sequence[int]) -> tuple[dict[int, int], dict[int, Exception]]:
+        """How much each project has stored, and of which that cannot be read, and why."""
+        try:
+            return self._journal.next_indexes(projects), {}
+        except Exception as error:
+            if len(projects) <= 1:
+                return {}, dict.fromkeys(projects, error)
+        ends: dict[int, int] = {}
+        failures: dict[int, Exception] = {}
+        for project_id in projects:
+            try:
+                ends[project_id] = self._journal.next_index(project_id)
+            except Exception as error:
+                failures[project_id] = error
+        return ends, failures
+
+    def _due(self, stored: Mapping[int, int]) -> list[Run]:
+        """The next run of every project that has one, given how much each has stored."""
+        runs = []
+        for project_id, end in stored.items():
+            start = self._cursors.get(project_id)
+            if start is None:
+                start = self._journal.cursor(self._handler.name, project_id)
+                self._cursors[project_id] = start
+            if start < end:
+                runs.append(Run(project_id, start, min(start + self._handler.batch, end)))
+        return runs
+
+    def _hand_over(self, runs: list[Run]) -> dict[int, Exception]:
+        """Let the handler take these runs; those not reached before a stop are taken out.
+
+        Returns what it raised, by project.
+        """
+        handler = self._handler
+        if isinstance(handler, GroupHandler):
+            return dict(handler.handle_group(runs))
+        failed: dict[int, Exception] = {}
+        for done, run in enumerate(runs):
+            if self._stopping.is_set():
+                del runs[done:]
+                break
+            try:
+                handler.handle(*run)
+            except Exception as error:
+                failed[run.project_id] = error
+        return failed
 
     def _run(self) -> None:
         seen, pause_s = 0, 0.0
         while not self._stopping.is_set():
             began = monotonic_s()
             try:
-                handled = self.catch_up()
-                pause_s = 0.0
+                due = [project for project in self._projects() if not self._rests(project, began)]
+                handled, failures = self._round(due)
             except Exception as error:  # the follower's one door: a failure is tried again
-                pause_s = min(max(1.0, 2 * pause_s), _LONGEST_PAUSE_S)
+                pause_s = _longer(pause_s)
                 self._note(error, f"again in {pause_s:.0f} s")
                 self._stopping.wait(pause_s)
                 continue
+            pause_s = 0.0
+            self._set_pauses(due, failures)
             if handled:
                 self._stopping.wait(began + self._pace_s - monotonic_s())
             seen = self._wait(seen)
 
+    def _rests(self, project_id: int, now_s: float) -> bool:
+        """Whether this project failed and its pause is not over."""
+        pause = self._pauses.get(project_id)
+        return pause is not None and now_s < pause.until_s
+
+    def _set_pauses(self, tried: Iterable[int], failures: Mapping[int, Exception]) -> None:
+        """Let the projects that failed rest, each longer than the last time."""
+        resting: dict[tuple[str, float], list[int]] = {}
+        for project_id in tried:
+            last = self._pauses.pop(project_id, _Pause(0.0, 0.0))
+            error = failures.get(project_id)
+            if error is not None:
+                length_s = _longer(last.length_s)
+                self._pauses[project_id] = _Pause(length_s, monotonic_s() + length_s)
+                resting.setdefault((_code(error), length_s), []).append(project_id)
+        for (code, length_s), projects in resting.items():
+            # One line for all that failed alike: a full disk fails hundreds of them at once.
+            more = f" and {len(projects) - 1:,} more" if len(projects) > 1 else ""
+            self._say(code, f"project {projects[0]}{more} again in {length_s:.0f} s")
+            FOLLOWER_FAILURES.labels(self._handler.name).inc(len(projects))
+
     def _note(self, error: Exception, what_next: str) -> None:
         FOLLOWER_FAILURES.labels(self._handler.name).inc()
-        code = error.code if isinstance(error, IndelibleError) else type(error).__name__
+        self._say(_code(error), what_next)
+
+    def _say(self, code: str, what_next: str) -> None:
         logger.warning("follower %s: %s; %s", self._handler.name, code, what_next)
+
+
+class _Pause(NamedTuple):
+    length_s: float
+    until_s: float
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, IndelibleError) else type(error).__name__
+
+
+def _longer(pause_s: float) -> float:
+    return min(max(_SHORTEST_PAUSE_S, 2 * pause_s), _LONGEST_PAUSE_S)

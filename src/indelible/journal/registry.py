@@ -9,6 +9,7 @@ SHA-256 digest. The project token is public by nature and is kept readable.
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -155,6 +156,7 @@ class Registry:
     def __init__(self, journal: SqliteJournal, *, clock: Clock = now_ms) -> None:
         self._journal = journal
         self._clock = clock
+        self._refreshing = threading.Lock()
         self.snapshot = Snapshot({}, {}, {})
         self.refresh()
 
@@ -202,7 +204,7 @@ class Registry:
                 "INSERT INTO log (name, project_id, state) VALUES (?, ?, 'new')",
                 (name, project_id),
             )
-        self.refresh()
+        self._refresh_projects(project_id)
         return self.snapshot.projects[name]
 
     def change_project(self, name: str, changes: Mapping[str, int | str | None]) -> Project:
@@ -251,10 +253,12 @@ class Registry:
 
     # Logs
 
-    def logs(self) -> list[LogRow]:
-        """The signed log of every project, and the frozen ones, by name."""
+    def logs(self, state: LogState | None = None) -> list[LogRow]:
+        """The signed log of every project, and the frozen ones, by name; or those in one state."""
         rows = self._journal.database.reader().execute(
-            "SELECT name, project_id, origin, vkey, state FROM log ORDER BY name"
+            "SELECT name, project_id, origin, vkey, state FROM log"
+            " WHERE ?1 IS NULL OR state = ?1 ORDER BY name",
+            (state,),
         )
         return [LogRow(*row) for row in rows]
 
@@ -313,7 +317,7 @@ class Registry:
             self._insert_key(connection, made.key)
             if log:
                 self._log(connection, self._log_of(made.key), "key.created", _public(made.key))
-        self.refresh()
+        self._take_up(made.key)
         return made
 
     def change_key(
@@ -428,14 +432,38 @@ class Registry:
 
     def refresh(self) -> None:
         """Read projects and keys from the file."""
-        connection = self._journal.database.reader()
-        projects = {
+        with self._refreshing:
+            self._refresh()
+
+    def _refresh_projects(self, first: int) -> None:
+        """Read the projects from the id `first` on, and leave what is known as it is: making a
+        project must not cost more the more there are."""
+        with self._refreshing:
+            old = self.snapshot
+            new = {project.name: project for project in self._projects(first).values()}
+            self.snapshot = replace(old, projects={**old.projects, **new})
+
+    def _take_up(self, key: Key) -> None:
+        """Add a new key to what is known."""
+        with self._refreshing:
+            old = self.snapshot
+            tokens = old.tokens if key.token is None else {**old.tokens, key.token: key}
+            self.snapshot = replace(old, keys={**old.keys, key.digest: key}, tokens=tokens)
+
+    def _projects(self, first: int) -> dict[int, Project]:
+        """The projects from the id `first` on, by id."""
+        return {
             int(row[0]): Project(*row)
-            for row in connection.execute(
+            for row in self._journal.database.reader().execute(
                 "SELECT id, name, kind, monthly_limit, bot_policy, created_at_ms, ledger_access,"
-                " retention_days, audit_monthly_limit FROM project"
+                " retention_days, audit_monthly_limit FROM project WHERE id >= ?",
+                (first,),
             )
         }
+
+    def _refresh(self) -> None:
+        connection = self._journal.database.reader()
+        projects = self._projects(0)
         keys = [
             Key(
                 id=row[0],

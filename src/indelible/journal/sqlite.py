@@ -17,7 +17,13 @@ from msgspec.structs import replace
 
 from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
-from indelible.errors import JournalUnwritable, NotErasable, NotFound
+from indelible.errors import (
+    JournalUnwritable,
+    LeafMalformed,
+    NotErasable,
+    NotFound,
+    Tampered,
+)
 from indelible.event import Kind, Lane, tx_text
 from indelible.journal.connections import in_runs
 from indelible.journal.contract import (
@@ -34,7 +40,7 @@ from indelible.journal.contract import (
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
 from indelible.journal.moments import BLOCK, Block, Moments
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, MOST_ARMS, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import Mark, UniqueKeys
 
@@ -42,6 +48,7 @@ KEYS_FILE: Final = "unique.db"
 
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 ms
+_FEW_LEAVES: Final = 256
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -70,6 +77,11 @@ class SqliteJournal:
         self.newest_at_start_ms: int | None = max(newest, default=None)
         """When the newest entry of any log had been received, ms since the epoch."""
         self._appending = threading.Lock()
+        # Followers ask for all ends after each commit: those of hundreds of logs are not read from
+        # the file each time. This process alone adds entries.
+        self._ends_lock = threading.Lock()
+        self._ends: dict[int, int] = {}
+        self._logged: dict[int, int] = {}
         rows = _StoredRows(database)
         self._keys = UniqueKeys(database.path.with_name(KEYS_FILE), rows, vfs=database.vfs)
         self._moments = Moments(rows, self._keys.blocks)
@@ -95,7 +107,12 @@ class SqliteJournal:
                 group = self._group(connection)
                 outcomes = group.take_all(drafts)
                 group.write()
-            self._keys.add(group.new_keys(), group.marks())
+            marks = group.marks()
+            with self._ends_lock:
+                for project_id, mark in marks.items():
+                    end = (mark.last_id & INDEX_MASK) + 1
+                    self._ends[project_id] = max(end, self._ends.get(project_id, 0))
+            self._keys.add(group.new_keys(), marks)
         # They are stored in the file that is open: is it still the one that a restart would find?
         if (misplaced := self.database.out_of_place()) is not None:
             raise JournalUnwritable(misplaced)
@@ -113,6 +130,8 @@ class SqliteJournal:
         (outcome,) = group.take_all([draft])
         group.write()
         assert isinstance(outcome, Stored)
+        with self._ends_lock:
+            self._logged[draft.project_id] = outcome.index + 1
         return outcome
 
     def erase(
@@ -146,17 +165,30 @@ class SqliteJournal:
         self.database.close()
 
     def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
+        self.move_cursors(name, {project_id: next_index})
+
+    def move_cursors(self, name: str, next_indexes: Mapping[int, int]) -> None:
+        rows = [(name, project_id, index) for project_id, index in next_indexes.items()]
         with self.database.transaction() as connection:
-            connection.execute(
-                "INSERT INTO follower (name, project_id, next_index) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET next_index = excluded.next_index",
-                (name, project_id, next_index),
-            )
+            for run in in_runs(rows):
+                values = [value for row in run for value in row]
+                connection.execute(_move_cursors(len(run)), values)
 
     # Reading
 
     def next_index(self, project_id: int) -> int:
         return _next_index(self.database.reader(), project_id)
+
+    def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
+        wanted = list(project_ids)
+        with self._ends_lock:
+            self._read_ends([one for one in wanted if one not in self._ends])
+            # Entries of `log` count once their transaction, which is the caller's, is committed.
+            for project_id in [one for one in wanted if one in self._logged]:
+                self._ends[project_id] = self.next_index(project_id)
+                if self._ends[project_id] >= self._logged[project_id]:
+                    del self._logged[project_id]
+            return {project_id: self._ends[project_id] for project_id in wanted}
 
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         rows = self.database.reader().execute(
@@ -166,11 +198,17 @@ class SqliteJournal:
         return [_entry(row) for row in rows]
 
     def leaves(self, project_id: int, start: int, end: int) -> list[bytes]:
-        rows = self.database.reader().execute(
-            f"SELECT leaf FROM {table_of(project_id)} WHERE id >= ? AND id < ?",  # noqa: S608
-            _ids(project_id, start, end),
-        )
-        return [bytes(entry) for (entry,) in rows]
+        # A row that was changed from outside may hold any type, hence the cast.
+        reader, table = self.database.reader(), table_of(project_id)
+        if end - start > _FEW_LEAVES:
+            rows = reader.execute(
+                f"SELECT CAST(leaf AS BLOB) FROM {table} WHERE id >= ? AND id < ?",  # noqa: S608
+                _ids(project_id, start, end),
+            )
+            return [bytes(entry or b"") for (entry,) in rows]
+        # A few of hundreds of projects in one step each, as `records`; of many the hex costs more.
+        text: str | None = reader.execute(_leaves(table), _ids(project_id, start, end)).get
+        return [] if text is None else [bytes.fromhex(leaf) for leaf in text.split(",")]
 
     def records(self, project_id: int, start: int, end: int) -> Records:
         # Put together within one step, which holds no lock of the interpreter: a row at a time
@@ -232,6 +270,19 @@ class SqliteJournal:
 
     # Behind the scenes
 
+    def _read_ends(self, project_ids: Sequence[int]) -> None:
+        """Read the next indexes of these projects, in few steps however many there are."""
+        ends = dict.fromkeys(project_ids, 0)
+        for start in range(0, len(project_ids), MOST_ARMS):
+            last = " UNION ALL ".join(
+                f"SELECT max(id) AS id FROM {table_of(project_id)}"  # noqa: S608
+                for project_id in project_ids[start : start + MOST_ARMS]
+            )
+            ids = self.database.reader().execute(f"SELECT group_concat(id) FROM ({last})").get  # noqa: S608
+            for row_id in map(int, str(ids).split(",") if ids is not None else ()):
+                ends[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
+        self._ends |= ends
+
     def _refuse_unerasable(self, project_id: int, indexes: Sequence[int]) -> None:
         """
         Raises:
@@ -273,16 +324,25 @@ class SqliteJournal:
         return last
 
     def _first_index_from(self, project_id: int, tx: bytes) -> int:
-        """The index of the first entry whose transaction id is not below `tx`."""
+        """The index of the first entry whose transaction id is not below `tx`.
+
+        Raises:
+            Tampered: a leaf on the way was changed.
+        """
         connection = self.database.reader()
         low, high = 0, _next_index(connection, project_id)
         while low < high:
             middle = (low + high) // 2
+            row_id = _id(project_id, middle)
             row = connection.execute(
-                f"SELECT leaf FROM {table_of(project_id)} WHERE id = ?",  # noqa: S608
-                (_id(project_id, middle),),
+                f"SELECT CAST(leaf AS BLOB) FROM {table_of(project_id)} WHERE id = ?",  # noqa: S608
+                (row_id,),
             )
-            if leaf.decode(row.get).tx < tx:
+            try:
+                middle_tx = leaf.decode(row.get or b"").tx
+            except LeafMalformed as error:
+                raise _changed(row_id, "leaf") from error
+            if middle_tx < tx:
                 low = middle + 1
             else:
                 high = middle
@@ -480,6 +540,21 @@ def _insert(table: str, rows: int) -> str:
 
 
 @cache
+def _leaves(table: str) -> str:
+    rows = f"SELECT leaf FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
+    return f"SELECT group_concat(hex(CAST(leaf AS BLOB)), ',') FROM ({rows})"  # noqa: S608
+
+
+@cache
+def _move_cursors(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?)"] * rows)
+    return (
+        f"INSERT INTO follower (name, project_id, next_index) VALUES {values}"  # noqa: S608
+        " ON CONFLICT DO UPDATE SET next_index = excluded.next_index"
+    )
+
+
+@cache
 def _records(table: str) -> str:
     rows = f"SELECT leaf, record FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
     return (
@@ -529,21 +604,40 @@ def _next_index(connection: apsw.Connection, project_id: int) -> int:
 
 
 def _entry(row: Sequence[object]) -> Entry:
+    """
+    Raises:
+        Tampered: the row has other types than it was stored with, or no leaf.
+    """
     row_id, leaf_entry, salts, record, payload = row
     assert isinstance(row_id, int)
-    assert isinstance(leaf_entry, bytes)
-    assert isinstance(salts, bytes | None)
-    assert isinstance(record, bytes | None)
-    assert isinstance(payload, bytes | None)
+    if not isinstance(leaf_entry, bytes):
+        raise _changed(row_id, "leaf")
+    try:
+        decoded = leaf.decode(leaf_entry)
+    except LeafMalformed as error:
+        raise _changed(row_id, "leaf") from error
+    if not isinstance(salts, bytes | None):
+        raise _changed(row_id, "salts")
+    if not isinstance(record, bytes | None):
+        raise _changed(row_id, "record")
+    if not isinstance(payload, bytes | None):
+        raise _changed(row_id, "payload")
     return Entry(
         project_id=row_id >> INDEX_BITS,
         index=row_id & INDEX_MASK,
         leaf_entry=leaf_entry,
-        leaf=leaf.decode(leaf_entry),
+        leaf=decoded,
         payload=payload,
         record=record,
         payload_salt=salts[: leaf.SALT_SIZE] if salts else None,
         record_salt=salts[leaf.SALT_SIZE :] if salts else None,
+    )
+
+
+def _changed(row_id: int, column: str) -> Tampered:
+    return Tampered(
+        f"journal.db: the {column} of the event with index {row_id & INDEX_MASK} of project"
+        f" {row_id >> INDEX_BITS} is not as it was stored"
     )
 
 

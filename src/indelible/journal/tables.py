@@ -19,7 +19,7 @@ INDEX_MASK: Final = LARGEST_INDEX
 _TABLE: Final = """
 -- Kind, received time and transaction id are in the leaf and nowhere else. The leaf stands first
 -- so that a search by time or transaction id never touches a large row's overflow pages.
-CREATE TABLE {table} (
+CREATE TABLE IF NOT EXISTS {table} (
     id         INTEGER PRIMARY KEY,  -- (project id << 40) + index
     leaf       BLOB NOT NULL CHECK (length(leaf) = 96),
     unique_key BLOB,   -- HMAC-SHA256(project secret, lane || 0x00 || client id), or NULL
@@ -32,7 +32,9 @@ _NOTHING: Final = (
     "SELECT 0 AS id, x'' AS leaf, x'' AS unique_key, x'' AS salts, x'' AS record, x'' AS payload"
     " WHERE false"
 )
-_MOST_ARMS: Final = 400  # of one compound SELECT: SQLite takes 500
+_MOST_AHEAD: Final = 128
+MOST_ARMS: Final = 400
+"""Of one compound SELECT: SQLite takes 500."""
 
 
 def table_of(project_id: int) -> str:
@@ -41,20 +43,34 @@ def table_of(project_id: int) -> str:
 
 
 def create_table(connection: apsw.Connection, project_id: int) -> None:
-    """Make the table of a new project's log, within a transaction of the caller's."""
-    connection.execute(_TABLE.format(table=table_of(project_id)))
+    """Make the table of a new project's log, within a transaction of the caller's.
+
+    As many more are made ahead as there are projects, up to `_MOST_AHEAD`. A new table lets every
+    connection read the whole schema again, and the view has to name it: done for each project,
+    both would cost more the more projects there are.
+    """
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table_of(project_id),)
+    )
+    if found.get is not None:
+        return
+    for ahead in range(max(1, min(project_id - 1, _MOST_AHEAD))):
+        connection.execute(_TABLE.format(table=table_of(project_id + ahead)))
     create_view(connection)
 
 
 def create_view(connection: apsw.Connection) -> None:
-    """Make the view `event` anew, over the logs of all projects."""
-    projects = connection.execute("SELECT id FROM project ORDER BY id").fetchall()
-    tables = [table_of(int(str(project_id))) for (project_id,) in projects]
+    """Make the view `event` again, over the logs of all projects."""
+    names_of_tables = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'event_[0-9]*'"
+    ).fetchall()
+    ids = sorted(int(str(name).removeprefix("event_")) for (name,) in names_of_tables)
+    tables = [table_of(project_id) for project_id in ids]
     for (name,) in connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'view' AND name GLOB 'event*'"
     ).fetchall():
         connection.execute(f"DROP VIEW {name}")
-    parts = [tables[at : at + _MOST_ARMS] for at in range(0, len(tables), _MOST_ARMS)]
+    parts = [tables[at : at + MOST_ARMS] for at in range(0, len(tables), MOST_ARMS)]
     names = [f"event_part_{number}" for number in range(len(parts))]
     for name, part in zip(names, parts, strict=True):
         connection.execute(f"CREATE VIEW {name} AS {_union(part)}")

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -135,6 +135,7 @@ class _Asking(NamedTuple):
     text: str
     checkpoint: Checkpoint
     tree: HashReader
+    signed: Callable[[], int]
 
 
 _Outcome = tuple[Answered, Signature | None]
@@ -174,22 +175,31 @@ class Cosigners:
         )
         self._thread.start()
 
-    def ask(self, note: str, tree: HashReader) -> Asked:
+    def ask(self, note: str, tree: HashReader, *, signed: Callable[[], int] = lambda: 0) -> Asked:
         """Ask every witness to cosign a log's signed checkpoint; takes `timeout_s` at the most.
 
         `tree` reads the log's hashes at this checkpoint: consistency proofs are made from it.
+        `signed` returns how many events the newest checkpoint covers that was ever signed: anyone
+        may have shown a witness a newer one than this.
 
         Raises:
             NoteMalformed: it is no checkpoint.
             IndelibleError: a proof could not be made from `tree`.
         """
         text = parse_note(note).text
-        asking = _Asking(note, text, Checkpoint.parse(text), tree)
+        asking = _Asking(note, text, Checkpoint.parse(text), tree, signed)
         return asyncio.run_coroutine_threadsafe(self._ask(asking), self._loop).result()
 
     def alarms(self) -> list[Alarm]:
         """Every alarm of this process, oldest first; one for each witness and log."""
         return list(self._alarms.values())
+
+    def is_out_of_reach(self, origin: str) -> bool:
+        """Whether so many witnesses have seen another history of this log that the others cannot
+        meet the policy's quorum."""
+        estranged = {alarm.witness for alarm in self.alarms() if alarm.origin == origin}
+        others = {witness.name for witness in self._policy.witnesses} - estranged
+        return bool(estranged) and not self._policy.is_met(others)
 
     def close(self) -> None:
         """End the thread and the connections. Whoever still asks gets a CancelledError."""
@@ -269,8 +279,11 @@ class Cosigners:
             theirs = _size_in(reply)
             if theirs is None:
                 break
-            if theirs > self._largest[origin]:
+            if theirs > max(self._largest[origin], asking.signed()):
                 return self._raise_alarm(witness, asking, Discord.LARGER, theirs)
+            if theirs == old == size:
+                # It was asked to go on from its own size, and has another root for it.
+                return self._raise_alarm(witness, asking, Discord.FORKED, theirs)
             self._compare(witness, origin, theirs)
             if theirs > size:
                 return _failed(witness, State.REFUSED, "a newer checkpoint was cosigned meanwhile")

@@ -1,5 +1,6 @@
 """The room's own composition: every part of the ledger of one data folder, opened and running."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,27 +11,34 @@ from typing import TYPE_CHECKING, Final
 import anyio.to_thread
 
 from indelible.clock import Clock
-from indelible.errors import IndelibleError
+from indelible.errors import IndelibleError, Tampered
 from indelible.event import Level
-from indelible.journal.contract import Entry
 from indelible.journal.follow import Follower
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
 from indelible.leaf import decode
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger import notes
+from indelible.ledger.damages import SCRUB_FILE, Damages
+from indelible.ledger.files import Files
+from indelible.ledger.lockstore import Halt, Head, LockStore
 from indelible.ledger.logs import SEALER, Log, Logs
-from indelible.ledger.note import open_note
 from indelible.ledger.policy import Policy
 from indelible.ledger.progress import Progress
 from indelible.ledger.receipts import Receipts
+from indelible.ledger.scrub import Scrub
 from indelible.ledger.sealer import Sealer, mend
 from indelible.ledger.seals import SEALS_FILE, Seals, Times
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
+from indelible.ledger.soundness import Soundness
+from indelible.ledger.stored import entries
+from indelible.ledger.tile import WIDTH, TileHashes
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
+from indelible.ledger.tree import prove_root
 
 if TYPE_CHECKING:
     from indelible.ledger.witnessing import Witnessing
+
+logger = logging.getLogger(__name__)
 
 _WAIT_S: Final = 1.0
 
@@ -43,6 +51,7 @@ class Choices:
     seal_interval_ms: int
     witness_interval_ms: int
     witnesses: Policy
+    scrub_bytes_per_s: int = 1024 * 1024
 
 
 class Ledger:
@@ -63,10 +72,13 @@ class Ledger:
     ) -> None:
         self._journal = journal
         self._clock = clock
-        self._publishing = threading.Lock()
-        self._published: dict[str, int] = {}  # under the lock: sealer and witnesses both publish
+        # A lock for each log, since sealer and witnesses both publish; `_published` is under it.
+        self._publishing: dict[str, threading.Lock] = {}
+        self._published: dict[str, int] = {}
         self._settling = threading.Lock()
         self.progress = Progress()
+        self._soundness = Soundness(journal)
+        self.damages = Damages(data_dir / SCRUB_FILE)
         with ExitStack() as opened:
             signed = any(row.state == "open" for row in registry.logs())
             self._lock = LockStore(data_dir / LOCK_FILE, may_create=not signed)
@@ -80,20 +92,51 @@ class Ledger:
                 self._lock,
                 base=choices.origin,
                 witnesses=choices.witnesses,
-                mend=lambda log, head: mend(log, journal, head),
+                mend=lambda log, head: mend(log, journal, head, self._soundness),
+                root_at=self._root_at,
             )
+            signing = {log.origin for log in self.logs.signing()}
+            halts = [halt for halt in self._lock.halts() if halt.origin in signing]
+            self._halts = {halt.origin: halt for halt in halts}
             self._opened = opened.pop_all()
-        self.receipts = Receipts(self.logs, self.progress)
-        self.sealer = Sealer(
-            journal, self._lock, log_of=self.logs.of_project, publish=self._publish_sealed
+        self.receipts = Receipts(
+            journal,
+            self.logs,
+            self.progress,
+            self._soundness,
+            damaged=lambda log, index, said: self.damages.add(log.name, index // WIDTH, said),
         )
+        self.files = Files(
+            self.logs,
+            self._lock,
+            self.progress,
+            self._soundness,
+            damaged=lambda log, number, said: self.damages.add(log.name, number, said),
+        )
+        self.sealer = Sealer(
+            journal,
+            self._lock,
+            self._soundness,
+            log_of=self.logs.of_project,
+            publish=self._publish_sealed,
+        )
+        self._opened.callback(self.sealer.close)
         self._follower = Follower(
             journal,
             self.sealer,
-            projects=self.logs.projects,
+            projects=self._signed_projects,
             wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
             wake=journal.database.wake,
             pace_s=choices.seal_interval_ms / 1000,
+        )
+        self.scrub = Scrub(
+            journal,
+            self._soundness,
+            self.damages,
+            logs=self.logs.all,
+            head_of=self.files.head,
+            republish=self._republish,
+            bytes_per_s=choices.scrub_bytes_per_s,
         )
         self._witnessing = self._ask_witnesses(choices)
         for log in self.logs.signing():
@@ -102,11 +145,13 @@ class Ledger:
     def start(self) -> None:
         """Seal what is stored already, and go on with what will be."""
         self._follower.start()
+        self.scrub.start()
         if self._witnessing is not None:
             self._witnessing.start()
 
     def stop(self) -> None:
         """Seal what is stored, then end the threads."""
+        self.scrub.stop()
         self._follower.stop(drain=True)
         if self._witnessing is not None:
             self._witnessing.stop()
@@ -118,11 +163,12 @@ class Ledger:
     def settle(self) -> None:
         """Create the logs of projects that were made since."""
         with self._settling:
-            before = {log.name for log in self.logs.signing()}
-            self.logs.settle()
-            for log in self.logs.signing():
-                if log.name not in before:
-                    self._resume(log)
+            try:
+                self.logs.settle()
+            finally:
+                for log in self.logs.signing():
+                    if log.name not in self._published:
+                        self._resume(log)
 
     def sealed_size(self, project_id: int) -> int:
         """How many events of the project a signed checkpoint covers."""
@@ -133,9 +179,27 @@ class Ledger:
         log = self.logs.of_project(project_id)
         return Times(None, None) if log is None else self._seals.times(log.origin, index)
 
+    @property
+    def failure(self) -> str | None:
+        """Why logs are not signed any further by this process; None while all are."""
+        return self.sealer.failure or next(iter(self.sealer.stopped().values()), None)
+
     def alarms(self) -> list[str]:
-        """What witnesses have said that must never be: a sentence each."""
-        return [] if self._witnessing is None else self._witnessing.alarms()
+        """What must never be, a sentence each: logs that are not signed any further, other
+        histories that witnesses have seen, and what is damaged on disk."""
+        halted = [
+            f"The log {halt.origin} is not signed beyond {halt.size:,} events: so many witnesses"
+            " have seen another history that its quorum is out of reach. `indelible resume` shows"
+            " what they said, and goes on."
+            for halt in self._halts.values()
+        ]
+        stopped = [
+            f"The log {origin} is not signed any further: {why}"
+            for origin, why in self.sealer.stopped().items()
+            if origin not in self._halts
+        ]
+        seen = [] if self._witnessing is None else self._witnessing.alarms()
+        return [*halted, *stopped, *seen, *self.damages.sentences()]
 
     def oldest_unsealed_ms(self) -> int | None:
         """How long the oldest event that no checkpoint covers has been stored; None: there is none.
@@ -143,8 +207,10 @@ class Ledger:
         A clock that stepped back makes it 0, not less.
         """
         ages: list[int] = []
-        for project_id in self.logs.projects():
+        for project_id, stored in self._journal.next_indexes(self.logs.projects()).items():
             size = self.progress.size(project_id, Level.SEALED)
+            if size >= stored:
+                continue
             waiting = self._journal.leaves(project_id, size, size + 1)
             ages += [self._clock() - decode(entry).received_at_ms for entry in waiting]
         return max(0, *ages) if ages else None
@@ -152,9 +218,12 @@ class Ledger:
     async def wait(self, project_id: int, index: int, level: Level, *, timeout_s: float) -> bool:
         """Whether the event reaches `level` within the time.
 
-        Without a quorum of witnesses nothing is ever witnessed, and there is no waiting for it.
+        There is no waiting for what does not come: without a quorum of witnesses nothing is ever
+        witnessed, and nothing is sealed in a log that is not signed any further.
         """
         if level is Level.WITNESSED and self._witnessing is None:
+            return False
+        if not self._is_signed(project_id) and index >= self.sealed_size(project_id):
             return False
         return await self.progress.wait(project_id, index, level, timeout_s=timeout_s)
 
@@ -178,7 +247,9 @@ class Ledger:
             choices.witnesses,
             logs=self.logs.signing,
             progress=self.progress,
+            tiles=self._soundness.tiles,
             publish=self._publish_witnessed,
+            forked=self._halt,
             interval_s=choices.witness_interval_ms / 1000,
             clock=self._clock,
         )
@@ -190,15 +261,39 @@ class Ledger:
     ) -> list[str | None]:
         found: list[str | None] = []
         for index in indexes:
-            (entry,) = self._journal.read(project_id, index, index + 1)
-            found.append(self._receipt_or_none(entry, level))
+            try:
+                (entry,) = entries(self._journal, project_id, index, index + 1)
+                found.append(
+                    None if isinstance(entry, Tampered) else self.receipts.of(entry, level=level)
+                )
+            except (IndelibleError, OSError):
+                found.append(None)  # it is stored, and that is what the answer is about
         return found
 
-    def _receipt_or_none(self, entry: Entry, level: Level) -> str | None:
-        try:
-            return self.receipts.of(entry, level=level)
-        except (IndelibleError, OSError):
-            return None  # it is stored, and that is what the answer is about
+    def _signed_projects(self) -> list[int]:
+        """The projects whose logs are signed, but for those that are not any further."""
+        held_up = {*self._halts, *self.sealer.stopped()}
+        return [log.project_id for log in self.logs.signing() if log.origin not in held_up]
+
+    def _is_signed(self, project_id: int) -> bool:
+        log = self.logs.of_project(project_id)
+        held_up = self._halts if log is None else {*self._halts, *self.sealer.stopped()}
+        return log is None or log.origin not in held_up
+
+    def _halt(self, log: Log, said: list[str]) -> None:
+        """Sign this log no further, now and after every restart.
+
+        Raises:
+            OSError, LockUnwritable: it is not signed by this process, and a restart may forget.
+        """
+        halt = Halt(log.origin, self._clock(), self.sealed_size(log.project_id), "\n".join(said))
+        if log.origin not in self._halts:
+            logger.error("%s is not signed any further: %s", log.origin, " ".join(said))
+        self._halts.setdefault(log.origin, halt)
+        self._lock.halt(halt)
+
+    def _root_at(self, log: Log, head: Head, size: int) -> bytes:
+        return prove_root(TileHashes(self._soundness.tiles(log, head), head.size), size)
 
     def _resume(self, log: Log) -> None:
         """Take up what a log had reached when the last process ended."""
@@ -215,13 +310,10 @@ class Ledger:
             self.progress.advance(log.project_id, Level.WITNESSED, witnessed)
 
     def _last_witnessed(self, log: Log) -> Head | None:
-        note = log.tiles.published(WITNESSED)
-        if note is None:
-            return None
-        try:
-            checkpoint = Checkpoint.parse(open_note(note, [log.key]).text)
-        except IndelibleError:
+        note = notes.text(log.tiles, WITNESSED)
+        if note is None or not notes.is_sound(note, log.key, self.logs.policy_of(log)):
             return None  # nothing depends on it: the next answer of the witnesses replaces it
+        checkpoint = notes.signed_by(note, log.key)
         return Head(log.origin, checkpoint.size, checkpoint.root, note)
 
     def _publish_sealed(self, log: Log, head: Head) -> None:
@@ -238,9 +330,23 @@ class Ledger:
         self._seals.witnessed(log.origin, head.size, self._clock())
         self.progress.advance(log.project_id, Level.WITNESSED, head)
 
+    def _republish(self, log: Log) -> None:
+        """Publish those notes again that are not there any more, or damaged."""
+        policy = self.logs.policy_of(log)
+        if notes.text(log.tiles, POLICY) != policy.text:
+            log.tiles.publish(POLICY, policy.text)
+        for name, level in ((CHECKPOINT, Level.SEALED), (WITNESSED, Level.WITNESSED)):
+            with self._publishing.setdefault(log.name, threading.Lock()):
+                head = self.progress.head(log.project_id, level)
+                note = notes.text(log.tiles, name)
+                is_well = note is not None and notes.is_sound(note, log.key, policy)
+                if head is not None and not is_well:
+                    logger.error("%s: %s was damaged or missing; published again", log.origin, name)
+                    log.tiles.publish(name, head.note)
+
     def _publish(self, log: Log, head: Head) -> None:
         """Put a checkpoint before the log's readers, unless they have a newer one."""
-        with self._publishing:
+        with self._publishing.setdefault(log.name, threading.Lock()):
             if head.size >= self._published.get(log.name, 0):
                 log.tiles.publish(CHECKPOINT, head.note)
                 self._published[log.name] = head.size

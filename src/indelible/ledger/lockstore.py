@@ -4,18 +4,28 @@ A signature is written here, synced, before anybody sees it, and only if the one
 last: whoever else may hold the key, no two heads of one log can both pass. This file and the
 journal are trusted; tiles are not. It is never part of a backup: a lock that is as old as the
 journal beside it would prove nothing.
+
+A log may be halted here as well. The decision lies where every signature must pass, and in the same
+transaction: no head advances past it, whichever thread signs, and no restart forgets it.
 """
 
 import errno
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
-from indelible.errors import LockMissing, LockMoved, LockUnwritable
-from indelible.journal.connections import open_for_writing
+from indelible.errors import (
+    LockMissing,
+    LockMoved,
+    LockUnwritable,
+    LogForked,
+    SealingStopped,
+)
+from indelible.journal.connections import BUSY_TIMEOUT_MS, open_for_writing
 from indelible.layout import LOCK_FILE
 
 # After these SQLite has undone the change, and nothing half-written was called durable.
@@ -28,6 +38,12 @@ CREATE TABLE IF NOT EXISTS head (
     root   BLOB NOT NULL,
     note   TEXT NOT NULL      -- the checkpoint with its log's signature
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS halt (
+    origin TEXT PRIMARY KEY,
+    at_ms  INTEGER NOT NULL,
+    size   INTEGER NOT NULL,  -- the log's size when it was decided
+    reason TEXT NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -38,6 +54,16 @@ class Head(NamedTuple):
     size: int
     root: bytes
     note: str
+
+
+class Halt(NamedTuple):
+    """Why a log must not be signed any further: so many of its witnesses have seen another history
+    that the quorum of its policy cannot be met."""
+
+    origin: str
+    at_ms: int
+    size: int
+    reason: str
 
 
 class LockStore:
@@ -88,11 +114,15 @@ class LockStore:
             LockMoved: it is here already.
             OSError, LockUnwritable: as `advance`.
         """
-        self._change(
-            "INSERT INTO head (origin, size, root, note) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
-            (head.origin, head.size, head.root, head.note),
-        )
+        with self._changing() as connection:
+            connection.execute(
+                "INSERT INTO head (origin, size, root, note) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (head.origin, head.size, head.root, head.note),
+            )
+            changed = connection.changes()
+        if changed != 1:
+            raise LockMoved
 
     def advance(self, old: Head, new: Head) -> None:
         """Make `new` the last checkpoint if `old` still is; on return it survives power loss.
@@ -103,25 +133,85 @@ class LockStore:
                 it may be tried again.
             LockUnwritable: nobody may see the signature.
         """
-        assert old.origin == new.origin
-        self._change(
-            "UPDATE head SET size = ?, root = ?, note = ?"
-            " WHERE origin = ? AND size = ? AND root = ?",
-            (new.size, new.root, new.note, old.origin, old.size, old.root),
-        )
+        for error in self.advance_all([(old, new)]).values():
+            raise error
+
+    def advance_all(self, pairs: Sequence[tuple[Head, Head]]) -> dict[str, SealingStopped]:
+        """`advance` for the heads of several logs, in one synced step.
+
+        Returns, by origin, why one was left as it was.
+
+        Raises:
+            OSError, LockUnwritable: as `advance`, for all of them.
+        """
+        if not pairs:
+            return {}
+        refused: dict[str, SealingStopped] = {}
+        with self._changing() as connection:
+            for old, new in pairs:
+                assert old.origin == new.origin
+                connection.execute(
+                    "UPDATE head SET size = ?, root = ?, note = ?"
+                    " WHERE origin = ? AND size = ? AND root = ?"
+                    " AND NOT EXISTS (SELECT 1 FROM halt WHERE halt.origin = head.origin)",
+                    (new.size, new.root, new.note, old.origin, old.size, old.root),
+                )
+                if connection.changes() != 1:
+                    halt = _halt(connection, old.origin)
+                    refused[old.origin] = LockMoved() if halt is None else LogForked(halt.reason)
+        return refused
+
+    def halt(self, halt: Halt) -> None:
+        """Let this log's head never advance again, until `resume`; the first reason stays.
+
+        Raises:
+            OSError, LockUnwritable: as `advance`.
+        """
+        with self._changing() as connection:
+            connection.execute(
+                "INSERT INTO halt (origin, at_ms, size, reason) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                halt,
+            )
+
+    def resume(self, origin: str) -> None:
+        """Let the head of this log advance again.
+
+        Raises:
+            OSError, LockUnwritable: as `advance`.
+        """
+        with self._changing() as connection:
+            connection.execute("DELETE FROM halt WHERE origin = ?", (origin,))
+
+    def halts(self) -> list[Halt]:
+        """The logs that must not be signed any further, oldest first.
+
+        Raises:
+            LockUnwritable: the file is damaged.
+        """
+        with self._lock:
+            try:
+                return _halts(self._connection)
+            except apsw.Error as error:
+                raise LockUnwritable(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         with suppress(apsw.Error):
             self._connection.close()
 
-    def _change(self, statement: str, values: tuple[object, ...]) -> None:
+    @contextmanager
+    def _changing(self) -> Iterator[apsw.Connection]:
+        """Hold the connection for one atomic change; on leaving it is synced.
+
+        Raises:
+            OSError, LockUnwritable: as `advance`.
+        """
         with self._lock:
             if self._failure is not None:
                 raise LockUnwritable(self._failure)
             try:
                 with self._connection:
-                    self._connection.execute(statement, values)
-                    changed = self._connection.changes()
+                    yield self._connection
             except _PASSING as error:
                 raise OSError(errno.EAGAIN, f"{LOCK_FILE}: {error}") from error
             except apsw.Error as error:
@@ -129,8 +219,35 @@ class LockStore:
                 # the two checkpoints the disk holds.
                 self._failure = f"{type(error).__name__}: {error}"
                 raise LockUnwritable(self._failure) from error
-        if changed != 1:
-            raise LockMoved
+
+
+def read_halts(path: Path) -> list[Halt]:
+    """The logs in a lock store that must not be signed any further; a server may have it open.
+
+    Raises:
+        LockUnwritable: the file cannot be read.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'halt'").get
+            return [] if known is None else _halts(connection)
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise LockUnwritable(f"{path}: {error}") from error
+
+
+def _halts(connection: apsw.Connection) -> list[Halt]:
+    rows: list[Any] = connection.execute(
+        "SELECT origin, at_ms, size, reason FROM halt ORDER BY at_ms, origin"
+    ).fetchall()
+    return [Halt(*row) for row in rows]
+
+
+def _halt(connection: apsw.Connection, origin: str) -> Halt | None:
+    return next((halt for halt in _halts(connection) if halt.origin == origin), None)
 
 
 def _is_as_stored(head: Head) -> bool:

@@ -5,10 +5,12 @@ its tiles. It is created only where the journal ordered it together with its pro
 none of the other parts is there; a part that is missing later is never made anew.
 """
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,16 +23,21 @@ from indelible.errors import (
     LockMissing,
     LogExists,
     LogKeyMissing,
+    Tampered,
+    Unverifiable,
 )
 from indelible.journal.contract import Journal
 from indelible.journal.registry import LogRow, Registry
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
+from indelible.ledger import notes
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.note import LogKey, Signer, open_note
 from indelible.ledger.policy import KnownLog, Policy
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, FolderTiles
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
 from indelible.ledger.tree import EMPTY_ROOT
+
+logger = logging.getLogger(__name__)
 
 SEALER: Final = "sealer"
 """Names the sealer's cursor."""
@@ -56,6 +63,8 @@ class Logs:
         base: what the origin of a log made from now on begins with; None makes up a unique one.
         witnesses: the policy without logs that every log proposes to its readers.
         mend: given a log and its last checkpoint, makes what is missing of its tiles.
+        root_at: given a log, its last checkpoint and a smaller size, returns the root that was
+            signed there.
 
     Raises:
         LogRefused: parts of a log do not fit together. Nothing was changed.
@@ -71,6 +80,7 @@ class Logs:
         base: str | None,
         witnesses: Policy,
         mend: Callable[[Log, Head], None],
+        root_at: Callable[[Log, Head, int], bytes],
     ) -> None:
         self._data_dir = data_dir
         self._registry = registry
@@ -79,6 +89,7 @@ class Logs:
         self._base = base
         self._witnesses = witnesses
         self._mend = mend
+        self._root_at = root_at
         self._settling = threading.Lock()
         self._by_name: dict[str, Log] = {}
         self._by_project: dict[int, Log] = {}
@@ -91,7 +102,8 @@ class Logs:
         """
         # Two requests that make projects at once must not make two keys for one of them.
         with self._settling:
-            for row in self._registry.logs():
+            rows = self._registry.logs("new" if self._by_name else None)
+            for row in rows:
                 if row.name in self._by_name:
                     continue
                 log = self._create(row) if row.state == "new" else self._open(row)
@@ -106,6 +118,10 @@ class Logs:
     def signing(self) -> list[Log]:
         """The logs that sign: one for each project."""
         return list(self._by_project.values())
+
+    def all(self) -> list[Log]:
+        """All logs, frozen ones too."""
+        return list(self._by_name.values())
 
     def of_project(self, project_id: int) -> Log | None:
         """The log that the project's events go to; None while it is being made."""
@@ -178,11 +194,21 @@ class Logs:
         head = self._lock.head(row.origin)
         if head is None:
             raise LockMissing(f"lock.db has no checkpoint of {row.origin}, which is signed")
+        notes.check_head(head, key)
         log = Log(row.name, row.project_id, row.origin, key, signer, tiles)
         self._compare_journal(log, head)
-        self._compare_published(log, head)
+        held = self._published(log)
+        for name, note in held.items():
+            _refuse(notes.contradiction(name, note, head))
         tiles.tidy()
         self._mend(log, head)
+        for name, note in held.items():
+            root_at = partial(self._root_at, log, head)
+            try:
+                _refuse(notes.contradiction(name, note, head, root_at))
+            except (Tampered, Unverifiable) as error:
+                # A damaged tile says nothing of the note; the scrub names it.
+                logger.warning("%s: %s was not compared: %s", log.origin, name, error.message)
         self._publish(log, head)
         return log
 
@@ -198,28 +224,27 @@ class Logs:
                 f"{log.origin} was signed at {head.size:,} events; the journal has {entries:,}"
             )
 
-    def _compare_published(self, log: Log, head: Head) -> None:
-        """
+    def _published(self, log: Log) -> dict[str, Checkpoint]:
+        """The notes that the log has published, by their names.
+
         Raises:
-            LockBehind: what is published is newer than the lock, or contradicts it.
-            JournalDiffers: what is published is of another log.
+            LockBehind: its checkpoint is not signed by it. Of its witnessed one nothing depends
+                on that: the next answer of the witnesses replaces it.
         """
+        held: dict[str, Checkpoint] = {}
         note = log.tiles.published(CHECKPOINT)
-        if note is None:
-            return
-        place = log.tiles.folder / CHECKPOINT
-        try:
-            published = Checkpoint.parse(open_note(note, [log.key]).text)
-        except IndelibleError as error:
-            raise LockBehind(f"{place} is not signed by {log.origin}: {error.message}") from error
-        if published.origin != log.origin:
-            raise LockBehind(f"{place} is of {published.origin}, not of {log.origin}")
-        if published.size > head.size:
-            raise LockBehind(
-                f"{place} covers {published.size:,} events, lock.db only {head.size:,}"
-            )
-        if published.size == head.size and published.root != head.root:
-            raise LockBehind(f"{place} and lock.db have two roots for {head.size:,} events")
+        if note is not None:
+            place = log.tiles.folder / CHECKPOINT
+            try:
+                held[CHECKPOINT] = notes.signed_by(note, log.key)
+            except IndelibleError as error:
+                raise LockBehind(
+                    f"{place} is not signed by {log.origin}: {error.message}"
+                ) from error
+        witnessed = notes.published(log.tiles, WITNESSED, log.key)
+        if witnessed is not None:
+            held[WITNESSED] = witnessed
+        return held
 
     def _publish(self, log: Log, head: Head) -> None:
         """Put in place what the readers of a log need, if it is not there."""
@@ -235,6 +260,15 @@ class Logs:
 
     def _key_path(self, name: str) -> Path:
         return key_path(self._data_dir, name)
+
+
+def _refuse(complaint: str | None) -> None:
+    """
+    Raises:
+        LockBehind: there is a complaint.
+    """
+    if complaint is not None:
+        raise LockBehind(complaint)
 
 
 def key_path(data_dir: Path, name: str) -> Path:

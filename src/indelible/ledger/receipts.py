@@ -1,30 +1,72 @@
-"""Receipts: the portable proof of one event, with the opening that shows its payload."""
+"""Receipts: the portable proof of one event, with the opening that shows its payload.
+
+No receipt is handed out that does not verify. What the event's row shows is compared with its leaf,
+and the leaf with the root of the signed checkpoint, by the hashes of the very proof: some twenty
+hashes. Where a damaged tile is why they do not lead to the root, it is rebuilt (`soundness`), and
+the proof is made from what was signed.
+"""
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from indelible.errors import NotSealed, NotWitnessed
+from indelible.errors import NotSealed, NotWitnessed, Tampered, Unverifiable
 from indelible.event import Level
-from indelible.journal.contract import Entry
+from indelible.journal.contract import Entry, Journal
+from indelible.leaf import decode
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log, Logs
 from indelible.ledger.opening import Opening
 from indelible.ledger.progress import Progress
 from indelible.ledger.proof import Proof
-from indelible.ledger.tile import HEIGHT, WIDTH, Tile, check_width, hashes_of, tile_at
-from indelible.ledger.tree import Subtree, node_hash, prove_inclusion
+from indelible.ledger.soundness import Soundness
+from indelible.ledger.stored import entries
+from indelible.ledger.tile import (
+    ENTRIES,
+    HEIGHT,
+    WIDTH,
+    Tile,
+    TileHashes,
+    check_width,
+    decode_entries,
+    hashes_of,
+    tile_at,
+)
+from indelible.ledger.tree import (
+    Subtree,
+    check_inclusion,
+    leaf_hash,
+    node_hash,
+    prove_inclusion,
+)
 
 _TILES_KEPT: Final = 512  # of 511 hashes each: some 20 MiB at most
 
 
 class Receipts:
-    """Makes receipts from the tiles, under the newest checkpoint that serves."""
+    """Makes receipts from the tiles, under the newest checkpoint that serves.
 
-    def __init__(self, logs: Logs, progress: Progress) -> None:
+    Args:
+        damaged: called with a log, an index and a sentence when there can be no receipt of the
+            event with this index.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        logs: Logs,
+        progress: Progress,
+        soundness: Soundness,
+        *,
+        damaged: Callable[[Log, int, str], None],
+    ) -> None:
+        self._journal = journal
         self._logs = logs
         self._progress = progress
+        self._soundness = soundness
+        self._damaged = damaged
         self._tiles = _KeptTiles()
 
     def of(self, entry: Entry, *, level: Level | None = None) -> str:
@@ -35,16 +77,74 @@ class Receipts:
 
         Raises:
             NotSealed, NotWitnessed: it has not come that far.
+            Tampered: the row, or the log's tiles beyond repair, are not what was signed.
         """
         log = self._logs.of_project(entry.project_id)
         head = self._head(entry, level)
         if log is None or head is None:
             raise NotWitnessed if level is Level.WITNESSED else NotSealed
-        hashes = prove_inclusion(_Hashes(log, self._tiles, head.size), entry.index, head.size)
-        opening = Opening(
-            entry.leaf_entry, entry.payload, entry.payload_salt, entry.record, entry.record_salt
-        )
+        try:
+            opening = sound_opening(entry, log.origin)
+            hashes = self._prove(log, head, entry)
+        except Tampered as error:
+            self._damaged(log, entry.index, error.message)
+            raise
         return Proof(entry.index, tuple(hashes), head.note, opening.encode()).text
+
+    def find(self, project_id: int, tx: bytes) -> Entry | None:
+        """The sealed event with this transaction id, found in the bundles as they were signed:
+        for when the journal, whose rows may be damaged, does not know it. None when there is none.
+
+        Raises:
+            Tampered: there is one, and its row is not what was signed.
+        """
+        log = self._logs.of_project(project_id)
+        head = self._progress.head(project_id, Level.SEALED)
+        if log is None or head is None:
+            return None
+        index = self._index_of(log, head, tx)
+        if index is None:
+            return None
+        (entry,) = entries(self._journal, project_id, index, index + 1)
+        if isinstance(entry, Entry) and entry.leaf.tx == tx:
+            return entry
+        error = entry if isinstance(entry, Tampered) else changed(log.origin, index, "leaf")
+        self._damaged(log, index, error.message)
+        raise error
+
+    def _index_of(self, log: Log, head: Head, tx: bytes) -> int | None:
+        """Entries lie in the order of their transaction ids: the bundle first, then the entry."""
+        sound = self._soundness.tiles(log, head)
+
+        def bundle(number: int) -> list[bytes]:
+            tile = tile_at(ENTRIES, number, head.size)
+            (content,) = sound([tile])
+            return [decode(entry).tx for entry in decode_entries(tile, content)]
+
+        numbers = range(-(-head.size // WIDTH))
+        number = bisect_right(numbers, tx, key=lambda number: bundle(number)[0]) - 1
+        held = bundle(number) if number >= 0 else []
+        return number * WIDTH + held.index(tx) if tx in held else None
+
+    def _prove(self, log: Log, head: Head, entry: Entry) -> list[bytes]:
+        """The inclusion proof, which leads from the entry's leaf to the checkpoint's root.
+
+        Raises:
+            Tampered: there is none.
+        """
+        index, size, hashed = entry.index, head.size, leaf_hash(entry.leaf_entry)
+        try:
+            hashes = prove_inclusion(_Hashes(log, self._tiles, size), index, size)
+            if check_inclusion(index, size, hashed, hashes, head.root):
+                return hashes
+        except (Unverifiable, OSError):
+            pass  # a tile is gone, or cut short
+        self._tiles.forget(log)
+        sound = TileHashes(self._soundness.tiles(log, head), size)
+        hashes = prove_inclusion(sound, index, size)
+        if not check_inclusion(index, size, hashed, hashes, head.root):
+            raise changed(log.origin, index, "leaf")
+        return hashes
 
     def _head(self, entry: Entry, level: Level | None) -> Head | None:
         for candidate in (Level.WITNESSED, Level.SEALED):
@@ -54,6 +154,32 @@ class Receipts:
             if candidate is level:
                 return None
         return None
+
+
+def sound_opening(entry: Entry, origin: str) -> Opening:
+    """What a receipt of this event shows.
+
+    Raises:
+        Tampered: it is not what the event's leaf commits to.
+    """
+    opening = Opening(
+        entry.leaf_entry, entry.payload, entry.payload_salt, entry.record, entry.record_salt
+    )
+    parts = (entry.payload, entry.record, entry.payload_salt, entry.record_salt)
+    if not opening.erased:
+        for part in opening.wrong_commitments():
+            raise changed(origin, entry.index, part)
+    if any(part is None for part in parts) and any(part is not None for part in parts):
+        raise changed(origin, entry.index, "content, a part of which is missing,")
+    return opening
+
+
+def changed(origin: str, index: int, part: str) -> Tampered:
+    """What is said of an event whose row is not what was signed."""
+    return Tampered(
+        f"{origin}: in journal.db, the {part} of the event with index {index} is not what was"
+        " signed"
+    )
 
 
 class _Hashes:
@@ -80,6 +206,12 @@ class _KeptTiles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, Tile], list[list[bytes]]] = OrderedDict()
+
+    def forget(self, log: Log) -> None:
+        """Read the tiles of this log again."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == log.name]:
+                del self._kept[key]
 
     def rows(self, log: Log, tile: Tile) -> list[list[bytes]]:
         key = (log.name, tile)

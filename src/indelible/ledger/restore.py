@@ -109,7 +109,7 @@ def prepare(
             if not new_log:
                 raise fit.refusal
             misfits.append(fit)
-        done = [_succeed(journal, data_dir, fit, clock) for fit in misfits]
+        done = [succeed(journal, data_dir, fit, clock) for fit in misfits]
         erased, unread = (0, None) if before is None else _erase_again(journal, before, clock)
         return Restored(tuple(done), erased, unread)
 
@@ -159,7 +159,7 @@ def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
     return frontier.root()
 
 
-def _succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> Succession:
+def succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> Succession:
     old = fit.row
     successor = _successor_name(data_dir, old.name)
     head = fit.head

@@ -12,23 +12,34 @@ One flipped bit in a leaf hash, once signed, ends a log for good (Yeti 2022): he
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from indelible.errors import (
     IndelibleError,
     JournalDiffers,
+    LockMoved,
+    LockUnwritable,
     RootMismatch,
     SealingStopped,
+    SyncFailed,
+    Tampered,
     Unverifiable,
 )
 from indelible.journal.contract import Journal
+from indelible.journal.follow import Run
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import SEALER, Log
+from indelible.ledger.soundness import Soundness
 from indelible.ledger.tile import (
     ENTRIES,
     WIDTH,
+    ReadTiles,
     Tile,
     TileHashes,
     check_width,
@@ -45,12 +56,21 @@ from indelible.metrics import SEAL_SECONDS
 
 logger = logging.getLogger(__name__)
 
+_STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
+_THREADS: Final = 8
+_MOST_LOGS: Final = 256
+
 MOST_ENTRIES: Final = 65_536
 """The most that one checkpoint adds: 256 tiles."""
 
 
 class Sealer:
-    """`indelible.journal.follow.Handler`: seals what it is handed.
+    """`indelible.journal.follow.GroupHandler`: seals what it is handed.
+
+    The logs of a round are sealed together: their tiles are synced side by side, their checkpoints
+    enter the lock store in one synced step, and only then each is published. A log whose own files
+    contradict what was signed stops alone; a disk or a lock store that cannot be trusted any more
+    stops them all.
 
     Args:
         log_of: the log of a project.
@@ -64,103 +84,255 @@ class Sealer:
         self,
         journal: Journal,
         lock: LockStore,
+        soundness: Soundness,
         *,
         log_of: Callable[[int], Log | None],
         publish: Callable[[Log, Head], None],
     ) -> None:
         self._journal = journal
         self._lock = lock
+        self._soundness = soundness
         self._log_of = log_of
         self._publish = publish
         self._failure: str | None = None
+        self._stopped: dict[str, str] = {}
         self._unpublished: dict[str, Head] = {}
+        self._pool = ThreadPoolExecutor(_THREADS, "sealer")
 
     @property
     def failure(self) -> str | None:
         """Why nothing is signed any more, or None while all is well."""
         return self._failure
 
-    def handle(self, project_id: int, start: int, end: int) -> None:  # noqa: ARG002 — a Handler
-        """Seal the project's log up to `end`; what the lock store has is sealed already.
+    def stopped(self) -> dict[str, str]:
+        """The origins of logs that this process signs no further, and why."""
+        return dict(self._stopped)
+
+    def handle(self, project_id: int, start: int, end: int) -> None:
+        """Seal one project's log up to `end`; raises what `handle_group` returns or raises."""
+        for error in self.handle_group([Run(project_id, start, end)]).values():
+            raise error
+
+    def handle_group(self, runs: Sequence[Run]) -> dict[int, Exception]:
+        """Seal the logs of these projects; what the lock store has is sealed already.
+
+        Returns, by project, what kept its log from being sealed:
+            SealingStopped: the log is not signed any further by this process.
+            OSError: nothing was signed, or what was signed could not be published; it may be
+                tried again.
 
         Raises:
             SealingStopped: now and for every later call, until the process is restarted.
-            OSError: nothing was signed, or what was signed could not be published; it may be
-                tried again.
         """
         if self._failure is not None:
             raise SealingStopped(self._failure)
-        log = self._log_of(project_id)
-        assert log is not None
+        failures: dict[int, Exception] = {}
         try:
-            head = self._lock.head(log.origin)
-            assert head is not None
-            if end > head.size:
+            for group in _groups(runs):
                 with SEAL_SECONDS.time():
-                    self._seal(log, head, end)
-            elif log.origin in self._unpublished:  # signed, and then publishing it failed
-                self._put_forward(log, head)
-        except SealingStopped as error:
+                    self._seal_together(group, failures)
+        except _STOPPING_ALL as error:
             self._failure = f"{error.code}: {error.message}"
-            logger.error("sealing %s has stopped: %s", log.origin, self._failure)  # noqa: TRY400
+            logger.error("sealing has stopped: %s", self._failure)  # noqa: TRY400
             raise
+        return failures
 
-    def _seal(self, log: Log, old: Head, size: int) -> None:
-        assert log.signer is not None
-        integrate(log.tiles, old.size, self._journal.leaves(log.project_id, old.size, size))
-        root = recompute(log, self._journal, old, size)
-        checkpoint = Checkpoint(log.origin, size, root)
-        new = Head(log.origin, size, root, log.signer.sign(checkpoint.text))
-        self._lock.advance(old, new)
-        # power lost here: nobody has seen the signature, and the next start publishes it
-        self._unpublished[log.origin] = new
-        self._put_forward(log, new)
-        full = [tile for tile in tiles_between(old.size, size) if tile.width == WIDTH]
-        log.tiles.discard_partials(full)
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
 
-    def _put_forward(self, log: Log, head: Head) -> None:
-        self._publish(log, head)
-        del self._unpublished[log.origin]
+    def _seal_together(self, runs: Sequence[Run], failures: dict[int, Exception]) -> None:
+        """
+        Raises:
+            SyncFailed, LockUnwritable.
+        """
+
+        def step(
+            work: Callable[[_Seal], None],
+            seals: Sequence[_Seal],
+            *,
+            run: _Runner = self._side_by_side,
+        ) -> list[_Seal]:
+            """Do this for each; returns those that it was done for."""
+            errors = run([partial(work, seal) for seal in seals])
+            for seal, error in zip(seals, errors, strict=True):
+                if isinstance(error, _STOPPING_ALL):
+                    raise error
+                if error is not None:
+                    failures[seal.log.project_id] = self._noted(seal.log, error)
+            return [seal for seal, error in zip(seals, errors, strict=True) if error is None]
+
+        seals = [seal for run in runs if (seal := self._begin(run, failures)) is not None]
+        to_sign = [seal for seal in seals if seal.size > seal.old.size]
+        # The journal is read by this thread alone, and again once all is written.
+        written = step(self._write, step(self._read_new, to_sign, run=_one_by_one))
+        signed = step(self._sign, step(self._read_again, written, run=_one_by_one))
+        refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
+        # power lost here: nobody has seen the signatures, and the next start publishes them
+        for seal in signed:
+            error = refused.get(seal.log.origin)
+            if error is not None:
+                failures[seal.log.project_id] = self._noted(seal.log, error)
+            else:
+                self._unpublished[seal.log.origin] = seal.new
+        step(self._put_forward, [seal for seal in seals if seal.log.origin in self._unpublished])
+
+    def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
+        """What there is to do for one project; None, and why among `failures`, if nothing can be.
+
+        Raises:
+            LockUnwritable: the lock store is damaged.
+        """
+        log = self._log_of(run.project_id)
+        assert log is not None
+        old = self._lock.head(log.origin)
+        why = self._stopped.get(log.origin)
+        if why is not None:
+            failures[run.project_id] = SealingStopped(why)
+        elif old is None:
+            failures[run.project_id] = self._noted(log, LockMoved("its checkpoint is gone"))
+        else:
+            return _Seal(log, old, run.end, old)
+        return None
+
+    def _read_new(self, seal: "_Seal") -> None:
+        project_id = seal.log.project_id
+        seal.entries = self._journal.leaves(project_id, seal.old.size, seal.size)
+
+    def _read_again(self, seal: "_Seal") -> None:
+        first = seal.old.size // WIDTH * WIDTH
+        seal.entries = self._journal.leaves(seal.log.project_id, first, seal.size)
+
+    def _write(self, seal: "_Seal") -> None:
+        log, old = seal.log, seal.old
+        try:
+            # What is there already is held to the last root: nothing is built on a damaged tile.
+            sound = self._soundness.tiles(log, old)
+            prove_root(TileHashes(sound, old.size), old.size)
+            integrate(log.tiles, old.size, seal.entries, read=sound)
+        except Tampered as error:
+            raise RootMismatch(error.message) from error
+
+    def _sign(self, seal: "_Seal") -> None:
+        assert seal.log.signer is not None
+        origin, size = seal.log.origin, seal.size
+        root = recompute(seal.log, seal.entries, seal.old, size)
+        note = seal.log.signer.sign(Checkpoint(origin, size, root).text)
+        seal.new = Head(origin, size, root, note)
+
+    def _put_forward(self, seal: "_Seal") -> None:
+        # Of an earlier call, if publishing failed then and nothing was stored since.
+        head = self._unpublished[seal.log.origin]
+        self._publish(seal.log, head)
+        del self._unpublished[seal.log.origin]
+        full = [tile for tile in tiles_between(seal.old.size, head.size) if tile.width == WIDTH]
+        seal.log.tiles.discard_partials(full)
+
+    def _side_by_side(self, work: Sequence[Callable[[], None]]) -> list[Exception | None]:
+        """Run these, several at a time so that their syncs share the disk's; what each raised."""
+        return _one_by_one(work) if len(work) <= 1 else list(self._pool.map(_attempt, work))
+
+    def _noted(self, log: Log, error: Exception) -> Exception:
+        """Stop signing a log whose files are not what was signed."""
+        if isinstance(error, SealingStopped) and log.origin not in self._stopped:
+            self._stopped[log.origin] = f"{error.code}: {error.message}"
+            logger.error("sealing %s has stopped: %s: %s", log.origin, error.code, error.message)
+        return error
 
 
-def integrate(tiles: TileStore, old: int, entries: Sequence[bytes]) -> None:
+@dataclass(slots=True)
+class _Seal:
+    """A checkpoint of one log on its way: `new` is the old head until it is signed, and `entries`
+    what the journal gives at this step."""
+
+    log: Log
+    old: Head
+    size: int
+    new: Head
+    entries: list[bytes] = field(default_factory=list)
+
+
+_Runner = Callable[[Sequence[Callable[[], None]]], list[Exception | None]]
+
+
+def _one_by_one(work: Sequence[Callable[[], None]]) -> list[Exception | None]:
+    """Run these; what each raised."""
+    return [_attempt(one) for one in work]
+
+
+def _attempt(one: Callable[[], None]) -> Exception | None:
+    try:
+        one()
+    except Exception as error:  # of one log, and none of the others' business
+        return error
+    return None
+
+
+def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Cut a round into groups that together hold no more in memory than one log may alone."""
+    group: list[Run] = []
+    entries = 0
+    for run in runs:
+        entries += run.end - run.start
+        if group and (entries > MOST_ENTRIES or len(group) == _MOST_LOGS):
+            yield group
+            group, entries = [], run.end - run.start
+        group.append(run)
+    if group:
+        yield group
+
+
+def integrate(
+    tiles: TileStore,
+    old: int,
+    entries: Sequence[bytes],
+    *,
+    read: ReadTiles | None = None,
+    replace: bool = False,
+) -> None:
     """Write the tiles and bundles that `entries` add to a tree of `old` leaves.
+
+    `read` gives the partial tiles that are there; `replace` takes other bytes away where these
+    belong.
 
     Raises:
         TileConflict, TileMissing, TileMalformed, OSError, SyncFailed.
     """
-    written = [(tile, encode_entries(run)) for tile, run in _runs(tiles, ENTRIES, old, entries)]
+    held = read or tiles.read
+    written = [(tile, encode_entries(run)) for tile, run in _runs(held, ENTRIES, old, entries)]
     level, start, hashes = 0, old, [leaf_hash(entry) for entry in entries]
     while hashes:
-        runs = [(tile, b"".join(run)) for tile, run in _runs(tiles, level, start, hashes)]
+        runs = [(tile, b"".join(run)) for tile, run in _runs(held, level, start, hashes)]
         written += runs
         hashes = [root_of_full(data) for tile, data in runs if tile.width == WIDTH]
         level, start = level + 1, start // WIDTH
-    tiles.write(written)
+    (tiles.replace if replace else tiles.write)(written)
 
 
 def _runs(
-    tiles: TileStore, level: int, start: int, added: Sequence[bytes]
+    read: ReadTiles, level: int, start: int, added: Sequence[bytes]
 ) -> list[tuple[Tile, list[bytes]]]:
     """The tiles of `level` that change when `added` follows `start` hashes, whole."""
     number, held = divmod(start, WIDTH)
     items = list(added)
     if held:
         before = Tile(level, number, held)
-        (content,) = tiles.read([before])
+        (content,) = read([before])
         whole = decode_entries(before, content) if level == ENTRIES else hashes_of(content)
         items = whole + items
     runs = [items[at : at + WIDTH] for at in range(0, len(items), WIDTH)]
     return [(Tile(level, number + n, len(run)), run) for n, run in enumerate(runs)]
 
 
-def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
+def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
     """The root at `size`, found in two ways from what the disk holds now.
 
     Upwards: the subtrees of the last checkpoint, which must give its root, and on top of them the
     bundles, which must be the journal's leaves. Downwards: the tiles, as a reader would use them.
     Every tile that was written must be the hashes of what is below it as well: a full one that no
     root is made from today is in somebody's proof tomorrow.
+
+    `stored` are the journal's leaves from the first of the last checkpoint's last bundle on.
 
     Raises:
         RootMismatch: anything of this is not so. Nothing may be signed.
@@ -170,12 +342,14 @@ def recompute(log: Log, journal: Journal, old: Head, size: int) -> bytes:
         frontier = Frontier(old.size, edge)
         if frontier.root() != old.root:
             raise RootMismatch(f"The tiles do not give the root that was signed at {old.size:,}")
-        for number in range(old.size // WIDTH, -(-size // WIDTH)):
+        begin = old.size // WIDTH
+        for number in range(begin, -(-size // WIDTH)):
             first = number * WIDTH
             bundle = tile_at(ENTRIES, number, size)
             (content,) = log.tiles.read([bundle])
             entries = decode_entries(bundle, content)
-            if entries != journal.leaves(log.project_id, first, first + bundle.width):
+            at = (number - begin) * WIDTH
+            if entries != stored[at : at + bundle.width]:
                 raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
             frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
         _check_levels(log, old.size, size)
@@ -206,19 +380,20 @@ def _check_levels(log: Log, old: int, size: int) -> None:
         level, before, behind = level + 1, before // WIDTH, behind // WIDTH
 
 
-def mend(log: Log, journal: Journal, head: Head) -> None:
-    """Make the tiles that a log needs at its last checkpoint and that are not there.
+def mend(log: Log, journal: Journal, head: Head, soundness: Soundness) -> None:
+    """Rebuild the tiles that a log needs at its last checkpoint, where some are missing or damaged.
 
     Raises:
         JournalDiffers: the journal's leaves do not give the root that was signed; nothing was
             changed.
-        TileConflict: they do, and a tile that is there holds something else.
     """
     lacking = log.tiles.missing(tiles_between(0, head.size))
-    if not lacking and _is_sound(log, journal, head):
-        return
-    # From the journal first: tiles that it must not have made would stand in the way of those that
-    # are made once the right journal is back.
+    if not lacking:
+        if not _is_sound(log, journal, head):
+            _look_at_edge(log, head, soundness)  # rebuilds the few tiles that it finds damaged
+        if _is_sound(log, journal, head):
+            return
+    # From the journal first: only tiles of the signed tree may take the place of damaged ones.
     frontier = Frontier()
     for start in range(0, head.size, MOST_ENTRIES):
         end = min(start + MOST_ENTRIES, head.size)
@@ -227,14 +402,24 @@ def mend(log: Log, journal: Journal, head: Head) -> None:
         raise JournalDiffers(
             f"{log.origin}: the journal is not what was signed at {head.size:,} events"
         )
-    logger.warning("%s: %d tiles are missing; making them anew", log.origin, len(lacking))
+    logger.warning(
+        "%s: %s; rebuilding its tiles from the journal",
+        log.origin,
+        f"{len(lacking):,} tiles are missing" if lacking else "a tile at its end is damaged",
+    )
     for start in range(0, head.size, MOST_ENTRIES):
         end = min(start + MOST_ENTRIES, head.size)
-        integrate(log.tiles, start, journal.leaves(log.project_id, start, end))
+        integrate(log.tiles, start, journal.leaves(log.project_id, start, end), replace=True)
     if not _is_sound(log, journal, head):
         raise JournalDiffers(
             f"{log.origin}: what lies on disk is not what was signed at {head.size:,} events"
         )
+
+
+def _look_at_edge(log: Log, head: Head, soundness: Soundness) -> None:
+    last = tile_at(ENTRIES, (head.size - 1) // WIDTH, head.size)
+    with suppress(Tampered, Unverifiable):
+        soundness.tiles(log, head)([last._replace(level=0), last])
 
 
 def _is_sound(log: Log, journal: Journal, head: Head) -> bool:

@@ -61,6 +61,14 @@ class TileStore(Protocol):
         """
         ...
 
+    def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        """Put tiles in their places whatever is there; on return they survive power loss.
+
+        Raises:
+            OSError, SyncFailed: as `write`.
+        """
+        ...
+
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
         """The bytes of each tile; of a partial one that is gone, the beginning of the full one.
 
@@ -114,6 +122,15 @@ class FolderTiles:
         # power lost here: some tiles are there and some are not, and no checkpoint covers them
         durable.sync_folders(touched)
 
+    def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        touched: dict[Path, None] = {}
+        for tile, content in tiles:
+            path = self.folder / tile.path
+            touched[path.parent] = None
+            durable.make_folder(path.parent)
+            durable.write_file(path, content)
+        durable.sync_folders(touched)
+
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
         return [self._read(tile) for tile in tiles]
 
@@ -141,6 +158,20 @@ class FolderTiles:
     def published(self, name: str) -> str | None:
         content = _content(self.folder, name)
         return None if content is None else content.decode("utf-8", "replace")
+
+    def partials(self, size: int) -> list[Tile]:
+        """The partial tiles and bundles at the right edge of a tree that are there, of any width
+        up to its own."""
+        found: list[Tile] = []
+        level, count = 0, size
+        while count:
+            for one in (level, ENTRIES) if level == 0 else (level,):
+                edge = Tile(one, count // WIDTH, 1)
+                names = _names((self.folder / edge.path).parent)
+                widths = sorted(int(name) for name in names if name.isdigit())
+                found += [edge._replace(width=w) for w in widths if 0 < w <= count % WIDTH]
+            level, count = level + 1, count // WIDTH
+        return found
 
     def tidy(self) -> None:
         """Take away what writes that were broken off have left."""

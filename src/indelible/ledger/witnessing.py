@@ -18,7 +18,7 @@ from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log
 from indelible.ledger.policy import Policy
 from indelible.ledger.progress import Progress
-from indelible.ledger.tile import TileHashes
+from indelible.ledger.tile import ReadTiles, TileHashes
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,10 @@ class Witnessing:
     Args:
         policy: the witnesses, and how many are enough.
         logs: the logs that sign, asked for anew in each round.
+        tiles: returns a reader of a log's tiles as they were signed at a checkpoint.
         publish: told of every checkpoint that has met the quorum, with its cosignatures.
+        forked: told of every log whose quorum is out of reach, since its witnesses have seen
+            another history, with what they said; told again until it returns.
         interval_s: least time between two checkpoints of all logs that are asked for.
     """
 
@@ -44,14 +47,18 @@ class Witnessing:
         *,
         logs: Callable[[], list[Log]],
         progress: Progress,
+        tiles: Callable[[Log, Head], ReadTiles],
         publish: Callable[[Log, Head], None],
+        forked: Callable[[Log, list[str]], None],
         interval_s: float,
         clock: Clock,
     ) -> None:
         self._cosigners = Cosigners(policy, timeout_s=_TIMEOUT_S, clock=clock)
         self._logs = logs
         self._progress = progress
+        self._tiles = tiles
         self._publish = publish
+        self._forked = forked
         self._interval_s = interval_s
         self._again_at: dict[str, float] = {}
         self._wake = threading.Event()
@@ -78,6 +85,9 @@ class Witnessing:
         """What witnesses have said that must never be: a sentence each."""
         return [alarm.sentence for alarm in self._cosigners.alarms()]
 
+    def _said_of(self, log: Log) -> list[str]:
+        return [one.sentence for one in self._cosigners.alarms() if one.origin == log.origin]
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.wait(_LOOK_EVERY_S)
@@ -99,10 +109,16 @@ class Witnessing:
         head = self._progress.head(log.project_id, Level.SEALED)
         assert head is not None
         try:
-            asked = self._cosigners.ask(head.note, TileHashes(log.tiles.read, head.size))
+            asked = self._cosigners.ask(
+                head.note,
+                TileHashes(self._tiles(log, head), head.size),
+                signed=lambda: self._progress.size(log.project_id, Level.SEALED),
+            )
             if asked.is_met:
                 self._publish(log, head._replace(note=asked.note))
                 return
+            if self._cosigners.is_out_of_reach(log.origin):
+                self._forked(log, self._said_of(log))
             what = ", ".join(f"{one.witness} {one.state}" for one in asked.answers)
         except (IndelibleError, OSError) as error:  # this thread's one door: it is tried again
             what = error.code if isinstance(error, IndelibleError) else type(error).__name__

@@ -290,7 +290,7 @@ class Lookout:
         """Events are stored whatever the ledger does; it is red all the same when nothing is
         signed."""
         age_ms = self._unsealed_ms
-        failure, alarms = self._ledger.sealer.failure, self._ledger.alarms()
+        failure, alarms = self._ledger.failure, self._ledger.alarms()
         word: Word = "ok"
         if failure is not None or alarms or (age_ms or 0) > FAILING_LAG_MS:
             word = "failing"

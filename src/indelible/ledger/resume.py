@@ -1,0 +1,137 @@
+"""Going on with a log that was halted, since its witnesses have seen another history.
+
+Either in the same log, for when the witnesses were wrong or were somebody else's; or, as after a
+restore, in a successor with a new origin and a new key, which holds all the project's events. It is
+done while no server runs, and the project's log says that it was done.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from indelible.clock import Clock
+from indelible.errors import JournalUnreadable, NotFound
+from indelible.event import Kind
+from indelible.journal.connections import BUSY_TIMEOUT_MS
+from indelible.journal.contract import Draft
+from indelible.journal.database import Database
+from indelible.journal.registry import LogRow, Registry
+from indelible.journal.sqlite import SqliteJournal
+from indelible.layout import JOURNAL_FILE, LOCK_FILE
+from indelible.ledger.lockstore import Halt, LockStore, read_halts
+from indelible.ledger.restore import Fit, Restored, Succession, retire_keys, succeed
+
+RESUMED: Final = "log.resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A log that is not signed any further: its project, its name, and why."""
+
+    project: str
+    log: str
+    halt: Halt
+
+
+def halted_logs(data_dir: Path) -> list[Halted]:
+    """The logs of a data folder that are halted; a server may be running on it.
+
+    Raises:
+        JournalUnreadable, LockUnwritable: a file of the folder cannot be read.
+    """
+    lock = data_dir / LOCK_FILE
+    halts = {halt.origin: halt for halt in read_halts(lock)} if lock.exists() else {}
+    if not halts:
+        return []
+    return [
+        Halted(project, log, halts[origin])
+        for project, log, origin in _open_logs(data_dir / JOURNAL_FILE)
+        if origin in halts
+    ]
+
+
+def resume_same(data_dir: Path, project: str, *, clock: Clock) -> Halted:
+    """Let the halted log of this project be signed again, from where it stood.
+
+    Raises:
+        NotFound: it has none.
+    """
+    with ExitStack() as opened:
+        halted, journal, row = _find(data_dir, project, clock, opened)
+        facts = {
+            "log": halted.halt.origin,
+            "signed": halted.halt.size,
+            "halted_at_ms": halted.halt.at_ms,
+            "reason": halted.halt.reason,
+        }
+        with journal.database.transaction() as connection:
+            journal.log(
+                connection,
+                Draft(
+                    project_id=row.project_id,
+                    kind=Kind.ADMINISTRATION,
+                    received_at_ms=clock(),
+                    payload=msgspec.json.encode(facts, order="sorted"),
+                    record=msgspec.json.encode({"event": RESUMED}),
+                ),
+            )
+        # power lost here: the log is still halted, and the same command may be given again
+        lock = LockStore(data_dir / LOCK_FILE, may_create=False)
+        opened.callback(lock.close)
+        lock.resume(halted.halt.origin)
+    return halted
+
+
+def resume_new(data_dir: Path, project: str, *, clock: Clock) -> Succession:
+    """Freeze the halted log of this project and order its successor, which the next start makes.
+
+    Raises:
+        NotFound: it has none.
+    """
+    with ExitStack() as opened:
+        halted, journal, row = _find(data_dir, project, clock, opened)
+        lock = LockStore(data_dir / LOCK_FILE, may_create=False)
+        opened.callback(lock.close)
+        entries = journal.next_index(row.project_id)
+        fit = Fit(row, entries, lock.head(halted.halt.origin), None)
+        done = succeed(journal, data_dir, fit, clock)
+    # power lost here: the frozen log's key is still there, and the journal asks for none
+    retire_keys(data_dir, Restored((done,), 0, None))
+    return done
+
+
+def _find(
+    data_dir: Path, project: str, clock: Clock, opened: ExitStack
+) -> tuple[Halted, SqliteJournal, LogRow]:
+    """The halted log of a project, with the journal, opened, and its row there."""
+    halted = [one for one in halted_logs(data_dir) if one.project == project]
+    if not halted:
+        raise NotFound(
+            f"No log of a project {project!r} is halted", hint="`indelible resume` lists those."
+        )
+    journal = SqliteJournal(Database(data_dir / JOURNAL_FILE), clock=clock)
+    opened.callback(journal.close)
+    (row,) = [row for row in Registry(journal).logs() if row.name == halted[0].log]
+    return halted[0], journal, row
+
+
+def _open_logs(path: Path) -> list[tuple[str, str, str]]:
+    """Project, name and origin of the logs that are signed."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            rows: list[Any] = connection.execute(
+                "SELECT project.name, log.name, log.origin FROM log"
+                " JOIN project ON project.id = log.project_id"
+                " WHERE log.state = 'open' ORDER BY project.name"
+            ).fetchall()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}") from error
+    return rows
