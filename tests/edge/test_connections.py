@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from indelible.ledger.witness import hash_of
 from tests.edge.lines import Line, chunked, exchange, held, post, waits_of
 from tests.edge.wire import eventually, fresh
 from tests.ledger import worked
-from tests.ledger.witnesses import witness
+from tests.ledger.witnesses import Book, witness
 from tests.world import (
     ADMIN_KEY,
     API_KEY,
@@ -185,6 +186,22 @@ def test_a_client_that_still_listens_hears_that_its_body_was_cut_off(shared: Wor
             assert (400, "incomplete_body") == (reply.status, json.loads(reply.body)["code"])
         reply = exchange(shared.url, with_broken_chunks(path, b"{}"))
         assert (400, "malformed_request") == (reply.status, json.loads(reply.body)["code"])
+
+
+@pytest.mark.parametrize("end", [Line.half_close, Line.reset])
+def test_a_witness_does_not_cosign_a_checkpoint_that_was_cut_off(
+    tmp_path: Path, end: Callable[[Line], None]
+) -> None:
+    book = Book.of(worked.SIGNER, "0123456789")
+    with witness(tmp_path / "w", [worked.SIGNER.key], new="witness.example/w1") as running:
+        line = Line(running.url)
+        line.send(post("/add-checkpoint", book.body(0, 4).encode() + b" ")[:-1])
+        time.sleep(0.1)
+        end(line)
+        time.sleep(0.1)
+        line.close()
+        assert 404 == running.http.get(f"/{hash_of(book.origin)}/checkpoint").status_code
+        assert 200 == running.add(book.body(0, 4)).status_code
 
 
 @pytest.mark.parametrize("end", [Line.half_close, Line.reset])

@@ -74,6 +74,7 @@ def test_a_body_in_chunks_is_read_whole_byte_by_byte_and_cut_at_every_byte(
         b"1\r\nab\r\n",
         b"1\r\na\n0\r\n\r\n",
         b"1\r\na0\r\n\r\n",
+        b"1\r\naXY0\r\n\r\n",
         b"1\r\na\r0\r\n\r\n",
         b"1;\x00\r\na",
         b"1;a\nb\r\na",
