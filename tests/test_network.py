@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from indelible.network import (
+    MOST_HOPS,
     Address,
     client_address,
     contains,
@@ -135,3 +136,10 @@ def test_a_lone_address_is_a_network_of_one(addresses: list[Address]) -> None:
     networks = parse_networks(", ".join(map(str, addresses)))
     assert [1] * len(addresses) == [network.num_addresses for network in networks]
     assert all(contains(networks, ip_address(str(address))) for address in addresses)
+
+
+@pytest.mark.parametrize(("hops", "known"), [(MOST_HOPS, True), (MOST_HOPS + 1, False)])
+def test_behind_more_hops_than_are_looked_at_the_caller_is_unknown(hops: int, known: bool) -> None:
+    chain = ["192.0.2.1", *["10.0.0.1"] * hops]
+    found = client_address("10.0.0.2", [", ".join(chain)], TRUSTED)
+    assert (ip_address("192.0.2.1") if known else None) == found

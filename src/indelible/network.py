@@ -9,9 +9,13 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+MOST_HOPS: Final = 100
+"""Hops of X-Forwarded-For that are looked at: each takes ten microseconds of the event loop."""
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
@@ -58,7 +62,7 @@ def client_address(
 
     `forwarded_for` are the X-Forwarded-For headers in the order received. They are walked from the
     right, because everything left of the first untrusted hop was written by that hop and may be
-    forged; from an untrusted `peer` they are not looked at.
+    forged; from an untrusted `peer` they are not looked at, nor are more than `MOST_HOPS` of them.
 
     >>> nets = parse_networks("127.0.0.0/8, 10.0.0.0/8")
     >>> client_address("127.0.0.1", ["203.0.113.9, 198.51.100.7, 10.0.0.2"], nets)
@@ -69,7 +73,8 @@ def client_address(
     nearest = parse_address(peer) if peer else None
     if nearest is None or not contains(trusted, nearest):
         return nearest
-    for hop in reversed(",".join(forwarded_for).split(",")):
+    # Hops beyond the limit stay in one piece, which is no address.
+    for hop in reversed(",".join(forwarded_for).rsplit(",", MOST_HOPS)):
         if not hop.strip():
             continue
         address = parse_address(hop)

@@ -505,3 +505,15 @@ def test_the_count_of_the_month_survives_kill_9(tmp_path: Path) -> None:
         assert first(again.send(uuid="u1"))["duplicate"] is True
         assert again.send_audit(audit(), "k1").json()["duplicate"] is True
         assert 3 == len(again.log())
+
+
+def test_a_refusal_that_comes_again_and_again_is_logged_once_a_minute(tmp_path: Path) -> None:
+    full = {"INDELIBLE_PRODUCT_MIN_FREE_PERCENT": "100", "INDELIBLE_AUDIT_MIN_FREE_PERCENT": "100"}
+    with started(tmp_path, **full) as server:
+        for _ in range(5):
+            assert_canonical_error(server.send(product()), 503, "unavailable")
+            assert_canonical_error(server.send_audit(audit()), 503, "unavailable")
+        said = [line for line in server.output().splitlines() if "unavailable" in line]
+    assert ["/api/e unavailable", "/v1/events unavailable"] == sorted(
+        line.partition(":")[0] for line in said
+    )

@@ -1028,6 +1028,21 @@ def test_an_unknown_content_type_is_415(shared: World, kind: str) -> None:
     assert kind in assert_canonical_error(answer, 415, "unsupported_media_type")["message"]
 
 
+def test_content_encodings_in_several_fields_are_one_list(shared: World) -> None:
+    content = gz(raw_deflated(json.dumps(product()).encode()))
+    fields = [("content-encoding", "deflate"), ("content-encoding", "gzip")]
+    answer = shared.http.post("/api/e", content=content, headers=fields)
+    assert 200 == answer.status_code, answer.text
+
+
+@pytest.mark.parametrize("path", ["/api/e", "/v1/events"])
+def test_more_than_five_hundred_query_parameters_are_refused(shared: World, path: str) -> None:
+    query = "&".join(f"a{number}=1" for number in range(501))
+    answer = shared.http.get(f"{path}?{query}", headers=AS_APPLICATION)
+    assert_canonical_error(answer, 400, "invalid_parameter")
+    assert "500" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, br", "aes128gcm"])
 def test_an_unknown_content_encoding_is_415(shared: World, coding: str) -> None:
     answer = shared.send(None, content=b"{}", headers={"content-encoding": coding})

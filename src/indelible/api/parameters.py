@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import BaseRoute, HTTPRoute
 
+from indelible.edge.http import parameters_of
 from indelible.errors import InvalidParameter, UnknownParameter
 
 _LONGEST_NAME: Final = 64  # of a name that is repeated in a message; ours are far shorter
@@ -42,7 +42,7 @@ class Parameters:
         if self._known is None:
             self._known = _parameters_of(scope["litestar_app"].routes)
         known = self._known[scope["path_template"], "GET" if method == "HEAD" else method]
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        pairs = parameters_of(query)
         given = Counter(name for name, _ in pairs)
         for name, times in given.items():
             if name not in known:

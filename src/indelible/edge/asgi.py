@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from indelible.clock import monotonic_s
 from indelible.edge.http import Answer, Message, Receive, Request, Scope, Send, refuse
 from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Answer]]
 Framework = Callable[[Any, Any, Any], Awaitable[None]]
 
+_SAID_EVERY_S: Final = 60.0
 _PREFLIGHT_AGE_S: Final = b"86400"
 _UNREADABLE: Final = {"method": "", "headers": [], "query_string": b""}
 
@@ -32,6 +34,14 @@ class HotRoute:
     cross_origin: bool
 
 
+@dataclass(slots=True)
+class _Said:
+    """When a refusal may be logged again, and how many were not."""
+
+    again_at_s: float = float("-inf")
+    unsaid: int = 0
+
+
 class Edge:
     """The ASGI application: the hot routes before the framework.
 
@@ -42,6 +52,7 @@ class Edge:
     def __init__(self, routes: Mapping[str, HotRoute], framework: Framework) -> None:
         self._routes = routes
         self._framework = framework
+        self._said: dict[tuple[str, str], _Said] = {}
         self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,7 +113,7 @@ class Edge:
         except IndelibleError as error:
             REQUESTS_REFUSED.add(route.path, error.code)
             if error.http_status >= 500:
-                logger.warning("%s %s: %s", route.path, error.code, error.message)
+                self._say(route.path, error)
             return refuse(error, request)
         except Exception as error:  # the request's one door: no fault of ours may go unanswered
             # The message might quote a payload, so only the place goes to the log.
@@ -112,6 +123,19 @@ class Edge:
             )
             REQUESTS_REFUSED.add(route.path, IndelibleError.code)
             return refuse(IndelibleError(), request)
+
+    def _say(self, path: str, error: IndelibleError) -> None:
+        """Log a refusal that is the server's fault, once a minute for each path and code.
+
+        While nothing is stored, every request is refused, and a line for each would fill the disk.
+        """
+        now_s, since = monotonic_s(), self._said.setdefault((path, error.code), _Said())
+        if now_s < since.again_at_s:
+            since.unsaid += 1
+            return
+        more = f" (and {since.unsaid:,} more since the last such line)" if since.unsaid else ""
+        logger.warning("%s %s: %s%s", path, error.code, error.message, more)
+        since.again_at_s, since.unsaid = now_s + _SAID_EVERY_S, 0
 
 
 def _other_method(route: HotRoute, request: Request) -> Answer:

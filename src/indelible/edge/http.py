@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from indelible.errors import BodyIncomplete, BodyTooLarge, IndelibleError
+from indelible.errors import BodyIncomplete, BodyTooLarge, IndelibleError, InvalidParameter
 from indelible.network import Address
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = "application/json"
+MOST_PARAMETERS: Final = 500
 
 
 def request_id_of(header: Callable[[str], str | None]) -> str:
@@ -26,6 +27,18 @@ def request_id_of(header: Callable[[str], str | None]) -> str:
     given = header("request-id") or header("x-request-id") or ""
     usable = 1 <= len(given) <= 255 and given.isascii() and given.isprintable()
     return given if usable else str(uuid.uuid4())
+
+
+def parameters_of(query: bytes) -> list[tuple[str, str]]:
+    """The parameters of a query string in their order.
+
+    Raises:
+        InvalidParameter: there are more than `MOST_PARAMETERS`. Each costs microseconds of the
+            event loop, and 13,000 fit into a request line.
+    """
+    if query.count(b"&") >= MOST_PARAMETERS:
+        raise InvalidParameter(f"The request has more than {MOST_PARAMETERS} query parameters")
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True)
 
 
 class Request:
@@ -59,14 +72,23 @@ class Request:
         """Whether the header was sent, even if empty."""
         return name in self._headers
 
+    def joined(self, name: bytes) -> str:
+        """The value of a header that is a list, of all its fields (RFC 9110 section 5.3)."""
+        if len(self._headers) == len(self._scope["headers"]):
+            return self.header(name)
+        values = [value for field, value in self._scope["headers"] if field == name]
+        return b", ".join(values).decode("latin-1")
+
     @property
     def query(self) -> dict[str, str]:
-        """The query parameters; of a repeated one, the last."""
+        """The query parameters; of a repeated one, the last.
+
+        Raises:
+            InvalidParameter: there are more than `MOST_PARAMETERS`.
+        """
         if self._query is None:
             text = self._scope["query_string"]
-            self._query = (
-                dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True)) if text else {}
-            )
+            self._query = dict(parameters_of(text)) if text else {}
         return self._query
 
     @property

@@ -188,7 +188,7 @@ class AuditIngest:
         self, request: Request, owner: Key, project: Project, read: Callable[[Text], _Taken]
     ) -> tuple[list[AuditReceipt | IndelibleError], LostWarning | None]:
         """Read the body with `read`, on the loop or off it, and store its events."""
-        packing = Packing(request.header(b"content-type"), request.header(b"content-encoding"))
+        packing = Packing(request.header(b"content-type"), request.joined(b"content-encoding"))
         check_packing(packing, CONTENT_TYPES)
         limit_bytes = self._intake.limits.max_body_bytes
         body = await request.body(limit_bytes)

@@ -4,9 +4,10 @@
      "captured": 1000}
 
 `captured`, which may be missing, is how many events the process had captured by then.
-A report becomes an entry of kind loss in the project's log, in the transaction of the batch that
-brought it, unique by its uuid in the lane of the route. It is no event: it stands in no result and
-counts towards no quota. One that cannot be read never costs the events beside it.
+A report becomes an entry of kind loss in the project's log, after the events of the batch that
+brought it and in the transaction of the last of them, unique by its uuid in the lane of the route.
+It is no event: it stands in no result and counts towards no quota. One that cannot be read never
+costs the events beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -207,7 +207,7 @@ class ProductIngest:
         else:
             packing = Packing(
                 request.header(b"content-type"),
-                request.header(b"content-encoding"),
+                request.joined(b"content-encoding"),
                 query.get("compression", ""),
             )
             body = await request.body(self._intake.limits.max_body_bytes)
