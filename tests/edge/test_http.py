@@ -311,6 +311,14 @@ def test_an_export_to_a_client_of_http_1_0_ends_with_the_connection(shared: Worl
     assert body.endswith(b"\n")
 
 
+def test_an_early_answer_reaches_a_client_that_is_still_sending(shared: World) -> None:
+    with Line(shared.url) as line:
+        line.send(post("/v1/events", b" " * 8_000_000, JSON))
+        answer = line.read()
+        assert (401, "close") == (answer.status, answer.headers["connection"])
+        assert b"" == line.rest()
+
+
 # Bodies without an end
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from indelible.serving import Patience
-from tests.edge.disk import a_disk
 from tests.edge.lines import Line, Reply, chunked, exchange, held, post
 from tests.edge.wire import eventually, fresh
 from tests.world import (
@@ -263,37 +262,33 @@ def test_bodies_that_hold_memory_keep_out_neither_small_ones_nor_one_that_comes_
     patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB, look_s=0.02)
     with inside(tmp_path, patience=patience) as world, contextlib.ExitStack() as held:
         pour(world.url, 8, 420_000, held)
-        time.sleep(0.5)  # they have held less than the next one, and for longer
+        eventually(lambda: world.count("indelible_request_bytes_held") >= 8 * 420_000 - 8)
+        time.sleep(0.5)  # they hold less than the next one does, and have for longer
         for padding in (0, 1_000_000, 0):
             assert 200 == exchange(world.url, post("/api/e", event(padding=padding), JSON)).status
         eventually(lambda: 1 <= closed(world, "no_memory") < 8)
 
 
-def test_a_small_body_passes_while_large_ones_that_wait_for_their_sync_fill_the_memory(
+def test_a_small_body_passes_while_large_ones_that_wait_for_their_receipts_fill_the_memory(
     tmp_path: Path,
 ) -> None:
     patience = Patience(memory_bytes=4 * MIB, reserved_bytes=MIB)
     with (
-        a_disk() as disk,
-        ThreadPoolExecutor(5) as pool,
-        inside(tmp_path, vfs=disk.name, patience=patience) as world,
+        ThreadPoolExecutor(4) as pool,
+        # The first event is sealed at once, the others after a minute.
+        inside(tmp_path, patience=patience, seal_interval_ms=60_000) as world,
     ):
 
-        def send(padding: int) -> Reply:
-            return exchange(world.url, post("/api/e", event(padding=padding), JSON))
+        def send(padding: int, path: str = "/api/e") -> Reply:
+            return exchange(world.url, post(path, event(padding=padding), JSON))
 
-        def received() -> float:
-            return world.count("indelible_events_received_total")
-
-        assert 200 == send(0).status
-        before = received()
-        with disk.holding_syncs():
-            waiting = [pool.submit(send, 1_040_000) for _ in range(4)]
-            eventually(lambda: received() == before + 4)
-            waiting.append(pool.submit(send, 50_000))
-            eventually(lambda: received() == before + 5)
-            assert (503, "overloaded") == code_of(send(1_000_000))
-        assert [200] * 5 == [sent.result(60).status for sent in waiting]
+        assert 200 == send(0, "/api/e?wait=sealed&timeout=30s").status
+        before = world.count("indelible_events_stored_total")
+        waiting = [pool.submit(send, 1_040_000, "/api/e?wait=sealed&timeout=10s") for _ in range(4)]
+        eventually(lambda: world.count("indelible_events_stored_total") == before + 4)
+        assert 200 == send(50_000).status
+        assert (503, "overloaded") == code_of(send(1_000_000))
+        assert [200] * 4 == [sent.result(60).status for sent in waiting]
 
 
 def test_what_was_answered_is_held_no_longer(tmp_path: Path) -> None:

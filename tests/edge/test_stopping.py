@@ -75,7 +75,8 @@ def test_a_witness_that_stops_answers_what_is_under_way_and_tells_the_rest(tmp_p
         assert 503 == exchange(running.url, HEALTH).status
         slow.send(request[-1:])
         assert 400 == slow.read().status
-    assert 0 == running.stop()
+    assert 0 == running.process.wait(60)
+    running.http.close()
 
 
 def test_a_client_that_does_not_finish_holds_the_stop_up_for_a_bounded_time(tmp_path: Path) -> None:

@@ -607,7 +607,7 @@ def test_a_clock_that_steps_back_does_no_harm(tmp_path: Path) -> None:
         clock=clock,
     )
     ledger.sealer.handle(bench.project_id, 0, 3)
-    clock.now_ms -= 3_600_000
+    clock.now_ms = 0  # before the next two were received
     bench.append(2)
 
     assert 0 == ledger.oldest_unsealed_ms()
@@ -615,7 +615,7 @@ def test_a_clock_that_steps_back_does_no_harm(tmp_path: Path) -> None:
 
     assert None is ledger.oldest_unsealed_ms()
     times = [ledger.times(bench.project_id, index).sealed_at_ms for index in (2, 3)]
-    assert [NEW_YEAR_MS, NEW_YEAR_MS - 3_600_000] == times
+    assert [NEW_YEAR_MS, 0] == times
     assert 5 == ledger.progress.size(bench.project_id, Level.SEALED)
     ledger.close()
     with contextlib.suppress(apsw.Error):

@@ -63,6 +63,7 @@ class Deadline:
             answering.cancel()
             raise
         is_late = True
+        # Do not cancel it: the task would end at once, and its thread would no longer be counted.
         self._abandoned.add(answering)
         answering.add_done_callback(self._forget)
         await self._refuse(scope, receive, send)

@@ -66,7 +66,8 @@ def find(data: Path | None, environ: Environment = os.environ) -> Access:
     key = environ.get("INDELIBLE_ADMIN_KEY") or environ.get("INDELIBLE_API_KEY")
     host = environ.get("INDELIBLE_HOST")
     file = data_folder(data, environ) / CLI_FILE
-    left = _left_by_server(file)
+    is_named = bool(host and key) and data is None  # then the file has no say, whatever it is
+    left = None if is_named else _left_by_server(file)
     if host and data is None:
         url = _url(host)
         if key is None and left is not None and left.url == url:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from indelible import durable
-from indelible.errors import TileConflict, TileMissing
+from indelible.errors import TileConflict, TileMalformed, TileMissing
 from indelible.ledger.note import MOST_NOTE_BYTES
 from indelible.ledger.policy import MOST_POLICY_BYTES
 from indelible.ledger.tile import (
@@ -24,7 +24,7 @@ from indelible.ledger.tile import (
     parse_path,
 )
 from indelible.ledger.tree import HASH_SIZE
-from indelible.untrusted import read_below
+from indelible.untrusted import FileRefused, read_below
 
 CHECKPOINT: Final = "checkpoint"
 """The newest signed checkpoint, with its cosignatures once they are there."""
@@ -45,8 +45,7 @@ def most_bytes_of(path: str) -> int:
     tile = parse_path(path)
     if tile is None:
         return MOST_NOTE_BYTES
-    # Some bytes more than a tile has: that one is too long is for its reader to say.
-    return MOST_BUNDLE_BYTES if tile.level == ENTRIES else (WIDTH + 1) * HASH_SIZE
+    return MOST_BUNDLE_BYTES if tile.level == ENTRIES else WIDTH * HASH_SIZE
 
 
 class TileStore(Protocol):
@@ -75,6 +74,7 @@ class TileStore(Protocol):
 
         Raises:
             TileMissing: one is not there.
+            TileMalformed: one is not a file that can be read as a tile.
         """
         ...
 
@@ -110,7 +110,10 @@ class FolderTiles:
         for tile, content in tiles:
             path = self.folder / tile.path
             touched[path.parent] = None
-            there = _content(self.folder, tile.path)
+            try:
+                there = self._lying(tile)
+            except TileMalformed as error:
+                raise TileConflict(error.message) from None
             if there is None:
                 durable.make_folder(path.parent)
                 durable.write_file(path, content)
@@ -179,7 +182,7 @@ class FolderTiles:
                         Path(folder, name).unlink()
 
     def _read(self, tile: Tile) -> bytes:
-        content = _content(self.folder, tile.path)
+        content = self._lying(tile)
         if content is not None:
             return content
         if tile.width == WIDTH:
@@ -188,6 +191,17 @@ class FolderTiles:
         if tile.level != ENTRIES:
             return full[: tile.width * HASH_SIZE]
         return encode_entries(decode_entries(tile.full, full)[: tile.width])
+
+    def _lying(self, tile: Tile) -> bytes | None:
+        """The content of a tile's own file, or None if not found.
+
+        Raises:
+            TileMalformed: it is a link, a pipe, or longer than any tile.
+        """
+        try:
+            return _content(self.folder, tile.path)
+        except FileRefused as error:
+            raise TileMalformed(f"{error.filename}: {error.strerror}") from None
 
 
 def _names(folder: Path) -> frozenset[str]:
