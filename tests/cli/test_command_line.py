@@ -44,6 +44,7 @@ COMMANDS = [
     ("project", "set"),
     ("keys", "list"),
     ("keys", "create"),
+    ("keys", "set"),
     ("keys", "rotate"),
     ("keys", "revoke"),
 ]
