@@ -19,6 +19,7 @@ import uvloop
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.clock import now_ms
+from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
@@ -72,7 +73,7 @@ class House:
 
     def __init__(self, settings: Settings, *, vfs: str | None = None) -> None:
         self.settings = settings
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_folder(settings.data_dir, mode=0o700)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
             for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode

@@ -76,6 +76,24 @@ def make_folder(folder: Path, *, mode: int = 0o755) -> None:
     sync_folder(folder.parent)
 
 
+def keep_folder(folder: Path, *, mode: int = 0o755) -> None:
+    """Make `folder` if it is missing, and every name on the way to it durable.
+
+    Also where they are there: a process that made them may have been killed before it could sync,
+    and another one may be just about to.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    folder = folder.absolute()
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for one in (folder, *folder.parents):
+        if one.is_mount():
+            break
+        with suppress(PermissionError):  # a parent that this user may not read is not its own
+            sync_folder(one.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was renamed in `folder`, made or taken away survive power loss.
 
