@@ -94,17 +94,26 @@ def keep_folder(folder: Path, *, mode: int = 0o755) -> None:
             sync_folder(one.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make the bytes and the length of a file survive power loss, whoever wrote them.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync(handle, path)
+    finally:
+        os.close(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was renamed in `folder`, made or taken away survive power loss.
 
     Raises:
         OSError, SyncFailed.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _sync(handle, folder)
-    finally:
-        os.close(handle)
+    sync_file(folder)  # a folder is synced as a file is
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
