@@ -228,22 +228,28 @@ class Spool:
 
         Move a file back into a folder of the spool to have it sent again.
         """
-        aside = self.folder / _REFUSED
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = self._aside()
         self._number += 1
         file = SpoolFile(aside / f"{at_ms:015d}-{self._own.name}-{self._number:08d}{_SUFFIX}")
         try:
-            file.append(records, sync=False)
+            # Synced: the batch that it comes from is removed next.
+            file.append(records, sync=True)
         finally:
             file.seal()
         return file.path
 
     def put_aside(self, path: Path) -> Path:
         """Keep a batch's file, which cannot be read whole, with what the server will not take."""
-        aside = self.folder / _REFUSED
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = self._aside()
         stem = path.name.removesuffix(_SUFFIX)
         return path.rename(aside / f"{stem}-{self._own.name}-damaged{_SUFFIX}")
+
+    def _aside(self) -> Path:
+        """The folder for what nobody sends, made durably."""
+        aside = self.folder / _REFUSED
+        aside.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(self.folder)
+        return aside
 
     def adopt(self) -> list[Path]:
         """Take over what dead processes left, oldest first."""
