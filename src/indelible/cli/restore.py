@@ -77,6 +77,8 @@ def restore(
         done = prepare(draft, folder, new_log=new_log, before=before, clock=now_ms)
         if before == target:
             kept = _put_aside(before)
+            # Or the WAL that stays could be taken for the new journal's, and mixed into it.
+            sync_folder(folder)
         # power lost here: there is no journal, and the same command takes the one put aside for it
         draft.replace(target)
         sync_folder(folder)
