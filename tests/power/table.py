@@ -1,0 +1,129 @@
+"""Which story shows that a sync is needed, and by which promise."""
+
+from typing import Final, NamedTuple
+
+from tests.power import promises
+from tests.power.removals import Belief
+
+
+class Row(NamedTuple):
+    """Without the sync, a power cut in this story breaks this promise."""
+
+    story: str
+    promise: str
+
+
+SYNCS: Final = {
+    "accounting/accounts.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
+    "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
+        "first-start", promises.KEYS
+    ),
+    "cli/backup.py copy: _sync(draft)": Row("backup", promises.BACKUP),
+    "cli/backup.py copy: sync_folder(target.parent)": Row("backup", promises.BACKUP),
+    "cli/backup.py _sync: os.fsync(file.fileno())": Row("backup", promises.BACKUP),
+    "cli/output.py written: new_file(path)": Row("output", promises.OUTPUT),
+    "cli/restore.py restore: keep_folder(folder, mode=448)": Row(
+        "restore-afresh", promises.RESTORED
+    ),
+    "cli/restore.py restore: sync_folder(folder)": Row("restore", promises.REPEATED),
+    "cli/restore.py restore: sync_folder(folder) (2)": Row("restore", promises.RESTORED),
+    "client/shelf.py Shelf._write_down: "
+    "batch.file.append(data, sync=self._lane == Lane.AUDIT)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.__init__: _keep_folder(folder)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.__init__: _sync_folder(folder)": Row("spool", promises.SAFE),
+    "client/spool.py Spool._aside: _sync_folder(self.folder)": Row("spool", promises.SAFE),
+    "client/spool.py _sync_folder: os.fsync(descriptor)": Row("spool", promises.SAFE),
+    "client/spool.py SpoolFile._enter: _sync_folder(self.path.parent)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.refuse: file.append(records, sync=True)": Row("spool", promises.SAFE),
+    "client/spool.py _keep_folder: _sync_folder(one.parent)": Row("spool-killed", promises.SAFE),
+    "client/spool.py SpoolFile.append: os.fsync(self._file.fileno())": Row("spool", promises.SAFE),
+    "durable.py new_file: sync_folder(path.parent)": Row("output", promises.OUTPUT),
+    "durable.py make_folder: make_folder(folder.parent, mode=mode)": Row(
+        "output", promises.REMEMBERED
+    ),
+    "durable.py make_folder: sync_folder(folder.parent)": Row("output", promises.REMEMBERED),
+    "durable.py sync_folder: sync_file(folder)": Row("first-start", promises.KEYS),
+    "durable.py sync_file: _sync(handle, path)": Row("first-start", promises.KEYS),
+    "durable.py sync_folders: sync_folder(folder)": Row("border", promises.READERS),
+    "durable.py _sync: os.fsync(handle)": Row("first-start", promises.KEYS),
+    "durable.py write_file: _sync(handle, draft)": Row("border", promises.READERS),
+    "durable.py new_file: _sync(file.fileno(), draft)": Row("output", promises.OUTPUT),
+    "durable.py keep_folder: sync_folder(one.parent)": Row("killed-at-events", promises.FORWARD),
+    # What is lost is sealed by then: the server refuses to go on with a journal that is too short.
+    "journal/database.py Database.__init__: 'PRAGMA synchronous = FULL'": Row(
+        "border", promises.STARTS
+    ),
+    "journal/database.py Database._sweep_once: "
+    "self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_T...": Row("erasure", promises.ERASED),
+    "journal/database.py Database._sweep_once: "
+    "sync_file(self.path.with_name(f'{self.path.name}-wal'))": Row("erasure", promises.ERASED),
+    "journal/unique.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
+    "ledger/lockstore.py LockStore.__init__: 'PRAGMA synchronous = FULL'": Row(
+        "border", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.sync_folder(path.parent)": Row(
+        "killed-at-default.key", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.sync_folder(path.parent.parent)": Row(
+        "first-start", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.write_file(path, f'{signer.text}\\n'.encode(), mod...": Row(
+        "first-start", promises.STARTS
+    ),
+    "ledger/memory.py Memory.keep: make_folder(self._folder, mode=448)": Row(
+        "output", promises.REMEMBERED
+    ),
+    "ledger/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
+    "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
+        "restore", promises.RETIRED
+    ),
+    "ledger/seals.py _open: 'PRAGMA synchronous = NORMAL'": Row("first-start", promises.INTACT),
+    "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
+        "border", promises.READERS
+    ),
+    "ledger/tilestore.py FolderTiles.publish: durable.make_folder(self.folder)": Row(
+        "first-start", promises.FORWARD
+    ),
+    "ledger/tilestore.py FolderTiles.publish: "
+    "durable.write_file(self.folder / name, note.encode())": Row("border", promises.FORWARD),
+    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self.folder)": Row(
+        "border", promises.FORWARD
+    ),
+    "ledger/tilestore.py FolderTiles.write: durable.make_folder(path.parent)": Row(
+        "first-start", promises.READERS
+    ),
+    "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
+        "border", promises.READERS
+    ),
+    "ledger/witness.py create: durable.keep_folder(folder, mode=448)": Row(
+        "witness", promises.WITNESS
+    ),
+    "ledger/witness.py create: durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
+        "witness", promises.WITNESS
+    ),
+    "ledger/witness.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
+    "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
+}
+
+BELIEFS: Final = {
+    Belief(
+        "ledger/witness.py",
+        '            self._failure = f"{type(error).__name__}: {error}"\n',
+        "            pass\n",
+    ): Row("failed-sync", promises.POISONED),
+    Belief(
+        "ledger/lockstore.py",
+        '                self._failure = f"{type(error).__name__}: {error}"\n'
+        "                raise LockUnwritable(self._failure) from error\n",
+        "                raise OSError(errno.EAGAIN, str(error)) from error\n",
+    ): Row("failed-sync", promises.POISONED),
+    Belief(
+        "journal/database.py",
+        "                if not isinstance(error, _PASSING):\n",
+        "                if False:\n",
+    ): Row("failed-sync", promises.POISONED),
+}
