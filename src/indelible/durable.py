@@ -63,19 +63,6 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
-def make_folder(folder: Path, *, mode: int = 0o755) -> None:
-    """Make `folder` and those above it that are missing, durably.
-
-    Raises:
-        OSError, SyncFailed.
-    """
-    if folder.is_dir():
-        return
-    make_folder(folder.parent, mode=mode)
-    folder.mkdir(mode=mode, exist_ok=True)
-    sync_folder(folder.parent)
-
-
 def keep_folder(folder: Path, *, mode: int = 0o755) -> None:
     """Make `folder` if it is missing, and every name on the way to it durable.
 

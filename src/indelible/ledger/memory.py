@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from indelible.durable import make_folder, new_file
+from indelible.durable import keep_folder, new_file
 from indelible.errors import MemoryUnreadable
 
 _VERSION: Final = 1
@@ -97,7 +97,7 @@ class Memory:
             "published_policy": head.published_policy,
             "at_ms": head.at_ms,
         }
-        make_folder(self._folder, mode=0o700)
+        keep_folder(self._folder, mode=0o700)
         with new_file(path) as file:
             file.write(f"{json.dumps(kept, indent=1)}\n".encode())
 

@@ -72,6 +72,7 @@ class FolderTiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._kept: set[Path] = set()  # folders whose names this process has synced
 
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
         touched: dict[Path, None] = {}
@@ -80,7 +81,7 @@ class FolderTiles:
             touched[path.parent] = None
             there = _content(path)
             if there is None:
-                durable.make_folder(path.parent)
+                self._keep(path.parent)
                 durable.write_file(path, content)
             elif there != content:
                 raise TileConflict(f"{path} holds other bytes than the journal gives")
@@ -104,10 +105,12 @@ class FolderTiles:
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
         for tile in tiles:
             path = self.folder / tile.full.path
-            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+            partials = path.with_name(path.name + ".p")
+            self._kept.discard(partials)
+            shutil.rmtree(partials, ignore_errors=True)
 
     def publish(self, name: str, note: str) -> None:
-        durable.make_folder(self.folder)
+        self._keep(self.folder)
         durable.write_file(self.folder / name, note.encode())
         durable.sync_folder(self.folder)
 
@@ -122,6 +125,19 @@ class FolderTiles:
                 if name.startswith(".") and name.endswith(durable.DRAFT_SUFFIX):
                     with suppress(FileNotFoundError):
                         Path(folder, name).unlink()
+
+    def _keep(self, folder: Path) -> None:
+        """Make a folder of the log, and every name on the way to it durable, once.
+
+        Once in each process: the one that made it may have been killed before it could sync.
+        """
+        if folder in self._kept and folder.is_dir():
+            return
+        if folder != self.folder.parent:  # the folder of all logs, in the data folder
+            self._keep(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.sync_folder(folder.parent)
+        self._kept.add(folder)
 
     def _read(self, tile: Tile) -> bytes:
         content = _content(self.folder / tile.path)
