@@ -19,6 +19,7 @@ import apsw
 
 from indelible.cli.audit import targets_of
 from indelible.errors import IndelibleError, InvalidApiKey, LogRefused
+from indelible.layout import CLI_FILE
 from indelible.ledger.audit import audit_log
 from indelible.ledger.checkpoint import Checkpoint
 from indelible.ledger.note import parse_note
@@ -162,6 +163,9 @@ def check_door(door: Door, marks: list[Mark], found: Found) -> None:
         found.hold(CERTIFIED, (at.get("kind"), at.get("tx_id")) == ("erasure", one["tx"]), str(at))
     for one in of_kind(marks, "sealed"):
         _check_receipt(one, door, found)
+    door.write_cli_file()
+    kept = json.loads((door.house.settings.data_dir / CLI_FILE).read_text())
+    found.hold(KEYS, door.opens("admin", kept["admin_key"]), CLI_FILE)
     for one in of_kind(marks, "key"):
         found.hold(KEYS, door.opens(one["role"], one["secret"]), one["role"])
 
@@ -226,6 +230,8 @@ def _check_receipt(one: Mark, door: Door, found: Found) -> None:
 
 def _audited(data: Path) -> None:
     for target in targets_of(data, project=None, policy=None, memory=None):
+        if not (data / "ledger" / target.name).is_dir():
+            continue  # frozen where its files never were
         audit = audit_log(target.source, target.known)
         if audit.verdict is not Verdict.VERIFIED:
             raise AssertionError(_findings(audit))

@@ -705,10 +705,16 @@ STORIES: Final = {
     story.name: story
     for story in (
         Story("first-start", (first_start,), check_first_start),
-        # The first process is killed when the data folder has its name, and the key.
+        Story("start", (start,), check_first_start),
+        # The first process is killed before it can sync what it has just made.
         *(
-            Story(f"killed-at-{what}", (start,) * 2, check_first_start, None, f"/{what}")
-            for what in ("events", "default.key")
+            Story(f"killed-at-{what}", (start,) * 2, check_first_start, None, path)
+            for what, path in (
+                ("data-folder", "/srv/events"),
+                ("key", "/keys/default.key"),
+                ("log-folder", "/ledger/default"),
+                ("tile-folder", "/tile/0"),
+            )
         ),
         Story("border", (border,), check_data, prepare_border),
         Story("erasure", (erasure,), check_data, prepare_erasure),

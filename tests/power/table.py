@@ -40,17 +40,15 @@ SYNCS: Final = {
     "client/spool.py _keep_folder: _sync_folder(one.parent)": Row("spool-killed", promises.SAFE),
     "client/spool.py SpoolFile.append: os.fsync(self._file.fileno())": Row("spool", promises.SAFE),
     "durable.py new_file: sync_folder(path.parent)": Row("output", promises.OUTPUT),
-    "durable.py make_folder: make_folder(folder.parent, mode=mode)": Row(
-        "output", promises.REMEMBERED
-    ),
-    "durable.py make_folder: sync_folder(folder.parent)": Row("output", promises.REMEMBERED),
     "durable.py sync_folder: sync_file(folder)": Row("first-start", promises.KEYS),
     "durable.py sync_file: _sync(handle, path)": Row("first-start", promises.KEYS),
     "durable.py sync_folders: sync_folder(folder)": Row("border", promises.READERS),
     "durable.py _sync: os.fsync(handle)": Row("first-start", promises.KEYS),
     "durable.py write_file: _sync(handle, draft)": Row("border", promises.READERS),
     "durable.py new_file: _sync(file.fileno(), draft)": Row("output", promises.OUTPUT),
-    "durable.py keep_folder: sync_folder(one.parent)": Row("killed-at-events", promises.FORWARD),
+    "durable.py keep_folder: sync_folder(one.parent)": Row(
+        "killed-at-data-folder", promises.FORWARD
+    ),
     # What is lost is sealed by then: the server refuses to go on with a journal that is too short.
     "journal/database.py Database.__init__: 'PRAGMA synchronous = FULL'": Row(
         "border", promises.STARTS
@@ -66,15 +64,15 @@ SYNCS: Final = {
         "border", promises.STARTS
     ),
     "ledger/logs.py _write_key: durable.sync_folder(path.parent)": Row(
-        "killed-at-default.key", promises.STARTS
+        "killed-at-key", promises.STARTS
     ),
     "ledger/logs.py _write_key: durable.sync_folder(path.parent.parent)": Row(
-        "first-start", promises.STARTS
+        "start", promises.STARTS
     ),
     "ledger/logs.py _write_key: durable.write_file(path, f'{signer.text}\\n'.encode(), mod...": Row(
         "first-start", promises.STARTS
     ),
-    "ledger/memory.py Memory.keep: make_folder(self._folder, mode=448)": Row(
+    "ledger/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
         "output", promises.REMEMBERED
     ),
     "ledger/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
@@ -85,16 +83,16 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles.publish: durable.make_folder(self.folder)": Row(
-        "first-start", promises.FORWARD
+    "ledger/tilestore.py FolderTiles._keep: durable.keep_folder(folder)": Row(
+        "start", promises.FORWARD
+    ),
+    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(folder.parent)": Row(
+        "start", promises.READERS
     ),
     "ledger/tilestore.py FolderTiles.publish: "
     "durable.write_file(self.folder / name, note.encode())": Row("border", promises.FORWARD),
     "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self.folder)": Row(
         "border", promises.FORWARD
-    ),
-    "ledger/tilestore.py FolderTiles.write: durable.make_folder(path.parent)": Row(
-        "first-start", promises.READERS
     ),
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
         "border", promises.READERS
