@@ -18,7 +18,7 @@ from typing import Any, Final
 import apsw
 
 from indelible.cli.audit import targets_of
-from indelible.errors import IndelibleError, InvalidApiKey, LogRefused
+from indelible.errors import IndelibleError, InvalidApiKey, JournalShorter
 from indelible.layout import CLI_FILE
 from indelible.ledger.audit import audit_log
 from indelible.ledger.checkpoint import Checkpoint
@@ -44,6 +44,7 @@ READERS: Final = "readers find every tile below a published checkpoint"
 FORWARD: Final = "a published checkpoint never goes back"
 WHOLE: Final = "the log verifies as a whole"
 ERASED: Final = "erased content is in no file"
+EXPIRED: Final = "what is older than a project keeps is erased"
 CERTIFIED: Final = "the certificate of an erasure is in the log"
 TIMES: Final = "when an event was sealed is known after a clean stop"
 BACKUP: Final = "a backup that was reported can be restored"
@@ -157,6 +158,11 @@ def check_door(door: Door, marks: list[Mark], found: Found) -> None:
         log = logs[one["key"]]
         _check_event(one, log, erased, begun, found)
     _check_once(door, marks, logs, found)
+    for one in of_kind(marks, "expiring"):
+        door.house.retention.expire()
+        kept = json.dumps(_log_of(door, one["key"]))
+        left = [content for content in one["contents"] if content in kept]
+        found.hold(EXPIRED, not left, f"{left} are there")
     for one in of_kind(marks, "certificate"):
         log = _log_of(door, one["key"])
         at = log[one["index"]] if one["index"] < len(log) else {}
@@ -164,8 +170,8 @@ def check_door(door: Door, marks: list[Mark], found: Found) -> None:
     for one in of_kind(marks, "sealed"):
         _check_receipt(one, door, found)
     door.write_cli_file()
-    kept = json.loads((door.house.settings.data_dir / CLI_FILE).read_text())
-    found.hold(KEYS, door.opens("admin", kept["admin_key"]), CLI_FILE)
+    written = json.loads((door.house.settings.data_dir / CLI_FILE).read_text())
+    found.hold(KEYS, door.opens("admin", written["admin_key"]), CLI_FILE)
     for one in of_kind(marks, "key"):
         found.hold(KEYS, door.opens(one["role"], one["secret"]), one["role"])
 
@@ -298,7 +304,7 @@ def check_restore(folder: Path, marks: list[Mark], found: Found) -> None:
 
 def _serves_or_refuses(data: Path, facts: dict[str, Any]) -> None:
     """A folder in the middle of a restore may ask for it to be repeated, and never serve less."""
-    with contextlib.suppress(LogRefused), opened(data, whole=False) as door:
+    with contextlib.suppress(JournalShorter), opened(data, whole=False) as door:
         text = json.dumps(door.export(facts["key"]))
         for content in facts["kept"]:
             assert content in text, f"{content} is missing"

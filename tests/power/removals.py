@@ -166,19 +166,16 @@ def _functions(tree: ast.AST, name: str = "") -> Iterator[tuple[int, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
-    """A place that must stop believing after a sync that failed, as text to be replaced."""
+class Fault:
+    """Something else that a promise rests on, and the text that is there without it."""
 
+    name: str
     file: str
     text: str
     without: str
 
-    @property
-    def name(self) -> str:
-        return f"{self.file}: {self.text.strip()}"
 
-
-def remove(what: Site | Belief, target: Path) -> Path:
+def remove(what: Site | Fault, target: Path) -> Path:
     """A copy of the product without this; returns the folder to import it from."""
     package = target / "indelible"
     shutil.copytree(SOURCE, package)

@@ -279,6 +279,7 @@ def erasure(folder: Path) -> None:
         mark("erasing", txs=[event["tx_id"] for event in expires if event["kind"] == "audit"])
         change = door.ask("PATCH", "/v1/projects/old", key=ADMIN_KEY, json={"retention_days": 7})
         assert 200 == change.status_code, change.text
+        mark("expiring", key=old, contents=[f"expires-{n}" for n in range(3)])
         assert 3 == door.house.retention.expire()
         mark("erased", txs=[], secrets=[f"expires-{n}" for n in range(3)])
         (certificate,) = [event for event in door.export(old) if event["kind"] == "erasure"]

@@ -1,9 +1,10 @@
-"""Which story shows that a sync is needed, and by which promise."""
+"""Which story shows that a sync is needed, and by which promise; and so of the order of steps, and
+of what is no longer believed after a sync that failed."""
 
 from typing import Final, NamedTuple
 
 from tests.power import promises
-from tests.power.removals import Belief
+from tests.power.removals import Fault
 
 
 class Row(NamedTuple):
@@ -18,7 +19,7 @@ SYNCS: Final = {
         "first-start", promises.INTACT
     ),
     "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
-        "first-start", promises.KEYS
+        "start", promises.STORED
     ),
     "cli/backup.py copy: _sync(draft)": Row("backup", promises.BACKUP),
     "cli/backup.py copy: sync_folder(target.parent)": Row("backup", promises.BACKUP),
@@ -83,9 +84,6 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles._keep: durable.keep_folder(folder)": Row(
-        "start", promises.FORWARD
-    ),
     "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(folder.parent)": Row(
         "start", promises.READERS
     ),
@@ -107,21 +105,85 @@ SYNCS: Final = {
     "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
 }
 
-BELIEFS: Final = {
-    Belief(
+FAULTS: Final = {
+    Fault(
+        "a witness goes on after a sync that failed",
         "ledger/witness.py",
         '            self._failure = f"{type(error).__name__}: {error}"\n',
         "            pass\n",
     ): Row("failed-sync", promises.POISONED),
-    Belief(
+    Fault(
+        "the lock store goes on after a sync that failed",
         "ledger/lockstore.py",
         '                self._failure = f"{type(error).__name__}: {error}"\n'
         "                raise LockUnwritable(self._failure) from error\n",
         "                raise OSError(errno.EAGAIN, str(error)) from error\n",
     ): Row("failed-sync", promises.POISONED),
-    Belief(
+    Fault(
+        "the journal goes on after a sync that failed",
         "journal/database.py",
         "                if not isinstance(error, _PASSING):\n",
         "                if False:\n",
     ): Row("failed-sync", promises.POISONED),
+    Fault(
+        "a file is renamed before it is synced",
+        "durable.py",
+        "            _sync(handle, draft)\n        finally:\n            os.close(handle)\n"
+        "        draft.replace(path)\n",
+        "            draft.replace(path)\n            _sync(handle, draft)\n"
+        "        finally:\n            os.close(handle)\n",
+    ): Row("start", promises.STARTS),
+    Fault(
+        "a backup gets its name before it is synced",
+        "cli/backup.py",
+        "        _sync(draft)\n        try:\n",
+        "        try:\n",
+    ): Row("backup", promises.BACKUP),
+    Fault(
+        "a checkpoint is published before the lock store has it",
+        "ledger/sealer.py",
+        "        self._lock.advance(old, new)\n",
+        "        self._publish(log, new)\n        self._lock.advance(old, new)\n",
+    ): Row("border", promises.STARTS),
+    Fault(
+        "tiles are written after the lock store has their checkpoint",
+        "ledger/tilestore.py",
+        "        durable.sync_folders(touched)\n",
+        "        import threading\n"
+        "        threading.Timer(0.05, durable.sync_folders, (touched,)).start()\n",
+    ): Row("border", promises.READERS),
+    Fault(
+        "a log is open before its key is on disk",
+        "ledger/logs.py",
+        "        _write_key(self._key_path(row.name), signer)\n"
+        "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
+        "        self._registry.open_log(row.name)\n"
+        "        _write_key(self._key_path(row.name), signer)\n"
+        "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
+    ): Row("start", promises.STARTS),
+    Fault(
+        "keys are retired before the restored journal is in place",
+        "cli/restore.py",
+        "        draft.replace(target)\n",
+        "        retire_keys(folder, done)\n        draft.replace(target)\n",
+    ): Row("restore", promises.REPEATED),
+    Fault(
+        "an erasure is answered without a sweep",
+        "journal/sqlite.py",
+        "return Erased(tuple(entries), erased, len(wanted) - erased, self.database.sweep())",
+        "return Erased(tuple(entries), erased, len(wanted) - erased, True)",
+    ): Row("erasure", promises.ERASED),
+    Fault(
+        "retention moves on before it has erased",
+        "ledger/retention.py",
+        "            done = self._journal.erase(",
+        "            self._journal.move_cursor(CURSOR, project_id, behind)\n"
+        "            done = self._journal.erase(",
+    ): Row("erasure", promises.EXPIRED),
+    Fault(
+        "what a dead process left is forgotten once it is found",
+        "client/spool.py",
+        "                yield mine\n",
+        "                mine.unlink()\n                yield mine\n",
+    ): Row("spool", promises.SAFE),
 }

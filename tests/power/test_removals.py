@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.power.removals import Belief, Site, remove, sites
+from tests.power.removals import Fault, Site, remove, sites
 from tests.power.stories import STORIES
-from tests.power.table import BELIEFS, SYNCS, Row
+from tests.power.table import FAULTS, SYNCS, Row
 from tests.power.trial import prepare, sought, told, workshop
 
-Removed = tuple[Site | Belief, Row]
+Removed = tuple[Site | Fault, Row]
 
 
 def removed() -> list[Removed]:
     found = {site.name: site for site in sites()}
     syncs: list[Removed] = [(found[name], row) for name, row in SYNCS.items() if name in found]
-    return [*syncs, *BELIEFS.items()]
+    return [*syncs, *FAULTS.items()]
 
 
 def test_each_sync_of_the_product_has_its_line_in_the_table() -> None:
