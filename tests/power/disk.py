@@ -122,7 +122,6 @@ class Disk:
         self.root = Folder()
         self.pending_names: list[Entries] = []
         self._by_inode: dict[int, File] = {}
-        self._folders: dict[int, Folder] = {}
         self._dirty: dict[File, None] = {}
         self._number = 0
         for path, content in sorted(before.items()):

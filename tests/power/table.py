@@ -162,10 +162,10 @@ FAULTS: Final = {
         "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
     ): Row("start", promises.STARTS),
     Fault(
-        "keys are retired before the restored journal is in place",
+        "keys are retired while the journal that needs them is in place",
         "cli/restore.py",
-        "        draft.replace(target)\n",
-        "        retire_keys(folder, done)\n        draft.replace(target)\n",
+        "            kept = _put_aside(before)\n",
+        "            retire_keys(folder, done)\n            kept = _put_aside(before)\n",
     ): Row("restore", promises.REPEATED),
     Fault(
         "an erasure is answered without a sweep",
