@@ -83,7 +83,7 @@ def removals(text: str) -> bool:
             is_red = row.promise in tally.promises
             missed += not is_red
             word = "red" if is_red else "MISSED"
-            say(f"{word:<7}{tally.states:>5} states  {row.story:<21}{removal.name}: {row.promise}")
+            say(f"{word:<7}{tally.states:>5} states  {row.story:<23}{removal.name}: {row.promise}")
     say(f"{len(rows) - missed} of {len(rows)} red; {time.monotonic() - began:.0f} s")
     return not missed
 
