@@ -22,6 +22,7 @@ from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
 from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
+from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
@@ -97,7 +98,7 @@ class House:
         # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
         _refuse_one_secret_for_two(settings)
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_folder(settings.data_dir, mode=0o700)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
             _refuse_leftovers(settings.data_dir, base=settings.ledger_origin)

@@ -63,17 +63,35 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
-def make_folder(folder: Path, *, mode: int = 0o755) -> None:
-    """Make `folder` and those above it that are missing, durably.
+def keep_folder(folder: Path, *, mode: int = 0o755) -> None:
+    """Make `folder` if it is missing, and every name on the way to it durable.
+
+    Also where they are there: a process that made them may have been killed before it could sync,
+    and another one may be just about to.
 
     Raises:
         OSError, SyncFailed.
     """
-    if folder.is_dir():
-        return
-    make_folder(folder.parent, mode=mode)
-    folder.mkdir(mode=mode, exist_ok=True)
-    sync_folder(folder.parent)
+    folder = folder.absolute()
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for one in (folder, *folder.parents):
+        if one.is_mount():
+            break
+        with suppress(PermissionError):  # a parent that this user may not read is not its own
+            sync_folder(one.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes and the length of a file survive power loss, whoever wrote them.
+
+    Raises:
+        OSError, SyncFailed.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _sync(handle, path)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:
@@ -82,11 +100,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError, SyncFailed.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _sync(handle, folder)
-    finally:
-        os.close(handle)
+    sync_file(folder)  # a folder is synced as a file is
 
 
 def sync_folders(folders: Iterable[Path]) -> None:

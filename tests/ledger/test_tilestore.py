@@ -34,7 +34,7 @@ class Overwrites(FolderTiles):
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
         for tile, content in tiles:
             path = self.folder / tile.path
-            durable.make_folder(path.parent)
+            durable.keep_folder(path.parent)
             durable.write_file(path, content)
 
 
@@ -95,7 +95,7 @@ class CountsCoveredAsMissing(FolderTiles):
 
 class PublishesInPlace(FolderTiles):
     def publish(self, name: str, note: str) -> None:
-        durable.make_folder(self.folder)
+        durable.keep_folder(self.folder)
         (self.folder / name).write_text(note)
 
 

@@ -127,6 +127,8 @@ def _fill(
     reading = journal_file.open_to_read(source)
     writing = apsw.Connection(str(draft))
     try:
+        # The whole copy is synced once, before it gets its name.
+        writing.execute("PRAGMA synchronous = OFF")
         # One transaction from the first page to the last: all pages are of the same moment, and a
         # busy writer cannot make the copy begin again.
         reading.execute("BEGIN")

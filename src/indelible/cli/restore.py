@@ -15,7 +15,7 @@ from indelible.cli.backup import copy
 from indelible.cli.failure import ExitCode, Failure
 from indelible.cli.invocation import as_typed
 from indelible.cli.server import data_folder
-from indelible.durable import sync_folder
+from indelible.durable import keep_folder, sync_folder
 from indelible.folder import hold
 from indelible.layout import JOURNAL_FILE
 
@@ -67,7 +67,7 @@ def restore(
             hint="Name a file that `indelible backup` made.",
             exit_code=ExitCode.CALLED_WRONGLY,
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_folder(folder, mode=0o700)
     kept: Path | None = None
     # The folder is of the same file system, so the journal can be renamed into its place.
     with hold(folder), _workspace(folder) as work:
@@ -77,6 +77,8 @@ def restore(
         done = prepare(draft, folder, new_log=new_log, before=before, clock=now_ms)
         if before == target:
             kept = _put_aside(before)
+            # Or the WAL that stays could be taken for the new journal's, and mixed into it.
+            sync_folder(folder)
         # power lost here: there is no journal, and the same command takes the one put aside for it
         draft.replace(target)
         sync_folder(folder)

@@ -22,6 +22,7 @@ do, and sends them first.
 Everything here may raise OSError: the caller counts and goes on in memory.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -181,7 +182,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._number = 0
         self._used: int | None = None
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _keep_folder(folder)
         # Made under another name first: a folder without a held lock would be taken for a dead
         # process's, and emptied.
         making = folder / f".{process_id}"
@@ -227,22 +228,28 @@ class Spool:
 
         Move a file back into a folder of the spool to have it sent again.
         """
-        aside = self.folder / _REFUSED
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = self._aside()
         self._number += 1
         file = SpoolFile(aside / f"{at_ms:015d}-{self._own.name}-{self._number:08d}{_SUFFIX}")
         try:
-            file.append(records, sync=False)
+            # Synced: the batch that it comes from is removed next.
+            file.append(records, sync=True)
         finally:
             file.seal()
         return file.path
 
     def put_aside(self, path: Path) -> Path:
         """Keep a batch's file, which cannot be read whole, with what the server will not take."""
-        aside = self.folder / _REFUSED
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = self._aside()
         stem = path.name.removesuffix(_SUFFIX)
         return path.rename(aside / f"{stem}-{self._own.name}-damaged{_SUFFIX}")
+
+    def _aside(self) -> Path:
+        """The folder for what nobody sends, made durably."""
+        aside = self.folder / _REFUSED
+        aside.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(self.folder)
+        return aside
 
     def adopt(self) -> list[Path]:
         """Take over what dead processes left, oldest first."""
@@ -289,6 +296,21 @@ class Spool:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _keep_folder(folder: Path) -> None:
+    """Make the folder if it is missing, and every name on the way to it durable.
+
+    Also where they are there: another process may have made them a moment ago, or have been killed
+    before it could sync.
+    """
+    folder = folder.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in (folder, *folder.parents):
+        if one.is_mount():
+            break
+        with contextlib.suppress(PermissionError):  # not readable, so not this user's own
+            _sync_folder(one.parent)
 
 
 def _sync_folder(folder: Path) -> None:

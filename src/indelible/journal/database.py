@@ -15,7 +15,8 @@ from typing import Final
 
 import apsw
 
-from indelible.errors import JournalNewer, JournalUnwritable
+from indelible.durable import sync_file
+from indelible.errors import JournalNewer, JournalUnwritable, SyncFailed
 from indelible.journal.connections import BUSY_TIMEOUT_MS, Readers, open_for_writing
 from indelible.journal.tables import create_table, create_view, table_of
 
@@ -251,11 +252,13 @@ class Database:
         try:
             self._writer.set_busy_timeout(_SWEEP_HOLDS_MS)
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            # SQLite does not sync the cut: after a power loss the old WAL would be back, whole.
+            sync_file(self.path.with_name(f"{self.path.name}-wal"))
         except _PASSING as error:
             is_full = isinstance(error, apsw.FullError)
             self._unswept = "the disk is full" if is_full else "it is being read"
             return False
-        except apsw.Error as error:
+        except (apsw.Error, OSError, SyncFailed) as error:
             self._failure = f"the WAL could not be folded in: {error}; restart the server"
             raise JournalUnwritable(self._failure) from error
         finally:

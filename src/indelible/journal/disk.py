@@ -74,10 +74,7 @@ class Reserve:
         if self._file.exists() or _free_bytes(self._file.parent) < _PLENTY * RESERVE_BYTES:
             return
         with suppress(OSError), private(self._file).open("r+b") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-            else:
-                file.write(bytes(RESERVE_BYTES))
+            file.write(bytes(RESERVE_BYTES))
 
 
 def _free_bytes(folder: Path) -> int:

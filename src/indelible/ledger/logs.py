@@ -295,11 +295,12 @@ def _read_key(path: Path) -> Signer:
 
 
 def _write_key(path: Path, signer: Signer) -> None:
-    durable.make_folder(path.parent, mode=0o700)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     if not path.exists():
         durable.write_file(path, f"{signer.text}\n".encode(), mode=0o600)
-    # Also when it is there: whoever put it there may have been killed before this.
-    durable.sync_folders((path.parent, path.parent.parent))
+    # Also when they are there: the process that made them may have been killed before this.
+    durable.sync_folder(path.parent)
+    durable.sync_folder(path.parent.parent)
 
 
 def _made_up_base() -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from indelible.durable import new_file
+from indelible.durable import keep_folder, new_file
 from indelible.errors import MemoryUnreadable
 from indelible.untrusted import read_file
 
@@ -99,7 +99,7 @@ class Memory:
             "published_policy": head.published_policy,
             "at_ms": head.at_ms,
         }
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keep_folder(self._folder, mode=0o700)
         with new_file(path) as file:
             file.write(f"{json.dumps(kept, indent=1)}\n".encode())
 

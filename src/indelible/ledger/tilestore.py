@@ -62,7 +62,7 @@ class TileStore(Protocol):
         ...
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        """Put tiles in their places whatever is there; on return they survive power loss.
+        """Put tiles in their places whatever is there; after power loss that may be to do again.
 
         Raises:
             OSError, SyncFailed: as `write`.
@@ -104,6 +104,7 @@ class FolderTiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._kept: set[Path] = set()  # folders whose names this process has synced
 
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
         touched: dict[Path, None] = {}
@@ -115,7 +116,7 @@ class FolderTiles:
             except TileMalformed as error:
                 raise TileConflict(error.message) from None
             if there is None:
-                durable.make_folder(path.parent)
+                self._keep(path.parent)
                 durable.write_file(path, content)
             elif there != content:
                 raise TileConflict(f"{path} holds other bytes than the journal gives")
@@ -123,13 +124,11 @@ class FolderTiles:
         durable.sync_folders(touched)
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        touched: dict[Path, None] = {}
         for tile, content in tiles:
             path = self.folder / tile.path
-            touched[path.parent] = None
-            durable.make_folder(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             durable.write_file(path, content)
-        durable.sync_folders(touched)
+        # power lost here: the damaged files may be back, and whoever reads them rebuilds them again
 
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
         return [self._read(tile) for tile in tiles]
@@ -148,10 +147,12 @@ class FolderTiles:
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
         for tile in tiles:
             path = self.folder / tile.full.path
-            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+            partials = path.with_name(path.name + ".p")
+            self._kept.discard(partials)
+            shutil.rmtree(partials, ignore_errors=True)
 
     def publish(self, name: str, note: str) -> None:
-        durable.make_folder(self.folder)
+        self._keep(self.folder)
         durable.write_file(self.folder / name, note.encode())
         durable.sync_folder(self.folder)
 
@@ -180,6 +181,19 @@ class FolderTiles:
                 if name.startswith(".") and name.endswith(durable.DRAFT_SUFFIX):
                     with suppress(FileNotFoundError):
                         Path(folder, name).unlink()
+
+    def _keep(self, folder: Path) -> None:
+        """Make a folder of the log, and every name on the way to it durable, once.
+
+        Once in each process: the one that made it may have been killed before it could sync.
+        """
+        if folder in self._kept and folder.is_dir():
+            return
+        if folder != self.folder.parent:  # the folder of all logs, in the data folder
+            self._keep(folder.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.sync_folder(folder.parent)
+        self._kept.add(folder)
 
     def _read(self, tile: Tile) -> bytes:
         content = self._lying(tile)

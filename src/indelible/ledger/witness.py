@@ -334,7 +334,7 @@ def create(folder: Path, name: str) -> None:
         KeyMalformed: a key cannot have this name.
     """
     cosigner = Cosigner.generate(name)
-    durable.make_folder(folder, mode=0o700)
+    durable.keep_folder(folder, mode=0o700)
     with hold(folder):
         for part in (KEY_FILE, DATABASE_FILE):
             if (folder / part).exists():

@@ -1,0 +1,195 @@
+"""Which story shows that a sync is needed, and by which promise; and so of the order of steps, and
+of what is no longer believed after a sync that failed."""
+
+from typing import Final, NamedTuple
+
+from tests.power import promises
+from tests.power.removals import Fault
+
+
+class Row(NamedTuple):
+    """Without the sync, a power cut in this story breaks this promise."""
+
+    story: str
+    promise: str
+
+
+SYNCS: Final = {
+    "accounting/accounts.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
+    "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
+        "start", promises.STORED
+    ),
+    "cli/backup.py copy: _sync(draft)": Row("backup", promises.BACKUP),
+    "cli/backup.py copy: sync_folder(target.parent)": Row("backup", promises.BACKUP),
+    "cli/backup.py _sync: os.fsync(file.fileno())": Row("backup", promises.BACKUP),
+    "cli/output.py written: new_file(path)": Row("output", promises.OUTPUT),
+    "cli/restore.py restore: keep_folder(folder, mode=448)": Row(
+        "restore-afresh", promises.RESTORED
+    ),
+    "cli/restore.py restore: sync_folder(folder)": Row("restore", promises.REPEATED),
+    "cli/restore.py restore: sync_folder(folder) (2)": Row("restore", promises.RESTORED),
+    "client/shelf.py Shelf._write_down: "
+    "batch.file.append(data, sync=self._lane == Lane.AUDIT)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.__init__: _keep_folder(folder)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.__init__: _sync_folder(folder)": Row("spool", promises.SAFE),
+    "client/spool.py Spool._aside: _sync_folder(self.folder)": Row("spool", promises.SAFE),
+    "client/spool.py _sync_folder: os.fsync(descriptor)": Row("spool", promises.SAFE),
+    "client/spool.py SpoolFile._enter: _sync_folder(self.path.parent)": Row("spool", promises.SAFE),
+    "client/spool.py Spool.refuse: file.append(records, sync=True)": Row("spool", promises.SAFE),
+    "client/spool.py _keep_folder: _sync_folder(one.parent)": Row("spool-killed", promises.SAFE),
+    "client/spool.py SpoolFile.append: os.fsync(self._file.fileno())": Row("spool", promises.SAFE),
+    "durable.py new_file: sync_folder(path.parent)": Row("output", promises.OUTPUT),
+    "durable.py sync_folder: sync_file(folder)": Row("first-start", promises.KEYS),
+    "durable.py sync_file: _sync(handle, path)": Row("first-start", promises.KEYS),
+    "durable.py sync_folders: sync_folder(folder)": Row("border", promises.READERS),
+    "durable.py _sync: os.fsync(handle)": Row("first-start", promises.KEYS),
+    "durable.py write_file: _sync(handle, draft)": Row("border", promises.READERS),
+    "durable.py new_file: _sync(file.fileno(), draft)": Row("output", promises.OUTPUT),
+    "durable.py keep_folder: sync_folder(one.parent)": Row(
+        "killed-at-data-folder", promises.FORWARD
+    ),
+    # What is lost is sealed by then: the server refuses to go on with a journal that is too short.
+    "journal/database.py Database.__init__: 'PRAGMA synchronous = FULL'": Row(
+        "border", promises.STARTS
+    ),
+    "journal/database.py Database._sweep_once: "
+    "self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_T...": Row("erasure", promises.ERASED),
+    "journal/database.py Database._sweep_once: "
+    "sync_file(self.path.with_name(f'{self.path.name}-wal'))": Row("erasure", promises.ERASED),
+    "journal/unique.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
+    "ledger/lockstore.py LockStore.__init__: 'PRAGMA synchronous = FULL'": Row(
+        "border", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.sync_folder(path.parent)": Row(
+        "killed-at-key", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.sync_folder(path.parent.parent)": Row(
+        "start", promises.STARTS
+    ),
+    "ledger/logs.py _write_key: durable.write_file(path, f'{signer.text}\\n'.encode(), mod...": Row(
+        "first-start", promises.STARTS
+    ),
+    "ledger/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
+        "output", promises.REMEMBERED
+    ),
+    "ledger/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
+    "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
+        "restore", promises.RETIRED
+    ),
+    "ledger/seals.py _open: 'PRAGMA synchronous = NORMAL'": Row("first-start", promises.INTACT),
+    "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
+        "border", promises.READERS
+    ),
+    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(folder.parent)": Row(
+        "start", promises.READERS
+    ),
+    "ledger/tilestore.py FolderTiles.publish: "
+    "durable.write_file(self.folder / name, note.encode())": Row("border", promises.FORWARD),
+    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self.folder)": Row(
+        "border", promises.FORWARD
+    ),
+    "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
+        "border", promises.READERS
+    ),
+    "ledger/witness.py create: durable.keep_folder(folder, mode=448)": Row(
+        "witness", promises.WITNESS
+    ),
+    "ledger/witness.py create: durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
+        "witness", promises.WITNESS
+    ),
+    "ledger/witness.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
+    "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
+}
+
+SPARE: Final = {
+    "ledger/tilestore.py FolderTiles.replace: durable.write_file(path, content)": "A damaged tile "
+    "is replaced in one step, for its readers; what a power cut takes back is rebuilt once more.",
+}
+"""Syncs that no promise depends on, and what they are there for."""
+
+FAULTS: Final = {
+    Fault(
+        "a witness goes on after a sync that failed",
+        "ledger/witness.py",
+        '            self._failure = f"{type(error).__name__}: {error}"\n',
+        "            pass\n",
+    ): Row("failed-sync", promises.POISONED),
+    Fault(
+        "the lock store goes on after a sync that failed",
+        "ledger/lockstore.py",
+        '                self._failure = f"{type(error).__name__}: {error}"\n'
+        "                raise LockUnwritable(self._failure) from error\n",
+        "                raise OSError(errno.EAGAIN, str(error)) from error\n",
+    ): Row("failed-sync", promises.POISONED),
+    Fault(
+        "the journal goes on after a sync that failed",
+        "journal/database.py",
+        "                if not isinstance(error, _PASSING):\n",
+        "                if False:\n",
+    ): Row("failed-sync", promises.POISONED),
+    Fault(
+        "a file is renamed before it is synced",
+        "durable.py",
+        "            _sync(handle, draft)\n        finally:\n            os.close(handle)\n"
+        "        draft.replace(path)\n",
+        "            draft.replace(path)\n            _sync(handle, draft)\n"
+        "        finally:\n            os.close(handle)\n",
+    ): Row("start", promises.STARTS),
+    Fault(
+        "a backup gets its name before it is synced",
+        "cli/backup.py",
+        "        _sync(draft)\n        try:\n",
+        "        try:\n",
+    ): Row("backup", promises.BACKUP),
+    Fault(
+        "a checkpoint is published before the lock store has it",
+        "ledger/sealer.py",
+        "        self._lock.advance(old, new)\n",
+        "        self._publish(log, new)\n        self._lock.advance(old, new)\n",
+    ): Row("border", promises.STARTS),
+    Fault(
+        "tiles are written after the lock store has their checkpoint",
+        "ledger/tilestore.py",
+        "        durable.sync_folders(touched)\n",
+        "        import threading\n"
+        "        threading.Timer(0.05, durable.sync_folders, (touched,)).start()\n",
+    ): Row("border", promises.READERS),
+    Fault(
+        "a log is open before its key is on disk",
+        "ledger/logs.py",
+        "        _write_key(self._key_path(row.name), signer)\n"
+        "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
+        "        self._registry.open_log(row.name)\n"
+        "        _write_key(self._key_path(row.name), signer)\n"
+        "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
+    ): Row("start", promises.STARTS),
+    Fault(
+        "keys are retired while the journal that needs them is in place",
+        "cli/restore.py",
+        "            kept = _put_aside(before)\n",
+        "            retire_keys(folder, done)\n            kept = _put_aside(before)\n",
+    ): Row("restore", promises.REPEATED),
+    Fault(
+        "an erasure is answered without a sweep",
+        "journal/sqlite.py",
+        "return Erased(tuple(entries), erased, len(wanted) - erased, self.database.sweep())",
+        "return Erased(tuple(entries), erased, len(wanted) - erased, True)",
+    ): Row("erasure", promises.ERASED),
+    Fault(
+        "retention moves on before it has erased",
+        "ledger/retention.py",
+        "            done = self._journal.erase(",
+        "            self._journal.move_cursor(CURSOR, project_id, behind)\n"
+        "            done = self._journal.erase(",
+    ): Row("erasure", promises.EXPIRED),
+    Fault(
+        "what a dead process left is forgotten once it is found",
+        "client/spool.py",
+        "                yield mine\n",
+        "                mine.unlink()\n                yield mine\n",
+    ): Row("spool", promises.SAFE),
+}

@@ -1,0 +1,58 @@
+"""Every sync is needed: without it, a power cut breaks a promise. And none is added unnoticed."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.power.removals import Fault, Site, remove, sites
+from tests.power.stories import STORIES
+from tests.power.table import FAULTS, SPARE, SYNCS, Row
+from tests.power.trial import prepare, sought, told, workshop
+
+Removed = tuple[Site | Fault, Row]
+
+
+def removed() -> list[Removed]:
+    found = {site.name: site for site in sites()}
+    syncs: list[Removed] = [(found[name], row) for name, row in SYNCS.items() if name in found]
+    return [*syncs, *FAULTS.items()]
+
+
+def test_each_sync_of_the_product_has_its_line_in_the_table() -> None:
+    assert sorted(site.name for site in sites()) == sorted({**SYNCS, **SPARE})
+
+
+@pytest.fixture(scope="module")
+def folders() -> Iterator[Path]:
+    logging.disable(logging.ERROR)
+    with workshop() as made:
+        yield made
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("what", removed(), ids=lambda what: what[0].name)
+def test_without_it_a_power_cut_breaks_a_promise(
+    what: Removed, library: Path, folders: Path, tmp_path: Path
+) -> None:
+    removal, row = what
+    story = STORIES[row.story]
+    prepared = folders / story.name
+    if not prepared.exists():
+        prepare(story, prepared)
+    with workshop() as work:
+        recording = told(
+            story,
+            library,
+            work / "told",
+            source=remove(removal, tmp_path),
+            prepared=prepared,
+        )
+        tally = sought(story, recording, row.promise, seed="removed")
+
+    sys.stdout.write(f"{removal.name}: {row.promise}, after {tally.states} states\n")
+    assert row.promise in tally.promises, f"{tally.states} states of {row.story}: {tally.promises}"
