@@ -158,7 +158,6 @@ def test_a_client_that_reads_slowly_and_steadily_gets_the_whole_answer(hurried: 
 
 def test_the_longest_waiting_gives_way_to_a_newcomer(tmp_path: Path) -> None:
     with inside(tmp_path, patience=Patience(connections=6)) as world:
-        before = closed(world, "crowded_out")
         world.close()
         with contextlib.ExitStack() as held:
             lines = []
@@ -173,7 +172,7 @@ def test_the_longest_waiting_gives_way_to_a_newcomer(tmp_path: Path) -> None:
             for _ in range(10):
                 assert 200 == exchange(world.url, HEALTH).status
             assert b"" == lines[2].rest()
-        assert closed(world, "crowded_out") >= before + 3
+        assert closed(world, "crowded_out") >= 3
 
 
 def test_where_every_connection_has_a_request_under_way_a_newcomer_is_told(tmp_path: Path) -> None:
