@@ -45,7 +45,7 @@ _ANY: Final = msgspec.json.Decoder()
 _LONGEST_TOKEN_BYTES: Final = 1_024
 _LONGEST_FIELD_BYTES: Final = 256
 
-_TOKEN_FIELDS: Final = ("api_key", "token", "$token")
+_TOKEN_FIELDS: Final = frozenset({"api_key", "token", "$token"})
 _BATCH_FIELDS: Final = ("sent_at", "historical_migration")
 _OBJECTS: Final = ("$set", "$set_once")
 _PLACE: Final[Mapping[str, Callable[[object], bool]]] = {
@@ -180,7 +180,7 @@ def _read_event(
         properties = _members(_value(raw_properties))
         name = _value(fields.pop("event", None))
         distinct_id = _id(fields.pop("distinct_id", None))
-        timestamp = _timestamp(fields.pop("timestamp", None))
+        timestamp = _timestamp(fields.pop("timestamp")) if "timestamp" in fields else None
         rest = _rest(fields) if fields else {}
     except (msgspec.DecodeError, TypeError):
         return Dropped(DropReason.INVALID_EVENT, client_id)
@@ -230,6 +230,8 @@ def _size(raw: msgspec.Raw) -> int:
 
 
 def _take_tokens(tokens: list[str], fields: dict[str, msgspec.Raw], *, is_short: bool) -> None:
+    if _TOKEN_FIELDS.isdisjoint(fields):
+        return
     for name in _TOKEN_FIELDS:
         raw = fields.pop(name, None)
         if raw is not None:
@@ -253,27 +255,29 @@ def _members(value: object) -> dict[str, Any]:
     Raises:
         TypeError: it is anything else.
     """
+    if isinstance(value, dict):
+        return value
     if value is None or value == []:
         return {}
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
+    raise TypeError
 
 
-def _timestamp(raw: msgspec.Raw | None) -> Any:
+def _timestamp(raw: msgspec.Raw) -> Any:
     """The client's time, or its text where it holds a number that no reader can (`1e999`)."""
     try:
-        return _value(raw)
+        return _ANY.decode(raw)
     except msgspec.DecodeError:
-        return bytes(raw or b"").decode()
+        return bytes(raw).decode()
 
 
 def _id(raw: msgspec.Raw | None) -> str | None:
     """An id as text: a string, or the digits of a number as they were sent; else None."""
-    value = _value(raw)
+    if raw is None:
+        return None
+    value = _ANY.decode(raw)
     if isinstance(value, str):
         return value
-    if raw is not None and isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return bytes(raw).decode()
     return None
 
