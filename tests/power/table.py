@@ -148,8 +148,10 @@ FAULTS: Final = {
     Fault(
         "a checkpoint is published before the lock store has it",
         "ledger/sealer.py",
-        "        self._lock.advance(old, new)\n",
-        "        self._publish(log, new)\n        self._lock.advance(old, new)\n",
+        "        refused = self._lock.advance_all(",
+        "        for seal in signed:\n"
+        "            self._publish(seal.log, seal.new)\n"
+        "        refused = self._lock.advance_all(",
     ): Row("border", promises.STARTS),
     Fault(
         "tiles are written after the lock store has their checkpoint",
@@ -182,9 +184,10 @@ FAULTS: Final = {
     Fault(
         "retention moves on before it has erased",
         "ledger/retention.py",
-        "            done = self._journal.erase(",
-        "            self._journal.move_cursor(CURSOR, project_id, behind)\n"
-        "            done = self._journal.erase(",
+        "        erased = 0\n        for first, end in runs:\n",
+        "        erased = 0\n"
+        "        self._journal.move_cursor(CURSOR, project_id, behind)\n"
+        "        for first, end in runs:\n",
     ): Row("erasure", promises.EXPIRED),
     Fault(
         "what a dead process left is forgotten once it is found",
