@@ -75,7 +75,8 @@ def test_1_500_connections_that_are_held_keep_no_other_client_waiting(
     assert took[len(took) * 99 // 100] <= 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
+@pytest.mark.clocked
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", HELD)
 @pytest.mark.parametrize("what", ["server", "witness"])
@@ -88,7 +89,8 @@ def test_1_100_connections_held_for_a_minute_keep_no_other_client_waiting(
     assert took[len(took) * 99 // 100] <= 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
+@pytest.mark.clocked
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(MOST_DESCRIPTORS < 20_000, reason="the system gives too few descriptors")
 @pytest.mark.parametrize("what", ["server", "witness"])
@@ -223,7 +225,7 @@ def test_a_management_body_that_was_cut_off_changes_nothing_and_is_no_fault_of_o
     assert "Error" not in world.output()
 
 
-@pytest.mark.parametrize("for_s", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("for_s", [3, pytest.param(60, marks=pytest.mark.slow(minutes=2))])
 def test_what_was_sent_whole_is_stored_and_nothing_else_wherever_it_is_cut(
     world: ServerProcess, for_s: float
 ) -> None:

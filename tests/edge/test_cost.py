@@ -78,7 +78,7 @@ def test_no_body_keeps_a_neighbour_from_an_answer(server: ServerProcess, name: s
     assert found.grown_mib <= MOST_MIB
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=9)
 @pytest.mark.clocked
 def test_no_hostile_body_by_any_door_keeps_a_neighbour_waiting(server: ServerProcess) -> None:
     """Prints a row for each; of each the best of five tries counts."""
@@ -252,7 +252,7 @@ def test_a_body_aimed_at_cost_costs_its_share(
     assert_costs_its_share(small, recipe, path, kind, coding)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 @settings(max_examples=2_000)
 @of_any_kind
 def test_two_thousand_bodies_aimed_at_cost_cost_their_share(

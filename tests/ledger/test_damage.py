@@ -480,7 +480,7 @@ def test_every_receipt_verifies_or_is_refused_whichever_bit_flips(
     flip_all(tmp_path, 7_001, capsys)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=5)
 @pytest.mark.timeout(1_200)
 def test_every_receipt_verifies_or_is_refused_whichever_of_many_bits_flips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

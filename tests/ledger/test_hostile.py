@@ -893,7 +893,7 @@ PLACES = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @settings(max_examples=60)
 @given(
     changes=st.dictionaries(st.sampled_from(PLACES), st.sampled_from(sorted(REPLACED)), max_size=3)
@@ -927,7 +927,7 @@ def test_whatever_lies_in_a_folder_every_command_ends_soon_with_a_sentence(
     assert all(line.startswith(("$", "try: ")) or ": " in line for line in lines), said
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @settings(max_examples=100)
 @given(
     path=st.sampled_from([CHECKPOINT, WITNESSED, POLICY, TILE, BUNDLE]),

@@ -51,7 +51,7 @@ def sealed(server: ServerProcess, token: str, timeout: str = "20s") -> dict[str,
     return dict(event)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=4)
 @pytest.mark.clocked
 @pytest.mark.timeout(400)
 def test_500_projects_with_an_event_a_second_each_are_sealed_within_two_seconds(

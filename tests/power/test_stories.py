@@ -44,7 +44,7 @@ def test_some_power_cuts_break_no_promise(name: str, library: Path, folder: Path
     assert [] == tally.broken, told_of(story, recording, tally, seed=seed)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("story", STORIES.values(), ids=lambda story: story.name)
 def test_no_power_cut_breaks_a_promise(story: Story, library: Path, folder: Path) -> None:
