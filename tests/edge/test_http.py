@@ -213,6 +213,14 @@ def test_a_request_that_is_not_read_is_refused_and_its_connection_ends(
     assert {"ok", "message", "hint", "request_id"} <= json.loads(answer.body).keys()
 
 
+def test_a_head_that_is_refused_is_answered_without_a_body_too(shared: World) -> None:
+    with Line(shared.url) as line:
+        line.send(get("/healthz", CHUNKED, method="HEAD") + b"no size\r\n")
+        answer = line.read(is_head=True)
+        assert b"" == line.rest()
+    assert (400, "close") == (answer.status, answer.headers["connection"])
+
+
 def test_a_witness_has_the_same_manners(tmp_path: Path) -> None:
     with witness(tmp_path / "w", [worked.SIGNER.key], new="witness.example/w1") as running:
         for request_, status in (
