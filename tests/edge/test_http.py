@@ -1,6 +1,7 @@
 """Manners of HTTP that hold for every route, and requests that are refused before any."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,17 @@ def test_a_client_that_expects_it_is_told_to_continue_before_it_sends_its_body(
         line.send(request_[: -len(body)])
         assert 100 == line.read().status
         line.send(body)
+        assert 200 == line.read().status
+
+
+def test_a_client_is_told_to_continue_once_however_long_its_body(shared: World) -> None:
+    body = json.dumps(product(properties={"text": "x" * 300_000})).encode()
+    with Line(shared.url) as line:
+        line.send(post("/api/e", body, JSON, "Expect: 100-continue")[: -len(body)])
+        assert 100 == line.read().status
+        for start in range(0, len(body), 100_000):
+            line.send(body[start : start + 100_000])
+            time.sleep(0.05)
         assert 200 == line.read().status
 
 
