@@ -1,4 +1,4 @@
-"""Do the tests notice a mistake? Fifty of them are put into the product, one at a time.
+"""Do the tests notice a mistake? Sixty of them are put into the product, one at a time.
 
     python -m tests.faults            all of them
     python -m tests.faults 3 17       some

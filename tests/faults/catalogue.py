@@ -1,4 +1,4 @@
-"""Fifty mistakes, and the tests that should mind each: see `tests.faults`."""
+"""Sixty mistakes, and the tests that should mind each: see `tests.faults`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,14 @@ _JOURNAL: Final = (
         "on a disk that fills up audit events are refused first",
         ("tests/edge/test_faults.py", "tests/edge/test_health.py", "tests/edge/test_lost.py"),
     ),
+    Fault(
+        "src/indelible/journal/sqlite.py",
+        "                if self._ends[project_id] >= self._logged[project_id]:\n"
+        "                    del self._logged[project_id]\n",
+        "                del self._logged[project_id]\n",
+        "an entry whose transaction is not committed yet is never counted afterwards",
+        ("tests/journal/test_sqlite.py", "tests/journal/test_registry.py"),
+    ),
 )
 
 _LEDGER: Final = (
@@ -257,6 +265,47 @@ _LEDGER: Final = (
         "if sentences:",
         "health stays red after a damaged place is sound again",
         ("tests/ledger/test_damage.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/progress.py",
+        "        with self._lock:\n"
+        "            if index < self.size(project_id, level):\n"
+        "                return True\n"
+        "            self._waiting",
+        "        if index < self.size(project_id, level):\n"
+        "            return True\n"
+        "        with self._lock:\n"
+        "            self._waiting",
+        "a checkpoint that comes between the look and the wait wakes nobody",
+        ("tests/ledger/test_progress.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/retention.py",
+        "                project_id, 0, done.before_ms, start=max(start, done.stored)\n",
+        "                project_id, 0, 0, start=max(start, done.stored)\n",
+        "events received while the clock was behind are never erased",
+        ("tests/ledger/test_retention.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/sealer.py",
+        "    if root != frontier.root():\n",
+        "    if not root:\n",
+        "a root is signed that the tiles give and the bundles do not",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/scrub.py",
+        "(*again, *range(first, count), *range(first))",
+        "(*again, *range(first, count))",
+        "a pass that begins in the middle of a log leaves out what is before",
+        ("tests/ledger/test_damage.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness.py",
+        "        with self._writing:\n",
+        "        if self._writing:\n",
+        "two requests look at what was cosigned last before either has changed it",
+        ("tests/ledger/test_witness.py",),
     ),
 )
 
@@ -387,6 +436,35 @@ _EDGE: Final = (
         "    if outcome is not None:\n        for reason",
         "losses that are reported twice are counted twice",
         ("tests/edge/test_lost.py",),
+    ),
+    Fault(
+        "src/indelible/serving/exchange.py",
+        "                self._owes_continue = False\n",
+        "",
+        "a client that was told to continue is told so again for each part of its body",
+        ("tests/edge/test_http.py", "tests/serving"),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        "                self._is_half_closed = True  # the dropped requests are never answered\n",
+        "",
+        "a connection goes on after requests that it had sent ahead were dropped",
+        ("tests/edge/test_patience.py", "tests/edge/test_http.py", "tests/serving"),
+    ),
+    Fault(
+        "src/indelible/edge/intake.py",
+        "                    if not outcomes:\n                        raise\n",
+        "",
+        "a large request waits for room that may never come, and is never refused",
+        ("tests/edge/test_large_bodies.py", "tests/edge/test_faults.py"),
+    ),
+    Fault(
+        "src/indelible/edge/large.py",
+        "            if self._is_stopped:\n"
+        '                raise Unavailable("The server is stopping")\n',
+        "",
+        "a large body that waited for its turn while the server stopped is a fault of ours",
+        ("tests/edge/test_large_bodies.py", "tests/edge/test_stopping.py"),
     ),
 )
 
