@@ -321,6 +321,8 @@ def test_more_than_may_wait_is_refused_as_overloaded_and_stored_later(
             assert_canonical_error(answer, 503, "overloaded")
             assert_canonical_error(world.send_audit(audit(), key="third"), 503, "overloaded")
             assert "1" == answer.headers["retry-after"]
+            large = [product(properties={"p": "x" * 1_000}) for _ in range(50)]
+            assert_canonical_error(world.send({"batch": large}), 503, "overloaded")
             assert 200 == world.http.get("/healthz").status_code
 
         assert 200 == held.result(60).status_code

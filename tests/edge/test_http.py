@@ -1,6 +1,7 @@
 """Manners of HTTP that hold for every route, and requests that are refused before any."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,14 @@ def test_a_request_that_is_not_read_is_refused_and_its_connection_ends(
     assert {"ok", "message", "hint", "request_id"} <= json.loads(answer.body).keys()
 
 
+def test_a_head_that_is_refused_is_answered_without_a_body_too(shared: World) -> None:
+    with Line(shared.url) as line:
+        line.send(get("/healthz", CHUNKED, method="HEAD") + b"no size\r\n")
+        answer = line.read(is_head=True)
+        assert b"" == line.rest()
+    assert (400, "close") == (answer.status, answer.headers["connection"])
+
+
 def test_a_witness_has_the_same_manners(tmp_path: Path) -> None:
     with witness(tmp_path / "w", [worked.SIGNER.key], new="witness.example/w1") as running:
         for request_, status in (
@@ -281,6 +290,17 @@ def test_a_client_that_expects_it_is_told_to_continue_before_it_sends_its_body(
         line.send(request_[: -len(body)])
         assert 100 == line.read().status
         line.send(body)
+        assert 200 == line.read().status
+
+
+def test_a_client_is_told_to_continue_once_however_long_its_body(shared: World) -> None:
+    body = json.dumps(product(properties={"text": "x" * 300_000})).encode()
+    with Line(shared.url) as line:
+        line.send(post("/api/e", body, JSON, "Expect: 100-continue")[: -len(body)])
+        assert 100 == line.read().status
+        for start in range(0, len(body), 100_000):
+            line.send(body[start : start + 100_000])
+            time.sleep(0.05)
         assert 200 == line.read().status
 
 

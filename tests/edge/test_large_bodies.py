@@ -19,7 +19,7 @@ from indelible.edge.shallow import (
     members,
     parse,
 )
-from indelible.errors import BatchTooLarge, InvalidJson, Overloaded
+from indelible.errors import BatchTooLarge, InvalidJson, Overloaded, Unavailable
 from tests.edge.wire import encoded, first, fresh, gz, known_as, nested, stored
 from tests.world import (
     AS_APPLICATION,
@@ -327,6 +327,23 @@ def test_beyond_the_limit_of_bytes_no_body_waits() -> None:
     async def hold(large: LargeBodies, size: int) -> None:
         async with large.turn(size):
             pass
+
+    asyncio.run(story())
+
+
+def test_a_body_that_waits_for_its_turn_while_the_server_stops_is_told_so() -> None:
+    async def story() -> None:
+        large = LargeBodies(max_waiting_bytes=1_000)
+        async with large.turn(10):
+            waiting = asyncio.create_task(read(large))
+            await asyncio.sleep(0)
+            await large.stop()
+        with pytest.raises(Unavailable):
+            await waiting
+
+    async def read(large: LargeBodies) -> int:
+        async with large.turn(10):
+            return await large.run(lambda: 7)
 
     asyncio.run(story())
 

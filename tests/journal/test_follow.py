@@ -484,6 +484,19 @@ def test_a_project_that_failed_goes_on_where_it_stood_once_the_fault_is_over(
     assert [0, 1, 2] == recorder.taken[stuck]
 
 
+def test_after_a_success_the_next_failure_is_the_first_again(
+    sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = sqlite.new_project()
+    recorder = Recorder()
+    with running(follower(sqlite, recorder, [project])) as one:
+        for n in range(2):
+            recorder.before = failing(1)
+            sqlite.journal.append(numbered(project, 1, prefix=f"{n}-"))
+            until(lambda: one.lag() == 0, "the project was given up")
+    assert ["1 s", "1 s"] == [said[-3:] for said in caplog.messages if "again in" in said]
+
+
 def test_a_log_that_cannot_be_read_holds_up_no_other(sqlite: SqliteRig) -> None:
     broken, well = sqlite.new_project(), sqlite.new_project()
     sqlite.journal.append(numbered(broken, 1) + numbered(well, 3))

@@ -150,6 +150,17 @@ def test_nothing_is_stored_after_a_sweep_that_could_not_be_synced(sqlite: Sqlite
     assert "folded in" in (sqlite.journal.failure or "")
 
 
+def test_an_entry_counts_from_its_commit_on_though_it_was_asked_for_before(
+    sqlite: SqliteRig,
+) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 1))
+    with sqlite.database.transaction() as connection:
+        sqlite.journal.log(connection, a_draft(project, kind=Kind.ADMINISTRATION))
+        assert {project: 1} == sqlite.journal.next_indexes([project])
+    assert {project: 2} == sqlite.journal.next_indexes([project])
+
+
 def test_a_sweep_that_could_not_be_made_says_why_and_is_made_once_it_can(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,23 +1,31 @@
 """The look-up of unique keys: derived from the rows, never missing one, whatever becomes of it."""
 
+import collections
 import hashlib
 import itertools
 import random
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import apsw
 import pytest
 
 from indelible.errors import JournalUnwritable
+from indelible.journal import unique
 from indelible.journal.contract import Duplicate
 from indelible.journal.moments import BLOCK, Block
 from indelible.journal.unique import Mark, UniqueKeys
 from tests.journal.contract import numbered, stored
 from tests.journal.disk import FaultyDisk
 from tests.journal.rig import SqliteRig
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 MERGED = 4_096
 """So many keys are merged into the file at once here; a server merges eight times as many."""
@@ -139,7 +147,35 @@ def test_no_key_is_missed_while_keys_are_merged(tmp_path: Path) -> None:
     keys.close()
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "not a database", "cut short", "another's"])
+def test_between_any_two_steps_of_taking_keys_in_all_are_found(tmp_path: Path) -> None:
+    rows, taken, steps = RowsInMemory(), dict[bytes, int](), collections.Counter[str]()
+
+    def look(frame: FrameType, event: str, _: object) -> "TraceFunction | None":
+        if frame.f_code.co_filename != unique.__file__:
+            return None
+        if event == "line":  # the next line of this thread waits until this has returned
+            assert taken == keys.find(list(taken))
+            steps[frame.f_code.co_name] += 1
+        return look
+
+    before = sys.gettrace()
+    keys = UniqueKeys(tmp_path / "unique.db", rows, merge_at=4)
+    try:
+        sys.settrace(look)
+        for turn in range(40):
+            new, marks = rows.add(1 + turn % 2, 1)
+            keys.add(new, marks)
+            taken |= dict(new)
+    finally:
+        sys.settrace(before)
+    keys.close()
+    assert steps["_hand_over"] > 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "empty", "not a database", "cut short", "another's", "another's, as long"],
+)
 def test_a_file_that_is_damaged_is_made_anew_from_the_rows(tmp_path: Path, damage: str) -> None:
     path, rows = tmp_path / "unique.db", RowsInMemory()
     keys = UniqueKeys(path, rows, merge_at=MERGED)
@@ -158,6 +194,11 @@ def test_a_file_that_is_damaged_is_made_anew_from_the_rows(tmp_path: Path, damag
         case "another's":
             rows = RowsInMemory("another journal: ")
             rows.add(1, 600)
+        case "another's, as long":
+            lengths = {project: len(log) for project, log in rows.keys.items()}
+            rows = RowsInMemory("another journal: ")
+            for project, length in lengths.items():
+                rows.add(project, length)
 
     keys = UniqueKeys(path, rows, merge_at=MERGED)
     assert_knows(keys, rows)

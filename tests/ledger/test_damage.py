@@ -340,6 +340,18 @@ def test_the_scrub_puts_the_narrower_tiles_of_earlier_checkpoints_right(parts: P
     assert contents == [path.read_bytes() for path in paths]
 
 
+def test_a_pass_that_begins_in_the_middle_of_a_log_looks_at_all_of_it(tmp_path: Path) -> None:
+    with closing(Parts(tmp_path / "data")) as parts:
+        parts.store(WIDTH + 4)
+        parts.seal()
+        path = parts.log.tiles.folder / Tile(0, 0).path
+        content = path.read_bytes()
+        flip(path, 11)
+        parts.ledger.damages.move(parts.log.name, 1)
+        assert [] == scrubbed(parts)
+        assert content == path.read_bytes()
+
+
 @pytest.mark.parametrize("name", [CHECKPOINT, WITNESSED])
 @pytest.mark.parametrize("size", [5, 10, 11])
 def test_the_scrub_names_a_note_of_another_history_whatever_its_size(

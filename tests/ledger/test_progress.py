@@ -1,14 +1,17 @@
 """How far events have come: what waiters learn, and what people are told."""
 
 import asyncio
+import itertools
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +32,9 @@ from indelible.query.health import Health, LedgerHealth, Lookout
 from indelible.settings import Settings
 from tests.query.log import Log, new_log
 from tests.world import AS_APPLICATION, OUTPUT_FILE, World, audit, product, started
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 SEALED, WITNESSED = Level.SEALED, Level.WITNESSED
 LONG_S, SHORT_S = 20.0, 0.05
@@ -147,6 +153,40 @@ def test_no_waiter_is_missed_while_threads_advance() -> None:
 
     assert [True] * last == asyncio.run(wait())
     assert 0 == waiters(progress)
+
+
+def test_a_checkpoint_that_comes_while_somebody_begins_to_wait_is_not_missed() -> None:
+    async def wait(step: int) -> bool | None:
+        """Whether a waiter learns of a checkpoint that comes before this line of its own, None
+        where it waits by then."""
+        progress, lines = Progress(), 0
+
+        def look(frame: FrameType, event: str, _: object) -> "TraceFunction | None":
+            nonlocal lines
+            if frame.f_code is not Progress.wait.__code__:
+                return None
+            if event == "line":
+                if lines == step:
+                    other = threading.Thread(target=progress.advance, args=(1, SEALED, head(1)))
+                    other.start()
+                    other.join(SHORT_S)  # no longer: the waiter may hold the lock
+                lines += 1
+            return look
+
+        before = sys.gettrace()
+        sys.settrace(look)
+        waiting = asyncio.ensure_future(progress.wait(1, 0, SEALED, timeout_s=2.0))
+        await asyncio.sleep(0)
+        sys.settrace(before)
+        return await waiting if lines > step else None
+
+    told = list(
+        itertools.takewhile(
+            lambda one: one is not None, map(asyncio.run, map(wait, itertools.count()))
+        )
+    )
+    assert [True] * len(told) == told
+    assert len(told) > 5
 
 
 steps = st.tuples(st.integers(1, 2), st.sampled_from(Level), st.integers(0, 6))

@@ -208,6 +208,22 @@ def test_events_received_while_the_clock_was_behind_are_not_taken_for_old(rig: S
     assert 4 == retention.expire()
 
 
+def test_an_event_received_while_the_clock_was_behind_expires_in_the_end(rig: SqliteRig) -> None:
+    project = rig.new_project()
+    received(rig, project, 2)
+    rig.clock.now_ms += 10 * DAY_MS
+    retention = retention_of(rig, Rule(project, days=5))
+    assert 2 == retention.expire()
+    received(rig, project, days_off=-9)
+    rig.clock.now_ms += DAY_MS
+    assert 0 == retention.expire()
+
+    rig.clock.now_ms += 10 * DAY_MS
+
+    assert 1 == retention.expire()
+    assert [] == kept(rig, project)
+
+
 @given(st.data())
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -193,6 +193,20 @@ def test_a_signature_by_another_key_of_the_same_name_cannot_be_checked(shop: Sho
     assert Verdict.UNVERIFIABLE is found.verdict
 
 
+def test_another_log_that_the_policy_names_cannot_sign_for_this_one(shop: Shop) -> None:
+    other = Signer("log.example/other", b"\x09" * 32)
+    both = dataclasses.replace(POLICY_OF_LOG, logs=(*POLICY_OF_LOG.logs, KnownLog(other.key)))
+    checkpoint = Checkpoint(ORIGIN, shop.head.size, shop.head.root)
+    assert Verdict.VERIFIED is verdict(shop.receipt(4), both)
+    cosignatures = (one.cosign(checkpoint.text, SEEN_AT_S) for one in COSIGNERS)
+    note = str(Note(checkpoint.text, (other.signature(checkpoint.text), *cosignatures)))
+
+    found = verify_receipt(shop.receipt(4, note=note), both)
+
+    assert (OK, CANNOT, OK, OK) == tuple(outcomes(found).values())
+    assert Verdict.UNVERIFIABLE is found.verdict
+
+
 def test_a_signature_by_the_known_key_that_does_not_fit_is_tampered_with(shop: Shop) -> None:
     honest = Checkpoint(ORIGIN, shop.head.size, shop.head.root)
     for text in (

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,12 +39,15 @@ class Town:
     policy: Policy
     witnesses: list[WitnessProcess]
 
-    def serve(self, data: Path | None = None) -> contextlib.AbstractContextManager[ServerProcess]:
+    def serve(
+        self, data: Path | None = None, **env: str
+    ) -> contextlib.AbstractContextManager[ServerProcess]:
         """A server that asks the witnesses."""
         return started(
             data or self.data,
             INDELIBLE_LEDGER_ORIGIN=ORIGIN.rpartition("/")[0],
             INDELIBLE_WITNESS_POLICY=str(self.policy_file),
+            **env,
         )
 
 
@@ -124,6 +128,34 @@ def test_with_a_witness_down_nothing_is_witnessed_and_everything_is_sealed(town:
         answer = receipt(server, tx_id, "1s")
         assert (409, "not_witnessed") == (answer.status_code, answer.json()["code"])
         assert "ok" == server.http.get("/healthz").json()["status"]
+
+
+def test_witnesses_that_answer_late_never_take_a_newer_checkpoint_from_the_readers(
+    town: Town,
+) -> None:
+    published = town.data / "ledger/default/checkpoint"
+    sizes: list[int] = []
+    slow = town.witnesses[1].process
+    with town.serve(INDELIBLE_SEAL_INTERVAL_MS="1", INDELIBLE_WITNESS_INTERVAL_MS="1") as server:
+        for turn in range(3):
+            assert 200 == receipt(server, send(server, f"first-{turn}")).status_code
+            slow.send_signal(signal.SIGSTOP)
+            asked = send(server, f"asked-{turn}")
+            assert 200 == receipt(server, asked, wait="sealed").status_code
+            newer = send(server, f"newer-{turn}")
+            assert 200 == receipt(server, newer, wait="sealed").status_code
+            sizes.append(size_of(published))
+            slow.send_signal(signal.SIGCONT)
+            while receipt(server, newer, "1ms").status_code != 200:
+                sizes.append(size_of(published))
+                time.sleep(0.005)
+        sizes.append(size_of(published))
+    assert sorted(sizes) == sizes
+
+
+def size_of(checkpoint: Path) -> int:
+    """How many events a published checkpoint covers."""
+    return int(checkpoint.read_text().split("\n")[1])
 
 
 def health_with_alarms(server: ServerProcess, count: int) -> Any:

@@ -54,9 +54,11 @@ def serving(handler: Any, patience: Patience | None = None) -> Iterator[str]:
     thread = threading.Thread(target=lambda: uvloop.run(main()))
     thread.start()
     assert ready.wait(30)
-    yield url[0]
-    ends[0].call_soon_threadsafe(ends[1].set)
-    thread.join(30)
+    try:
+        yield url[0]
+    finally:
+        ends[0].call_soon_threadsafe(ends[1].set)
+        thread.join(30)
     assert not thread.is_alive()
 
 
@@ -193,3 +195,26 @@ def test_an_application_waits_for_a_client_that_does_not_read() -> None:
         eventually(lambda: sent > 0)
         time.sleep(0.5)
         assert sent < 16 << 20  # all of it in the buffers of the system
+
+
+def test_where_requests_that_were_sent_ahead_had_to_be_dropped_the_connection_ends() -> None:
+    asked: list[str] = []
+    go = threading.Event()
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        await send(START)
+        await send(body(b"done"))
+
+    with serving(wait, Patience(memory_bytes=10_000, reserved_bytes=0)) as url, Line(url) as line:
+        line.send(GET)
+        eventually(lambda: asked == ["/"])
+        line.send(b"GET /ahead HTTP/1.1\r\nHost: a\r\n\r\n" * 500)
+        time.sleep(0.2)  # so that they were read
+        go.set()
+        answer = line.read()
+        assert (200, "close") == (answer.status, answer.headers.get("connection"))
+        assert b"" == line.rest()
+    assert ["/"] == asked

@@ -246,8 +246,9 @@ class Connection(asyncio.Protocol):
 
     def _keep_for_later(self, data: bytes) -> None:
         """Keep pipelined bytes, and stop reading until the request under way is answered."""
-        self._server.hold(self, len(data) - len(self._unread))
-        self._unread = data
+        grown = len(data) - len(self._unread)
+        self._unread = data  # first: where there is no memory for it, it is dropped again
+        self._server.hold(self, grown)
         self._pause()
 
     def _pause(self) -> None:
@@ -334,8 +335,8 @@ class Connection(asyncio.Protocol):
         if self.mode is _BUSY:
             if self._unread:
                 self._is_half_closed = True  # the dropped requests are never answered
-                self._server.hold(self, -len(self._unread))
-                self._unread = b""
+                dropped, self._unread = len(self._unread), b""
+                self._server.hold(self, -dropped)
         elif self.mode is not _DISCARD:
             self.refuse(Overloaded("Too much is being received"), CloseReason.NO_MEMORY)
 

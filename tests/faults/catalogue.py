@@ -1,0 +1,471 @@
+"""Sixty mistakes, and the tests that should mind each: see `tests.faults`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One mistake, as a replacement of text.
+
+    Attributes:
+        path: the file, from the root of the checkout.
+        before, after: what stands there, exactly once, and what takes its place.
+        meaning: the mistake in words.
+        tests: files, or `file::test`, that should notice it.
+        equivalent: why nobody can tell, where that is so; such a fault survives.
+    """
+
+    path: str
+    before: str
+    after: str
+    meaning: str
+    tests: tuple[str, ...]
+    equivalent: str | None = None
+
+
+_JOURNAL: Final = (
+    Fault(
+        "src/indelible/journal/commit.py",
+        "waiting.answer.set_result(result[start:end])",
+        "waiting.answer.set_result(result[: end - start])",
+        "every request of a group is given the outcomes of the first",
+        ("tests/journal/test_commit.py",),
+    ),
+    Fault(
+        "src/indelible/journal/commit.py",
+        "            self._waiting_bytes -= waiting.size_bytes\n",
+        "",
+        "what was answered goes on counting as waiting",
+        ("tests/journal/test_commit.py",),
+    ),
+    Fault(
+        "src/indelible/journal/commit.py",
+        "if drafts and drafts[0].lane is Lane.PRODUCT:",
+        "if drafts:",
+        "audit events have no more room to wait than product events",
+        ("tests/journal/test_commit.py",),
+    ),
+    Fault(
+        "src/indelible/journal/commit.py",
+        "            if waiting.answer.done():\n                pass\n            elif",
+        "            if",
+        "a request whose client went away is answered all the same, and those behind it are not",
+        ("tests/journal/test_commit.py",),
+    ),
+    Fault(
+        "src/indelible/journal/txids.py",
+        "if self._count == _PER_MS:",
+        "if self._count > _PER_MS:",
+        "the counter of a transaction id runs over into its version",
+        ("tests/journal/test_txids.py",),
+    ),
+    Fault(
+        "src/indelible/journal/unique.py",
+        "        self._settling = self._recent\n        self._recent = {}\n",
+        "        recent, self._recent = self._recent, {}\n        self._settling = recent\n",
+        "for a moment a key is in neither of the two places where it is looked for",
+        ("tests/journal/test_unique.py",),
+    ),
+    Fault(
+        "src/indelible/journal/unique.py",
+        "if any(rows.tx_of(mark.last_id) != mark.last_tx for mark in marks.values()):",
+        "if any(rows.tx_of(mark.last_id) is None for mark in marks.values()):",
+        "the keys of another journal of the same length are believed",
+        ("tests/journal/test_unique.py",),
+    ),
+    Fault(
+        "src/indelible/journal/sqlite.py",
+        "                    self.database.must_sweep()\n",
+        "",
+        "what an erasure overwrote stays in the WAL",
+        ("tests/journal/test_sqlite.py",),
+    ),
+    Fault(
+        "src/indelible/journal/sqlite.py",
+        'return leaf.hmac_sha256(secret, lane.encode() + b"\\x00" + name)',
+        "return leaf.hmac_sha256(secret, name)",
+        "an id of one lane is a duplicate in the other",
+        ("tests/journal/test_sqlite.py", "tests/edge/test_isolation.py"),
+    ),
+    Fault(
+        "src/indelible/journal/sqlite.py",
+        "used >= draft.monthly_limit",
+        "used > draft.monthly_limit",
+        "one event more than the month allows is stored",
+        ("tests/journal/test_sqlite.py", "tests/edge/test_audit.py"),
+    ),
+    Fault(
+        "src/indelible/journal/follow.py",
+        "last = self._pauses.pop(project_id, _Pause(0.0, 0.0))",
+        "last = self._pauses.get(project_id, _Pause(0.0, 0.0))",
+        "a pause is not forgotten after a success, so the next one begins as long as it ended",
+        ("tests/journal/test_follow.py",),
+    ),
+    Fault(
+        "src/indelible/journal/follow.py",
+        "            failed = self._hand_over(due)\n",
+        "            ends = {run.project_id: run.end for run in due}\n"
+        "            self._journal.move_cursors(self._handler.name, ends)\n"
+        "            failed = self._hand_over(due)\n",
+        "cursors are moved before the entries are handled",
+        ("tests/journal/test_follow.py",),
+    ),
+    Fault(
+        "src/indelible/journal/moments.py",
+        "if earliest < low or latest >= high or first < start:",
+        "if earliest < low or latest > high or first < start:",
+        "an entry received in the very millisecond where a search ends is found",
+        ("tests/journal/test_sqlite.py", "tests/query/test_clock.py"),
+    ),
+    Fault(
+        "src/indelible/journal/registry.py",
+        "        self.refresh()\n        return replace(key, revoked_at_ms=now)\n",
+        "        return replace(key, revoked_at_ms=now)\n",
+        "a revoked key opens until something else changes",
+        ("tests/journal/test_registry.py", "tests/api/test_manage.py"),
+    ),
+    Fault(
+        "src/indelible/journal/disk.py",
+        "self.floors = {Lane.PRODUCT: product_percent, Lane.AUDIT: audit_percent}",
+        "self.floors = {Lane.PRODUCT: audit_percent, Lane.AUDIT: product_percent}",
+        "on a disk that fills up audit events are refused first",
+        ("tests/edge/test_faults.py", "tests/edge/test_health.py", "tests/edge/test_lost.py"),
+    ),
+    Fault(
+        "src/indelible/journal/sqlite.py",
+        "                if self._ends[project_id] >= self._logged[project_id]:\n"
+        "                    del self._logged[project_id]\n",
+        "                del self._logged[project_id]\n",
+        "an entry whose transaction is not committed yet is never counted afterwards",
+        ("tests/journal/test_sqlite.py", "tests/journal/test_registry.py"),
+    ),
+)
+
+_LEDGER: Final = (
+    Fault(
+        "src/indelible/ledger/sealer.py",
+        "        self._publish(seal.log, head)\n        del self._unpublished[seal.log.origin]\n",
+        "        del self._unpublished[seal.log.origin]\n        self._publish(seal.log, head)\n",
+        "a checkpoint that could not be published is forgotten",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/sealer.py",
+        "            if entries != stored[at : at + bundle.width]:\n",
+        "            if len(entries) != bundle.width:\n",
+        "bundles are signed that are not what the journal holds",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/sealer.py",
+        "        _check_levels(log, old.size, size)\n",
+        "",
+        "full tiles that no root is made from are signed unseen",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/lockstore.py",
+        '" WHERE origin = ? AND size = ? AND root = ?"\n',
+        '" WHERE origin = ? AND size = ? AND ? IS NOT NULL"\n',
+        "a head goes on from another root of the same size",
+        ("tests/ledger/test_lockstore.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness.py",
+        "if request.old > request.checkpoint.size:",
+        "if request.old >= request.checkpoint.size:",
+        "a witness refuses to cosign the same checkpoint again",
+        ("tests/ledger/test_witness.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness.py",
+        "            if kept < self._most_evidence:\n",
+        "            if kept <= self._most_evidence:\n",
+        "a witness keeps one piece of evidence more than its limit",
+        ("tests/ledger/test_witness.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/retention.py",
+        "min(kept[0][0] if kept else stored, behind)",
+        "behind",
+        "retention moves on past events that are too young, and never comes back for them",
+        ("tests/ledger/test_retention.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/retention.py",
+        "entry.kind in ERASABLE and entry.received_at_ms < oldest_kept_ms",
+        "entry.kind in ERASABLE and entry.received_at_ms <= oldest_kept_ms",
+        "an event that has its last millisecond left is erased",
+        ("tests/ledger/test_retention.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/receipts.py",
+        "            if check_inclusion(index, size, hashed, hashes, head.root):\n"
+        "                return hashes\n",
+        "            return hashes\n",
+        "a proof is handed out unchecked",
+        ("tests/ledger/test_damage.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/progress.py",
+        "            if one.size <= head.size:\n",
+        "            if one.size < head.size:\n",
+        "whoever waits for the last event of a checkpoint is not woken",
+        ("tests/ledger/test_progress.py", "tests/ledger/test_waiting.py"),
+    ),
+    Fault(
+        "src/indelible/ledger/progress.py",
+        "            if newest is not None and newest.size > head.size:\n                return\n",
+        "",
+        "a checkpoint that comes late takes the place of a newer one",
+        ("tests/ledger/test_progress.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/cosigners.py",
+        "for alarm in self.alarms() if alarm.origin == origin}",
+        "for alarm in self.alarms()}",
+        "witnesses that have seen a fork of one log are missed in the quorum of every other",
+        ("tests/ledger/test_cosigners.py", "tests/ledger/test_forked.py"),
+    ),
+    Fault(
+        "src/indelible/ledger/ledger.py",
+        "            if head.size >= self._published.get(log.name, 0):\n",
+        "            if head.size >= 0:\n",
+        "witnesses that answer late put an older checkpoint before the log's readers",
+        ("tests/ledger/test_witnessed.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/verify.py",
+        "if not any(signature.name == origin for signature in signed):",
+        "if not signed:",
+        "a checkpoint is believed that another log of the policy has signed",
+        ("tests/ledger/test_verify.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/restore.py",
+        "if entry.leaf_entry == leaf and entry.leaf.kind in ERASABLE",
+        "if entry.leaf.kind in ERASABLE",
+        "a restore erases whatever stands at the index of an erased event",
+        ("tests/cli/test_restore.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/seals.py",
+        'f" WHERE origin = ? AND size > ? AND {column} IS NOT NULL"',
+        'f" WHERE origin = ? AND size >= ? AND {column} IS NOT NULL"',
+        "an event seems sealed by the checkpoint that ends just before it",
+        ("tests/ledger/test_progress.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/damages.py",
+        "if self._found.get((log, number), ()) != tuple(sentences):",
+        "if sentences:",
+        "health stays red after a damaged place is sound again",
+        ("tests/ledger/test_damage.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/progress.py",
+        "        with self._lock:\n"
+        "            if index < self.size(project_id, level):\n"
+        "                return True\n"
+        "            self._waiting",
+        "        if index < self.size(project_id, level):\n"
+        "            return True\n"
+        "        with self._lock:\n"
+        "            self._waiting",
+        "a checkpoint that comes between the look and the wait wakes nobody",
+        ("tests/ledger/test_progress.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/retention.py",
+        "                project_id, 0, done.before_ms, start=max(start, done.stored)\n",
+        "                project_id, 0, 0, start=max(start, done.stored)\n",
+        "events received while the clock was behind are never erased",
+        ("tests/ledger/test_retention.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/sealer.py",
+        "    if root != frontier.root():\n",
+        "    if not root:\n",
+        "a root is signed that the tiles give and the bundles do not",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/scrub.py",
+        "(*again, *range(first, count), *range(first))",
+        "(*again, *range(first, count))",
+        "a pass that begins in the middle of a log leaves out what is before",
+        ("tests/ledger/test_damage.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness.py",
+        "        with self._writing:\n",
+        "        if self._writing:\n",
+        "two requests look at what was cosigned last before either has changed it",
+        ("tests/ledger/test_witness.py",),
+    ),
+)
+
+_EDGE: Final = (
+    Fault(
+        "src/indelible/serving/head.py",
+        '_ONCE: Final = (b"host", b"content-length", b"transfer-encoding")',
+        '_ONCE: Final = (b"host", b"transfer-encoding")',
+        "of two Content-Lengths the last one counts",
+        ("tests/serving/test_head.py",),
+    ),
+    Fault(
+        "src/indelible/serving/framing.py",
+        "if end > MOST_TRAILER_BYTES or not are_fields(data[:end]):",
+        "if not are_fields(data[:end]):",
+        "a trailer that comes at once may be as long as it likes",
+        ("tests/serving/test_framing.py",),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        '        headers = [*headers, (b"connection", b"close")]\n',
+        "",
+        "an answer after which the connection ends does not say so",
+        ("tests/edge/test_http.py", "tests/edge/test_connections.py"),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        '        if exchange is not None and exchange.head.method == "HEAD":\n'
+        '            body = b""\n',
+        "",
+        "HEAD is refused with a body",
+        ("tests/edge/test_http.py", "tests/edge/test_stopping.py", "tests/serving"),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        '            rest, self._unread = self._unread, b""\n            self._read_head(rest)\n',
+        '            self._unread = b""\n',
+        "requests that were sent ahead are never answered",
+        ("tests/edge/test_http.py",),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        "        self.due = self._server.now + self._server.patience.idle_s\n",
+        "",
+        "a connection that is idle after an answer is never closed",
+        ("tests/edge/test_patience.py",),
+    ),
+    Fault(
+        "src/indelible/serving/exchange.py",
+        "closes = not (self.head.is_persistent and self.is_arrived)",
+        "closes = not self.head.is_persistent",
+        "after an early answer the rest of the body is read as the next request",
+        ("tests/edge/test_http.py", "tests/serving", "tests/edge/test_connections.py"),
+    ),
+    Fault(
+        "src/indelible/serving/server.py",
+        "        self._held -= connection.held\n",
+        "",
+        "the memory of an answered request goes on counting",
+        ("tests/edge/test_patience.py",),
+    ),
+    Fault(
+        "src/indelible/serving/server.py",
+        "            next(iter(self.waiting)).close_idle(CloseReason.CROWDED_OUT)\n",
+        "            next(reversed(self.waiting)).close_idle(CloseReason.CROWDED_OUT)\n",
+        "the last one that came gives way, and not the one that has waited longest",
+        ("tests/edge/test_patience.py",),
+    ),
+    Fault(
+        "src/indelible/edge/rates.py",
+        "        bucket.level = min(key.rate.burst, filled)\n",
+        "        bucket.level = filled\n",
+        "a bucket fills for as long as its key is silent",
+        ("tests/edge/test_rates.py",),
+    ),
+    Fault(
+        "src/indelible/edge/rates.py",
+        "wait_s = ceil((1.0 - self._bucket(key).level) / key.rate.per_s)",
+        "wait_s = int((1.0 - self._bucket(key).level) / key.rate.per_s)",
+        "Retry-After is rounded down, to a time when nothing may pass yet",
+        ("tests/edge/test_rates.py",),
+    ),
+    Fault(
+        "src/indelible/edge/asgi.py",
+        'return origin if origin and _root_of(path) in self._open_roots else ""',
+        "return origin",
+        "pages of any origin may read the errors of every route",
+        ("tests/edge/test_cors.py", "tests/edge/test_http.py"),
+    ),
+    Fault(
+        "src/indelible/edge/asgi.py",
+        '        (b"vary", b"Origin"),\n',
+        "",
+        "a cache may give one page the answer that names another",
+        ("tests/edge/test_cors.py",),
+    ),
+    Fault(
+        "src/indelible/edge/body.py",
+        "        left -= len(text)\n",
+        "",
+        "each layer of a body has the budget of all",
+        ("tests/edge/test_product.py", "tests/edge/test_body.py"),
+    ),
+    Fault(
+        "src/indelible/edge/gate.py",
+        "        if name is not None and name != key.project.name:\n",
+        "        if name is not None and name not in self._registry.snapshot.projects:\n",
+        "an application key may name another project, and is not told that it stays in its own",
+        ("tests/edge/test_audit.py", "tests/api/test_manage.py"),
+    ),
+    Fault(
+        "src/indelible/edge/large.py",
+        "        finally:\n            self._waiting_bytes -= size_bytes\n",
+        "",
+        "large bodies that had their turn go on counting as waiting",
+        ("tests/edge/test_large_bodies.py",),
+    ),
+    Fault(
+        "src/indelible/edge/immutablelog.py",
+        "known_hash = item.payload_hash if same_content else None",
+        "known_hash = item.payload_hash",
+        "of an erased event a resend is told a hash that nobody can know any more",
+        ("tests/ledger/test_erasure.py", "tests/edge/test_audit.py"),
+    ),
+    Fault(
+        "src/indelible/edge/lost.py",
+        "    if isinstance(outcome, Stored):\n        for reason",
+        "    if outcome is not None:\n        for reason",
+        "losses that are reported twice are counted twice",
+        ("tests/edge/test_lost.py",),
+    ),
+    Fault(
+        "src/indelible/serving/exchange.py",
+        "                self._owes_continue = False\n",
+        "",
+        "a client that was told to continue is told so again for each part of its body",
+        ("tests/edge/test_http.py", "tests/serving"),
+    ),
+    Fault(
+        "src/indelible/serving/connection.py",
+        "                self._is_half_closed = True  # the dropped requests are never answered\n",
+        "",
+        "a connection goes on after requests that it had sent ahead were dropped",
+        ("tests/edge/test_patience.py", "tests/edge/test_http.py", "tests/serving"),
+    ),
+    Fault(
+        "src/indelible/edge/intake.py",
+        "                    if not outcomes:\n                        raise\n",
+        "",
+        "a large request waits for room that may never come, and is never refused",
+        ("tests/edge/test_large_bodies.py", "tests/edge/test_faults.py"),
+    ),
+    Fault(
+        "src/indelible/edge/large.py",
+        "            if self._is_stopped:\n"
+        '                raise Unavailable("The server is stopping")\n',
+        "",
+        "a large body that waited for its turn while the server stopped is a fault of ours",
+        ("tests/edge/test_large_bodies.py", "tests/edge/test_stopping.py"),
+    ),
+)
+
+FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE)
