@@ -268,8 +268,9 @@ def erasure(folder: Path) -> None:
         send_product(door, "late", "gone-late")
         log = door.export(API_KEY)
         for wanted in (
-            {"distinct_id": "person-gone-1"},
+            # First what is in the WAL, whose cut nothing syncs by the way before the answer.
             {"tx_ids": [at["tx_id"] for at in log if "gone-late" in json.dumps(at)]},
+            {"distinct_id": "person-gone-1"},
             {"tx_ids": [at["tx_id"] for at in log if "audit-gone" in json.dumps(at)]},
         ):
             erase(door, log, wanted)

@@ -10,9 +10,12 @@ import pytest
 from tests.power.removals import Fault, Site, remove, sites
 from tests.power.stories import STORIES
 from tests.power.table import FAULTS, SPARE, SYNCS, Row
-from tests.power.trial import prepare, sought, told, workshop
+from tests.power.trial import Tally, prepare, sought, told, workshop
 
 Removed = tuple[Site | Fault, Row]
+
+# A thread beside the story may sync, by the way, what the removal leaves unsynced.
+TELLINGS = 5
 
 
 def removed() -> list[Removed]:
@@ -33,7 +36,7 @@ def folders() -> Iterator[Path]:
     logging.disable(logging.NOTSET)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", removed(), ids=lambda what: what[0].name)
 def test_without_it_a_power_cut_breaks_a_promise(
@@ -44,15 +47,14 @@ def test_without_it_a_power_cut_breaks_a_promise(
     prepared = folders / story.name
     if not prepared.exists():
         prepare(story, prepared)
-    with workshop() as work:
-        recording = told(
-            story,
-            library,
-            work / "told",
-            source=remove(removal, tmp_path),
-            prepared=prepared,
-        )
-        tally = sought(story, recording, row.promise, seed="removed")
+    source = remove(removal, tmp_path)
+    tally = Tally()
+    for _ in range(TELLINGS):
+        with workshop() as work:
+            recording = told(story, library, work / "told", source=source, prepared=prepared)
+            tally.add(sought(story, recording, row.promise, seed="removed"))
+        if row.promise in tally.promises:
+            break
 
     sys.stdout.write(f"{removal.name}: {row.promise}, after {tally.states} states\n")
     assert row.promise in tally.promises, f"{tally.states} states of {row.story}: {tally.promises}"
