@@ -67,10 +67,11 @@ def test_500_projects_with_an_event_a_second_each_are_sealed_within_two_seconds(
             assert 201 == answer.status_code, answer.text
             tokens.append(answer.json()["token"])
         asyncio.run(load(server, tokens))
-        until_sealed(server)
-        delays = sorted(delays_ms(server.data_dir))
+    # The stop has sealed what was still waiting.
+    delays = sorted(delays_ms(tmp_path / "data"))
 
     assert len(delays) >= PROJECTS * (SECONDS - 1)
+    print(f"p50 {delays[len(delays) // 2]} ms, p99 {delays[len(delays) * 99 // 100]} ms")  # noqa: T201
     assert delays[len(delays) * 99 // 100] <= 2_000
     first, last = statistics.median(took_s[:50]), statistics.median(took_s[-50:])
     assert last <= 2 * first
