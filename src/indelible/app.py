@@ -9,7 +9,6 @@ import gc
 import json
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -55,10 +54,6 @@ _LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
 DEFAULT_PROJECT: Final = "default"
 
 _COLLECT_AFTER: Final = (50_000, 20, 20)
-
-# A request takes the interpreter's lock some ten times, on three threads. While a large body is
-# read it waits this long each time; of Python's usual 5 ms it would notice.
-_SWITCH_S: Final = 0.001
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -367,7 +362,6 @@ async def run(
     # usual thresholds the collector looks through them again and again: most of the time of a
     # read.
     gc.set_threshold(*_COLLECT_AFTER)
-    sys.setswitchinterval(_SWITCH_S)
     try:
         await serve_asgi(
             house.edge,
