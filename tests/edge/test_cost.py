@@ -261,6 +261,7 @@ def test_two_thousand_bodies_aimed_at_cost_cost_their_share(
     assert_costs_its_share(small, recipe, path, kind, coding)
 
 
+@pytest.mark.clocked
 def test_a_large_event_that_comes_again_costs_its_share(server: ServerProcess) -> None:
     filling = b"{}," * 24_000
     events = [
