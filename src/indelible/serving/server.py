@@ -64,6 +64,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._exchanges: set[Exchange] = set()
         self._held = 0
+        self._room_at: float = patience.memory_bytes  # held bytes at which to look for room
         self._is_making_room = False
         self._looked_at = self._loop.time()
         self._next_look: asyncio.TimerHandle | None = None
@@ -136,13 +137,15 @@ class HttpServer:
         """Count bytes that a connection keeps in memory, and make room if they are too many."""
         connection.held += more_bytes
         self._held += more_bytes
-        if self._held > self.patience.memory_bytes and not self._is_making_room:
+        if self._held > self._room_at and not self._is_making_room:
             self._make_room()
 
     def release(self, connection: Connection) -> None:
         """Stop counting the bytes of a connection."""
         self._held -= connection.held
         connection.held = 0
+        if self._held <= self.patience.memory_bytes:
+            self._room_at = self.patience.memory_bytes
 
     def _make_room(self) -> None:
         patience = self.patience
@@ -153,6 +156,11 @@ class HttpServer:
         holders = [connection for connection in self._connections if connection.held > smallest]
         holders.sort(key=lambda c: c.held * (self.now - c.began + patience.look_s), reverse=True)
         self._shed(deque(holders), round(most * (1 - _ROOM)))
+        # Where no one had to give way, another look at every connection is due after some more
+        # bytes, not at the next one: each takes milliseconds where thousands hold a little.
+        hard = patience.memory_bytes + patience.reserved_bytes
+        after_more = self._held + patience.reserved_bytes * _ROOM
+        self._room_at = max(patience.memory_bytes, min(after_more, hard))
 
     def _shed(self, holders: deque[Connection], enough_bytes: int) -> None:
         """Shed requests of these connections, in order, until at most `enough_bytes` are held."""
