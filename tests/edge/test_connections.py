@@ -7,6 +7,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,37 @@ def test_1_500_connections_that_are_held_keep_no_other_client_waiting(
     with serving(what, tmp_path) as (url, asked), held(url, 1_500, *HELD.values()):
         took = waits(url, asked, for_s=3)
     assert took[len(took) * 99 // 100] <= 0.1
+
+
+@pytest.mark.clocked
+@pytest.mark.skipif(MOST_DESCRIPTORS < 20_000, reason="the system gives too few descriptors")
+@pytest.mark.parametrize(("count", "size"), [(2_400, 60_000), (12_000, 12_000)])
+def test_long_heads_that_drip_in_byte_by_byte_keep_no_other_client_waiting(
+    world: ServerProcess, count: int, size: int
+) -> None:
+    """Together they hold more than the memory of large requests, and less than all of it."""
+    opening = b"POST /api/e HTTP/1.1\r\nHost: a\r\nA: " + b"a" * size
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_DESCRIPTORS, MOST_DESCRIPTORS))
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+        lines = [opened.enter_context(Line(world.url)) for _ in range(count)]
+        for line in lines:
+            line.send(opening)
+        dripped = pool.submit(drip, lines, for_s=3)
+        took = waits(world.url, post("/api/e", json.dumps(product()).encode(), JSON), for_s=3)
+        assert 10_000 <= dripped.result()
+    assert took[len(took) * 99 // 100] <= 0.1
+
+
+def drip(lines: list[Line], *, for_s: float) -> int:
+    """Send a byte on each line in turn, 5,000 a second; how many there were."""
+    began, sent = time.monotonic(), 0
+    while (passed := time.monotonic() - began) < for_s:
+        while sent < 5_000 * passed:
+            with contextlib.suppress(OSError):  # the server ended it
+                lines[sent % len(lines)].send(b"a")
+            sent += 1
+        time.sleep(0.005)
+    return sent
 
 
 @pytest.mark.slow(minutes=2)

@@ -341,7 +341,8 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/serving/connection.py",
-        '            rest, self._unread = self._unread, b""\n            self._read_head(rest)\n',
+        '            rest, self._unread = bytes(self._unread), b""\n'
+        "            self._read_head(rest)\n",
         '            self._unread = b""\n',
         "requests that were sent ahead are never answered",
         ("tests/edge/test_http.py",),

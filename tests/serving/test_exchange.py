@@ -93,6 +93,32 @@ def test_a_small_body_is_one_message_however_its_bytes_arrive() -> None:
     assert all(size >= 65_536 for size in sizes[:-1])
 
 
+@pytest.mark.parametrize(
+    ("request_", "sizes"),
+    [
+        (b"\r\n" + GET, [0]),
+        (GET + GET, [0, 0]),
+        (GET + b"\r\n" + post("/", b"xyz"), [0, 3]),
+    ],
+    ids=["a line before it", "two at once", "a body at the end"],
+)
+def test_a_request_is_read_wherever_it_is_cut(request_: bytes, sizes: list[int]) -> None:
+    async def count(scope: Any, receive: Any, send: Any) -> None:
+        size = sum(len(message["body"]) for message in await read_all(receive))
+        await send(START)
+        await send(body(b"%d" % size))
+
+    byte_by_byte = [request_[at : at + 1] for at in range(len(request_))]
+    cut_once = [[request_[:at], request_[at:]] for at in range(1, len(request_))]
+    with serving(count) as url:
+        for parts in (byte_by_byte, *cut_once):
+            with Line(url) as line:
+                for part in parts:
+                    line.send(part)
+                    time.sleep(0.002)  # so that each part is read by itself
+                assert sizes == [int(line.read().body) for _ in sizes], parts
+
+
 def test_after_the_body_the_next_message_is_that_the_client_is_gone() -> None:
     seen: list[Any] = []
 

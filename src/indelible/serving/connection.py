@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
         self._framing: Sized | Chunked | None = None
-        self._unread = b""
+        self._unread: bytes | bytearray = b""
         self._checked = 0  # bytes of an unfinished head
         self._has_served = False
         self._received = 0  # bytes of the body under way
@@ -119,11 +119,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         mode = self.mode
         if mode is _HEAD:
-            self._read_head(self._unread + data if self._unread else data)
+            self._read_more_of_head(data) if self._unread else self._read_head(data)
         elif mode is _BODY:
             self._read_body(data)
         elif mode is _BUSY:
-            self._keep_for_later(self._unread + data)
+            self._keep_for_later(bytes(self._unread) + data)
         else:
             self.due = min(
                 self._server.now + self._server.patience.linger_quiet_s, self._discard_until
@@ -158,6 +158,25 @@ class Connection(asyncio.Protocol):
             self.due = inf
 
     # Reading.
+
+    def _read_more_of_head(self, data: bytes) -> None:
+        """Append to an unfinished head, and look at what is new: a head may come byte by byte."""
+        begun = self._unread if isinstance(self._unread, bytearray) else bytearray(self._unread)
+        known = len(begun)
+        begun += data
+        self._unread = begun
+        self._server.hold(self, len(data))
+        if self.mode is not _HEAD or self._unread is not begun:
+            return  # there was no memory for it
+        # The end of the head may have begun in what was there.
+        is_whole = begun.find(b"\r\n\r\n", max(0, known - 3)) >= 0
+        if is_whole or len(begun) > MOST_HEAD_BYTES or begun.startswith(b"\r\n"):
+            self._read_head(bytes(begun))
+        elif b"\n" in data:
+            try:
+                self._checked = check_unfinished(begun, self._checked)
+            except IndelibleError as error:
+                self.refuse(error, CloseReason.REFUSED)
 
     def _read_head(self, data: bytes) -> None:
         if data.startswith(b"\r\n"):  # RFC 9112 section 2.2: some send one after a body
@@ -240,7 +259,7 @@ class Connection(asyncio.Protocol):
     def _read_on(self) -> None:
         """Continue with chunks that were too many for one turn of the loop."""
         if self.mode is _BODY and not self._is_closed:
-            rest, self._unread = self._unread, b""
+            rest, self._unread = bytes(self._unread), b""
             self._resume()
             self._read_body(rest)
 
@@ -311,7 +330,7 @@ class Connection(asyncio.Protocol):
         self._server.waiting[self] = None
         self._resume()
         if self._unread:
-            rest, self._unread = self._unread, b""
+            rest, self._unread = bytes(self._unread), b""
             self._read_head(rest)
 
     # The end.

@@ -119,7 +119,7 @@ def parse(block: bytes) -> Head:
     return head
 
 
-def check_unfinished(data: bytes, checked: int = 0) -> int:
+def check_unfinished(data: bytes | bytearray, checked: int = 0) -> int:
     """Check the complete lines of an incomplete head, so that nonsense is refused at once.
 
     Every line is checked once: pass the return value as `checked` the next time.
@@ -142,7 +142,7 @@ def are_fields(lines: bytes) -> bool:
     return _FIELDS.fullmatch(lines) is not None
 
 
-def _fault(block: bytes) -> IndelibleError:
+def _fault(block: bytes | bytearray) -> IndelibleError:
     version = _VERSION.match(block)
     if version is not None and version[1] != b"1":
         return HttpVersionUnsupported()
