@@ -3,13 +3,19 @@
 import asyncio
 import json
 import random
-from collections.abc import Iterator
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
-from indelible.edge.large import LargeBodies
+from indelible.edge.large import SHORT_BYTES, LargeBodies
 from indelible.edge.shallow import (
     MAX_MEMBERS,
     MAX_VALUES,
@@ -27,6 +33,7 @@ from tests.world import (
     ServerProcess,
     World,
     assert_canonical_error,
+    audit,
     product,
     started,
 )
@@ -294,41 +301,143 @@ def test_what_is_almost_too_deep_to_be_read_is_no_fault_of_the_server(
 # Turns
 
 
-def test_large_bodies_take_turns_in_the_order_in_which_they_came() -> None:
+def turns_of(
+    bodies: Mapping[str, tuple[int, bool]], *, while_waiting: Callable[..., None] = lambda *_: None
+) -> list[str]:
+    """The order in which bodies of these lengths, of known callers or not, get their turns; all of
+    them come while a body is read that is as long as the first. A `!` ends the name of one that is
+    refused."""
     order: list[str] = []
 
     async def read(large: LargeBodies, name: str) -> None:
-        async with large.turn(10):
-            order.append(f"{name} begins")
-            await asyncio.sleep(0.001)
-            order.append(f"{name} ends")
+        size, is_known = bodies[name]
+        try:
+            async with large.turn(size, is_known=is_known):
+                order.append(name)
+                await asyncio.sleep(0.001)
+                order.append(f"/{name}")
+        except Overloaded:
+            order.append(f"{name}!")
 
     async def story() -> None:
         large = LargeBodies(max_waiting_bytes=1_000)
-        await asyncio.gather(*(read(large, name) for name in "abc"))
-        await large.stop()
-
-    asyncio.run(story())
-    assert [f"{name} {what}" for name in "abc" for what in ("begins", "ends")] == order
-
-
-def test_beyond_the_limit_of_bytes_no_body_waits() -> None:
-    async def story() -> None:
-        large = LargeBodies(max_waiting_bytes=1_000)
-        async with large.turn(5_000):  # the one that is read does not wait
-            waiting = asyncio.create_task(hold(large, 900))
+        async with large.turn(next(iter(bodies.values()))[0]):
+            tasks = [asyncio.create_task(read(large, name)) for name in bodies]
             await asyncio.sleep(0)
-            with pytest.raises(Overloaded):
-                await hold(large, 200)
-        await waiting
-        await hold(large, 200)
+            while_waiting(*tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await large.stop()
 
-    async def hold(large: LargeBodies, size: int) -> None:
-        async with large.turn(size):
-            pass
+    asyncio.run(story())
+    assert all(f"/{one}" == after for one, after in pairwise(order) if one in bodies)
+    return [name for name in order if not name.startswith("/")]
+
+
+def test_a_caller_whose_key_was_checked_comes_first_then_the_shorter_then_the_earlier() -> None:
+    bodies = {
+        "a": (30, False),
+        "b": (10, False),
+        "c": (50, True),
+        "d": (10, False),
+        "e": (40, True),
+    }
+    assert ["e", "c", "b", "d", "a"] == turns_of(bodies)
+
+
+def test_where_too_many_bytes_wait_the_body_whose_turn_would_come_last_is_refused() -> None:
+    bodies = {"a": (900, False), "b": (200, True), "c": (700, False), "d": (300, False)}
+    assert ["a!", "c!", "b", "d"] == turns_of(bodies)
+    assert ["a"] == turns_of({"a": (5_000, False)})  # alone it may wait however long it is
+
+
+def test_who_leaves_while_waiting_takes_no_turn_with_him() -> None:
+    bodies = dict.fromkeys("abc", (10, False))
+    assert ["a", "c"] == turns_of(bodies, while_waiting=lambda _, b, __: b.cancel())
+
+
+def test_who_leaves_while_waiting_makes_room_for_others() -> None:
+    async def story() -> None:
+        large = LargeBodies(max_waiting_bytes=1_000)
+
+        async def read(size: int) -> None:
+            async with large.turn(size):
+                pass
+
+        async with large.turn(10):
+            leaving = asyncio.create_task(read(300))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.sleep(0)
+            staying = [asyncio.create_task(read(size)) for size in (600, 400)]
+            await asyncio.sleep(0)
+        await asyncio.gather(*staying)
+        await large.stop()
 
     asyncio.run(story())
+
+
+def test_who_leaves_at_the_very_moment_of_his_turn_hands_it_on() -> None:
+    async def story() -> list[str]:
+        large, order = LargeBodies(max_waiting_bytes=1_000), []
+
+        async def read(name: str) -> None:
+            async with large.turn(10):
+                order.append(name)
+
+        async with large.turn(10):
+            first, second = (asyncio.create_task(read(name)) for name in "ab")
+            await asyncio.sleep(0)
+        first.cancel()  # its turn has come, and it does not know yet
+        await asyncio.wait_for(second, 10)
+        await large.stop()
+        return order
+
+    assert ["b"] == asyncio.run(story())
+
+
+def test_a_short_body_does_not_wait_for_a_long_one() -> None:
+    async def story() -> None:
+        large = LargeBodies(max_waiting_bytes=1_000)
+        async with large.turn(SHORT_BYTES + 1), asyncio.timeout(10), large.turn(SHORT_BYTES):
+            pass
+        await large.stop()
+
+    asyncio.run(story())
+
+
+@pytest.mark.clocked
+def test_long_bodies_of_anybody_keep_no_honest_batch_waiting(world: ServerProcess) -> None:
+    """A batch of 400 events and an audit event of 60 kB, next to bodies that take a second each."""
+    bad = b"data=" + b"%" * 6_000_000
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    events = json.dumps({"api_key": TOKEN, "batch": [product()] * 400}).encode()
+    sends = (
+        partial(world.send, None, content=events),
+        partial(world.send_audit, audit("x" * 60_000)),
+    )
+    ended = threading.Event()
+
+    def attack() -> None:
+        while not ended.is_set():
+            answer = world.http.post("/api/e", content=bad, headers=form)
+            assert answer.status_code in (400, 503)
+
+    waits: list[float] = []
+    with ThreadPoolExecutor(4) as attackers:
+        attacks = [attackers.submit(attack) for _ in range(4)]
+        try:
+            time.sleep(1)
+            for _ in range(20):
+                for send in sends:
+                    began = time.monotonic()
+                    assert send().status_code in (200, 202)
+                    waits.append(time.monotonic() - began)
+        finally:
+            ended.set()
+        for attacked in attacks:
+            attacked.result(60)
+    assert statistics.median(waits) <= 0.25
+    assert max(waits) <= 1
 
 
 def test_a_body_that_waits_for_its_turn_while_the_server_stops_is_told_so() -> None:
@@ -342,8 +451,8 @@ def test_a_body_that_waits_for_its_turn_while_the_server_stops_is_told_so() -> N
             await waiting
 
     async def read(large: LargeBodies) -> int:
-        async with large.turn(10):
-            return await large.run(lambda: 7)
+        async with large.turn(10) as turns:
+            return await turns.run(lambda: 7)
 
     asyncio.run(story())
 
@@ -352,10 +461,10 @@ def test_the_turn_ends_with_an_error_too() -> None:
     async def story() -> int:
         large = LargeBodies(max_waiting_bytes=1_000)
         with pytest.raises(ZeroDivisionError):
-            async with large.turn(1):
-                await large.run(lambda: 1 // 0)
-        async with large.turn(1):
-            found = await large.run(lambda: 7)
+            async with large.turn(1) as turns:
+                await turns.run(lambda: 1 // 0)
+        async with large.turn(1) as turns:
+            found = await turns.run(lambda: 7)
         await large.stop()
         return found
 

@@ -419,7 +419,7 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/edge/large.py",
-        "        finally:\n            self._waiting_bytes -= size_bytes\n",
+        "            self._waiting_bytes -= one.size_bytes\n",
         "",
         "large bodies that had their turn go on counting as waiting",
         ("tests/edge/test_large_bodies.py",),

@@ -198,8 +198,8 @@ class AuditIngest:
             submit = self._intake.committer.submit
             outcomes = iter(await self._store(taken, owner, project, request, submit))
         else:
-            async with self._intake.large.turn(len(body)):
-                taken = await self._intake.large.run(
+            async with self._intake.large.turn(len(body), is_known=True) as turns:
+                taken = await turns.run(
                     lambda: read(unpack(body, packing, limit_bytes=limit_bytes))
                 )
                 submit = self._intake.submit_in_runs

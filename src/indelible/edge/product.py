@@ -151,8 +151,8 @@ class ProductIngest:
             text = unpack(body, packing, limit_bytes=self._intake.limits.max_body_bytes)
             return self._take(request, text, wish)
 
-        async with self._intake.large.turn(len(body)):
-            taken = await self._intake.large.run(take)
+        async with self._intake.large.turn(len(body)) as turns:
+            taken = await turns.run(take)
             return taken, await self._store(request, taken, self._intake.submit_in_runs)
 
     async def _store(self, request: Request, taken: _Taken, submit: Submit) -> Sequence[Outcome]:
