@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`."""
+`client`, `delivered`, `start`, `crash`, `projects`."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger
+from bench import ledger, projects
 
 ROWS: Final = (
     "single",
@@ -31,6 +31,7 @@ ROWS: Final = (
     "delivered",
     "start",
     "crash",
+    "projects",
 )
 _BATCH: Final = 100
 
@@ -259,6 +260,28 @@ def crash(work: Path, scale: float) -> None:
     )
 
 
+def many(work: Path, scale: float) -> None:
+    """Hundreds of projects with an event a second each: sealed as soon as one alone would be."""
+    seconds = 20 * scale
+    floor_s = projects.files_alone_s(work / "files")
+    with started(work / "many") as server:
+        tokens, took_s = projects.made(server)
+        projects.an_event_a_second(server, tokens, seconds=seconds)
+    # The stop has sealed what was still waiting.
+    delays = projects.delays_ms(work / "many")
+    p99 = delays[len(delays) * 99 // 100]
+    first, last = statistics.median(took_s[:50]), statistics.median(took_s[-50:])
+    _report(
+        f"11 {projects.PROJECTS} projects, an event a second each, {seconds:.0f} s",
+        f"sealed after p50 {delays[len(delays) // 2]} ms, p99 {p99} ms, over {len(delays):,} "
+        f"events; made in {1e3 * first:.0f} ms at first, {1e3 * last:.0f} ms at last",
+        f"the synced files of one round alone {1e3 * floor_s:,.0f} ms",
+        f"p99 {p99 / (1e3 * floor_s):.1f} times those",
+        "p99 ≤ 2 s, the last project made in 2 times the first's at most",
+        reached=p99 <= 2_000 and last <= 2 * first,
+    )
+
+
 def load(
     port: int,
     *,
@@ -355,6 +378,7 @@ _RUNS: Final = {
     "delivered": delivered,
     "start": start,
     "crash": crash,
+    "projects": many,
 }
 
 

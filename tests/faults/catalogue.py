@@ -107,10 +107,10 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/follow.py",
-        "            failed = self._hand_over(due)\n",
-        "            ends = {run.project_id: run.end for run in due}\n"
-        "            self._journal.move_cursors(self._handler.name, ends)\n"
-        "            failed = self._hand_over(due)\n",
+        "                failed = self._hand_over(runs)\n",
+        "                ends = {run.project_id: run.end for run in runs}\n"
+        "                self._journal.move_cursors(self._handler.name, ends)\n"
+        "                failed = self._hand_over(runs)\n",
         "cursors are moved before the entries are handled",
         ("tests/journal/test_follow.py",),
     ),
@@ -162,7 +162,7 @@ _LEDGER: Final = (
     ),
     Fault(
         "src/indelible/ledger/sealer.py",
-        "        _check_levels(log, old.size, size)\n",
+        "            _check_levels(read, old.size, size)\n",
         "",
         "full tiles that no root is made from are signed unseen",
         ("tests/ledger/test_sealer.py",),

@@ -533,10 +533,11 @@ def test_projects_that_fail_alike_are_told_of_in_one_line(
 
 
 class Together(Recorder):
-    """Takes the runs of a round in one step."""
+    """Takes the runs of some projects in one step."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: int) -> None:
         super().__init__(name="together")
+        self.together = together
         self.rounds: list[list[int]] = []
 
     def handle_group(self, runs: Sequence[Run]) -> dict[int, Exception]:
@@ -550,19 +551,40 @@ class Together(Recorder):
         return failed
 
 
-def test_a_handler_of_groups_gets_every_project_of_a_round_at_once(sqlite: SqliteRig) -> None:
-    projects = [sqlite.new_project() for _ in range(3)]
-    counts = [250, 0, 3]
+def test_a_handler_of_groups_gets_as_many_projects_at_once_as_it_says(sqlite: SqliteRig) -> None:
+    projects = [sqlite.new_project() for _ in range(4)]
+    counts = [250, 0, 3, 1]
     for project, count in zip(projects, counts, strict=True):
         sqlite.journal.append(numbered(project, count))
-    together = Together()
+    together = Together(2)
     together.before = stuck_at(projects[2])
 
     with pytest.raises(HandlerFailed):
         follower(sqlite, together, projects).catch_up()
 
-    assert [[projects[0], projects[2]], [projects[0]], [projects[0]]] == together.rounds
-    assert [250, 0, 0] == [sqlite.journal.cursor("together", one) for one in projects]
+    long, _, failing, last = projects
+    assert [[long, failing], [last], [long], [long]] == together.rounds
+    assert [250, 0, 0, 1] == [sqlite.journal.cursor("together", one) for one in projects]
+
+
+def test_what_is_stored_before_the_turn_of_its_project_needs_no_round_of_its_own(
+    sqlite: SqliteRig,
+) -> None:
+    first, last = sqlite.new_project(), sqlite.new_project()
+    for project in (first, last):
+        sqlite.journal.append(numbered(project, 1))
+    together = Together(1)
+
+    def and_meanwhile(project: int, _indexes: list[int]) -> None:
+        if project == first:
+            sqlite.journal.append(numbered(last, 2, prefix="meanwhile"))
+
+    together.before = and_meanwhile
+
+    assert 4 == follower(sqlite, together, [first, last]).catch_up()
+
+    assert [[first], [last]] == together.rounds
+    assert [0, 1, 2] == together.taken[last]
 
 
 def test_a_round_over_many_projects_is_one_commit(sqlite: SqliteRig) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from indelible import durable
-from indelible.errors import IndelibleError, TileMissing
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile
+from indelible.errors import IndelibleError, TileConflict, TileMissing
+from indelible.ledger.tile import ENTRIES, WIDTH, ReadTiles, Tile
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from tests.ledger.tilestore import MakeTiles, TileStoreContract, bundle, hashes
 
@@ -78,7 +78,21 @@ class ReadsOutOfOrder(FolderTiles):
 
 class AnswersEmptyForMissing(FolderTiles):
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
-        return [b"" if self.missing([tile]) else self._read(tile) for tile in tiles]
+        there = [tile for tile in tiles if not self.missing([tile])]
+        held = dict(zip(there, super().read(there), strict=True))
+        return [held.get(tile, b"") for tile in tiles]
+
+
+class ReplacesNothing(FolderTiles):
+    def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        self.write([one for one in tiles if self.missing([one[0]])])
+
+
+class ReadsWholeTilesInABatch(FolderTiles):
+    @contextmanager
+    def reader(self) -> Iterator[ReadTiles]:
+        with super().reader() as read:
+            yield lambda tiles: read([tile.full for tile in tiles])
 
 
 class DiscardsFullTiles(FolderTiles):
@@ -126,6 +140,8 @@ class KeepsItInMemory(FolderTiles):
         (CutsBundlesAsTiles, "test_a_partial_tile_that_is_gone_is_the_beginning_of_the_full_one"),
         (ReadsOutOfOrder, "test_what_was_written_is_read_back_in_the_order_asked"),
         (AnswersEmptyForMissing, "test_a_tile_that_was_never_written_is_missing"),
+        (ReplacesNothing, "test_a_tile_that_is_replaced_is_another_one_from_then_on"),
+        (ReadsWholeTilesInABatch, "test_a_reader_for_a_few_calls_reads_what_read_does"),
         (DiscardsFullTiles, "test_partials_that_were_discarded_are_read_from_the_full_tile"),
         (CountsCoveredAsMissing, "test_missing_is_what_read_would_not_find"),
         (PublishesInPlace, "test_a_reader_sees_one_note_or_the_other_and_never_a_part"),
@@ -200,6 +216,21 @@ def test_a_draft_that_a_killed_writer_left_is_in_nobodys_way(tmp_path: Path) -> 
 
     assert [hashes(2)] == tiles.read([Tile(0, 0, 2)])
     assert [] == drafts_in(tmp_path)
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    tiles = FolderTiles(tmp_path / "log")
+    (tiles.folder / "tile").mkdir(parents=True)
+    (tiles.folder / "tile/0").symlink_to(elsewhere)
+    one = (Tile(0, 0, 2), hashes(2))
+
+    for put in (tiles.write, tiles.replace):
+        with pytest.raises(TileConflict, match="is a link"):
+            put([one])
+
+    assert [] == list(elsewhere.iterdir())
 
 
 def test_a_private_file_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -112,6 +112,23 @@ class TileStoreContract:
         assert [hashes(2), bundle(2)] == tiles.read([Tile(0, 0, 2), Tile(ENTRIES, 0, 2)])
         assert [hashes(WIDTH), hashes(2, 3)] == tiles.read([full, neighbour])
 
+    def test_a_tile_that_is_replaced_is_another_one_from_then_on(self, tiles: TileStore) -> None:
+        there, new = Tile(0, 0, 2), Tile(ENTRIES, 3, 2)
+        tiles.write([(there, hashes(2))])
+
+        tiles.replace([(there, hashes(2, 5)), (new, bundle(2))])
+
+        assert [hashes(2, 5), bundle(2)] == tiles.read([there, new])
+
+    def test_a_reader_for_a_few_calls_reads_what_read_does(self, tiles: TileStore) -> None:
+        tiles.write([(Tile(0, 0), hashes(WIDTH)), (Tile(ENTRIES, 0), bundle(WIDTH))])
+
+        with tiles.reader() as read:
+            assert [hashes(WIDTH)] == read([Tile(0, 0)])
+            assert [bundle(7), hashes(7)] == read([Tile(ENTRIES, 0, 7), Tile(0, 0, 7)])
+            with pytest.raises(TileMissing):
+                read([Tile(0, 1)])
+
     def test_missing_is_what_read_would_not_find(self, tiles: TileStore) -> None:
         there = [Tile(0, 0), Tile(0, 1, 2), Tile(ENTRIES, 1234, 9), Tile(2, 0, 1)]
         covered = [Tile(0, 0, 17)]

@@ -2,7 +2,9 @@
 
 A round reads the cursor of every project, hands the handler what is stored beyond it, and moves all
 cursors in one synced step. A crash between the last two hands the same entries over again: at least
-once, so a handler must be idempotent.
+once, so a handler must be idempotent. Where a handler takes some projects at once, each group of
+them is such a step, and the end of a log is looked up when its group has its turn: what is stored
+during a long round waits for that turn, not for the end of the round and the next one.
 
 A project whose entries cannot be handled backs off alone: it is left out of the rounds until its
 pause is over, and the other projects are handled as if it were not there. Only a failure of the
@@ -11,7 +13,7 @@ round itself, such as a journal that cannot be written, pauses them all.
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from indelible.clock import monotonic_s
@@ -64,6 +66,11 @@ class GroupHandler(Protocol):
 
     @property
     def batch(self) -> int: ...
+
+    @property
+    def together(self) -> int:
+        """The most projects to be handed over at once."""
+        ...
 
     def handle_group(self, runs: Sequence[Run]) -> Mapping[int, Exception]:
         """Take the runs of several projects, as `Handler.handle` would each.
@@ -156,16 +163,31 @@ class Follower:
         stored, failures = self._ends(projects)
         due = self._due(stored)
         while due and not self._stopping.is_set():
-            failed = self._hand_over(due)
-            moved = {run.project_id: run.end for run in due if run.project_id not in failed}
-            # power lost here: these entries are handled again, which a handler must allow
-            if moved:
-                self._journal.move_cursors(self._handler.name, moved)
-                self._cursors.update(moved)
-            handled += sum(run.end - run.start for run in due if run.project_id in moved)
-            failures |= failed
-            due = self._due({project: stored[project] for project in moved})
+            again: list[Run] = []
+            for group in self._groups(due):
+                # The turn of the last group comes late: what was stored meanwhile has it as well.
+                stored, unread = self._ends([run.project_id for run in group])
+                runs = self._due(stored)
+                failed = self._hand_over(runs)
+                moved = {run.project_id: run.end for run in runs if run.project_id not in failed}
+                # power lost here: these entries are handled again, which a handler must allow
+                if moved:
+                    self._journal.move_cursors(self._handler.name, moved)
+                    self._cursors.update(moved)
+                handled += sum(run.end - run.start for run in runs if run.project_id in moved)
+                failures |= unread | failed
+                again += self._due({project: stored[project] for project in moved})
+                if self._stopping.is_set():
+                    break
+            due = again
         return handled, failures
+
+    def _groups(self, runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
+        """The runs as the handler takes them at once."""
+        handler = self._handler
+        size = handler.together if isinstance(handler, GroupHandler) else len(runs)
+        for first in range(0, len(runs), size):
+            yield runs[first : first + size]
 
     def _ends(self, projects: Sequence[int]) -> tuple[dict[int, int], dict[int, Exception]]:
         """How much each project has stored, and of which that cannot be read, and why."""

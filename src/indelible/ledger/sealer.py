@@ -58,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 _STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
 _THREADS: Final = 8
-_MOST_LOGS: Final = 256
 
 MOST_ENTRIES: Final = 65_536
 """The most that one checkpoint adds: 256 tiles."""
@@ -67,10 +66,11 @@ MOST_ENTRIES: Final = 65_536
 class Sealer:
     """`indelible.journal.follow.GroupHandler`: seals what it is handed.
 
-    The logs of a round are sealed together: their tiles are synced side by side, their checkpoints
-    enter the lock store in one synced step, and only then each is published. A log whose own files
-    contradict what was signed stops alone; a disk or a lock store that cannot be trusted any more
-    stops them all.
+    Up to `together` logs are sealed at once: their tiles are synced side by side, their checkpoints
+    enter the lock store in one synced step, and only then each is published. Only what waits for
+    the disk is done side by side: threads that read and compute as well spend as much time again on
+    handing the interpreter's lock around. A log whose own files contradict what was signed stops
+    alone; a disk or a lock store that cannot be trusted any more stops them all.
 
     Args:
         log_of: the log of a project.
@@ -79,6 +79,7 @@ class Sealer:
 
     name: Final = SEALER
     batch: Final = MOST_ENTRIES
+    together: Final = 32
 
     def __init__(
         self,
@@ -151,7 +152,7 @@ class Sealer:
             work: Callable[[_Seal], None],
             seals: Sequence[_Seal],
             *,
-            run: _Runner = self._side_by_side,
+            run: _Runner = _one_by_one,
         ) -> list[_Seal]:
             """Do this for each; returns those that it was done for."""
             errors = run([partial(work, seal) for seal in seals])
@@ -164,9 +165,9 @@ class Sealer:
 
         seals = [seal for run in runs if (seal := self._begin(run, failures)) is not None]
         to_sign = [seal for seal in seals if seal.size > seal.old.size]
-        # The journal is read by this thread alone, and again once all is written.
-        written = step(self._write, step(self._read_new, to_sign, run=_one_by_one))
-        signed = step(self._sign, step(self._read_again, written, run=_one_by_one))
+        built = step(self._build, to_sign)
+        written = step(self._write, built, run=self._side_by_side)
+        signed = step(self._sign, written)
         refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
         # power lost here: nobody has seen the signatures, and the next start publishes them
         for seal in signed:
@@ -175,7 +176,8 @@ class Sealer:
                 failures[seal.log.project_id] = self._noted(seal.log, error)
             else:
                 self._unpublished[seal.log.origin] = seal.new
-        step(self._put_forward, [seal for seal in seals if seal.log.origin in self._unpublished])
+        to_publish = [seal for seal in seals if seal.log.origin in self._unpublished]
+        step(self._put_forward, to_publish, run=self._side_by_side)
 
     def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
         """What there is to do for one project; None, and why among `failures`, if nothing can be.
@@ -195,30 +197,30 @@ class Sealer:
             return _Seal(log, old, run.end, old)
         return None
 
-    def _read_new(self, seal: "_Seal") -> None:
-        project_id = seal.log.project_id
-        seal.entries = self._journal.leaves(project_id, seal.old.size, seal.size)
-
-    def _read_again(self, seal: "_Seal") -> None:
-        first = seal.old.size // WIDTH * WIDTH
-        seal.entries = self._journal.leaves(seal.log.project_id, first, seal.size)
-
-    def _write(self, seal: "_Seal") -> None:
+    def _build(self, seal: "_Seal") -> None:
         log, old = seal.log, seal.old
+        entries = self._journal.leaves(log.project_id, old.size, seal.size)
         try:
-            # What is there already is held to the last root: nothing is built on a damaged tile.
-            sound = self._soundness.tiles(log, old)
-            prove_root(TileHashes(sound, old.size), old.size)
-            integrate(log.tiles, old.size, seal.entries, read=sound)
+            with log.tiles.reader() as read:
+                # What is there is held to the last root: nothing is built on a damaged tile.
+                sound = self._soundness.tiles(log, old, read)
+                prove_root(TileHashes(sound, old.size), old.size)
+                seal.tiles = added(sound, old.size, entries)
         except Tampered as error:
             raise RootMismatch(error.message) from error
 
+    def _write(self, seal: "_Seal") -> None:
+        seal.log.tiles.write(seal.tiles)
+        seal.tiles = []
+
     def _sign(self, seal: "_Seal") -> None:
         assert seal.log.signer is not None
-        origin, size = seal.log.origin, seal.size
-        root = recompute(seal.log, seal.entries, seal.old, size)
-        note = seal.log.signer.sign(Checkpoint(origin, size, root).text)
-        seal.new = Head(origin, size, root, note)
+        log, old, size = seal.log, seal.old, seal.size
+        # From the journal once more, now that all is written.
+        stored = self._journal.leaves(log.project_id, old.size // WIDTH * WIDTH, size)
+        root = recompute(log, stored, old, size)
+        note = seal.log.signer.sign(Checkpoint(log.origin, size, root).text)
+        seal.new = Head(log.origin, size, root, note)
 
     def _put_forward(self, seal: "_Seal") -> None:
         # Of an earlier call, if publishing failed then and nothing was stored since.
@@ -242,14 +244,14 @@ class Sealer:
 
 @dataclass(slots=True)
 class _Seal:
-    """A checkpoint of one log on its way: `new` is the old head until it is signed, and `entries`
-    what the journal gives at this step."""
+    """A checkpoint of one log on its way: `tiles` are to be written, and `new` is the old head
+    until it is signed."""
 
     log: Log
     old: Head
     size: int
     new: Head
-    entries: list[bytes] = field(default_factory=list)
+    tiles: list[tuple[Tile, bytes]] = field(default_factory=list)
 
 
 _Runner = Callable[[Sequence[Callable[[], None]]], list[Exception | None]]
@@ -274,7 +276,7 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
     entries = 0
     for run in runs:
         entries += run.end - run.start
-        if group and (entries > MOST_ENTRIES or len(group) == _MOST_LOGS):
+        if group and entries > MOST_ENTRIES:
             yield group
             group, entries = [], run.end - run.start
         group.append(run)
@@ -283,30 +285,34 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
 
 
 def integrate(
-    tiles: TileStore,
-    old: int,
-    entries: Sequence[bytes],
-    *,
-    read: ReadTiles | None = None,
-    replace: bool = False,
+    tiles: TileStore, old: int, entries: Sequence[bytes], *, replace: bool = False
 ) -> None:
     """Write the tiles and bundles that `entries` add to a tree of `old` leaves.
 
-    `read` gives the partial tiles that are there; `replace` takes other bytes away where these
-    belong.
+    `replace` takes other bytes away where these belong.
 
     Raises:
         TileConflict, TileMissing, TileMalformed, OSError, SyncFailed.
     """
-    held = read or tiles.read
-    written = [(tile, encode_entries(run)) for tile, run in _runs(held, ENTRIES, old, entries)]
+    (tiles.replace if replace else tiles.write)(added(tiles.read, old, entries))
+
+
+def added(read: ReadTiles, old: int, entries: Sequence[bytes]) -> list[tuple[Tile, bytes]]:
+    """The tiles and bundles that `entries` add to a tree of `old` leaves, or make wider.
+
+    `read` gives the partial ones that are there.
+
+    Raises:
+        TileMissing, TileMalformed.
+    """
+    made = [(tile, encode_entries(run)) for tile, run in _runs(read, ENTRIES, old, entries)]
     level, start, hashes = 0, old, [leaf_hash(entry) for entry in entries]
     while hashes:
-        runs = [(tile, b"".join(run)) for tile, run in _runs(held, level, start, hashes)]
-        written += runs
+        runs = [(tile, b"".join(run)) for tile, run in _runs(read, level, start, hashes)]
+        made += runs
         hashes = [root_of_full(data) for tile, data in runs if tile.width == WIDTH]
         level, start = level + 1, start // WIDTH
-    (tiles.replace if replace else tiles.write)(written)
+    return made
 
 
 def _runs(
@@ -338,22 +344,25 @@ def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
         RootMismatch: anything of this is not so. Nothing may be signed.
     """
     try:
-        edge = TileHashes(log.tiles.read, old.size).read(subtrees_of(0, old.size))
-        frontier = Frontier(old.size, edge)
-        if frontier.root() != old.root:
-            raise RootMismatch(f"The tiles do not give the root that was signed at {old.size:,}")
-        begin = old.size // WIDTH
-        for number in range(begin, -(-size // WIDTH)):
-            first = number * WIDTH
-            bundle = tile_at(ENTRIES, number, size)
-            (content,) = log.tiles.read([bundle])
-            entries = decode_entries(bundle, content)
-            at = (number - begin) * WIDTH
-            if entries != stored[at : at + bundle.width]:
-                raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
-            frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
-        _check_levels(log, old.size, size)
-        root = prove_root(TileHashes(log.tiles.read, size), size)
+        with log.tiles.reader() as read:
+            edge = TileHashes(read, old.size).read(subtrees_of(0, old.size))
+            frontier = Frontier(old.size, edge)
+            if frontier.root() != old.root:
+                raise RootMismatch(
+                    f"The tiles do not give the root that was signed at {old.size:,}"
+                )
+            begin = old.size // WIDTH
+            for number in range(begin, -(-size // WIDTH)):
+                first = number * WIDTH
+                bundle = tile_at(ENTRIES, number, size)
+                (content,) = read([bundle])
+                entries = decode_entries(bundle, content)
+                at = (number - begin) * WIDTH
+                if entries != stored[at : at + bundle.width]:
+                    raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
+                frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
+            _check_levels(read, old.size, size)
+            root = prove_root(TileHashes(read, size), size)
     except SealingStopped:
         raise
     except IndelibleError as error:
@@ -363,7 +372,7 @@ def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
     return root
 
 
-def _check_levels(log: Log, old: int, size: int) -> None:
+def _check_levels(read: ReadTiles, old: int, size: int) -> None:
     """
     Raises:
         RootMismatch: a hash in a tile is not the root of the full tile below it that is new.
@@ -372,7 +381,7 @@ def _check_levels(log: Log, old: int, size: int) -> None:
     while behind > before:
         for number in range(before, behind):
             below, above = Tile(level - 1, number), tile_at(level, number // WIDTH, size)
-            hashes, parents = log.tiles.read([below, above])
+            hashes, parents = read([below, above])
             check_width(below, hashes)
             check_width(above, parents)
             if hashes_of(parents)[number % WIDTH] != root_of_full(hashes):

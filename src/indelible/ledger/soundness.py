@@ -21,7 +21,14 @@ from typing import Final
 
 import apsw
 
-from indelible.errors import IndelibleError, SyncFailed, Tampered, TileMissing, Unverifiable
+from indelible.errors import (
+    IndelibleError,
+    SyncFailed,
+    Tampered,
+    TileConflict,
+    TileMissing,
+    Unverifiable,
+)
 from indelible.journal.contract import Journal
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log
@@ -53,22 +60,24 @@ class Soundness:
         self._journal = journal
         self._rebuilding = threading.Lock()
 
-    def tiles(self, log: Log, head: Head) -> ReadTiles:
+    def tiles(self, log: Log, head: Head, read: ReadTiles | None = None) -> ReadTiles:
         """A reader of the log's tiles and bundles as they were signed at `head`.
+
+        `read` reads what lies there; None for `log.tiles.read`.
 
         Raises from the reader:
             Tampered: a tile differs, and so does what it could be rebuilt from.
             TileMissing: the tree has no such tile at this size.
         """
-        look = _Look(log, head, self._journal)
+        look = _Look(log, head, self._journal, read or log.tiles.read)
 
-        def read(tiles: Sequence[Tile]) -> list[bytes]:
+        def sound(tiles: Sequence[Tile]) -> list[bytes]:
             try:
                 return [look.beginning(tile) for tile in tiles]
             finally:
                 self._put_right(log, look)
 
-        return read
+        return sound
 
     def tile(self, log: Log, head: Head, tile: Tile) -> bytes:
         """One tile or bundle, as `tiles` reads it."""
@@ -90,7 +99,7 @@ class Soundness:
         try:
             with self._rebuilding:
                 log.tiles.replace(rebuilt)
-        except (OSError, SyncFailed) as error:
+        except (OSError, SyncFailed, TileConflict) as error:
             # What is handed out is sound all the same; the next look tries it again.
             logger.error("%s: it could not be written: %s", log.origin, error)  # noqa: TRY400
 
@@ -102,12 +111,13 @@ class _Look:
         rebuilt: tiles whose files are to be replaced.
     """
 
-    def __init__(self, log: Log, head: Head, journal: Journal) -> None:
+    def __init__(self, log: Log, head: Head, journal: Journal, read: ReadTiles) -> None:
         self._log = log
         self._head = head
         self._journal = journal
+        self._read = read
         self._sound: dict[Tile, bytes] = {}
-        self._read: dict[Tile, bytes] = {}
+        self._lying: dict[Tile, bytes] = {}
         self.rebuilt: list[tuple[Tile, bytes]] = []
 
     def beginning(self, tile: Tile) -> bytes:
@@ -178,10 +188,10 @@ class _Look:
                 yield content
 
     def _on_disk(self, tile: Tile) -> bytes:
-        content = self._read.get(tile)
+        content = self._lying.get(tile)
         if content is None:
-            (content,) = self._log.tiles.read([tile])
-            self._read[tile] = content
+            (content,) = self._read([tile])
+            self._lying[tile] = content
         return content
 
     def _from_below(self, tile: Tile) -> bytes:

@@ -6,8 +6,8 @@ is trusted: whatever is read from it is recomputed before it is signed.
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,13 +18,14 @@ from indelible.ledger.policy import MOST_POLICY_BYTES
 from indelible.ledger.tile import (
     ENTRIES,
     WIDTH,
+    ReadTiles,
     Tile,
     decode_entries,
     encode_entries,
     parse_path,
 )
 from indelible.ledger.tree import HASH_SIZE
-from indelible.untrusted import FileRefused, read_below
+from indelible.untrusted import FileRefused, FolderReader
 
 CHECKPOINT: Final = "checkpoint"
 """The newest signed checkpoint, with its cosignatures once they are there."""
@@ -62,9 +63,10 @@ class TileStore(Protocol):
         ...
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        """Put tiles in their places whatever is there; after power loss that may be to do again.
+        """Put tiles in their places whatever is there; on return they survive power loss.
 
         Raises:
+            TileConflict: a link lies where a folder belongs.
             OSError, SyncFailed: as `write`.
         """
         ...
@@ -76,6 +78,10 @@ class TileStore(Protocol):
             TileMissing: one is not there.
             TileMalformed: one is not a file that can be read as a tile.
         """
+        ...
+
+    def reader(self) -> AbstractContextManager[ReadTiles]:
+        """`read` for a few calls one after the other, cheaper than each by itself."""
         ...
 
     def missing(self, tiles: Iterable[Tile]) -> list[Tile]:
@@ -111,15 +117,11 @@ class FolderTiles:
         for tile, content in tiles:
             path = self.folder / tile.path
             touched[path.parent] = None
-            try:
-                there = self._lying(tile)
-            except TileMalformed as error:
-                raise TileConflict(error.message) from None
-            if there is None:
+            if not os.path.lexists(path):
                 self._keep(path.parent)
                 durable.write_file(path, content)
-            elif there != content:
-                raise TileConflict(f"{path} holds other bytes than the journal gives")
+            else:
+                self._compare(tile, content)
         # power lost here: some tiles are there and some are not, and no checkpoint covers them
         durable.sync_folders(touched)
 
@@ -131,7 +133,13 @@ class FolderTiles:
         # power lost here: the damaged files may be back, and whoever reads them rebuilds them again
 
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
-        return [self._read(tile) for tile in tiles]
+        with self.reader() as read:
+            return read(tiles)
+
+    @contextmanager
+    def reader(self) -> Iterator[ReadTiles]:
+        with FolderReader(self.folder) as folder:
+            yield lambda tiles: [self._read(folder, tile) for tile in tiles]
 
     def missing(self, tiles: Iterable[Tile]) -> list[Tile]:
         listed: dict[str, frozenset[str]] = {}
@@ -157,7 +165,8 @@ class FolderTiles:
         durable.sync_folder(self.folder)
 
     def published(self, name: str) -> str | None:
-        content = _content(self.folder, name)
+        with FolderReader(self.folder) as reader:
+            content = _content(reader, name)
         return None if content is None else content.decode("utf-8", "replace")
 
     def partials(self, size: int) -> list[Tile]:
@@ -186,36 +195,56 @@ class FolderTiles:
         """Make a folder of the log, and every name on the way to it durable, once.
 
         Once in each process: the one that made it may have been killed before it could sync.
+
+        Raises:
+            TileConflict: a link lies there.
         """
         if folder in self._kept and folder.is_dir():
             return
         if folder != self.folder.parent:  # the folder of all logs, in the data folder
             self._keep(folder.parent)
+            if folder != self.folder and folder.is_symlink():
+                raise TileConflict(f"{folder} is a link, and none is followed here")
         folder.mkdir(parents=True, exist_ok=True)
         durable.sync_folder(folder.parent)
         self._kept.add(folder)
 
-    def _read(self, tile: Tile) -> bytes:
-        content = self._lying(tile)
+    def _compare(self, tile: Tile, content: bytes) -> None:
+        """
+        Raises:
+            TileConflict: the file of this tile is another one.
+        """
+        try:
+            with FolderReader(self.folder) as reader:
+                is_same = _lying(reader, tile) == content
+        except TileMalformed as error:
+            raise TileConflict(error.message) from None
+        if not is_same:
+            path = self.folder / tile.path
+            raise TileConflict(f"{path} holds other bytes than the journal gives")
+
+    def _read(self, folder: FolderReader, tile: Tile) -> bytes:
+        content = _lying(folder, tile)
         if content is not None:
             return content
         if tile.width == WIDTH:
             raise TileMissing(f"{self.folder / tile.path} is not there")
-        full = self._read(tile.full)
+        full = self._read(folder, tile.full)
         if tile.level != ENTRIES:
             return full[: tile.width * HASH_SIZE]
         return encode_entries(decode_entries(tile.full, full)[: tile.width])
 
-    def _lying(self, tile: Tile) -> bytes | None:
-        """The content of a tile's own file, or None if not found.
 
-        Raises:
-            TileMalformed: it is a link, a pipe, or longer than any tile.
-        """
-        try:
-            return _content(self.folder, tile.path)
-        except FileRefused as error:
-            raise TileMalformed(f"{error.filename}: {error.strerror}") from None
+def _lying(reader: FolderReader, tile: Tile) -> bytes | None:
+    """The content of a tile's own file, or None if not found.
+
+    Raises:
+        TileMalformed: it is a link, a pipe, or longer than any tile.
+    """
+    try:
+        return _content(reader, tile.path)
+    except FileRefused as error:
+        raise TileMalformed(f"{error.filename}: {error.strerror}") from None
 
 
 def _names(folder: Path) -> frozenset[str]:
@@ -225,13 +254,13 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _content(folder: Path, path: str) -> bytes | None:
+def _content(reader: FolderReader, path: str) -> bytes | None:
     """The content of a file below the log's folder, or None if not found. Follows no link.
 
     Raises:
         FileRefused, OSError.
     """
     try:
-        return read_below(folder, path, most_bytes=most_bytes_of(path))
+        return reader.read(path, most_bytes=most_bytes_of(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
