@@ -217,6 +217,25 @@ def border(folder: Path) -> None:
         os._exit(0)
 
 
+# Tiles that were lost, and are made again from the journal before anything else
+
+
+def prepare_mended(folder: Path) -> None:
+    prepare_border(folder)
+    shutil.rmtree(folder / "data/ledger/default/tile/0")
+
+
+def mended(folder: Path) -> None:
+    with opened(folder / "data", **FIXED):
+        mark("mended")
+        os._exit(0)
+
+
+def check_mended(folder: Path, marks: list[Mark], found: Found) -> None:
+    if promises.of_kind(marks, "mended"):
+        promises.check_readers(folder / "data", marks, found)
+
+
 def check_data(folder: Path, marks: list[Mark], found: Found) -> None:
     promises.check_server(folder / "data", marks, found)
 
@@ -719,6 +738,7 @@ STORIES: Final = {
             )
         ),
         Story("border", (border,), check_data, prepare_border),
+        Story("mended", (mended,), check_mended, prepare_mended),
         Story("erasure", (erasure,), check_data, prepare_erasure),
         Story("backup", (backup,), check_backup, prepare_backup),
         Story("restore", (restore,), promises.check_restore, prepare_restore),

@@ -95,6 +95,12 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
         "border", promises.READERS
     ),
+    "ledger/tilestore.py FolderTiles.replace: durable.write_file(path, content)": Row(
+        "mended", promises.READERS
+    ),
+    "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
+        "mended", promises.READERS
+    ),
     "ledger/witness.py create: durable.keep_folder(folder, mode=448)": Row(
         "witness", promises.WITNESS
     ),
@@ -104,12 +110,6 @@ SYNCS: Final = {
     "ledger/witness.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
     "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
 }
-
-SPARE: Final = {
-    "ledger/tilestore.py FolderTiles.replace: durable.write_file(path, content)": "A damaged tile "
-    "is replaced in one step, for its readers; what a power cut takes back is rebuilt once more.",
-}
-"""Syncs that no promise depends on, and what they are there for."""
 
 FAULTS: Final = {
     Fault(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.power.removals import Fault, Site, remove, sites
 from tests.power.stories import STORIES
-from tests.power.table import FAULTS, SPARE, SYNCS, Row
+from tests.power.table import FAULTS, SYNCS, Row
 from tests.power.trial import Tally, prepare, sought, told, workshop
 
 Removed = tuple[Site | Fault, Row]
@@ -25,7 +25,7 @@ def removed() -> list[Removed]:
 
 
 def test_each_sync_of_the_product_has_its_line_in_the_table() -> None:
-    assert sorted(site.name for site in sites()) == sorted({**SYNCS, **SPARE})
+    assert sorted(site.name for site in sites()) == sorted(SYNCS)
 
 
 @pytest.fixture(scope="module")

@@ -126,11 +126,14 @@ class FolderTiles:
         durable.sync_folders(touched)
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+        touched: dict[Path, None] = {}
         for tile, content in tiles:
             path = self.folder / tile.path
-            path.parent.mkdir(parents=True, exist_ok=True)
+            touched[path.parent] = None
+            self._keep(path.parent)
             durable.write_file(path, content)
-        # power lost here: the damaged files may be back, and whoever reads them rebuilds them again
+        # power lost here: the damaged files may be back, and are rebuilt once more
+        durable.sync_folders(touched)
 
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
         with self.reader() as read:
