@@ -7,6 +7,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis import HookContext
 
 schemathesis.openapi.format(
     "ip-network", st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
@@ -30,3 +31,10 @@ def product(event: str) -> dict[str, Any]:
 _packed = st.builds(product, event=st.text("abc", min_size=1)).map(json.dumps).map(str.encode)
 for media_type in ("text/plain", "application/octet-stream"):
     schemathesis.openapi.media_type(media_type, _packed)
+
+
+@schemathesis.hook
+def filter_query(context: HookContext, query: dict[str, Any] | None) -> bool:
+    """Leave out an empty list or object in place of the word: it is sent as nothing, so that
+    nothing is wrong with the request."""
+    return (query or {}).get("compression") not in ([], {})
