@@ -249,7 +249,7 @@ def test_a_fault_inside_the_journal_is_answered_and_logged_and_the_next_request_
 
 def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) -> None:
     journal, project = slow_journal(slow), slow.new_project()
-    limit_bytes = 13_000
+    limit_bytes = 14_000
 
     async def story() -> None:
         async with committing(journal, max_waiting_bytes=limit_bytes) as committer:
@@ -263,12 +263,17 @@ def test_what_waits_beyond_the_limit_is_refused_and_not_stored(slow: SqliteRig) 
             for outcomes in await asyncio.gather(*taken):
                 stored(outcomes)
             # What was answered waits no more.
-            stored(await committer.submit([_weighing(project, "fifth", 4_000)]))
+            with journal.held_up():
+                taken = await submitted(committer, [_weighing(project, "fifth", 4_000)])
+                await journal.until_begun(3)
+                taken += await submitted(committer, [_weighing(project, "sixth", 4_000)])
+            for outcomes in await asyncio.gather(*taken):
+                stored(outcomes)
 
     run(story())
-    names = ["first", "second", "third", "fourth", "fifth"]
+    names = ["first", "second", "third", "fourth", "fifth", "sixth"]
     found = [journal.find(project, Lane.PRODUCT, name) is not None for name in names]
-    assert [True, True, False, False, True] == found
+    assert [True, True, False, False, True, True] == found
 
 
 def test_product_events_that_wait_leave_room_for_audit_events(slow: SqliteRig) -> None:
@@ -289,6 +294,50 @@ def test_product_events_that_wait_leave_room_for_audit_events(slow: SqliteRig) -
     run(story())
     assert journal.find(project, Lane.PRODUCT, "flood") is None
     assert journal.find(project, Lane.AUDIT, "kept") is not None
+
+
+def test_nobody_waits_for_all_the_batches_that_another_has_sent(slow: SqliteRig) -> None:
+    journal, flooded, other = slow_journal(slow), slow.new_project(), slow.new_project()
+    batches = [numbered(flooded, 100, prefix=f"{n}-") for n in range(80)]
+    honest = [
+        [a_draft(flooded, "a single one")],
+        [replace(a_draft(flooded, "to be proved"), lane=Lane.AUDIT)],
+        numbered(other, 100),
+    ]
+
+    async def story() -> list[int]:
+        async with committing(journal) as committer:
+            with journal.held_up():
+                first = await submitted(committer, batches[0])
+                await journal.until_begun(1)
+                flood = await submitted(committer, *batches[1:])
+                late = await submitted(committer, *honest)
+            stored_before = []
+            for request in late:
+                await request
+                stored_before.append(sum(batch.done() for batch in flood))
+            await asyncio.gather(*first, *flood)
+            return stored_before
+
+    assert all(batches_before <= 20 for batches_before in run(story()))
+
+
+def test_a_flood_leaves_room_to_wait_for_the_events_of_other_projects(slow: SqliteRig) -> None:
+    journal, flooded, other = slow_journal(slow), slow.new_project(), slow.new_project()
+
+    async def story() -> None:
+        async with committing(journal, max_waiting_bytes=100_000) as committer:
+            with journal.held_up():
+                taken = await submitted(committer, [_weighing(flooded, "first", 1_000)])
+                await journal.until_begun(1)
+                for n in range(80):
+                    taken += await submitted(committer, [_weighing(flooded, f"flood {n}", 1_000)])
+                taken += await submitted(committer, [_weighing(other, "kept", 4_000)])
+            answers = await asyncio.gather(*taken, return_exceptions=True)
+            assert isinstance(answers[-2], Overloaded)
+
+    run(story())
+    assert journal.find(other, Lane.PRODUCT, "kept") is not None
 
 
 def test_a_request_that_alone_is_over_the_limit_is_taken_when_nothing_waits(

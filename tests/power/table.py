@@ -156,6 +156,8 @@ FAULTS: Final = {
     Fault(
         "tiles are written after the lock store has their checkpoint",
         "ledger/tilestore.py",
+        "        # power lost here: some tiles are there and some are not,"
+        " and no checkpoint covers them\n"
         "        durable.sync_folders(touched)\n",
         "        import threading\n"
         "        threading.Timer(0.05, durable.sync_folders, (touched,)).start()\n",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.power.removals import Fault, Site, remove, sites
+from tests.power.removals import SOURCE, Fault, Site, remove, sites
 from tests.power.stories import STORIES
 from tests.power.table import FAULTS, SYNCS, Row
 from tests.power.trial import Tally, prepare, sought, told, workshop
@@ -26,6 +26,11 @@ def removed() -> list[Removed]:
 
 def test_each_sync_of_the_product_has_its_line_in_the_table() -> None:
     assert sorted(site.name for site in sites()) == sorted(SYNCS)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_of_order_can_be_put_in(fault: Fault) -> None:
+    assert 1 == (SOURCE / fault.file).read_text().count(fault.text)
 
 
 @pytest.fixture(scope="module")

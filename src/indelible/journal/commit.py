@@ -3,6 +3,11 @@
 One thread writes. The event loop hands it each request's drafts and gets a future back, which is
 resolved only after the sync, so an answer can never be sent before its events are durable.
 
+Where more waits than one group takes, the sources have turns (`indelible.journal.fair`): each
+project, its audit events apart from its product events, and single events apart from batches. Who
+sends a thousand batches at once, with a token that everybody can read, makes nobody else wait for
+them. For the same reason no source may fill all of the room for what waits.
+
 A disk can also hang. The writer thread then waits inside the sync for as long as it takes, and the
 events may still be stored. The loop answers their requests with `StoringSlow` after
 `ANSWERED_WITHIN_S`. Once a group has been under way for `STUCK_S`, the loop refuses new requests
@@ -13,9 +18,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Final, NamedTuple
 
 from indelible.clock import Clock, now_ms
@@ -30,6 +36,7 @@ from indelible.errors import (
 from indelible.event import Lane
 from indelible.fault import place_of
 from indelible.journal.contract import Draft, Journal, Outcome
+from indelible.journal.fair import FairQueue
 from indelible.metrics import BYTES_WAITING, COMMIT_SECONDS, GROUP_EVENTS
 from indelible.pulse import Pulse
 
@@ -47,11 +54,25 @@ _GROUP_EVENTS: Final = 1_000
 # flood by a public token must not keep out.
 _PRODUCT_SHARE: Final = 0.75
 
+# And a source may fill this many times what would be left: seven eighths if it is alone.
+_OF_WHAT_IS_LEFT: Final = 7
+
+_BATCH_EVENTS: Final = 20
+"""A request with more is a batch, and no one behind whom single events would have to wait."""
+
 _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload and record
 _PROBE_S: Final = 0.5  # how often to probe a failing journal while no request arrives
 
 
+class _Source(NamedTuple):
+    project_id: int
+    lane: Lane
+    is_batch: bool
+
+
 class _Waiting(NamedTuple):
+    number: int  # in order of arrival
+    source: _Source | None  # None: without drafts
     drafts: Sequence[Draft]
     size_bytes: int
     answer: "asyncio.Future[list[Outcome]]"
@@ -80,13 +101,17 @@ class Committer:
         self.pulse.on_beat(self._look)
         # These are touched by the event loop only.
         self._waiting_bytes = 0
-        self._under_way: deque[_Waiting] = deque()  # in order of arrival, until their group ends
+        self._waiting_of: Counter[_Source | None] = Counter()  # bytes
+        self._numbers = count()
+        self._under_way: dict[int, _Waiting] = {}  # in order of arrival, until their group ends
         self._answered = 0  # groups
         self._watched = 0  # the group that was under way at the last beat
         self._watched_since_s = 0.0
         self._stuck_s = 0.0
-        # These are set by the thread.
+        # These are touched by the thread only, or set by it.
         self._begun = 0  # groups
+        self._fair: FairQueue[_Waiting] = FairQueue()
+        self._is_ending = False
         self.last_failure: Failure | None = None
         self.is_failing = False
         """Whether the last attempt to store anything failed."""
@@ -131,19 +156,27 @@ class Committer:
         if self._stuck_s:
             raise JournalStuck(under_way_s=self._stuck_s)
         size = sum(len(d.payload) + len(d.record) + _OVERHEAD_BYTES for d in drafts)
-        most = self._max_waiting_bytes
-        if drafts and drafts[0].lane is Lane.PRODUCT:
-            most *= _PRODUCT_SHARE
-        # A request that alone is over the limit is taken when nothing else waits.
-        if self._waiting_bytes and self._waiting_bytes + size > most:
+        source = _source_of(drafts)
+        if self._waiting_bytes and not self._has_room(source, size):
             raise Overloaded
         self._waiting_bytes += size
+        self._waiting_of[source] += size
         answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        waiting = _Waiting(drafts, size, answer, self.pulse.s)
-        self._under_way.append(waiting)
+        waiting = _Waiting(next(self._numbers), source, drafts, size, answer, self.pulse.s)
+        self._under_way[waiting.number] = waiting
         self._queue.put(waiting)
         # Should the client go away, only the future ends: the events are stored all the same.
         return await answer
+
+    def _has_room(self, source: _Source | None, size: int) -> bool:
+        """Whether one more request may wait: not asked where nothing does, so that one that alone
+        is over the limit can be stored."""
+        most = self._max_waiting_bytes
+        if source is not None and source.lane is Lane.PRODUCT:
+            most *= _PRODUCT_SHARE
+        left = most - self._waiting_bytes - size
+        mine = self._waiting_of[source]
+        return left >= 0 and (not mine or mine + size <= _OF_WHAT_IS_LEFT * left)
 
     def _run(self) -> None:
         while (group := self._next_group()) is not None:
@@ -193,28 +226,25 @@ class Committer:
         self.is_failing = False
 
     def _next_group(self) -> list[_Waiting] | None:
-        """Wait for a request, then take along every other that is there; None at the end.
+        """Wait for a request, then take along others that are there; None at the end.
 
         While the journal is failing, returns an empty group if no request arrives for a while.
         """
-        try:
-            first = self._queue.get(timeout=_PROBE_S if self.is_failing else None)
-        except queue.Empty:
-            return []
-        if first is None:
-            return None
-        group, events = [first], len(first.drafts)
-        while events < _GROUP_EVENTS:
+        if not self._fair and not self._is_ending:
             try:
-                waiting = self._queue.get_nowait()
+                self._sort_in(self._queue.get(timeout=_PROBE_S if self.is_failing else None))
             except queue.Empty:
-                break
-            if waiting is None:
-                self._queue.put(None)
-                break
-            group.append(waiting)
-            events += len(waiting.drafts)
-        return group
+                return []
+        with suppress(queue.Empty):
+            while True:
+                self._sort_in(self._queue.get_nowait())
+        return self._fair.take(_GROUP_EVENTS) if self._fair else None
+
+    def _sort_in(self, waiting: _Waiting | None) -> None:
+        if waiting is None:
+            self._is_ending = True
+        else:
+            self._fair.put(waiting.source, len(waiting.drafts), waiting)
 
     def _look(self) -> None:
         """Update how long the current group has taken, and answer requests that waited too long."""
@@ -225,7 +255,7 @@ class Committer:
         if under_way_s > STUCK_S and not self._stuck_s:
             logger.error("nothing is stored: one sync has been under way for %.1f s", under_way_s)
         self._stuck_s = under_way_s if under_way_s > STUCK_S else 0.0
-        for waiting in self._under_way:
+        for waiting in self._under_way.values():
             if self.pulse.s - waiting.since_s < ANSWERED_WITHIN_S:
                 break
             if not waiting.answer.done():
@@ -236,9 +266,10 @@ class Committer:
         self._stuck_s = 0.0
         start = 0
         for waiting in group:
-            self._under_way.popleft()
+            del self._under_way[waiting.number]
             end = start + len(waiting.drafts)
             self._waiting_bytes -= waiting.size_bytes
+            self._waiting_of[waiting.source] -= waiting.size_bytes
             if waiting.answer.done():
                 pass
             elif isinstance(result, IndelibleError):
@@ -246,3 +277,10 @@ class Committer:
             else:
                 waiting.answer.set_result(result[start:end])
             start = end
+
+
+def _source_of(drafts: Sequence[Draft]) -> _Source | None:
+    if not drafts:
+        return None
+    first = drafts[0]
+    return _Source(first.project_id, first.lane, len(drafts) > _BATCH_EVENTS)
