@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from io import BytesIO
 from typing import Final
 
 import apsw
@@ -429,6 +430,7 @@ class _Group:
         self._by_key: dict[bytes, _NewRow] = {}
         self._next: dict[int, int] = {}
         self._used: dict[tuple[int, Lane], int] = {}
+        self._random = BytesIO()
 
     def take_all(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Decide what becomes of each draft, in order; nothing is written yet."""
@@ -441,6 +443,8 @@ class _Group:
             for draft in drafts
         ]
         self._known = self._keys.find([key for key in keys if key is not None])
+        # In one step for all of them: each would hand the interpreter's lock around.
+        self._random = BytesIO(os.urandom(_RANDOM_BYTES * len(drafts)))
         return [self._take(draft, key) for draft, key in zip(drafts, keys, strict=True)]
 
     def write(self) -> None:
@@ -510,7 +514,7 @@ class _Group:
             index = _next_index(self._connection, project_id)
         self._next[project_id] = index + 1
 
-        random = os.urandom(_RANDOM_BYTES)
+        random = self._random.read(_RANDOM_BYTES)
         salts = random[: 2 * leaf.SALT_SIZE]
         tx = self._tx_ids.next(random[2 * leaf.SALT_SIZE :])
         entry = leaf.encode(
