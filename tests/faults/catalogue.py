@@ -44,8 +44,8 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/commit.py",
-        "if drafts and drafts[0].lane is Lane.PRODUCT:",
-        "if drafts:",
+        "if source is not None and source.lane is Lane.PRODUCT:",
+        "if source is not None:",
         "audit events have no more room to wait than product events",
         ("tests/journal/test_commit.py",),
     ),
