@@ -526,7 +526,7 @@ def test_a_client_that_is_switched_off_breaks_nothing_and_calls_nothing_safe(stu
         assert isinstance(batched, Receipt)
         assert not batched.ok
         with pytest.raises(ValueError, match="type"):
-            client.audit.send("order.created", {}, type="wrong")
+            client.audit.send("order.created", {}, type="wrong")  # type: ignore[arg-type]
         assert {LossReason.DISABLED: 2} == client.audit.counts().lost
     assert [] == stub.deliveries
 

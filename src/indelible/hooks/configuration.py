@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from indelible.client.client import Indelible
+from indelible.client.client import Indelible, prepare
 from indelible.client.options import Options
 from indelible.hooks.observer import Observer, Recording
 
@@ -50,4 +50,7 @@ def observer_of(client: Indelible | None, *, framework: str, **settings: Any) ->
 
 def client_of(client: Indelible | None, options: Mapping[str, Any]) -> Indelible | None:
     """The client that was given; else one made of `options`; None, the default one, without any."""
-    return Indelible(**options) if client is None and options else client
+    if client is not None:
+        return client
+    prepare()
+    return Indelible(**options) if options else None

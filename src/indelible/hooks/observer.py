@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
 
 from indelible.client import context as contexts
+from indelible.client.capture import AuditCapture, ProductCapture, Stamp
 from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
 from indelible.client.privacy import pseudonym, sha256_hex
-from indelible.client.wire import AuditCapture, ProductCapture, Stamp
 from indelible.hooks.observation import (
     UNMATCHED,
     Observation,
