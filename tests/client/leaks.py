@@ -21,8 +21,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from flask import Flask
+
 import indelible
 from indelible.client import AsyncIndelible, Indelible, Options
+from indelible.hooks import asgi, celery, wsgi
+from indelible.hooks.flask import IndelibleFlask
+from indelible.hooks.jobs import job
 
 OURS: Final = str(Path(indelible.__file__).parent)
 SILENT_MODULES: Final = ("hidden", "options", "privacy", "validity")
@@ -162,6 +167,10 @@ def interrupted(after_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def _nothing(*_: object) -> Any:
+    """An application that is never called."""
+
+
 def refusals() -> Iterator[tuple[str, Callable[[], object]]]:
     """Ways to be refused by what makes a client, each with every secret among its arguments."""
     env = os.environ
@@ -170,6 +179,11 @@ def refusals() -> Iterator[tuple[str, Callable[[], object]]]:
         "AsyncIndelible": AsyncIndelible,
         "configure": indelible.configure,
         "Options": lambda token, **options: Options(token=token, **options),
+        "asgi": lambda token, **settings: asgi.Middleware(_nothing, token=token, **settings),
+        "wsgi": lambda token, **settings: wsgi.Middleware(_nothing, token=token, **settings),
+        "job": lambda token, **settings: job("nightly", token=token, **settings),
+        "flask": lambda token, **settings: IndelibleFlask(Flask("x"), token=token, **settings),
+        "celery": lambda token, **settings: celery.install(token=token, **settings),
         "Options.read": lambda token, **options: Options.read(os.environ, token=token, **options),
     }
     wrong: list[dict[str, object]] = [

@@ -70,6 +70,11 @@ def configure(token: str | None = None, **options: Unpack[ClientOptions]) -> Ind
     """
     given = Hidden.moved(options, token=token)
     del token
+    return configured(given)
+
+
+def configured(given: Hidden) -> Indelible:
+    """`configure`, for callers who hold secrets in no variable of their own."""
     client = Indelible._of(Options.found(given))
     with _making:
         old = list(_made)

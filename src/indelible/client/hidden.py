@@ -39,7 +39,21 @@ class Hidden:
         return self._values.get(name)
 
     def put(self, name: str, value: Any) -> None:
+        """Give a name this value."""
         self._values[name] = value
+
+    def take(self, name: str) -> Any:
+        """Remove a name; its value, or None if there is none."""
+        return self._values.pop(name, None)
+
+    def over(self, others: Mapping[str, Any]) -> "Hidden":
+        """These, and those of `others` whose names are not among them."""
+        return Hidden({**others, **self._values})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hidden) and self._values == other._values
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def names(self) -> frozenset[str]:

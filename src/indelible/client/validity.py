@@ -88,14 +88,14 @@ def expected(name: str, default: object) -> tuple[str, Callable[[Any], bool]]:
     return "text", lambda value: isinstance(value, str)
 
 
-def no_such(unknown: Iterable[str], known: Iterable[str]) -> str:
+def no_such(unknown: Iterable[str], known: Iterable[str], what: str = "option") -> str:
     """Name the options that do not exist, each with the one that was probably meant."""
     known = list(known)
     words = []
     for name in sorted(unknown):
         elsewhere = _ELSEWHERE.get(name)
         words.append(name + (f"; did you mean {elsewhere}?" if elsewhere else nearest(name, known)))
-    return f"no such option: {', '.join(words)}"
+    return f"no such {what}: {', '.join(words)}"
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
