@@ -299,7 +299,7 @@ def session(client: Indelible) -> None:
     client.flush(30)
     client.doctor()
     client.counts()
-    client.after_fork()
+    client._after_fork()
     client.capture("after")
     client.shutdown(30)
 

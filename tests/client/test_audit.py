@@ -580,15 +580,6 @@ def test_a_decorated_coroutine_function_stays_one_and_a_failing_payload_harms_no
 # The twin for event loops.
 
 TWINS: list[tuple[type, type]] = [(Indelible, AsyncIndelible), (Audit, AsyncAudit)]
-ONLY_BENEATH = {
-    "at_exit",
-    "at_signal",
-    "after_fork",
-    "note_failure",
-    "send_observed",
-    "capture_observed",
-    "close",
-}
 
 
 def _shape(door: Any) -> list[tuple[str, Any, Any]]:
@@ -601,7 +592,7 @@ def _shape(door: Any) -> list[tuple[str, Any, Any]]:
 def test_the_twin_has_the_same_doors_with_the_same_arguments(one: type, twin: type) -> None:
     client = AsyncIndelible(enabled=False)
     here: Any = client if twin is AsyncIndelible else client.audit
-    doors = {name for name in dir(one) if not name.startswith("_")} - ONLY_BENEATH
+    doors = {name for name in dir(one) if not name.startswith("_")}
 
     for name in sorted(doors):
         assert hasattr(here, name), name

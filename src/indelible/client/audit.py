@@ -183,7 +183,7 @@ class Audit:
         capture = AuditCapture(stamp, event_name, payload, described, idempotency_key)
         self._put(lane, capture, size)
 
-    def send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
+    def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
         """`send_async` for the hooks: the event is described on the background thread."""
         lane = self._lane()
         if lane is None:
@@ -466,12 +466,12 @@ class Audit:
             else:
                 transport.close()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
         self._unsent = Numbers()
-        self.close()
+        self._close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close idle connections."""
         while self._idle:
             self._idle.pop().close()

@@ -148,7 +148,7 @@ class Indelible:
     def _notice_fork(self) -> None:
         """Begin anew in a child of a fork that no hook was told of, as one in C may be."""
         if self._pid != os.getpid():
-            self.after_fork()
+            self._after_fork()
 
     def _can_send(
         self,
@@ -249,7 +249,7 @@ class Indelible:
                 raise
             self._misused()
 
-    def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
+    def _capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
         if self._product is None:
             self._disabled.draw()
@@ -381,7 +381,7 @@ class Indelible:
         for lane in self._outboxes():
             left = max(0.0, timeout_s - (self._time.monotonic() - started))
             done = lane.close(left) and done
-        self.audit.close()
+        self.audit._close()
         return done
 
     def install_signal_handlers(self) -> bool:
@@ -403,7 +403,7 @@ class Indelible:
     ) -> None:
         self.shutdown()
 
-    def at_exit(self, spent_s: float) -> None:
+    def _at_exit(self, spent_s: float) -> None:
         """Deliver for the rest of `exit_s`, then write what is left to the spool.
 
         What is captured after this is delivered by the thread that captures it.
@@ -412,7 +412,7 @@ class Indelible:
         for lane in self._outboxes():
             lane.end(self._left_of_exit_s(started))
 
-    def at_signal(self, spent_s: float) -> None:
+    def _at_signal(self, spent_s: float) -> None:
         """The same for a process that may go on: the worker goes on too."""
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
@@ -421,11 +421,11 @@ class Indelible:
     def _left_of_exit_s(self, started: float) -> float:
         return max(0.05, self.options.exit_s - (self._time.monotonic() - started))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child: begin anew. What the parent queued is the parent's to send."""
         for lane in self._made_here():
             lane.abandon()
-        self.audit.after_fork()
+        self.audit._after_fork()
         self._disabled = Numbers()
         self._pid = os.getpid()
         if not self._closed:
@@ -433,7 +433,7 @@ class Indelible:
 
     # Accounts.
 
-    def note_failure(self) -> None:
+    def _note_failure(self) -> None:
         """Count a fault of a hook that the application was spared."""
         for outbox in self._outboxes()[:1]:
             outbox.note_failure()

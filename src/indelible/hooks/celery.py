@@ -146,7 +146,7 @@ class Tasks:
     def _shut_down(self, **_: Any) -> None:
         # A child of the pool ends by os._exit: no handler of atexit runs in it.
         client = self._observer.client
-        client.at_exit(client.options.exit_s)
+        client._at_exit(client.options.exit_s)
 
 
 def _context_of(request: Any) -> Context:

@@ -170,7 +170,7 @@ class Middleware:
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
 
 
 def _given() -> Hidden:

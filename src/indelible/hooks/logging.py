@@ -75,7 +75,7 @@ class Handler(logging.Handler):
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
         finally:
             self._here.is_emitting = False
 
