@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from indelible.client import Indelible
-from indelible.client.timing import Time
+from indelible.client import Indelible, Options
+from indelible.client.timing import REAL_TIME, Time
 
 TOKEN: Final = "ind_pub_stub"
 API_KEY: Final = "iml_test_stub-0123456789"
@@ -333,13 +333,16 @@ class Hours:
 def client_of(stub: Stub, **options: Any) -> Iterator[Indelible]:
     """A client of the stub that tries again soon, without a spool unless one is asked for.
 
+    `_time` is its clock, where it is not the real one.
+
     It waits for an answer as long as a busy machine may take, unless it is told how long.
     """
     usual = {
         **{"api_key": API_KEY, "host": stub.url, "spool_audit": False, "retry_base_s": 0.01},
         **{"retry_cap_s": 0.05, "breaker_failures": 1_000, "batch_s": 0.02, "total_s": 60.0},
     }
-    client = Indelible(TOKEN, **{**usual, **options})
+    time = options.pop("_time", REAL_TIME)
+    client = Indelible._of(Options.read({}, token=TOKEN, **{**usual, **options}), time=time)
     try:
         yield client
     finally:

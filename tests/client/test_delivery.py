@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from indelible.client import Indelible
 from indelible.client.inbox import Inbox
+from indelible.client.options import Mode
 from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
 from indelible.event import LossReason
 from tests.client.stub import (
@@ -625,7 +626,7 @@ def test_what_comes_after_shutdown_is_counted_and_shutdown_may_be_repeated(stub:
 
 @pytest.mark.parametrize("mode", ["thread", "sync"])
 def test_an_event_that_was_about_to_be_queued_when_the_client_was_shut_down_is_counted(
-    stub: Stub, mode: str
+    stub: Stub, mode: Mode
 ) -> None:
     """The thread had seen that the client was open, and then another one shut it down."""
 

@@ -50,7 +50,8 @@ def test_an_argument_outweighs_our_name_and_ours_the_vendors(option: str) -> Non
     for place, name in enumerate(names):
         left = {one: surroundings[one] for one in names[place:]}
         assert surroundings[name] == getattr(Options.read(left), option)
-    given = Options.read(surroundings, **{option: value("argument")})
+    argument: Any = {option: value("argument")}
+    given = Options.read(surroundings, **argument)
     assert value("argument") == getattr(given, option)
 
 

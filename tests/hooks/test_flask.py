@@ -107,7 +107,7 @@ def test_a_factory_configures_it_by_the_applications_settings(events: Recorder) 
 
 def test_a_setting_that_does_not_exist_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="colour"):
-        IndelibleFlask(Flask(__name__), colour="red")
+        IndelibleFlask(Flask(__name__), colour="red")  # type: ignore[call-arg]
 
 
 def test_a_view_names_its_event_in_g_even_when_it_fails(events: Recorder) -> None:

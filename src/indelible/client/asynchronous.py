@@ -4,19 +4,30 @@ Capturing never waits, so it is called as it is. Delivery is the background thre
 the loop is never kept waiting: the few calls that may wait do so on a thread of the loop's pool.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
-from indelible.client.audit import Audit
 from indelible.client.client import Indelible
-from indelible.client.receipt import AuditEvent, Receipt
+from indelible.client.hidden import Hidden
+from indelible.client.options import ClientOptions, Options
+from indelible.client.receipt import AuditEvent, AuditType, Receipt, Wait
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:
+    from indelible.client.audit import Audit
     from indelible.client.doctor import Diagnosis
     from indelible.ledger.verify import Verification
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def _on_a_thread(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+    import asyncio  # there already, since a loop runs; the import of this module need not wait
+
+    return await asyncio.to_thread(call, *arguments, **named)
 
 
 class AsyncIndelible:
@@ -28,15 +39,10 @@ class AsyncIndelible:
 
     audit: "AsyncAudit"
 
-    def __init__(
-        self,
-        token: str | None = None,
-        *,
-        api_key: str | None = None,
-        host: str | None = None,
-        **options: Any,
-    ) -> None:
-        self.client = Indelible(token, api_key=api_key, host=host, **options)
+    def __init__(self, token: str | None = None, **options: Unpack[ClientOptions]) -> None:
+        given = Hidden.moved(options, token=token)
+        del token
+        self.client = Indelible._of(Options.found(given))
         self.options = self.client.options
         self.audit = AsyncAudit(self.client.audit)
         self.capture = self.client.capture
@@ -60,15 +66,15 @@ class AsyncIndelible:
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """`Indelible.flush`, awaited."""
-        return await asyncio.to_thread(self.client.flush, timeout_s)
+        return await _on_a_thread(self.client.flush, timeout_s)
 
     async def shutdown(self, timeout_s: float = 30.0) -> bool:
         """`Indelible.shutdown`, awaited."""
-        return await asyncio.to_thread(self.client.shutdown, timeout_s)
+        return await _on_a_thread(self.client.shutdown, timeout_s)
 
     async def doctor(self) -> "Diagnosis":
         """`Indelible.doctor`, awaited."""
-        return await asyncio.to_thread(self.client.doctor)
+        return await _on_a_thread(self.client.doctor)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,7 +91,7 @@ class AsyncIndelible:
 class AsyncAudit:
     """The audit side of an `AsyncIndelible`: the same doors, awaited where they wait."""
 
-    def __init__(self, audit: Audit) -> None:
+    def __init__(self, audit: "Audit") -> None:
         self._audit = audit
         self.send_async = audit.send_async
         self.counts = audit.counts
@@ -95,15 +101,15 @@ class AsyncAudit:
         event_name: str,
         payload: object,
         *,
-        type: str = "info",
+        type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         attempts: int = 1,
-        wait: str | None = None,
+        wait: Wait | None = None,
         timeout_s: float | None = None,
     ) -> Receipt:
         """`Audit.send`, awaited. A call that is cancelled goes on in the background."""
-        return await asyncio.to_thread(
+        return await _on_a_thread(
             self._audit.send,
             event_name,
             payload,
@@ -119,16 +125,14 @@ class AsyncAudit:
         self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
-        return await asyncio.to_thread(self._audit.send_batch, events, timeout_s=timeout_s)
+        return await _on_a_thread(self._audit.send_batch, events, timeout_s=timeout_s)
 
     async def fetch_receipt(
-        self, tx_id: str, *, wait: str | None = "sealed", timeout_s: float = 10.0
+        self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """`Audit.fetch_receipt`, awaited."""
-        return await asyncio.to_thread(
-            self._audit.fetch_receipt, tx_id, wait=wait, timeout_s=timeout_s
-        )
+        return await _on_a_thread(self._audit.fetch_receipt, tx_id, wait=wait, timeout_s=timeout_s)
 
     async def verify(self, receipt: Receipt | str, *, policy: str) -> "Verification":
         """`Audit.verify`, awaited."""
-        return await asyncio.to_thread(self._audit.verify, receipt, policy=policy)
+        return await _on_a_thread(self._audit.verify, receipt, policy=policy)

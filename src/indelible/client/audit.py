@@ -13,20 +13,20 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
+from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
-from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, Receipt
+from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
 from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
-from indelible.client.wire import AuditCapture, AuditWire, Capture, Observed, Record, Stamp
+from indelible.client.wire import AuditWire
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
 from indelible.event import LossReason
 
@@ -74,11 +74,11 @@ class Audit:
         event_name: str,
         payload: object,
         *,
-        type: str = "info",
+        type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         attempts: int = 1,
-        wait: str | None = None,
+        wait: Wait | None = None,
         timeout_s: float | None = None,
     ) -> Receipt:
         """Store one audit event, and come back when it is safe.
@@ -130,6 +130,9 @@ class Audit:
         chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
         if len(chunks) <= 1:
             return [result for chunk in chunks for result in self._send_chunk(chunk, timeout_s)]
+        # Loaded by those who need it: while the interpreter ends it can no longer be.
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="indelible-batch") as pool:
             results = pool.map(lambda chunk: self._send_chunk(chunk, timeout_s), chunks)
             return [result for chunk in results for result in chunk]
@@ -141,7 +144,7 @@ class Audit:
         event_name: str,
         payload: object,
         *,
-        type: str = "info",
+        type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> None:
@@ -180,7 +183,7 @@ class Audit:
         capture = AuditCapture(stamp, event_name, payload, described, idempotency_key)
         self._put(lane, capture, size)
 
-    def send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
+    def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
         """`send_async` for the hooks: the event is described on the background thread."""
         lane = self._lane()
         if lane is None:
@@ -197,7 +200,7 @@ class Audit:
     # Reading back.
 
     def fetch_receipt(
-        self, tx_id: str, *, wait: str | None = "sealed", timeout_s: float = 10.0
+        self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """The portable receipt (`.tlog-proof`) of a stored event, once it is sealed.
 
@@ -242,7 +245,7 @@ class Audit:
     # How.
 
     def _send(
-        self, event: AuditEvent, *, attempts: int, wait: str | None, timeout_s: float | None
+        self, event: AuditEvent, *, attempts: int, wait: Wait | None, timeout_s: float | None
     ) -> Receipt:
         limit_s = timeout_s or self._options.total_s
         # The server is to answer before we stop listening, so that a stored event is known as one.
@@ -417,7 +420,7 @@ class Audit:
         Raises:
             TypeError, ValueError: the event is none.
         """
-        meta = {"type": event.type}
+        meta: dict[str, str] = {"type": event.type}
         here = context.current()
         if here is not None:
             meta |= here.of_audit_events()
@@ -463,12 +466,12 @@ class Audit:
             else:
                 transport.close()
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
         self._unsent = Numbers()
-        self.close()
+        self._close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close idle connections."""
         while self._idle:
             self._idle.pop().close()
@@ -483,7 +486,7 @@ def _interrupted(one: _Prepared) -> None:
         one.outbox.lose(LossReason.SPOOL_FAILED)
 
 
-def _level(wait: str | None) -> str:
+def _level(wait: Wait | None) -> str:
     if wait not in ("sealed", "witnessed"):
         raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
     return wait

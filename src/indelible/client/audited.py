@@ -3,16 +3,18 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from indelible.client.audit import Audit
+if TYPE_CHECKING:
+    from indelible.client.audit import Audit
+    from indelible.client.receipt import AuditType
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def audited(
-    audit: Callable[[], Audit], event_name: str, payload: Callable[..., object] | None = None
+    audit: "Callable[[], Audit]", event_name: str, payload: Callable[..., object] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: an audit event for each call, `success` or `error` by its outcome.
 
@@ -27,7 +29,7 @@ def audited(
         except Exception:
             body = {"function": call.__qualname__}
         meta = {"error_type": type(error).__name__} if error is not None else {}
-        kind = "success" if error is None else "error"
+        kind: AuditType = "success" if error is None else "error"
         audit().send_async(event_name, body, type=kind, meta=meta)
 
     def decorate(call: Callable[P, R]) -> Callable[P, R]:

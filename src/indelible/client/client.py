@@ -9,23 +9,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar, Unpack
 
 from indelible import __version__
 from indelible.client import context as contexts
 from indelible.client import lifecycle
-from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
-from indelible.client.options import Options
-from indelible.client.outbox import Outbox
+from indelible.client.capture import Observed, ProductCapture, Stamp
+from indelible.client.hidden import Hidden
+from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
-from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
-from indelible.client.worker import logger
 from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:
+    from indelible.client.audit import Audit, AuditLane
     from indelible.client.doctor import Diagnosis
+    from indelible.client.outbox import Outbox
+    from indelible.client.wire import Wire
 
 _LIBRARY: Final = ("indelible-python", __version__)
 _ITEM_BYTES: Final = 64
@@ -33,6 +34,11 @@ _OBSERVED_BYTES: Final = 1_024  # of an event that is described later, about
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def prepare() -> None:
+    """Load all that a client needs, for a hook whose client is made by the first event."""
+    from indelible.client import audit, outbox, worker  # noqa: F401
 
 
 class Indelible:
@@ -44,9 +50,8 @@ class Indelible:
 
     Args:
         token: project token, for product events.
-        api_key: application key, for audit events; never in a browser.
-        host: address of the server.
-        options: any of `Options`.
+        options: any of `Options`: ``api_key``, for audit events; ``host``, the address of the
+            server; and so on.
 
     Raises:
         InvalidOption: an argument or a variable of the environment means nothing. Nothing else
@@ -54,37 +59,53 @@ class Indelible:
             says so.
     """
 
-    audit: Audit
+    audit: "Audit"
 
-    def __init__(
-        self,
-        token: str | None = None,
+    def __init__(self, token: str | None = None, **options: Unpack[ClientOptions]) -> None:
+        given = Hidden.moved(options, token=token)
+        del token
+        self._set_up(Options.found(given), REAL_TIME, None)
+
+    @classmethod
+    def _of(
+        cls,
+        options: Options,
         *,
-        api_key: str | None = None,
-        host: str | None = None,
-        _time: Time = REAL_TIME,
-        _environment: Mapping[str, str] = os.environ,
-        _complain: Callable[[str], object] = logger.warning,
-        **options: Any,
+        time: Time = REAL_TIME,
+        complain: Callable[[str], object] | None = None,
+    ) -> Self:
+        """Make a client of options that were read already; `complain` is told what is missing."""
+        client = cls.__new__(cls)
+        client._set_up(options, time, complain)
+        return client
+
+    def _set_up(
+        self, options: Options, time: Time, complain: Callable[[str], object] | None
     ) -> None:
-        self.options = Options.read(
-            _environment, token=token, api_key=api_key, host=host, **options
-        )
-        self._time = _time
+        # All that a client needs is loaded here: not by the import of its class, which need not
+        # lead to a client, and not by the first event, which must not wait.
+        from indelible.client.audit import Audit
+        from indelible.client.worker import logger
+
+        self.options = options
+        self._time = time
         self._disabled = Numbers()
         self._closed = False
-        self._begin(_complain)
-        self.audit = Audit(self.options, self._audit_lane, time=self._time)
+        self._begin(complain or logger.warning)
+        self.audit = Audit(options, self._audit_lane, time=time)
         lifecycle.watch(self)
 
     def _begin(self, complain: Callable[[str], object] | None) -> None:
         """Make what belongs to this process, and say what is missing for it."""
+        from indelible.client.audit import AuditLane
+        from indelible.client.wire import AuditWire, ProductWire
+
         options = self.options
         process_id = Stamp(self._time.wall_ns(), 0, os.urandom(10)).uuid.replace("-", "")
         product = audit = audit_wire = None
         if options.enabled:
             redaction = options.redaction()
-            if self._can_send(options.host, options.token, "token", "product", complain):
+            if self._can_send(options.host, "token", "product", complain):
                 wire = ProductWire(
                     token=str(options.token),
                     process_id=process_id,
@@ -93,11 +114,9 @@ class Indelible:
                     library=_LIBRARY,
                     before_send=options.before_send,
                 )
-                product = self._outbox(
-                    wire, str(options.host), str(options.token), process_id, complain
-                )
+                product = self._outbox(wire, str(options.host), "token", process_id, complain)
             host = options.audit_host or options.host
-            if self._can_send(host, options.api_key, "api_key", "audit", complain):
+            if self._can_send(host, "api_key", "audit", complain):
                 audit_wire = AuditWire(
                     api_key=str(options.api_key),
                     process_id=process_id,
@@ -106,62 +125,63 @@ class Indelible:
                     service=options.service,
                     env=options.env,
                 )
-                audit = self._outbox(
-                    audit_wire, str(host), str(options.api_key), process_id, complain
-                )
+                audit = self._outbox(audit_wire, str(host), "api_key", process_id, complain)
         self._pid = os.getpid()
         self._process_id = process_id
         self._product = product
         self._audit = None if audit is None or audit_wire is None else AuditLane(audit, audit_wire)
 
-    def _outboxes(self) -> list[Outbox]:
+    def _outboxes(self) -> "list[Outbox]":
         """Those of this process, product first."""
         self._notice_fork()
         return self._made_here()
 
-    def _made_here(self) -> list[Outbox]:
+    def _made_here(self) -> "list[Outbox]":
         """Those made last, in this process or in the one it was forked from."""
         audit = self._audit.outbox if self._audit is not None else None
         return [outbox for outbox in (self._product, audit) if outbox is not None]
 
-    def _audit_lane(self) -> AuditLane | None:
+    def _audit_lane(self) -> "AuditLane | None":
         self._notice_fork()
         return self._audit
 
     def _notice_fork(self) -> None:
         """Begin anew in a child of a fork that no hook was told of, as one in C may be."""
         if self._pid != os.getpid():
-            self.after_fork()
+            self._after_fork()
 
     def _can_send(
         self,
         host: str | None,
-        secret: str | None,
-        name: str,
+        secret_name: str,
         lane: str,
         complain: Callable[[str], object] | None,
     ) -> bool:
-        why_not = self.options.why_not(host, secret, secret_name=name)
-        other = self.options.api_key if name == "token" else self.options.token
+        options = self.options
+        why_not = options.why_not(host, secret_name=secret_name)
         # An application that sends one kind only need not hear of the other, and one that sends
         # none hears of it once.
-        if why_not and complain and (secret or (lane == "product" and not other)):
+        is_wanted = bool(options.token if lane == "product" else options.api_key)
+        has_neither = not options.token and not options.api_key
+        if why_not and complain and (is_wanted or (lane == "product" and has_neither)):
             complain(f"{lane} events are not sent: {why_not}")
         return why_not is None
 
     def _outbox(
         self,
-        wire: Wire,
+        wire: "Wire",
         host: str,
-        secret: str,
+        secret_name: str,
         process_id: str,
         complain: Callable[[str], object] | None,
-    ) -> Outbox:
+    ) -> "Outbox":
+        from indelible.client.outbox import Outbox
+
         spooled = self.options.spool_audit if wire.lane == Lane.AUDIT else self.options.spool
         folder = None
         if spooled:
             try:
-                folder = self.options.spool_folder(wire.lane.value, host, secret)
+                folder = self.options.spool_folder(wire.lane.value, host, secret_name)
             except RuntimeError:
                 if complain:
                     complain("no spool: this user has no home; set INDELIBLE_SPOOL_DIR")
@@ -229,7 +249,7 @@ class Indelible:
                 raise
             self._misused()
 
-    def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
+    def _capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
         if self._product is None:
             self._disabled.draw()
@@ -361,7 +381,7 @@ class Indelible:
         for lane in self._outboxes():
             left = max(0.0, timeout_s - (self._time.monotonic() - started))
             done = lane.close(left) and done
-        self.audit.close()
+        self.audit._close()
         return done
 
     def install_signal_handlers(self) -> bool:
@@ -383,7 +403,7 @@ class Indelible:
     ) -> None:
         self.shutdown()
 
-    def at_exit(self, spent_s: float) -> None:
+    def _at_exit(self, spent_s: float) -> None:
         """Deliver for the rest of `exit_s`, then write what is left to the spool.
 
         What is captured after this is delivered by the thread that captures it.
@@ -392,7 +412,7 @@ class Indelible:
         for lane in self._outboxes():
             lane.end(self._left_of_exit_s(started))
 
-    def at_signal(self, spent_s: float) -> None:
+    def _at_signal(self, spent_s: float) -> None:
         """The same for a process that may go on: the worker goes on too."""
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
@@ -401,11 +421,11 @@ class Indelible:
     def _left_of_exit_s(self, started: float) -> float:
         return max(0.05, self.options.exit_s - (self._time.monotonic() - started))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child: begin anew. What the parent queued is the parent's to send."""
         for lane in self._made_here():
             lane.abandon()
-        self.audit.after_fork()
+        self.audit._after_fork()
         self._disabled = Numbers()
         self._pid = os.getpid()
         if not self._closed:
@@ -413,7 +433,7 @@ class Indelible:
 
     # Accounts.
 
-    def note_failure(self) -> None:
+    def _note_failure(self) -> None:
         """Count a fault of a hook that the application was spared."""
         for outbox in self._outboxes()[:1]:
             outbox.note_failure()

@@ -23,6 +23,7 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from indelible import __version__
+from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.transport import Answer, Transport, TransportFailed, proxy_for
@@ -93,13 +94,12 @@ class _Unknown(_Failed):
 def examine(
     options: Options,
     *,
-    environment: Mapping[str, str] = os.environ,
     clock: Time = REAL_TIME,
 ) -> Iterator[Hop]:
     """Every hop of every lane that has a secret, as it is made; of both where none has."""
     lanes = [lane for lane, name in _SECRETS.items() if getattr(options, name)] or list(Lane)
     for lane in lanes:
-        walk = _Walk(lane, options, environment, clock)
+        walk = _Walk(lane, options, clock)
         try:
             yield from walk.hops()
         finally:
@@ -109,12 +109,9 @@ def examine(
 class _Walk:
     """One lane's way, and what was learned on it."""
 
-    def __init__(
-        self, lane: Lane, options: Options, environment: Mapping[str, str], clock: Time
-    ) -> None:
+    def __init__(self, lane: Lane, options: Options, clock: Time) -> None:
         self._lane = lane
         self._options = options
-        self._environment = environment
         self._clock = clock
         self._secret_name = _SECRETS[lane]
         self._host = (options.audit_host if lane == Lane.AUDIT else None) or options.host
@@ -161,22 +158,24 @@ class _Walk:
     # Each step returns what it found, or None when there is nothing to look at.
 
     def _read_options(self) -> str:
-        secret = getattr(self._options, self._secret_name)
         if not self._options.enabled:
             raise _Failed("the client is disabled", "Remove INDELIBLE_ENABLED or enabled=False.")
-        why_not = self._options.why_not(self._host, secret, secret_name=self._secret_name)
+        why_not = self._options.why_not(self._host, secret_name=self._secret_name)
         if why_not is not None:
             detail, _, cure = why_not.partition(": ")
             raise _Failed(detail, cure[:1].upper() + cure[1:])
-        found = f"{self._secret_name} from {self._source(self._secret_name, secret)}"
-        return f"{found}, host {self._shown_host} from {self._source('host', self._host)}"
+        found = f"{self._secret_name} from {self._source(self._secret_name)}"
+        return f"{found}, host {self._shown_host} from {self._source('host')}"
 
-    def _source(self, option: str, value: object) -> str:
+    def _source(self, option: str) -> str:
         """The variable that an option came from."""
         for variable in ENVIRONMENT[option]:
-            if self._environment.get(variable, "").strip() == value:
+            if os.environ.get(variable, "").strip() == self._value_of(option):
                 return variable
         return "an argument"
+
+    def _value_of(self, option: str) -> object:
+        return self._host if option == "host" else getattr(self._options, option)
 
     @property
     def _shown_host(self) -> str:
@@ -254,7 +253,7 @@ class _Walk:
             str(self._host),
             headers={
                 "User-Agent": f"indelible-python/{__version__}",
-                **(self._options.headers or {}),
+                **Secret.of_each(self._options.headers),
             },
             connect_s=self._options.connect_s,
             total_s=self._options.total_s,
@@ -275,7 +274,7 @@ class _Walk:
         self._answer = answer
         return f"{answer.status}, as event {own_id}"
 
-    def _marked_event(self, own_id: str) -> tuple[str, bytes, dict[str, str]]:
+    def _marked_event(self, own_id: str) -> tuple[str, Hidden, dict[str, str]]:
         now = rfc3339(self._clock.wall_ms())
         if self._lane == Lane.PRODUCT:
             event = {
@@ -286,18 +285,19 @@ class _Walk:
                 "properties": {"$doctor": True, "$process_person_profile": False},
             }
             body = {"api_key": self._options.token, "sent_at": now, "batch": [event]}
-            return "/api/e", json.dumps(body).encode(), {}
+            return "/api/e", Hidden({"body": json.dumps(body).encode()}), {}
         meta = {"type": "debug", "event_name": AUDIT_NAME}
         for name in ("service", "env"):
             if getattr(self._options, name):
                 meta[name] = getattr(self._options, name)
         payload = json.dumps({"doctor": True, "timestamp": now})
         headers = {**self._key_header, "Idempotency-Key": own_id}
-        return "/v1/events", json.dumps({"payload": payload, "meta": meta}).encode(), headers
+        audit_event = json.dumps({"payload": payload, "meta": meta}).encode()
+        return "/v1/events", Hidden({"body": audit_event}), headers
 
     @property
     def _key_header(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._options.api_key}"}
+        return {"Authorization": Secret.of(f"Bearer {self._options.api_key}")}
 
     def _find_place(self) -> str:
         assert self._answer is not None
@@ -361,13 +361,19 @@ class _Walk:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        hidden: Hidden | None,
         headers: Mapping[str, str],
         total_s: float | None = None,
     ) -> Answer:
         assert self._transport is not None
         try:
-            return self._transport.request(method, path, body, headers=headers, total_s=total_s)
+            return self._transport.request(
+                method,
+                path,
+                hidden.get("body") if hidden else None,
+                headers=headers,
+                total_s=total_s,
+            )
         except TransportFailed as error:
             raise _Failed(
                 f"no answer: {error}",
@@ -390,7 +396,7 @@ def _cure(answer: Answer, secret_name: str) -> str:
 def main() -> int:
     """Print each hop; 0 when all are ok, 1 when one failed, 2 for options, 3 when unknown."""
     try:
-        options = Options.read(os.environ)
+        options = Options.found(Hidden({}))
     except InvalidOption as error:
         print(error, file=sys.stderr)  # noqa: T201 — a program's own output
         return 2

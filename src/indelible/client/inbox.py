@@ -9,9 +9,9 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from indelible.client.capture import Capture
 from indelible.client.options import Options
 from indelible.client.shelf import Batch
-from indelible.client.wire import Capture
 
 
 @dataclass(slots=True, eq=False)

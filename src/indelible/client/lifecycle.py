@@ -25,9 +25,9 @@ from typing import Any, Final, Protocol
 class Watched(Protocol):
     """What a client does when it is told. `spent_s` is what others took of the time there is."""
 
-    def at_exit(self, spent_s: float) -> None: ...
-    def at_signal(self, spent_s: float) -> None: ...
-    def after_fork(self) -> None: ...
+    def _at_exit(self, spent_s: float) -> None: ...
+    def _at_signal(self, spent_s: float) -> None: ...
+    def _after_fork(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -86,13 +86,13 @@ def in_each_child(call: Callable[[], None]) -> None:
 
 def _after_fork() -> None:
     for client in list(_watched.values()):
-        client.after_fork()
+        client._after_fork()
     _finalize_in_multiprocessing()
 
 
 def _at_exit() -> None:
     _announce_end()
-    _tell_each(lambda client, spent_s: client.at_exit(spent_s))
+    _tell_each(lambda client, spent_s: client._at_exit(spent_s))
 
 
 def _announce_end() -> None:
@@ -170,7 +170,7 @@ class _Chained:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self._previous == signal.SIG_DFL:
             _announce_end()
-        _tell_each(lambda client, spent_s: client.at_signal(spent_s))
+        _tell_each(lambda client, spent_s: client._at_signal(spent_s))
         if self._previous == signal.SIG_IGN:
             return
         if callable(self._previous):

@@ -14,6 +14,8 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
+from indelible.client.capture import Capture, Record, Stamp
+from indelible.client.hidden import Secret
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.options import Options
 from indelible.client.sender import Sender
@@ -21,7 +23,7 @@ from indelible.client.shelf import Shelf
 from indelible.client.tally import Counts, Numbers, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Transport
-from indelible.client.wire import Capture, Record, Stamp, Wire
+from indelible.client.wire import Wire
 from indelible.client.worker import Worker
 from indelible.event import LossReason
 
@@ -50,7 +52,8 @@ class Outbox:
         self._options = options
         self._time = time
         self._host = host
-        self._headers = {"User-Agent": f"indelible-python/{version}", **(options.headers or {})}
+        own = {"User-Agent": f"indelible-python/{version}"}
+        self._headers = own | Secret.of_each(options.headers)
         self._most = options.max_queued * (2 if options.overflow == "oldest" else 1)
         self._tally = Tally()
         self._numbers = Numbers()

@@ -11,8 +11,6 @@ True
 """
 
 import functools
-import hashlib
-import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -42,6 +40,8 @@ def sha256_hex(value: str | bytes) -> str:
 
     It recognises a value; it does not protect one that can be guessed. See `pseudonym`.
     """
+    import hashlib  # loads OpenSSL, which most programs need later or never
+
     return hashlib.sha256(_bytes(value)).hexdigest()
 
 
@@ -51,6 +51,8 @@ def pseudonym(value: str | bytes, *, key: str | bytes) -> str:
     Raises:
         ValueError: the key is empty.
     """
+    import hmac
+
     if not key:
         raise ValueError("a pseudonym needs a key; make one with secrets.token_hex(32)")
     return hmac.digest(_bytes(key), _bytes(value), "sha256").hex()

@@ -3,9 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, get_args
 
-TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
+AuditType = Literal["success", "info", "warning", "error", "debug", "audit"]
+Wait = Literal["sealed", "witnessed"]
+"""How far an event is to be before a call comes back."""
+
+TYPES: Final = get_args(AuditType)
 SPOOLED: Final = "spooled"
 DISABLED: Final = "disabled"
 _KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -25,7 +29,7 @@ class AuditEvent:
 
     event_name: str
     payload: object
-    type: str = "info"
+    type: AuditType = "info"
     meta: Mapping[str, str] | None = None
     idempotency_key: str | None = None
 

@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from indelible.client.capture import Record, Stamp
 from indelible.client.options import Options
 from indelible.client.retry import Again, Halve, Pace, Refused, Taken, meaning_of
 from indelible.client.tally import Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
-from indelible.client.wire import Fate, Record, Report, Stamp, Wire
+from indelible.client.wire import Fate, Report, Wire
 from indelible.event import LossReason
 
 

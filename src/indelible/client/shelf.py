@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from indelible.client.capture import Record
 from indelible.client.options import Options
 from indelible.client.spool import Spool, SpoolFile
 from indelible.client.timing import Time
-from indelible.client.wire import Record
 from indelible.event import Lane
 
 SPOOLED_AGE_S: Final = 24 * 3_600.0

@@ -112,9 +112,12 @@ class Transport:
                 sent["Content-Encoding"] = "gzip"
         try:
             return self._answer(method, path, body, sent, deadline)
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            # Variables hold headers and body, those of http.client too: they go no further.
+            body = None
+            error.__cause__ = error.__context__ = None
+            raise error.with_traceback(None)  # noqa: B904
 
     def _answer(
         self,

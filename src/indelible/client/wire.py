@@ -19,77 +19,22 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from indelible.client.capture import AuditCapture, ProductCapture, Record
 from indelible.client.encode import clean, encode, plain
+from indelible.client.hidden import Secret
 from indelible.client.options import WireEvent
 from indelible.client.privacy import Redaction
-from indelible.client.transport import Answer
 from indelible.clock import rfc3339
 from indelible.event import Lane, clean_trail
+
+if TYPE_CHECKING:
+    from indelible.client.transport import Answer
 
 MAX_META_CHARS: Final = 1_024
 _FROZEN: Final = ("distinct_id", "uuid", "timestamp", "process_id", "sequence")
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
-
-
-class Stamp(NamedTuple):
-    """What is frozen at the moment of capture."""
-
-    at_ns: int
-    sequence: int
-    random: bytes
-
-    @property
-    def uuid(self) -> str:
-        """A UUIDv7 (RFC 9562 section 5.7) of this moment, from 10 random bytes."""
-        bits = (self.at_ns // 1_000_000) << 80 | int.from_bytes(self.random)
-        bits = bits & ~(0xF << 76) | 7 << 76
-        text = f"{bits & ~(3 << 62) | 2 << 62:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-class ProductCapture(NamedTuple):
-    """A product event as the caller left it."""
-
-    stamp: Stamp
-    event: str
-    distinct_id: object
-    properties: dict[str, object]
-    event_id: str | None = None
-    timestamp: str | None = None
-
-
-class AuditCapture(NamedTuple):
-    """An audit event as the caller left it.
-
-    With `clamp`, `payload` makes the payload from the event's id and its time in ms since the
-    epoch, and `clamp` makes text of it that is not too long.
-    """
-
-    stamp: Stamp
-    event_name: str
-    payload: object
-    meta: dict[str, str]
-    idempotency_key: str | None = None
-    clamp: Callable[[Any], bytes] | None = None
-
-
-class Observed(NamedTuple):
-    """An event that a hook saw; `expand` describes it, on the background thread."""
-
-    stamp: Stamp
-    expand: Callable[[Stamp], "ProductCapture | AuditCapture"]
-
-
-Capture = ProductCapture | AuditCapture | Observed
-
-
-class Record(NamedTuple):
-    """One event as it will be sent: its id, and its JSON."""
-
-    event_id: str
-    data: bytes
 
 
 class LetGo(Exception):
@@ -149,7 +94,7 @@ class Wire(Protocol):
         """The headers of a request, beside those that all have."""
         ...
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         """What became of each record; None when the answer cannot be read."""
         ...
 
@@ -166,7 +111,7 @@ class Wire(Protocol):
 class ProductWire:
     """Product events, in vTilt's dialect."""
 
-    token: str
+    token: str = field(repr=False)
     process_id: str
     redaction: Redaction
     max_event_bytes: int
@@ -215,7 +160,7 @@ class ProductWire:
     def headers(self) -> dict[str, str]:
         return {}
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         body = answer.body
         if answer.status == 204:
             return [Fate("refused", "bot")] * len(records)
@@ -241,7 +186,7 @@ class ProductWire:
 class AuditWire:
     """Audit events, in ImmutableLog's dialect."""
 
-    api_key: str
+    api_key: str = field(repr=False)
     process_id: str
     redaction: Redaction
     max_payload_bytes: int
@@ -299,13 +244,13 @@ class AuditWire:
         return _framed({"sent_at": rfc3339(sent_at_ms)}, "events", records, report)
 
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.api_key}"}
+        return {"Authorization": Secret.of(f"Bearer {self.api_key}")}
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         results = self.results(answer, records)
         return None if results is None else [_audit_fate(one) for one in results]
 
-    def results(self, answer: Answer, records: Sequence[Record]) -> list[Any] | None:
+    def results(self, answer: "Answer", records: Sequence[Record]) -> list[Any] | None:
         """What the server said of each record, as it said it; None when it left any out."""
         results = answer.body.get("results") if isinstance(answer.body, dict) else None
         return results if isinstance(results, list) and len(results) == len(records) else None

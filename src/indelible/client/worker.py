@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from indelible.client.capture import Capture, Observed, Record
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.lifecycle import may_begin_thread
 from indelible.client.options import Options
@@ -20,7 +21,7 @@ from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
 from indelible.client.tally import Tally
 from indelible.client.timing import Time
-from indelible.client.wire import Capture, LetGo, Observed, Record, Wire
+from indelible.client.wire import LetGo, Wire
 from indelible.event import Lane, LossReason
 
 logger = logging.getLogger("indelible")

@@ -11,13 +11,13 @@ cannot be changed by a middleware that stands outside this one, of which there s
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from aiohttp import __version__, web
 from aiohttp.typedefs import Handler, Middleware
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
 from indelible.hooks.observer import Observer
 from indelible.hooks.watch import Watch, open_watch
@@ -36,7 +36,9 @@ class _Sight:
 _SIGHT: Final[Any] = getattr(web, "RequestKey", lambda name, _: name)("indelible.sight", _Sight)
 
 
-def install(app: web.Application, client: Indelible | None = None, **settings: Any) -> None:
+def install(
+    app: web.Application, client: Indelible | None = None, **settings: Unpack[Settings]
+) -> None:
     """Record the requests and websockets of `app` and of its sub-applications. Call it once.
 
     Args:
@@ -44,8 +46,7 @@ def install(app: web.Application, client: Indelible | None = None, **settings: A
         client: the client to send with; without one, that of `settings`, else the default one.
         settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
-    settings.setdefault("framework", f"aiohttp {__version__}")
-    observer = observer_of(client, **settings)
+    observer = observer_of(client, settings, framework=f"aiohttp {__version__}")
     app.middlewares.insert(0, _middleware(observer))
     app.on_response_prepare.append(_begin)
 

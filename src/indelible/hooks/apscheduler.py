@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import apscheduler
 from apscheduler import events
@@ -23,7 +23,7 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import Failure, Work
 
 UNNAMED: Final = "<unnamed>"
@@ -38,7 +38,7 @@ _MOST: Final = 10_000
 
 
 def watch(
-    scheduler: BaseScheduler, client: Indelible | None = None, **settings: Any
+    scheduler: BaseScheduler, client: Indelible | None = None, **settings: Unpack[Settings]
 ) -> BaseScheduler:
     """Record the runs of a scheduler's jobs; returns the scheduler.
 
@@ -48,7 +48,7 @@ def watch(
         settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
             `skip` takes ids of jobs.
     """
-    listener = _Listener(scheduler, client, **settings)
+    listener = _Listener(scheduler, client, settings)
     scheduler.add_listener(listener.heard, events.EVENT_ALL)
     return scheduler
 
@@ -60,9 +60,9 @@ class _Listener:
     scheduler's; its beginning is forgotten once `_MOST` later runs began.
     """
 
-    def __init__(self, scheduler: BaseScheduler, client: Indelible | None, **settings: Any) -> None:
+    def __init__(self, scheduler: BaseScheduler, client: Indelible | None, settings: Any) -> None:
         framework = f"apscheduler {apscheduler.version}"
-        self._observer = observer_of(client, framework=framework, **settings)
+        self._observer = observer_of(client, settings, framework=framework)
         self._scheduler = scheduler
         self._names: OrderedDict[str, str] = OrderedDict()
         # When a run began, or None where its end came first.

@@ -13,12 +13,12 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Unpack
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
 from indelible.hooks.observer import Header, quietly
 from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
@@ -37,15 +37,22 @@ class Middleware:
     Args:
         app: the application.
         client: the client to send with; without one, that of `settings`, else the default one.
-        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
-            and `framework`, name and version as events have them, where the scope does not tell.
+        framework: name and version as events have them, where the scope does not tell.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
 
-    def __init__(self, app: App, /, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        /,
+        client: Indelible | None = None,
+        *,
+        framework: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
         self.app = app
-        self._is_named = "framework" in settings
-        settings.setdefault("framework", "asgi")
-        self._observer = observer_of(client, **settings)
+        self._is_named = framework is not None
+        self._observer = observer_of(client, settings, framework=framework or "asgi")
 
     @property
     def client(self) -> Indelible:

@@ -9,12 +9,13 @@ no plugin of its own.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import bottle
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import client_of, parted
+from indelible.client.hidden import Hidden
+from indelible.hooks.configuration import Settings, client_of, parted
 from indelible.hooks.wsgi import Middleware
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class IndelibleBottle:
     name = "indelible"
     api = 2
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
-        options, self._recording = parted(settings)
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
+        options, self._recording = parted(Hidden.moved(settings))
         self.client = client_of(client, options)
 
     def setup(self, app: bottle.Bottle) -> None:

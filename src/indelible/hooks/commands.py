@@ -22,9 +22,9 @@ _MARK: Final = "_indelible_watched"
 _line: ContextVar["CommandLine | None"] = ContextVar("indelible_command_line", default=None)
 
 
-def observer_for(client: Indelible | None, framework: str, settings: dict[str, Any]) -> Observer:
+def observer_for(client: Indelible | None, framework: str, settings: Any) -> Observer:
     """An observer for command lines."""
-    return observer_of(client, framework=framework, **{"skip": SERVERS, **settings})
+    return observer_of(client, settings, framework=framework, skip=SERVERS)
 
 
 class CommandLine:

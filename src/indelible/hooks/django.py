@@ -35,7 +35,8 @@ from django.http.response import HttpResponseBase
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.client.default import configure
+from indelible.client.default import configured
+from indelible.client.hidden import Hidden
 from indelible.hooks.configuration import parted
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.watch import Watch, open_watch
@@ -51,7 +52,7 @@ IMMUTABLELOG: Final = {
     "IMTBL_HEADERS": "headers",
 }
 _WATCH: Final = "_indelible_watch"
-_configured: Final[dict[str, Any]] = {}
+_configured: Final[list[Hidden]] = []
 """What the default client was made of by the settings: each handler loads the middleware anew."""
 
 
@@ -72,13 +73,13 @@ class Middleware:
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
         given = _given()
-        asks_user = given.pop("identify_user", False)
-        client = given.pop("client", None)
+        asks_user = bool(given.take("identify_user"))
+        client = given.take("client")
         options, recording = parted(given)
-        if client is None and options and options != _configured:
-            configure(**options)
-            _configured.clear()
-            _configured.update(options)
+        if client is None and options.names and [options] != _configured:
+            remembered = options.over({})
+            configured(options)
+            _configured[:] = [remembered]
         framework = f"django {django.get_version()}"
         self._observer = Observer(client, framework=framework, **recording)
         # View errors never reach `__call__`, and `process_exception` is told of those that are an
@@ -169,17 +170,17 @@ class Middleware:
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
 
 
-def _given() -> dict[str, Any]:
+def _given() -> Hidden:
     """The members of `INDELIBLE`, and ImmutableLog's settings where it has none."""
     given = {
         member: getattr(conf.settings, name)
         for name, member in IMMUTABLELOG.items()
         if getattr(conf.settings, name, None)
     }
-    return given | getattr(conf.settings, "INDELIBLE", {})
+    return Hidden(given | getattr(conf.settings, "INDELIBLE", {}))
 
 
 def _raised(request: HttpRequest | None = None, **_: object) -> None:

@@ -10,12 +10,13 @@ the last byte of a streamed body counts and an error of another layer is not mis
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Unpack
 
 from flask import Flask, g, got_request_exception, request, request_finished, request_started
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import client_of, parted
+from indelible.client.hidden import Hidden
+from indelible.hooks.configuration import Settings, client_of, parted
 from indelible.hooks.wsgi import EVENT_NAME, ROUTE, WATCH, Middleware
 
 EXTENSION = "indelible"
@@ -36,10 +37,13 @@ class IndelibleFlask:
     """
 
     def __init__(
-        self, app: Flask | None = None, client: Indelible | None = None, **settings: Any
+        self,
+        app: Flask | None = None,
+        client: Indelible | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
         self.client = client
-        self._settings = settings
+        self._settings = Hidden.moved(settings)
         if app is not None:
             self.init_app(app)
 
@@ -52,7 +56,7 @@ class IndelibleFlask:
         """
         if EXTENSION in app.extensions:
             return
-        options, recording = parted({**app.config.get("INDELIBLE", {}), **self._settings})
+        options, recording = parted(self._settings.over(app.config.get("INDELIBLE", {})))
         self.client = client_of(self.client, options)
         app.extensions[EXTENSION] = self
         app.wsgi_app = Middleware(  # type: ignore[method-assign]

@@ -13,13 +13,13 @@ metadata stay out of it; request id and trace come from the metadata.
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import grpc
 import grpc.aio
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import UNMATCHED
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of
@@ -39,9 +39,9 @@ _HANDLERS: Final = {
 Behavior = Callable[[Any, Any], Any]
 
 
-def _observer(client: Indelible | None, settings: dict[str, Any]) -> Observer:
+def _observer(client: Indelible | None, settings: Any) -> Observer:
     framework = f"grpc {grpc.__version__}"
-    return observer_of(client, framework=framework, **{"skip": SKIPPED, **settings})
+    return observer_of(client, settings, framework=framework, skip=SKIPPED)
 
 
 class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
@@ -53,7 +53,7 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
             `skip` takes ``/pkg.Service`` or ``/pkg.Service/Method``.
     """
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
         self._observer = _observer(client, settings)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
@@ -63,7 +63,7 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
 class AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Records the calls of a server on an event loop. Arguments as for `Interceptor`."""
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
         self._observer = _observer(client, settings)
 
     async def intercept_service(

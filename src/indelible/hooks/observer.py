@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
 
 from indelible.client import context as contexts
+from indelible.client.capture import AuditCapture, ProductCapture, Stamp
 from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
 from indelible.client.privacy import pseudonym, sha256_hex
-from indelible.client.wire import AuditCapture, ProductCapture, Stamp
 from indelible.hooks.observation import (
     UNMATCHED,
     Observation,
@@ -97,7 +97,7 @@ def quietly(
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
             return None
 
     return cast("Callable[Concatenate[Any, P], R | None]", guarded)
@@ -202,7 +202,7 @@ class Observer:
         extra = self._extra(seen) or {}
         if rate < 1.0:
             extra["$sample_rate"] = rate
-        self.client.capture_observed(functools.partial(_product_event, seen, extra))
+        self.client._capture_observed(functools.partial(_product_event, seen, extra))
 
     @quietly
     def _extra(self, seen: Observation) -> dict[str, object]:
@@ -212,7 +212,7 @@ class Observer:
         return dict(self.recording.extra(seen))  # noqa: S610 — no Django here
 
     def _audit(self, seen: Observation) -> None:
-        self.client.audit.send_observed(functools.partial(self._audit_event, seen))
+        self.client.audit._send_observed(functools.partial(self._audit_event, seen))
 
     def _audit_event(self, seen: Observation, stamp: Stamp) -> AuditCapture:
         """The audit event of an observation; on the background thread."""

@@ -20,12 +20,12 @@ all of it was sent is not known.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observer import Header, quietly
 from indelible.hooks.watch import Watch, open_watch
 
@@ -65,10 +65,10 @@ class Middleware:
         *,
         framework: str = "wsgi 1.0",
         route_of: "Callable[[WSGIEnvironment], str | None] | None" = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         self.app = app
-        self._observer = observer_of(client, framework=framework, **settings)
+        self._observer = observer_of(client, settings, framework=framework)
         self._route_of = route_of
 
     @property
