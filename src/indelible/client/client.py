@@ -16,6 +16,7 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
+from indelible.client.encode import WrongType, blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.tally import Counts, Numbers
@@ -206,28 +207,28 @@ class Indelible:
         outbox = self._product
         try:
             if not isinstance(event, str) or not event:
-                raise TypeError("event must be text")  # noqa: TRY301 — the door below counts it
+                raise WrongType("event", event, "text")  # noqa: TRY301 — the door below counts it
             here = contexts.current()
             if here is None:
                 own = dict(properties) if properties else {}
             else:
                 own = {**here.of_product_events(), **(properties or {})}
-                distinct_id = distinct_id or here.distinct_id
-                anonymous_id = anonymous_id or here.anonymous_id
-            if anonymous_id and distinct_id and anonymous_id != distinct_id:
-                own.setdefault("$device_id", anonymous_id)
+                distinct_id = _first(distinct_id, here.distinct_id)
+                anonymous_id = _first(anonymous_id, here.anonymous_id)
+            who = _first(distinct_id, anonymous_id)
+            if anonymous_id is not None and anonymous_id is not who:
+                own.setdefault("$device_id", anonymous_id)  # unless it turns out to be the same
             when = None if timestamp is None else _rfc3339(timestamp)
             size = _estimate(own)
-            who = distinct_id or anonymous_id
             # Nothing below may raise: from here on the event has a number.
             outbox.put(ProductCapture(outbox.stamp(), event, who, own, uuid, when), size)
             if self.options.mode == "sync" or outbox.is_ending:
                 outbox.flush(self.options.total_s)
                 outbox.raise_fault()
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, event=event, properties=properties, timestamp=timestamp)
 
     def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
@@ -241,13 +242,13 @@ class Indelible:
             outbox.flush(self.options.total_s)
             outbox.raise_fault()
 
-    def _misused(self) -> None:
+    def _misused(self, error: Exception, **arguments: object) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""
         if self._product is None:
             self._disabled.draw()
             return
         self._product.stamp()
-        self._product.lose(LossReason.ENCODE_FAILED)
+        self._product.lose(LossReason.ENCODE_FAILED, why=blame(error, arguments))
 
     def identify(
         self,
@@ -263,17 +264,17 @@ class Indelible:
         """
         here = contexts.current()
         if here is not None:
-            anonymous_id = anonymous_id or here.anonymous_id
+            anonymous_id = _first(anonymous_id, here.anonymous_id)
             here.distinct_id = distinct_id
         try:
             own: dict[str, object] = {"$set": dict(properties or {})}
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties)
             return
-        if anonymous_id and anonymous_id != distinct_id:
-            own["$anon_distinct_id"] = anonymous_id
+        if anonymous_id is not None:
+            own["$anon_distinct_id"] = anonymous_id  # unless it turns out to be the same
         self.capture("$identify", distinct_id=distinct_id, properties=own)
 
     def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
@@ -294,10 +295,10 @@ class Indelible:
                 own["$set"] = dict(properties)
             if once:
                 own["$set_once"] = dict(once)
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties, once=once)
             return
         self.capture("$set", distinct_id=distinct_id, properties=own)
 
@@ -448,7 +449,17 @@ class Indelible:
         return Counts(let_go, 0, 0, {LossReason.DISABLED: let_go} if let_go else {})
 
 
+def _first(*ids: Any) -> Any:
+    """The first id that there is: 0 is one, an empty text is none."""
+    for one in ids:
+        if one is not None and (one or type(one) is not str):
+            return one
+    return None
+
+
 def _rfc3339(moment: datetime) -> str:
+    if not isinstance(moment, datetime):
+        raise WrongType("timestamp", moment, "a datetime")
     if moment.tzinfo is None:
         moment = moment.astimezone()
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
