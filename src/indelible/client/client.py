@@ -316,8 +316,8 @@ class Indelible:
     ) -> Iterator[contexts.Context]:
         """Run a block in which events have these unless they say otherwise."""
         inner = contexts.inherited()
-        inner.distinct_id = distinct_id or inner.distinct_id
-        inner.anonymous_id = anonymous_id or inner.anonymous_id
+        inner.distinct_id = _first(distinct_id, inner.distinct_id)
+        inner.anonymous_id = _first(anonymous_id, inner.anonymous_id)
         inner.properties.update(properties or {})
         inner.meta.update(meta or {})
         inner.trail = trail or inner.trail
@@ -452,7 +452,7 @@ class Indelible:
 def _first(*ids: Any) -> Any:
     """The first id that there is: 0 is one, an empty text is none."""
     for one in ids:
-        if one is not None and (one or type(one) is not str):
+        if one is not None and (type(one) is not str or one):
             return one
     return None
 
@@ -469,10 +469,11 @@ def _estimate(properties: Mapping[str, object]) -> int:
     """About how many bytes the properties will have as JSON, without looking deep."""
     size = 256
     for value in properties.values():
-        if value.__class__ is str or value.__class__ is bytes:
-            size += len(value) + 16
-        elif value.__class__ is dict or value.__class__ is list:
-            size += _ITEM_BYTES * len(value)
+        kind: Any = type(value)  # `__class__` would wake a lazy object
+        if kind is str or kind is bytes:
+            size += len(value) + 16  # type: ignore[arg-type]
+        elif kind is dict or kind is list:
+            size += _ITEM_BYTES * len(value)  # type: ignore[arg-type]
         else:
             size += 24
     return size

@@ -106,6 +106,12 @@ def encode(value: object, *, is_plain: bool = False) -> tuple[bytes, bool]:
     return data, False
 
 
+def pass_on(error: BaseException) -> None:
+    """Raise again what may be no fault of a value: Ctrl-C or a time limit, on the main thread."""
+    if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+        raise error
+
+
 def _is_plain(value: object) -> bool:
     """Whether `value` holds only JSON's own types: of others `json` would merge keys."""
     left = MAX_VALUES
@@ -150,12 +156,8 @@ class _Rebuilding:
     def of(self, value: object, depth: int) -> Any:
         try:
             return self._of(value, depth)
-        except Exception:  # a property, __iter__ or __str__ of a stranger's object
-            return _placeholder(value)
-        except BaseException:
-            # Ctrl-C and time limits reach the main thread: there it is the caller's to hear.
-            if threading.current_thread() is threading.main_thread():
-                raise
+        except BaseException as error:  # a property, __iter__ or __str__ of a stranger's object
+            pass_on(error)
             return _placeholder(value)
 
     def _of(self, value: object, depth: int) -> Any:
@@ -231,7 +233,7 @@ class _Rebuilding:
     def _name(self, key: object) -> str:
         value = clean(key) if type(key) is str else self.of(key, _DEPTH_OF_KEYS)
         if isinstance(value, str):
-            return value
+            return str.__str__(value)
         if isinstance(value, list) and value:
             return ", ".join(one if isinstance(one, str) else _WRITE(one) for one in value)
         return _WRITE(value)
@@ -296,7 +298,8 @@ def type_name(value: object) -> str:
     kind = type(value)
     try:
         return clean(f"{kind.__module__}.{kind.__qualname__}")
-    except Exception:  # a class whose metaclass fails
+    except BaseException as error:  # a class whose metaclass fails
+        pass_on(error)
         return "unknown"
 
 

@@ -113,6 +113,8 @@ def step_for(kind: type) -> Step | None:
             return step
     if known & _TEXTS:
         return str
+    if "__class__" in names:
+        return None  # stands for another object, which to ask might look it up
     return _foreign(kind, known, names) or _collection(kind, names) or _by_protocol(names)
 
 

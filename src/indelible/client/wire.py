@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from indelible.client.encode import MAX_VALUES, WrongType, clean, encode, id_of, plain
+from indelible.client.encode import MAX_VALUES, WrongType, clean, encode, id_of, pass_on, plain
 from indelible.client.options import WireEvent
 from indelible.client.privacy import Redaction
 from indelible.client.transport import Answer
@@ -377,7 +377,8 @@ def _masked(
 
     try:
         data, repaired = encode(mask(value, most), is_plain=True)
-    except Exception:  # it holds what JSON does not have, itself, or a mapping that fails
+    except BaseException as error:  # it holds what JSON does not have, itself, or what fails
+        pass_on(error)
         repaired = True
     if not repaired:
         return data, False
