@@ -5,8 +5,7 @@ must not become a fault in the caller. What cannot be delivered is counted by re
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
@@ -213,9 +212,9 @@ class Indelible:
                 own = dict(properties) if properties else {}
             else:
                 own = {**here.of_product_events(), **(properties or {})}
-                distinct_id = _first(distinct_id, here.distinct_id)
-                anonymous_id = _first(anonymous_id, here.anonymous_id)
-            who = _first(distinct_id, anonymous_id)
+                distinct_id = contexts.first_id(distinct_id, here.distinct_id)
+                anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
+            who = contexts.first_id(distinct_id, anonymous_id)
             if anonymous_id is not None and anonymous_id is not who:
                 own.setdefault("$device_id", anonymous_id)  # unless it turns out to be the same
             when = None if timestamp is None else _rfc3339(timestamp)
@@ -264,7 +263,7 @@ class Indelible:
         """
         here = contexts.current()
         if here is not None:
-            anonymous_id = _first(anonymous_id, here.anonymous_id)
+            anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
             here.distinct_id = distinct_id
         try:
             own: dict[str, object] = {"$set": dict(properties or {})}
@@ -304,7 +303,6 @@ class Indelible:
 
     # Context.
 
-    @contextmanager
     def context(
         self,
         *,
@@ -313,21 +311,21 @@ class Indelible:
         properties: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
         trail: str | None = None,
-    ) -> Iterator[contexts.Context]:
-        """Run a block in which events have these unless they say otherwise."""
-        inner = contexts.inherited()
-        inner.distinct_id = _first(distinct_id, inner.distinct_id)
-        inner.anonymous_id = _first(anonymous_id, inner.anonymous_id)
-        inner.properties.update(properties or {})
-        inner.meta.update(meta or {})
-        inner.trail = trail or inner.trail
-        with contexts.bound(inner):
-            yield inner
+    ) -> contexts.Block:
+        """A block, or a decorator, in which events have these unless they say otherwise."""
+        return contexts.described(
+            distinct_id=distinct_id,
+            anonymous_id=anonymous_id,
+            properties=properties,
+            meta=meta,
+            trail=trail,
+        )
 
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A decorator: an audit event for each call; see `indelible.client.audited`."""
+        """A decorator: an audit event when the body of each call has ended; see
+        `indelible.client.audited`."""
         return audited(lambda: self.audit, event_name, payload)
 
     # Ends.
@@ -447,14 +445,6 @@ class Indelible:
             return self._product.counts()
         let_go = self._disabled.drawn
         return Counts(let_go, 0, 0, {LossReason.DISABLED: let_go} if let_go else {})
-
-
-def _first(*ids: Any) -> Any:
-    """The first id that there is: 0 is one, an empty text is none."""
-    for one in ids:
-        if one is not None and (type(one) is not str or one):
-            return one
-    return None
 
 
 def _rfc3339(moment: datetime) -> str:

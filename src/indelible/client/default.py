@@ -6,7 +6,6 @@ call first at the same time get the same one.
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,7 +13,7 @@ from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.audit import Audit
 from indelible.client.client import Indelible
-from indelible.client.context import Context
+from indelible.client.context import Block, described
 from indelible.client.worker import logger
 
 P = ParamSpec("P")
@@ -116,9 +115,22 @@ def set(
     default_client().set(properties, once=once, distinct_id=distinct_id)
 
 
-def context(**fields: Any) -> AbstractContextManager[Context]:
-    """`Indelible.context` of the default client."""
-    return default_client().context(**fields)
+def context(
+    *,
+    distinct_id: str | None = None,
+    anonymous_id: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    meta: Mapping[str, str] | None = None,
+    trail: str | None = None,
+) -> Block:
+    """`Indelible.context`; it makes no client, so that a module may decorate with it."""
+    return described(
+        distinct_id=distinct_id,
+        anonymous_id=anonymous_id,
+        properties=properties,
+        meta=meta,
+        trail=trail,
+    )
 
 
 def audited(
