@@ -123,6 +123,32 @@ def test_an_async_generator_is_recorded_when_its_body_has_ended(
     assert [SUCCESS, FAILED, ABORTED, ABORTED, ABORTED] == told(client, stub)
 
 
+def test_a_loop_that_ends_closes_a_decorated_generator_once(client: Indelible, stub: Stub) -> None:
+    @client.audited("numbers.read")
+    @client.context(distinct_id="u")
+    async def slow_to_close() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            closed.append(True)
+
+    async def leave_open() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
+        for _ in range(20):
+            kept.append(slow_to_close())
+            await anext(kept[-1])
+
+    closed: list[bool] = []
+    kept: list[Any] = []
+    complaints: list[Any] = []
+    asyncio.run(leave_open())
+
+    assert ([True] * 20, []) == (closed, complaints)
+    assert [ABORTED] * 20 == told(client, stub)
+
+
 def test_a_coroutine_is_recorded_when_it_has_ended_and_a_cancelled_one_as_aborted(
     client: Indelible, stub: Stub
 ) -> None:

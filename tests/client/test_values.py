@@ -436,7 +436,8 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
         with client.context(distinct_id=given_id):
             client.capture("e")
         client.capture("f", distinct_id="u", uuid=given_id)
-        client.audit.send_async("a.b", {}, idempotency_key=given_id if text.isascii() else "k")
+        if text.isascii():
+            assert text == client.audit.send("a.b", {}, idempotency_key=given_id).idempotency_key
         assert client.flush(60)
 
         assert {} == client.counts().lost == client.audit.counts().lost
@@ -447,7 +448,6 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
     assert text == sent["$identify"]["properties"]["$anon_distinct_id"]
     assert text == sent["$create_alias"]["properties"]["alias"]
     assert text == sent["f"]["uuid"]
-    assert {text if text.isascii() else "k", text} <= stub.stored.keys()
 
 
 @pytest.mark.parametrize("nobody", [None, "", b"", math.nan, np.float64("nan"), pd.NaT, pd.NA])
