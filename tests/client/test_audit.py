@@ -637,18 +637,6 @@ def test_the_twin_sends_and_never_keeps_its_loop_waiting(stub: Stub) -> None:
     assert longest < 0.5  # the server takes 0.8 s to answer
 
 
-@pytest.fixture
-def fresh_default() -> Any:
-    """The module's own client, made for one test."""
-    from indelible.client import default
-
-    default._made.clear()
-    yield
-    for client in default._made:
-        client.shutdown(1)
-    default._made.clear()
-
-
 def test_everyone_who_asks_first_at_the_same_time_gets_the_same_default_client(
     stub: Stub, fresh_default: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
 from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
+from indelible.client.encode import blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
@@ -173,14 +174,16 @@ class Audit:
             described = self._meta_of(event)
             payload = dict(payload) if isinstance(payload, dict) else payload
             size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
-        except Exception:
+        except Exception as error:
             if self._options.strict:
                 raise
             lane.outbox.stamp()
-            lane.outbox.lose(LossReason.ENCODE_FAILED)
+            given = {"event_name": event_name, "payload": payload, "type": type, "meta": meta}
+            given["idempotency_key"] = idempotency_key
+            lane.outbox.lose(LossReason.ENCODE_FAILED, why=blame(error, given))
             return
         stamp = lane.outbox.stamp()
-        capture = AuditCapture(stamp, event_name, payload, described, idempotency_key)
+        capture = AuditCapture(stamp, event_name, payload, described, event.idempotency_key)
         self._put(lane, capture, size)
 
     def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:

@@ -5,17 +5,17 @@ must not become a fault in the caller. What cannot be delivered is counted by re
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack
 
 from indelible import __version__
 from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audited import audited
 from indelible.client.capture import Observed, ProductCapture, Stamp
+from indelible.client.encode import WrongType, blame
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
@@ -226,28 +226,28 @@ class Indelible:
         outbox = self._product
         try:
             if not isinstance(event, str) or not event:
-                raise TypeError("event must be text")  # noqa: TRY301 — the door below counts it
+                raise WrongType("event", event, "text")  # noqa: TRY301 — the door below counts it
             here = contexts.current()
             if here is None:
                 own = dict(properties) if properties else {}
             else:
                 own = {**here.of_product_events(), **(properties or {})}
-                distinct_id = distinct_id or here.distinct_id
-                anonymous_id = anonymous_id or here.anonymous_id
-            if anonymous_id and distinct_id and anonymous_id != distinct_id:
-                own.setdefault("$device_id", anonymous_id)
+                distinct_id = contexts.first_id(distinct_id, here.distinct_id)
+                anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
+            who = contexts.first_id(distinct_id, anonymous_id)
+            if anonymous_id is not None and anonymous_id is not who:
+                own.setdefault("$device_id", anonymous_id)  # unless it turns out to be the same
             when = None if timestamp is None else _rfc3339(timestamp)
             size = _estimate(own)
-            who = distinct_id or anonymous_id
             # Nothing below may raise: from here on the event has a number.
             outbox.put(ProductCapture(outbox.stamp(), event, who, own, uuid, when), size)
             if self.options.mode == "sync" or outbox.is_ending:
                 outbox.flush(self.options.total_s)
                 outbox.raise_fault()
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, event=event, properties=properties, timestamp=timestamp)
 
     def _capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
@@ -261,13 +261,13 @@ class Indelible:
             outbox.flush(self.options.total_s)
             outbox.raise_fault()
 
-    def _misused(self) -> None:
+    def _misused(self, error: Exception, **arguments: object) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""
         if self._product is None:
             self._disabled.draw()
             return
         self._product.stamp()
-        self._product.lose(LossReason.ENCODE_FAILED)
+        self._product.lose(LossReason.ENCODE_FAILED, why=blame(error, arguments))
 
     def identify(
         self,
@@ -283,17 +283,17 @@ class Indelible:
         """
         here = contexts.current()
         if here is not None:
-            anonymous_id = anonymous_id or here.anonymous_id
+            anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
             here.distinct_id = distinct_id
         try:
             own: dict[str, object] = {"$set": dict(properties or {})}
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties)
             return
-        if anonymous_id and anonymous_id != distinct_id:
-            own["$anon_distinct_id"] = anonymous_id
+        if anonymous_id is not None:
+            own["$anon_distinct_id"] = anonymous_id  # unless it turns out to be the same
         self.capture("$identify", distinct_id=distinct_id, properties=own)
 
     def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
@@ -314,16 +314,15 @@ class Indelible:
                 own["$set"] = dict(properties)
             if once:
                 own["$set_once"] = dict(once)
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties, once=once)
             return
         self.capture("$set", distinct_id=distinct_id, properties=own)
 
     # Context.
 
-    @contextmanager
     def context(
         self,
         *,
@@ -332,21 +331,21 @@ class Indelible:
         properties: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
         trail: str | None = None,
-    ) -> Iterator[contexts.Context]:
-        """Run a block in which events have these unless they say otherwise."""
-        inner = contexts.inherited()
-        inner.distinct_id = distinct_id or inner.distinct_id
-        inner.anonymous_id = anonymous_id or inner.anonymous_id
-        inner.properties.update(properties or {})
-        inner.meta.update(meta or {})
-        inner.trail = trail or inner.trail
-        with contexts.bound(inner):
-            yield inner
+    ) -> contexts.Block:
+        """A block, or a decorator, in which events have these unless they say otherwise."""
+        return contexts.described(
+            distinct_id=distinct_id,
+            anonymous_id=anonymous_id,
+            properties=properties,
+            meta=meta,
+            trail=trail,
+        )
 
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A decorator: an audit event for each call; see `indelible.client.audited`."""
+        """A decorator: an audit event when the body of each call has ended; see
+        `indelible.client.audited`."""
         return audited(lambda: self.audit, event_name, payload)
 
     # Ends.
@@ -469,6 +468,8 @@ class Indelible:
 
 
 def _rfc3339(moment: datetime) -> str:
+    if not isinstance(moment, datetime):
+        raise WrongType("timestamp", moment, "a datetime")
     if moment.tzinfo is None:
         moment = moment.astimezone()
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -478,10 +479,11 @@ def _estimate(properties: Mapping[str, object]) -> int:
     """About how many bytes the properties will have as JSON, without looking deep."""
     size = 256
     for value in properties.values():
-        if value.__class__ is str or value.__class__ is bytes:
-            size += len(value) + 16
-        elif value.__class__ is dict or value.__class__ is list:
-            size += _ITEM_BYTES * len(value)
+        kind: Any = type(value)  # `__class__` would wake a lazy object
+        if kind is str or kind is bytes:
+            size += len(value) + 16  # type: ignore[arg-type]
+        elif kind is dict or kind is list:
+            size += _ITEM_BYTES * len(value)  # type: ignore[arg-type]
         else:
             size += 24
     return size

@@ -7,14 +7,13 @@ call first at the same time get the same one.
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.client import Indelible
-from indelible.client.context import Context
+from indelible.client.context import Block, described
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
 
@@ -136,9 +135,9 @@ def context(
     properties: Mapping[str, object] | None = None,
     meta: Mapping[str, str] | None = None,
     trail: str | None = None,
-) -> AbstractContextManager[Context]:
-    """`Indelible.context` of the default client."""
-    return default_client().context(
+) -> Block:
+    """`Indelible.context`; it makes no client, so that a module may decorate with it."""
+    return described(
         distinct_id=distinct_id,
         anonymous_id=anonymous_id,
         properties=properties,

@@ -154,9 +154,11 @@ class Outbox:
 
     # Accounts.
 
-    def lose(self, reason: LossReason, count: int = 1) -> None:
-        """Count events that are let go; the worker will tell `on_drop`."""
+    def lose(self, reason: LossReason, count: int = 1, *, why: str | None = None) -> None:
+        """Count events that are let go; the worker will tell `on_drop`, and log `why`."""
         self._tally.add(reason, count)
+        if why is not None:
+            self._worker.explain(reason, why)
 
     def note_delivered(self, count: int) -> None:
         """Count events that went another way than the queue."""

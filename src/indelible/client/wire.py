@@ -16,13 +16,12 @@ client, those that were lost included, so that a server sees what is missing.
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from indelible.client.capture import AuditCapture, ProductCapture, Record
-from indelible.client.encode import clean, encode, plain
+from indelible.client.encode import MAX_VALUES, WrongType, clean, encode, id_of, pass_on, plain
 from indelible.client.hidden import Secret
 from indelible.client.options import WireEvent
 from indelible.client.privacy import Redaction
@@ -34,6 +33,18 @@ if TYPE_CHECKING:
 
 MAX_META_CHARS: Final = 1_024
 _FROZEN: Final = ("distinct_id", "uuid", "timestamp", "process_id", "sequence")
+MAX_PRODUCT_VALUES: Final = 49_900
+"""Of an event's 50,000 that a server takes, those that properties may use."""
+_OTHER_IDS: Final = {
+    "$device_id": None,
+    "$anon_distinct_id": "$identify",
+    "alias": "$create_alias",
+}
+_ARGUMENTS: Final = {
+    "$device_id": "anonymous_id",
+    "$anon_distinct_id": "anonymous_id",
+    "alias": "alias",
+}
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
 
 
@@ -128,8 +139,8 @@ class ProductWire:
             if changed is None:
                 raise LetGo
             event = changed
-        event_id = str(event["uuid"])
-        data, repaired = _masked(event, self.redaction, whole=_FROZEN)
+        event_id = clean(str(event["uuid"]))
+        data, repaired = _masked(event, self.redaction, whole=_FROZEN, most=MAX_PRODUCT_VALUES)
         if len(data) > self.max_event_bytes:
             data, _ = encode({**event, "properties": _stub(data)})
             repaired = True
@@ -137,20 +148,22 @@ class ProductWire:
 
     def _event(self, capture: ProductCapture) -> WireEvent:
         stamp = capture.stamp
-        properties = {"$lib": self.library[0], "$lib_version": self.library[1]}
-        distinct_id = capture.distinct_id
+        properties: dict[str, object] = {"$lib": self.library[0], "$lib_version": self.library[1]}
+        distinct_id = id_of(capture.distinct_id, "distinct_id")
         if distinct_id is None:
             # Nobody's event still needs an id: that of the process, and no person is made of it.
             distinct_id = self.process_id
-            properties["$process_person_profile"] = False  # type: ignore[assignment]
+            properties["$process_person_profile"] = False
+        properties.update(capture.properties)
+        _settle_ids(properties, distinct_id, capture.event)
         return {
             "event": capture.event,
-            "distinct_id": _id(distinct_id),
-            "uuid": capture.event_id or stamp.uuid,
+            "distinct_id": distinct_id,
+            "uuid": id_of(capture.event_id, "uuid") or stamp.uuid,
             "timestamp": capture.timestamp or rfc3339(stamp.at_ns // 1_000_000),
             "process_id": self.process_id,
             "sequence": stamp.sequence,
-            "properties": {**properties, **capture.properties},
+            "properties": properties,
         }
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
@@ -204,7 +217,7 @@ class AuditWire:
             "meta": self._meta(capture),
             "idempotency_key": key,
         }
-        data, _ = encode(body)
+        data, _ = encode(body, is_plain=True)
         return Record(key, data), repaired
 
     def _payload(self, capture: AuditCapture, key: str) -> tuple[str, bool]:
@@ -233,12 +246,14 @@ class AuditWire:
         if self.env:
             meta["env"] = meta["environment"] = self.env
         meta.update(capture.meta)
+        if any(type(name) is not str or type(one) is not str for name, one in meta.items()):
+            meta = {name: _text(one) for name, one in plain(meta).items()}
         trail = clean_trail(meta.pop("immutable_trail", ""))
         if trail:
             meta["immutable_trail"] = trail
-        masked = self.redaction.of_mapping(meta)
+        masked: Any = self.redaction.of_value(meta)
         masked.update({name: meta[name] for name in _FROZEN if name in meta})
-        return {clean(name): clean(str(value))[:MAX_META_CHARS] for name, value in masked.items()}
+        return {clean(name): clean(value)[:MAX_META_CHARS] for name, value in masked.items()}
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
         return _framed({"sent_at": rfc3339(sent_at_ms)}, "events", records, report)
@@ -264,17 +279,34 @@ class AuditWire:
         return str(json.loads(data)["idempotency_key"])
 
 
-def _id(value: object) -> str:
-    """An id as text. Raises TypeError for what is no id: its text might say anything."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | uuid.UUID) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError("distinct_id must be text, a number or a UUID")
+def _text(form: object) -> str:
+    """A value of JSON as text of `meta`."""
+    return form if isinstance(form, str) else encode(form)[0].decode()
+
+
+def _settle_ids(properties: dict[str, object], distinct_id: str, event: str) -> None:
+    """Give the other ids among the properties their text, and leave out what names nobody else.
+
+    Raises:
+        WrongType: an id without which the event means nothing is none.
+    """
+    for name, of_event in _OTHER_IDS.items():
+        if name not in properties or of_event not in (None, event):
+            continue
+        try:
+            other = id_of(properties[name], _ARGUMENTS[name])
+        except WrongType:
+            if of_event is None:
+                continue  # a property of the application's own
+            raise
+        if other is None or other == distinct_id:
+            del properties[name]
+        else:
+            properties[name] = other
 
 
 def _masked(
-    value: object, redaction: Redaction, *, whole: Sequence[str] = ()
+    value: object, redaction: Redaction, *, whole: Sequence[str] = (), most: int = MAX_VALUES
 ) -> tuple[bytes, bool]:
     """`value` with what must not leave masked, as JSON; and whether it had to be given a form.
 
@@ -282,20 +314,21 @@ def _masked(
     would make it another one, or one person of many.
     """
 
-    def mask(one: Any) -> object:
-        masked = redaction.of_value(one)
+    def mask(one: Any, most: int) -> object:
+        masked = redaction.of_value(one, most=most)
         if isinstance(masked, dict):
             masked.update({name: one[name] for name in whole if name in one})
         return masked
 
     try:
-        data, repaired = encode(mask(value))
-    except Exception:  # nested without end, or a mapping of the application's that fails
+        data, repaired = encode(mask(value, most), is_plain=True)
+    except BaseException as error:  # it holds what JSON does not have, itself, or what fails
+        pass_on(error)
         repaired = True
     if not repaired:
         return data, False
     # Rebuilt first: only then has masking seen every key and text that will leave.
-    return encode(mask(plain(value)))[0], True
+    return encode(mask(plain(value, most=most), MAX_VALUES), is_plain=True)[0], True
 
 
 def _framed(
@@ -303,7 +336,7 @@ def _framed(
 ) -> bytes:
     if report is not None:
         head["lost"] = report.body()
-    opening, _ = encode({**head, name: []})
+    opening, _ = encode({**head, name: []}, is_plain=True)
     return opening[:-2] + b",".join(record.data for record in records) + b"]}"
 
 

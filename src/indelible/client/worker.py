@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from indelible.client.capture import Capture, Observed, Record
+from indelible.client.encode import WrongType, blame
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.lifecycle import may_begin_thread
 from indelible.client.options import Options
@@ -81,6 +82,7 @@ class Worker:
         self._lent_thread: int | None = None  # a caller's, which does the work
         self._fault: BaseException | None = None  # what `strict` raises in the caller
         self._told: dict[str, int] = {}
+        self._why: dict[LossReason, str] = {}  # of what is not told yet
         self._warned: set[str] = set()
 
     # What callers ask.
@@ -324,14 +326,14 @@ class Worker:
             self._lose(LossReason.BEFORE_SEND)
         except BaseException as error:  # before_send, or a property that broke every rule
             reason = LossReason.ENCODE_FAILED
-            if self._filters:
+            if self._filters and not isinstance(error, WrongType):
                 reason = LossReason.BEFORE_SEND
             self._lose(reason)
             if self._is_meant_for_here(error):
                 raise
             if self._options.strict and self._options.mode == "sync":
                 self._fault = error
-            self._tell(f"an event was let go: {type(error).__name__} while it was written")
+            self._tell(f"{self._wire.lane}: an event was let go: {blame(error, {})}")
         else:
             if repaired:
                 self._tally.add("repaired")
@@ -438,6 +440,10 @@ class Worker:
         if self._options.on_error is not None:
             self._spared(self._options.on_error, what)
 
+    def explain(self, reason: LossReason, why: str) -> None:
+        """Say more of the latest loss for this reason, when it is told."""
+        self._why[reason] = why
+
     def _tell_drops(self) -> None:
         """Tell `on_drop` what was let go since it was told last."""
         sums = self._tally.sums()
@@ -445,9 +451,10 @@ class Worker:
             new = sums[reason] - self._told.get(reason, 0)
             if new > 0:
                 self._told[reason] = sums[reason]
-                if f"lost {reason}" not in self._warned:
-                    self._warned.add(f"lost {reason}")
-                    logger.warning("%s: %d let go: %s", self._wire.lane, new, reason.meaning)
+                what = f"{reason.meaning} {self._why.pop(reason, '')}".rstrip()
+                if f"lost {what}" not in self._warned:
+                    self._warned.add(f"lost {what}")
+                    logger.warning("%s: %d let go: %s", self._wire.lane, new, what)
                 if self._options.on_drop is not None:
                     self._spared(self._options.on_drop, reason.value, new)
 
