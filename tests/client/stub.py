@@ -21,6 +21,8 @@ from indelible.client.timing import Time
 
 TOKEN: Final = "ind_pub_stub"
 API_KEY: Final = "iml_test_stub-0123456789"
+TOLD: Final = "invalid_event"
+"""The code of the server's that a refusal has unless it is given a body of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ Behaviour = Callable[[Line, Request], None]
 def answers(
     status: int, body: object = None, headers: Mapping[str, str] | None = None
 ) -> Behaviour:
-    """This status, keeping nothing."""
-    said = {"ok": False, "reason": "told_to"} if body is None else body
+    """This status, keeping nothing; in the server's words unless others are given."""
+    said = {"ok": False, "reason": TOLD} if body is None else body
     return lambda line, request: line.answer(status, said, headers)
 
 

@@ -26,6 +26,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "service": ("INDELIBLE_SERVICE", "IMTBL_SERVICE_NAME"),
     "env": ("INDELIBLE_ENV", "IMTBL_ENV"),
     "headers": ("INDELIBLE_HEADERS", "IMTBL_HEADERS"),
+    "ca_file": ("INDELIBLE_CA_FILE",),
     "enabled": ("INDELIBLE_ENABLED",),
     "insecure": ("INDELIBLE_INSECURE",),
     "pii_key": ("INDELIBLE_PII_KEY",),
@@ -61,6 +62,9 @@ class Options:
         service: Written into `meta` of every audit event.
         env: Written into `meta` of every audit event, as `env` and `environment`.
         headers: Sent with every request, as a proxy may demand.
+        ca_file: A file, or a folder, of the authorities whose certificates are trusted, in PEM, in
+            place of the system's. Without it `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`
+            and `CURL_CA_BUNDLE` count, in this order.
         enabled: When False nothing is done and nothing is sent; calls only count.
         mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
             a call returns when its event was delivered or a delivery was tried once.
@@ -109,6 +113,7 @@ class Options:
     service: str | None = None
     env: str | None = None
     headers: Mapping[str, str] | None = None
+    ca_file: str | Path | None = None
     enabled: bool = True
     mode: Mode = "thread"
     strict: bool = False
