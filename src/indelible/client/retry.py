@@ -21,7 +21,10 @@ from indelible.errors import RateLimited, catalogue
 from indelible.event import DropReason
 
 LONGEST_ASKED_S: Final = 3_600.0
-"""The longest that a server, or something in front of it, can make a client wait."""
+"""The longest that the server can make a client wait."""
+
+LONGEST_ASKED_IN_FRONT_S: Final = 300.0
+"""The same for something in front of it, long before an event in memory is too old to be sent."""
 
 CODES: Final = frozenset(
     {error.code for error in catalogue() if error.on_the_wire}
@@ -30,7 +33,7 @@ CODES: Final = frozenset(
 """The codes of the server's own errors."""
 
 _QUOTA: Final = "monthly_limit_exceeded"
-_WITHOUT_ANSWER: Final = frozenset({204, 205, 206})  # empty by definition, or a part
+WITHOUT_ANSWER: Final = frozenset({204, 205, 206})  # empty by definition, or a part
 _TIME: Final = re.compile(r"\+?(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|secs?|seconds?|m|min|minutes?)?", re.A)
 _UNITS: Final = {None: 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 _RESETS: Final = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
@@ -95,12 +98,14 @@ def meaning_of(
     `headers` have lower-case names; `reason` is the server's own code, None if something in front
     answered.
     """
-    if 200 <= status < 300 and status not in _WITHOUT_ANSWER:
+    if 200 <= status < 300 and status not in WITHOUT_ANSWER:
         return Taken()
     if status == 413:
         return Halve(is_final=reason is not None)
     after_s = asked_wait_s(status, headers, now=now)
     if reason is None or status < 400:
+        if after_s is not None:
+            after_s = min(after_s, LONGEST_ASKED_IN_FRONT_S)
         return Again(f"http_{status}", after_s)
     if status == 408 or status >= 500:
         return Again(reason, after_s)

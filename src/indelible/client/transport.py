@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 
 from indelible.client.options import LONGEST_S
 from indelible.client.proxy import Proxy, ProxyUnusable, proxy_for, with_port
-from indelible.client.retry import own_code
+from indelible.client.retry import WITHOUT_ANSWER, own_code
 from indelible.client.trust import TrustUnreadable, tls_context
 from indelible.client.words import said_by
 
@@ -225,7 +225,9 @@ class Transport:
         decoded = _decoded(text)
         # Reading back may bring what is no JSON, as a receipt is.
         is_own = bool(own_code(decoded)) or (
-            response.status < 300 and (request.method == "GET" or isinstance(decoded, dict))
+            response.status < 300
+            and response.status not in WITHOUT_ANSWER
+            and (request.method == "GET" or isinstance(decoded, dict))
         )
         if is_cut or response.will_close or not is_own:
             # What answered from in front may have another way for the next try.
