@@ -202,7 +202,7 @@ def test_what_the_server_did_not_take_is_on_disk_when_send_returns(
 def test_what_the_server_will_never_take_raises_and_is_not_kept(
     stub: Stub, status: int, tmp_path: Path
 ) -> None:
-    stub.usual = answers(status, {"ok": False, "reason": "no_thanks", "hint": "Do this."})
+    stub.usual = answers(status, {"ok": False, "reason": "forbidden", "hint": "Do this."})
     with client_of(stub, spool_audit=True, spool_dir=tmp_path) as client:
         with pytest.raises(AuditRefused) as caught:
             client.audit.send("order.created", {})

@@ -267,7 +267,7 @@ def test_methods_of_every_kind_are_recorded(client: Indelible, stub: Stub) -> No
         (functools.cached_property(lambda self: 1), "below @property"),
         (5, "int cannot be called"),
     ],
-    ids=str,
+    ids=["class", "property", "cached property", "number"],
 )
 def test_what_cannot_be_decorated_is_refused_with_a_sentence(
     decorator: Callable[[Any], Any], what: Any, said: str

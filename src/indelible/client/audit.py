@@ -23,7 +23,7 @@ from indelible.client.encode import blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
-from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
+from indelible.client.retry import Again, Halve, Refused, Taken, may_settle_each, meaning_of
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
@@ -213,6 +213,8 @@ class Audit:
         """
         query = f"?wait={_level(wait)}&timeout={timeout_s:.3f}s" if wait else ""
         answer = self._asked("GET", f"/v1/events/{tx_id}/receipt{query}", timeout_s + 5)
+        if b"tlog-proof" not in answer.text.partition(b"\n")[0]:
+            raise AuditFailed("No receipt came: something in front of the server answered 200")
         return answer.text.decode()
 
     def verify(self, receipt: "Receipt | str", *, policy: str) -> "Verification":
@@ -316,14 +318,18 @@ class Audit:
         except TransportFailed as error:
             return Again(str(error))
         match self._meaning(answer):
+            case Taken() if answer.body.get("ok") is False and answer.reason is None:
+                return Again(answer.said)
             case Taken():
                 return _fate(answer.body, record.event_id)
             case Again() as again:
                 return again
             case Refused(reason):
                 return AuditRefused(reason, status=answer.status, hint=_hint(answer))
-            case Halve():
+            case Halve(is_final=True):
                 return AuditRefused("payload_too_large", status=413, hint=_hint(answer))
+            case Halve():
+                return Again(answer.said)
 
     def _send_chunk(
         self, prepared: Sequence[_Prepared], timeout_s: float | None
@@ -365,8 +371,15 @@ class Audit:
         except TransportFailed:
             return None
         if answer.status in (404, 405):  # a server that knows single events only
-            return [self._tried(outbox, wire, record, "", 1, timeout_s) for record in records]
+            fates: list[Receipt | AuditRefused | Again] = []
+            for record in records:
+                fates.append(self._tried(outbox, wire, record, "", 1, timeout_s))
+                if isinstance(fates[-1], Again):  # it was no such server: ask no more of it
+                    return fates + [fates[-1]] * (len(records) - len(fates))
+            return fates
         meaning = self._meaning(answer)
+        if isinstance(meaning, Halve) and not meaning.is_final:
+            return None  # of something in front: the queue finds out what passes
         if isinstance(meaning, Halve):
             if len(records) == 1:
                 return [AuditRefused("payload_too_large", status=413, hint=_hint(answer))]
@@ -381,7 +394,7 @@ class Audit:
         results = wire.results(answer, records)
         if isinstance(meaning, Refused) and results is None:
             return [AuditRefused(meaning.reason, status=answer.status)] * len(records)
-        if isinstance(meaning, Again) or results is None:
+        if results is None or not may_settle_each(answer.status, meaning):
             return None
         return [
             _fate(result, record.event_id) for result, record in zip(results, records, strict=True)
@@ -448,10 +461,10 @@ class Audit:
                 )
         except TransportFailed as error:
             raise AuditFailed(f"No answer: {error}", hint="Ask again later.") from None
+        if answer.status != 200 and answer.reason is None:
+            raise AuditFailed(f"No answer of the server: {answer.said}", hint="Ask again later.")
         if answer.status != 200:
-            raise AuditRefused(
-                answer.reason or f"http_{answer.status}", status=answer.status, hint=_hint(answer)
-            )
+            raise AuditRefused(answer.said, status=answer.status, hint=_hint(answer))
         return answer
 
     @contextmanager

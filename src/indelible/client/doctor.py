@@ -25,8 +25,10 @@ from urllib.parse import quote, urlsplit
 from indelible import __version__
 from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
+from indelible.client.proxy import ProxyUnusable, proxy_for
 from indelible.client.timing import REAL_TIME, Time
-from indelible.client.transport import Answer, Transport, TransportFailed, proxy_for
+from indelible.client.transport import Answer, Transport, TransportFailed, in_ascii
+from indelible.client.trust import TrustUnreadable, tls_context
 from indelible.clock import rfc3339
 from indelible.event import Lane
 
@@ -119,6 +121,7 @@ class _Walk:
         self._socket: socket.socket | None = None
         self._transport: Transport | None = None
         self._answer: Answer | None = None
+        self._proxy: str | None = None
         self._tx_id: str | None = None
         self._receipt = b""
 
@@ -186,13 +189,18 @@ class _Walk:
     def _place(self) -> tuple[str, int]:
         """Where a connection is made to: the host, or the proxy before it."""
         parts = urlsplit(str(self._host))
-        proxy = proxy_for(str(parts.hostname), parts.scheme)
-        if proxy is not None:
-            return str(proxy.hostname), proxy.port or 80
-        return str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+        name = in_ascii(str(parts.hostname))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        proxy = proxy_for(name, port, parts.scheme)
+        self._proxy = None if proxy is None else str(proxy)
+        return (name, port) if proxy is None else (proxy.name, proxy.port)
 
     def _find_address(self) -> str:
-        name, port = self._place
+        try:
+            name, port = self._place
+        except ProxyUnusable as error:
+            detail, _, cure = str(error).partition(": ")
+            raise _Failed(detail, cure[:1].upper() + cure[1:]) from None
         try:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -202,7 +210,7 @@ class _Walk:
             ) from None
         self._addresses = [(str(address[4][0]), port) for address in found]
         listed = ", ".join(dict.fromkeys(address for address, _ in self._addresses))
-        if urlsplit(str(self._host)).hostname != name:
+        if self._proxy is not None:
             return f"{name}, the proxy of the environment, is {listed}"
         return f"{name} is {listed}" if name != listed else f"{name} needs no look-up"
 
@@ -226,18 +234,21 @@ class _Walk:
 
     def _secure(self) -> str | None:
         parts = urlsplit(str(self._host))
-        if parts.scheme != "https" or parts.hostname != self._place[0] or self._socket is None:
+        if parts.scheme != "https" or self._proxy is not None or self._socket is None:
             return None
+        name = self._place[0].partition("%")[0].rstrip(".")
         try:
-            context = ssl.create_default_context()
-            with context.wrap_socket(self._socket, server_hostname=parts.hostname) as secured:
+            context = tls_context(self._options.ca_file)
+            with context.wrap_socket(self._socket, server_hostname=name) as secured:
                 certificate = secured.getpeercert() or {}
                 version = secured.version()
+        except TrustUnreadable as error:
+            raise _Failed(str(error), "Name a file of certificates in PEM that is there.") from None
         except ssl.SSLCertVerificationError as error:
             raise _Failed(
                 f"the certificate is not trusted: {error.verify_message}",
                 "Give the server a certificate for this name; for an authority of your own set "
-                "SSL_CERT_FILE.",
+                "ca_file or SSL_CERT_FILE.",
             ) from None
         except OSError as error:
             raise _Failed(
@@ -258,19 +269,19 @@ class _Walk:
             connect_s=self._options.connect_s,
             total_s=self._options.total_s,
             monotonic=self._clock.monotonic,
+            ca_file=self._options.ca_file,
         )
         own_id = str(uuid.uuid4())
         path, body, headers = self._marked_event(own_id)
         answer = self._asked("POST", path, body, headers)
-        if not 200 <= answer.status < 300:
-            raise _Failed(
-                f"{answer.status} {answer.reason or ''}".strip(), _cure(answer, self._secret_name)
-            )
         if answer.status == 204:
             raise _Failed(
-                "204: the server took this client for a crawler and dropped the event",
-                "Let the project keep such events: indelible project set NAME --bot-policy mark.",
+                "a proxy answered 204, or a server that took this client for a crawler",
+                "Look at what stands before the server; for a crawler's User-Agent in `headers`, "
+                "keep such events: indelible project set NAME --bot-policy mark.",
             )
+        if not 200 <= answer.status < 300:
+            raise _Failed(_said(answer), _cure(answer, self._secret_name))
         self._answer = answer
         return f"{answer.status}, as event {own_id}"
 
@@ -304,7 +315,7 @@ class _Walk:
         body = self._answer.body
         if not isinstance(body, dict):
             raise _Failed(
-                "the answer is no JSON object: something else answers at this address",
+                f"something else answers at this address: {self._answer.said}",
                 "Check the host; a proxy or a login page may stand before the server.",
             )
         said = body
@@ -335,7 +346,7 @@ class _Walk:
         )
         if answer.status != 200:
             raise _Failed(
-                f"not within {_SEALED_WITHIN_S:g} s: {answer.status} {answer.reason or ''}".strip(),
+                f"not within {_SEALED_WITHIN_S:g} s: {_said(answer)}",
                 _cure(answer, "api_key"),
             )
         self._receipt = answer.text
@@ -375,22 +386,37 @@ class _Walk:
                 total_s=total_s,
             )
         except TransportFailed as error:
-            raise _Failed(
-                f"no answer: {error}",
-                "Look at the server's log and /healthz; a proxy may have cut the connection.",
-            ) from None
+            cure = "Look at the server's log and /healthz; a proxy may have cut the connection."
+            if self._proxy is not None:
+                cure = (
+                    "Let the proxy pass this host, with its user and password where it wants them "
+                    "(http://user:password@proxy:3128), or list the host in NO_PROXY."
+                )
+            raise _Failed(f"no answer: {error}", cure) from None
 
 
 def _cure(answer: Answer, secret_name: str) -> str:
     """What to do about a refusal: what the server says, else what its status usually means."""
     hint = answer.body.get("hint") if isinstance(answer.body, dict) else None
-    if hint:
-        return str(hint)
-    if answer.status in (401, 403):
-        return f"Check the {secret_name}: this server does not know it, or not from here."
-    if answer.status in (404, 405):
-        return "Check the host: nothing takes events below this address."
-    return "Look at the server's log and /healthz."
+    if answer.reason is not None:
+        return str(hint or f"Check the {secret_name}, and the page of this code in errors.md.")
+    cures = {
+        401: "Give what stands before the server what it wants, as `headers`, or let events past.",
+        403: "Let the proxy or firewall before the server pass POST to /api/e and /v1/events.",
+        404: "Check the host: nothing takes events below this address.",
+        405: "Check the host: nothing takes events below this address.",
+        407: "Name the proxy with user and password: http://user:password@proxy:3128.",
+        413: "Raise the limit of the proxy before the server: 20 MiB and more for a body.",
+        429: "Raise the rate limit of what stands before the server, or leave out its routes.",
+    }
+    if 300 <= answer.status < 400:
+        return "Set the host to the address that answers; a redirect would take keys elsewhere."
+    return cures.get(answer.status, "Look at what stands before the server, and at /healthz.")
+
+
+def _said(answer: Answer) -> str:
+    """A refusal: the server's status and code, or what something in front answered."""
+    return answer.words if answer.reason is None else f"{answer.status} {answer.reason}"
 
 
 def main() -> int:

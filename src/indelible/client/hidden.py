@@ -6,7 +6,7 @@ caller passed moves into a `Hidden` at the first line, and travels on in it; a h
 connection as a `Secret`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 MASK: Final = "[hidden]"
@@ -92,3 +92,26 @@ class Secret(str):
         """The secret itself."""
         data: bytes = self._real.get("text").encode(encoding, errors)
         return data
+
+
+class Unspoken:
+    """Texts, `Secret` or plain, of which no line may repeat anything.
+
+    >>> unspoken = Unspoken([Secret.of("Bearer iml_live_x"), None])
+    >>> unspoken, unspoken.are_in("key iml_live_x is unknown"), unspoken.are_in("Access denied")
+    (<2 hidden texts>, True, False)
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Iterable[str | None]) -> None:
+        whole = [text.encode("utf-8", "replace").decode() for text in texts if text]
+        # Of credentials (RFC 9110 section 11.4) the second word is the secret.
+        self._texts = {part for text in whole for part in (text, *text.split()[-1:])}
+
+    def are_in(self, words: str) -> bool:
+        """Whether the words repeat one of the texts, or are a part of one."""
+        return any(text in words or (len(words) > 3 and words in text) for text in self._texts)
+
+    def __repr__(self) -> str:
+        return f"<{len(self._texts)} hidden texts>"

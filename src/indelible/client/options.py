@@ -37,6 +37,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "service": ("INDELIBLE_SERVICE", "IMTBL_SERVICE_NAME"),
     "env": ("INDELIBLE_ENV", "IMTBL_ENV"),
     "headers": ("INDELIBLE_HEADERS", "IMTBL_HEADERS"),
+    "ca_file": ("INDELIBLE_CA_FILE",),
     "enabled": ("INDELIBLE_ENABLED",),
     "insecure": ("INDELIBLE_INSECURE",),
     "pii_key": ("INDELIBLE_PII_KEY",),
@@ -76,6 +77,7 @@ class ClientOptions(TypedDict, total=False):
     service: str | None
     env: str | None
     headers: Mapping[str, str] | None
+    ca_file: str | Path | None
     enabled: bool | None
     mode: Mode | None
     strict: bool | None
@@ -124,6 +126,9 @@ class Options:
         service: Written into `meta` of every audit event.
         env: Written into `meta` of every audit event, as `env` and `environment`.
         headers: Sent with every request, as a proxy may demand.
+        ca_file: A file, or a folder, of the authorities whose certificates are trusted, in PEM, in
+            place of the system's. Without it `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`
+            and `CURL_CA_BUNDLE` count, in this order.
         enabled: When False nothing is done and nothing is sent; calls only count.
         mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
             a call returns when its event was delivered or a delivery was tried once.
@@ -172,6 +177,7 @@ class Options:
     service: str | None = None
     env: str | None = None
     headers: Mapping[str, str] | None = None
+    ca_file: str | Path | None = None
     enabled: bool = True
     mode: Mode = "thread"
     strict: bool = False

@@ -208,6 +208,7 @@ class Outbox:
             connect_s=self._options.connect_s,
             total_s=self._options.total_s,
             monotonic=self._time.monotonic,
+            ca_file=self._options.ca_file,
         )
 
     # Flushing and the end.

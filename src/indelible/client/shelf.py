@@ -200,6 +200,11 @@ class Shelf:
 
     # Emptying.
 
+    def put_last(self, batch: Batch) -> None:
+        """Let the other batches pass it: what is too large for now must not hold them up."""
+        self.ready.remove(batch)
+        self.ready.append(batch)
+
     def load(self, batch: Batch) -> list[Record]:
         """The records of a batch, read from its file where they are not in memory."""
         if batch.records is not None:

@@ -75,7 +75,7 @@ def expected(name: str, default: object) -> tuple[str, Callable[[Any], bool]]:
         )
     if name in ("before_send", "on_error", "on_drop"):
         return "callable", callable
-    if name == "spool_dir":
+    if name in ("spool_dir", "ca_file"):
         return "a path", lambda value: isinstance(value, str | os.PathLike)
     if name == "headers":
         return (

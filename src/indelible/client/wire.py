@@ -45,6 +45,7 @@ _ARGUMENTS: Final = {
     "$anon_distinct_id": "anonymous_id",
     "alias": "alias",
 }
+_YES: Final = frozenset({"1", "200", "ok", "success", "accepted"})
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
 
 
@@ -175,17 +176,13 @@ class ProductWire:
 
     def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         body = answer.body
-        if answer.status == 204:
-            return [Fate("refused", "bot")] * len(records)
         if not isinstance(body, dict):
             return None
         events = body.get("events")
-        if isinstance(events, list) and len(events) == len(records):
+        if isinstance(events, list) and len(events) == len(records) and all(map(_is_fate, events)):
             return [_fate(one) for one in events]
-        # vTilt documents no answer: a JSON object with a status of success, which does not say that
-        # it is none, is one.
-        says_no = body.get("ok") is False or body.get("success") is False
-        taken = 200 <= answer.status < 300 and not says_no
+        # vTilt documents no answer: a JSON object with a status of success is one, if it says so.
+        taken = 200 <= answer.status < 300 and _says_yes(body)
         return [Fate("delivered")] * len(records) if taken else None
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
@@ -353,9 +350,20 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _says_yes(body: Mapping[str, Any]) -> bool:
+    """Whether an answer says that all went well. A hotel's network answers in JSON too."""
+    if body.get("ok") is False or body.get("success") is False:
+        return False
+    if body.get("ok") is True or body.get("success") is True:
+        return True
+    return str(body.get("status")).lower() in _YES
+
+
+def _is_fate(result: Any) -> bool:
+    return isinstance(result, dict) and "result" in result
+
+
 def _fate(result: Any) -> Fate:
-    if not isinstance(result, dict):
-        return Fate("delivered")
     word, reason = result.get("result"), str(result.get("reason") or "refused")
     if word == "retry":
         return Fate("retry", reason)

@@ -17,6 +17,7 @@ from indelible.client.capture import Capture, Observed, Record
 from indelible.client.encode import WrongType, blame
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.lifecycle import may_begin_thread
+from indelible.client.notices import Notices
 from indelible.client.options import Options
 from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
@@ -83,7 +84,7 @@ class Worker:
         self._fault: BaseException | None = None  # what `strict` raises in the caller
         self._told: dict[str, int] = {}
         self._why: dict[LossReason, str] = {}  # of what is not told yet
-        self._warned: set[str] = set()
+        self._notices = Notices(time.monotonic)
 
     # What callers ask.
 
@@ -128,9 +129,7 @@ class Worker:
             return
         try:
             if not may_begin_thread():
-                if _NO_THREAD not in self._warned:
-                    self._warned.add(_NO_THREAD)
-                    logger.warning("%s: %s", self._wire.lane, _NO_THREAD)
+                self._warn(f"{self._wire.lane}: {_NO_THREAD}")
             elif self.thread is None and not self._stopping:
                 self._inbox.open()
                 self.thread = _thread.start_new_thread(self._run, ())
@@ -359,17 +358,19 @@ class Worker:
         if sent.delivered:
             self._tally.add("adopted" if batch.adopted else "delivered", sent.delivered)
         with self._packing:
-            refusals = [self._refused(batch, *refused) for refused in sent.refused]
+            refusals = [(one[1], self._refused(batch, *one)) for one in sent.refused]
             if sent.again:
                 self.shelf.reduce(batch, sent.again)
+                if sent.oversized == len(sent.again):
+                    self.shelf.put_last(batch)
             else:
                 self._settled(batch)
-        for what in refusals:
-            self._tell(what)
+        for said, what in refusals:
+            self._tell(what, kind=f"refused {said}")
         if sent.trouble is not None:
-            self._tell(f"{self._wire.lane}: {sent.trouble}; trying again")
+            self._tell(f"{self._wire.lane}: {sent.trouble}; trying again", kind=sent.kind)
         elif not sent.refused:
-            self._warned.clear()
+            self._notices.all_is_well()
 
     def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> str:
         """The server will never take these: count them, and put spooled ones aside; in words."""
@@ -421,7 +422,9 @@ class Worker:
 
     def damaged(self, path: Path) -> None:
         """A file could not be read whole, and is kept here."""
-        self._failed(f"{self._wire.lane}: a file of the spool is damaged; kept in {path}")
+        what = f"{self._wire.lane}: a file of the spool is damaged; kept in {path}"
+        self._tally.add("failures")
+        self._tell(what, kind="damaged")
 
     # What the application is told.
 
@@ -432,11 +435,15 @@ class Worker:
         self._tally.add("failures")
         self._tell(what)
 
-    def _tell(self, what: str) -> None:
-        """Tell `on_error`; the log says each thing once, until a batch is delivered again."""
-        if what not in self._warned:
-            self._warned.add(what)
-            logger.warning("%s", what)
+    def _warn(self, what: str, *, kind: str | None = None) -> None:
+        """Log it, unless the log says so already."""
+        line = self._notices.line(kind or what, what)
+        if line is not None:
+            logger.warning("%s", line)
+
+    def _tell(self, what: str, *, kind: str | None = None) -> None:
+        """Tell `on_error`; the log says each kind once, until a batch is delivered again."""
+        self._warn(what, kind=kind)
         if self._options.on_error is not None:
             self._spared(self._options.on_error, what)
 
@@ -451,10 +458,9 @@ class Worker:
             new = sums[reason] - self._told.get(reason, 0)
             if new > 0:
                 self._told[reason] = sums[reason]
-                what = f"{reason.meaning} {self._why.pop(reason, '')}".rstrip()
-                if f"lost {what}" not in self._warned:
-                    self._warned.add(f"lost {what}")
-                    logger.warning("%s: %d let go: %s", self._wire.lane, new, what)
+                why = self._why.pop(reason, "")
+                what = f"{self._wire.lane}: {new} let go: {reason.meaning} {why}".rstrip()
+                self._warn(what, kind=f"lost {reason} {why}")
                 if self._options.on_drop is not None:
                     self._spared(self._options.on_drop, reason.value, new)
 
