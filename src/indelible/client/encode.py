@@ -312,11 +312,11 @@ def id_of(value: object, field: str) -> str | None:
     Raises:
         WrongType: a truth value, a container, or anything that has no text of its own.
     """
-    form = value if type(value) is str else plain(value, most=_VALUES_OF_ID)
-    if type(form) is str:
-        return clean(form) or None
-    if form is None:
-        return None
+    if value is None or type(value) is str:
+        return clean(value) if value else None
+    form = plain(value, most=_VALUES_OF_ID)
+    if form is None or type(form) is str:
+        return form or None
     if type(form) is int:
         return str(form)
     if type(form) is float:  # a number of a table in which other ids are missing
