@@ -6,12 +6,14 @@ import json
 import logging
 import math
 import uuid
+from array import array
 from collections import ChainMap, Counter, OrderedDict, UserList, UserString, namedtuple
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -197,6 +199,9 @@ BY_HAND: list[tuple[Any, Any]] = [
     ({"b": 1, "a": 2}.values(), [1, 2]),
     ({10, 9, 1}, [1, 9, 10]),
     (memoryview(b"x"), "x"),
+    (array("i", [1, 2]), [1, 2]),
+    (HTTPStatus.OK, 200),
+    (LookupError("hush"), "<builtins.LookupError>"),
 ]
 
 
@@ -449,6 +454,20 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
     assert text == sent["$identify"]["properties"]["$anon_distinct_id"]
     assert text == sent["$create_alias"]["properties"]["alias"]
     assert text == sent["f"]["uuid"]
+
+
+def test_meta_and_trail_of_a_context_are_text_whatever_was_put_in(stub: Stub) -> None:
+    meta: Any = {"n": np.int64(5), "plan": Plan.PRO, "on": date(2026, 1, 2), "all": [1], 7: True}
+    trail: Any = uuid.UUID(int=7)
+    with client_of(stub) as client:
+        with client.context(meta=meta, trail=trail):
+            client.audit.send_async("a.b", {})
+        assert client.flush(60)
+
+        assert {} == client.audit.counts().lost
+    (event,) = stub.stored.values()
+    expected = {"n": "5", "plan": "pro", "on": "2026-01-02", "all": "[1]", "7": "true"}
+    assert {**expected, "immutable_trail": str(trail)}.items() <= event["meta"].items()
 
 
 @pytest.mark.parametrize("nobody", [None, "", b"", math.nan, np.float64("nan"), pd.NaT, pd.NA])
