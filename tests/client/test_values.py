@@ -114,7 +114,7 @@ BY_HAND: list[tuple[Any, Any]] = [
     (np.datetime64("NaT"), None),
     (np.timedelta64(90, "s"), 90),
     (np.timedelta64(1500, "ms"), 1.5),
-    (np.timedelta64("NaT"), None),
+    (np.timedelta64("NaT", "s"), None),
     (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
     (np.array([1.5, math.nan]), [1.5, None]),
     (np.array(["2026-01-02"], "datetime64[ns]"), ["2026-01-02T00:00:00"]),
