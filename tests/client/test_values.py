@@ -97,7 +97,10 @@ class Half:
 
 Pair = namedtuple("Pair", "left right")
 
-ROW = sqlalchemy.create_engine("sqlite://").connect().execute(sqlalchemy.text("select 1 a, 2 b"))
+ENGINE = sqlalchemy.create_engine("sqlite://")
+with ENGINE.connect() as connection:
+    ROW = connection.execute(sqlalchemy.text("select 1 a, 2 b")).one()
+ENGINE.dispose()
 
 BY_HAND: list[tuple[Any, Any]] = [
     # numpy
@@ -180,7 +183,7 @@ BY_HAND: list[tuple[Any, Any]] = [
     (bson.ObjectId("0123456789ab0123456789ab"), "0123456789ab0123456789ab"),
     (pendulum.datetime(2026, 1, 2), "2026-01-02T00:00:00+00:00"),
     (pendulum.duration(minutes=3), 180),
-    (ROW.one(), {"a": 1, "b": 2}),
+    (ROW, {"a": 1, "b": 2}),
     # the standard library
     (timedelta(seconds=90), 90),
     (timedelta(milliseconds=-1), -0.001),
