@@ -114,7 +114,7 @@ BY_HAND: list[tuple[Any, Any]] = [
     (np.complex128(1 + 2j), "(1+2j)"),
     (np.datetime64("2026-01-02"), "2026-01-02"),
     (np.datetime64("2026-01-02T03:04:05.5", "ns"), "2026-01-02T03:04:05.5"),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "s"), None),
     (np.timedelta64(90, "s"), 90),
     (np.timedelta64(1500, "ms"), 1.5),
     (np.timedelta64("NaT", "s"), None),
