@@ -6,12 +6,14 @@ import json
 import logging
 import math
 import uuid
+from array import array
 from collections import ChainMap, Counter, OrderedDict, UserList, UserString, namedtuple
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -95,7 +97,10 @@ class Half:
 
 Pair = namedtuple("Pair", "left right")
 
-ROW = sqlalchemy.create_engine("sqlite://").connect().execute(sqlalchemy.text("select 1 a, 2 b"))
+ENGINE = sqlalchemy.create_engine("sqlite://")
+with ENGINE.connect() as connection:
+    ROW = connection.execute(sqlalchemy.text("select 1 a, 2 b")).one()
+ENGINE.dispose()
 
 BY_HAND: list[tuple[Any, Any]] = [
     # numpy
@@ -109,10 +114,10 @@ BY_HAND: list[tuple[Any, Any]] = [
     (np.complex128(1 + 2j), "(1+2j)"),
     (np.datetime64("2026-01-02"), "2026-01-02"),
     (np.datetime64("2026-01-02T03:04:05.5", "ns"), "2026-01-02T03:04:05.5"),
-    (np.datetime64("NaT"), None),
+    (np.datetime64("NaT", "s"), None),
     (np.timedelta64(90, "s"), 90),
     (np.timedelta64(1500, "ms"), 1.5),
-    (np.timedelta64("NaT"), None),
+    (np.timedelta64("NaT", "s"), None),
     (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
     (np.array([1.5, math.nan]), [1.5, None]),
     (np.array(["2026-01-02"], "datetime64[ns]"), ["2026-01-02T00:00:00"]),
@@ -178,7 +183,7 @@ BY_HAND: list[tuple[Any, Any]] = [
     (bson.ObjectId("0123456789ab0123456789ab"), "0123456789ab0123456789ab"),
     (pendulum.datetime(2026, 1, 2), "2026-01-02T00:00:00+00:00"),
     (pendulum.duration(minutes=3), 180),
-    (ROW.one(), {"a": 1, "b": 2}),
+    (ROW, {"a": 1, "b": 2}),
     # the standard library
     (timedelta(seconds=90), 90),
     (timedelta(milliseconds=-1), -0.001),
@@ -197,6 +202,9 @@ BY_HAND: list[tuple[Any, Any]] = [
     ({"b": 1, "a": 2}.values(), [1, 2]),
     ({10, 9, 1}, [1, 9, 10]),
     (memoryview(b"x"), "x"),
+    (array("i", [1, 2]), [1, 2]),
+    (HTTPStatus.OK, 200),
+    (LookupError("hush"), "<builtins.LookupError>"),
 ]
 
 
@@ -438,18 +446,31 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
         client.capture("f", distinct_id="u", uuid=given_id)
         assert client.flush(60)
 
-        assert {} == client.counts().lost
-    sent = {one.get("event"): one for one in stub.stored.values()}
+        sent = {one.get("event"): one for one in stub.stored.values()}
+        if text.isascii():
+            receipt = client.audit.send("a.b", {}, idempotency_key=given_id)
+            assert text == receipt.idempotency_key
+        assert {} == client.counts().lost == client.audit.counts().lost
     assert [text] * 5 == [sent[name]["distinct_id"] for name in ("a", "b", "d", "$set", "e")]
     assert text == sent["c"]["properties"]["$device_id"]
     assert "$device_id" not in sent["d"]["properties"]
     assert text == sent["$identify"]["properties"]["$anon_distinct_id"]
     assert text == sent["$create_alias"]["properties"]["alias"]
     assert text == sent["f"]["uuid"]
-    with Stub() as another, client_of(another) as client:  # a stub knows an event by its id alone
-        if text.isascii():
-            assert text == client.audit.send("a.b", {}, idempotency_key=given_id).idempotency_key
+
+
+def test_meta_and_trail_of_a_context_are_text_whatever_was_put_in(stub: Stub) -> None:
+    meta: Any = {"n": np.int64(5), "plan": Plan.PRO, "on": date(2026, 1, 2), "all": [1], 7: True}
+    trail: Any = uuid.UUID(int=7)
+    with client_of(stub) as client:
+        with client.context(meta=meta, trail=trail):
+            client.audit.send_async("a.b", {})
+        assert client.flush(60)
+
         assert {} == client.audit.counts().lost
+    (event,) = stub.stored.values()
+    expected = {"n": "5", "plan": "pro", "on": "2026-01-02", "all": "[1]", "7": "true"}
+    assert {**expected, "immutable_trail": str(trail)}.items() <= event["meta"].items()
 
 
 @pytest.mark.parametrize("nobody", [None, "", b"", math.nan, np.float64("nan"), pd.NaT, pd.NA])

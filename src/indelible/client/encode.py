@@ -36,8 +36,8 @@ A key is the text that it would have as a value; None, True and False are ``null
 ``false``, as JSON spells them. Of keys that would have one name, the one that is this text keeps
 it; others get their type's name beside it, or a number.
 
->>> encode({"when": date(2026, 1, 2), 3: {1.5}, "3": 1, "odd": object()})[0]
-b'{"when":"2026-01-02","3 (int)":[1.5],"3":1,"odd":"<builtins.object>"}'
+>>> encode({"spent": math.inf, 3: {1.5, 0.5}, "3": b"x", "odd": object()})[0]
+b'{"spent":null,"3 (int)":[0.5,1.5],"3":"x","odd":"<builtins.object>"}'
 """
 
 import base64
@@ -312,11 +312,11 @@ def id_of(value: object, field: str) -> str | None:
     Raises:
         WrongType: a truth value, a container, or anything that has no text of its own.
     """
-    form = value if type(value) is str else plain(value, most=_VALUES_OF_ID)
-    if type(form) is str:
-        return clean(form) or None
-    if form is None:
-        return None
+    if value is None or type(value) is str:
+        return clean(value) if value else None
+    form = plain(value, most=_VALUES_OF_ID)
+    if form is None or type(form) is str:
+        return form or None
     if type(form) is int:
         return str(form)
     if type(form) is float:  # a number of a table in which other ids are missing

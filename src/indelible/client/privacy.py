@@ -86,13 +86,6 @@ def _plain(name: str) -> str:
     return _DISTINCTION.sub("", name).lower().replace("-", "_")
 
 
-def _take(room: list[int], values: int) -> None:
-    """Count the members of a container; an empty one counts as well."""
-    room[0] -= values or 1
-    if room[0] < 0:
-        raise NotPlain
-
-
 @dataclass(frozen=True, slots=True)
 class Redaction:
     """Masks values by the name of their key, and parts of texts by pattern.
@@ -136,26 +129,34 @@ class Redaction:
         raise NotPlain
 
     def _of_dict(self, fields: dict[object, object], room: list[int]) -> dict[str, object]:
-        _take(room, len(fields))
+        room[0] -= len(fields) or 1  # an empty one counts as well
+        if room[0] < 0:
+            raise NotPlain
+        names, text = self.names, self.of_text
         masked: dict[str, object] = {}
         for name, value in fields.items():
+            kind = type(value)
             if type(name) is not str:
                 raise NotPlain
-            if _plain(name) in self.names:
+            if _plain(name) in names:
                 masked[name] = MASK
-            elif type(value) in _PLAIN_TYPES:
+            elif kind is str:
+                masked[name] = text(value)  # type: ignore[arg-type]
+            elif kind in _PLAIN_TYPES:
                 masked[name] = value
             else:
                 masked[name] = self._of(value, room)
         return masked
 
     def _of_list(self, values: Sequence[object], room: list[int]) -> list[object]:
-        _take(room, len(values))
+        room[0] -= len(values) or 1
+        if room[0] < 0:
+            raise NotPlain
         return [self._of(one, room) for one in values]
 
     def of_text(self, text: str) -> str:
         """`text` with our own keys, a URL's user and password, and the patterns masked."""
-        if "_" in text:
+        if "iml_" in text or "ind_" in text:
             text = _OWN_KEY.sub(MASK, text)
         if "://" in text and "@" in text:
             text = _USERINFO.sub(MASK + "@", text)

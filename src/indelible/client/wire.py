@@ -35,16 +35,8 @@ MAX_META_CHARS: Final = 1_024
 _FROZEN: Final = ("distinct_id", "uuid", "timestamp", "process_id", "sequence")
 MAX_PRODUCT_VALUES: Final = 49_900
 """Of an event's 50,000 that a server takes, those that properties may use."""
-_OTHER_IDS: Final = {
-    "$device_id": None,
-    "$anon_distinct_id": "$identify",
-    "alias": "$create_alias",
-}
-_ARGUMENTS: Final = {
-    "$device_id": "anonymous_id",
-    "$anon_distinct_id": "anonymous_id",
-    "alias": "alias",
-}
+_JOINS: Final = {"$identify": "$anon_distinct_id", "$create_alias": "alias"}
+_ARGUMENTS: Final = {"$anon_distinct_id": "anonymous_id", "alias": "alias"}
 _YES: Final = frozenset({"1", "200", "ok", "success", "accepted"})
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
 
@@ -156,7 +148,8 @@ class ProductWire:
             distinct_id = self.process_id
             properties["$process_person_profile"] = False
         properties.update(capture.properties)
-        _settle_ids(properties, distinct_id, capture.event)
+        if "$device_id" in properties or capture.event in _JOINS:
+            _settle_ids(properties, distinct_id, capture.event)
         return {
             "event": capture.event,
             "distinct_id": distinct_id,
@@ -287,13 +280,13 @@ def _settle_ids(properties: dict[str, object], distinct_id: str, event: str) -> 
     Raises:
         WrongType: an id without which the event means nothing is none.
     """
-    for name, of_event in _OTHER_IDS.items():
-        if name not in properties or of_event not in (None, event):
+    for name in ("$device_id", _JOINS.get(event, "$device_id")):
+        if name not in properties:
             continue
         try:
-            other = id_of(properties[name], _ARGUMENTS[name])
+            other = id_of(properties[name], _ARGUMENTS.get(name, name))
         except WrongType:
-            if of_event is None:
+            if name == "$device_id":
                 continue  # a property of the application's own
             raise
         if other is None or other == distinct_id:
