@@ -36,6 +36,30 @@ known = sys.stdlib_module_names
 print(json.dumps([took_s, sorted(package - known), sorted(client - known)]))
 """
 
+# What a process does before its first event, each line of it a way; `begun` is when.
+WAYS = {
+    "a client": 'client = Indelible("t", host="http://127.0.0.1:9"); capture = client.capture',
+    "configure": 'indelible.configure("t", host="http://127.0.0.1:9"); capture = indelible.capture',
+    "a hook": "from indelible.hooks.wsgi import Middleware; Middleware(print); "
+    "from indelible import capture",
+    "a log handler": "from indelible.hooks.logging import Handler; Handler(); "
+    "from indelible import capture",
+}
+FIRST = """
+import json, sys, time
+began = time.process_time()
+from indelible import Indelible
+imported_s = time.process_time() - began
+import indelible, logging, os
+logging.disable()
+{way}
+before, began = set(sys.modules), time.thread_time()
+capture("first")
+first_s = time.thread_time() - began
+print(json.dumps([imported_s, first_s, sorted(set(sys.modules) - before)]), flush=True)
+os._exit(0)
+"""
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,6 +99,19 @@ def test_the_import_brings_in_nothing_but_itself_and_is_quick(python: Path) -> N
 
     assert [["indelible"], ["indelible"]] == looks[0][1:]
     assert min(took_s for took_s, _, _ in looks) < 0.030
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_first_event_waits_for_no_import_and_the_class_is_imported_soon(
+    python: Path, way: str
+) -> None:
+    program = FIRST.format(way=WAYS[way])
+    env = environment(INDELIBLE_HOST="http://127.0.0.1:9")
+    looks = [json.loads(_run([str(python), "-I", "-c", program], env)) for _ in range(3)]
+
+    assert [] == looks[0][2]
+    assert min(imported_s for imported_s, _, _ in looks) <= 0.060
+    assert min(first_s for _, first_s, _ in looks) <= 0.005
 
 
 def test_the_types_come_along(python: Path) -> None:
