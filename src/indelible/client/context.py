@@ -16,7 +16,6 @@ True
 import random
 import re
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -161,6 +160,8 @@ def request_id_of(header: str | None) -> str:
     """The caller's X-Request-ID if it is 1 to 128 visible ASCII characters, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
+    import uuid  # brings in more than all the rest of this module
+
     # Unique is enough; `uuid4` asks the system for bits that nobody can guess, which costs more.
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
