@@ -244,6 +244,7 @@ def request_id_of(header: str | None) -> str:
     """The caller's X-Request-ID if it is 1 to 128 visible ASCII characters, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
+
     # Unique is enough; `uuid4` asks the system for bits that nobody can guess, which costs more.
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 from urllib.parse import urlsplit
@@ -396,6 +395,8 @@ def _wrong_in_address(host: str) -> str | None:
 
 def _is_name(name: str, *, in_brackets: bool) -> bool:
     """Whether a name can be looked up: an address of IPv6, or labels of 1 to 63 characters."""
+    from ipaddress import ip_address  # for a client, not for the import of its class
+
     try:
         if in_brackets:
             return ip_address(name).version == 6
@@ -409,6 +410,8 @@ def _is_loopback(host: str | None) -> bool:
         return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:

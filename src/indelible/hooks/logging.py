@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from indelible.client.client import Indelible
+from indelible.client.client import Indelible, prepare
 from indelible.client.default import default_client
 from indelible.client.receipt import AuditType
 
@@ -56,6 +56,7 @@ class Handler(logging.Handler):
         if lane not in ("product", "audit"):
             raise ValueError(f"lane must be product or audit, not {lane!r}")
         self._client = client
+        prepare()
         self._lane = lane
         self._ignored = (*IGNORED, *ignore)
         self._here = threading.local()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
-from indelible.client.client import Indelible
+from indelible.client.client import Indelible, prepare
 from indelible.client.default import default_client
 from indelible.client.receipt import AuditType
 from indelible.hooks.observer import quietly
@@ -42,6 +42,7 @@ class LogExporter(LogRecordExporter):
         if lane not in ("product", "audit"):
             raise ValueError(f"lane must be product or audit, not {lane!r}")
         self._client = client
+        prepare()
         self._lane = lane
 
     @property
