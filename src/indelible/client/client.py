@@ -16,6 +16,7 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
+from indelible.client.joins import Joins
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.tally import Counts, Numbers
@@ -109,6 +110,7 @@ class Indelible:
                 audit = self._outbox(
                     audit_wire, str(host), str(options.api_key), process_id, complain
                 )
+        self._joins = Joins(self._time)
         self._pid = os.getpid()
         self._process_id = process_id
         self._product = product
@@ -259,7 +261,9 @@ class Indelible:
         """Say who the visitor is, and write properties of the person; never blocks or raises.
 
         Inside a request the rest of its events belong to this person too. With an anonymous id
-        (given, or the context's) the server joins both; without one only properties are written.
+        (given, or the context's) the server joins both. Without properties nothing is sent unless
+        there are ids to join, and the same two are joined once an hour at most; to say whose a
+        request is, `set_distinct_id` is enough.
         """
         here = contexts.current()
         if here is not None:
@@ -274,7 +278,12 @@ class Indelible:
             return
         if anonymous_id and anonymous_id != distinct_id:
             own["$anon_distinct_id"] = anonymous_id
-        self.capture("$identify", distinct_id=distinct_id, properties=own)
+        if own["$set"] or self._joins.is_due(own.get("$anon_distinct_id"), distinct_id):
+            self.capture("$identify", distinct_id=distinct_id, properties=own)
+
+    # Of the current context, whichever client sends its events.
+    set_distinct_id = staticmethod(contexts.set_distinct_id)
+    set_anonymous_id = staticmethod(contexts.set_anonymous_id)
 
     def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
         """Fold the id `alias` into a person; never blocks or raises."""

@@ -15,6 +15,8 @@ from indelible.client import lifecycle
 from indelible.client.audit import Audit
 from indelible.client.client import Indelible
 from indelible.client.context import Context
+from indelible.client.context import set_anonymous_id as set_anonymous_id
+from indelible.client.context import set_distinct_id as set_distinct_id
 from indelible.client.worker import logger
 
 P = ParamSpec("P")
