@@ -24,7 +24,7 @@ from apscheduler.schedulers.base import BaseScheduler
 from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.hooks.configuration import observer_of
-from indelible.hooks.observation import Failure, Work
+from indelible.hooks.observation import Work
 
 UNNAMED: Final = "<unnamed>"
 _OUTCOMES: Final = {
@@ -104,7 +104,7 @@ class _Listener:
                 framework=self._observer.framework,
                 context=Context(),
                 duration_s=time.perf_counter() - began if ran and began is not None else None,
-                failure=Failure.of(error) if error is not None else None,
+                failure=self._observer.failure_of(error) if error is not None else None,
             )
         )
 
