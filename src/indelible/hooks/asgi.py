@@ -70,6 +70,7 @@ class Middleware:
             path=scope["path"],
             header=_header_of(scope),
             read=functools.partial(self._read, scope),
+            root=scope.get("root_path", ""),
             peer=(scope.get("client") or (None,))[0],
             mark=scope.get(MARK) or scope.get("wsgi_environ", {}).get(MARK),
         )
@@ -98,6 +99,7 @@ class Middleware:
             method="GET",
             path=scope["path"],
             header=_header_of(scope),
+            root=scope.get("root_path", ""),
             around=None if around is None else around.context,
         )
         if here is None or (around is not None and around.include(self.client)):

@@ -139,6 +139,7 @@ class Middleware:
             path=request.path,
             header=header_of(request.META),
             read=functools.partial(self._read, request),
+            root=request.path.removesuffix(request.path_info),
             peer=request.META.get("REMOTE_ADDR"),
             mark=_mark_of(request),
         )

@@ -151,17 +151,27 @@ class Observer:
 
     @quietly
     def admit(
-        self, *, method: str, path: str, header: Header, around: Context | None = None
+        self,
+        *,
+        method: str,
+        path: str,
+        header: Header,
+        root: str = "",
+        around: Context | None = None,
     ) -> Context | None:
         """The context of a request or connection that begins here; None when it leaves no event.
 
         Args:
             method, path: as received; `path` without the query.
             header: looks up a header by its lower-case name.
+            root: the beginning of `path` that the application is served under; a path is skipped
+                with it or without.
             around: the context that another hook gave this request: then it is the same one.
         """
         recording = self.recording
         if method in NEVER or not self.wants(method, path):
+            return None
+        if root and self._skips(method, path.removeprefix(root)):
             return None
         here = around or Context(
             request_id=request_id_of(header("x-request-id")),

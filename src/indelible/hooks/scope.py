@@ -43,7 +43,7 @@ def user_of(scope: Scope) -> str | None:
     user = scope.get("user")
     try:
         identity = user.identity if user is not None and user.is_authenticated else None
-    except Exception:  # a user of another kind; one without identity, as Starlette's SimpleUser
+    except Exception:  # a user of another kind, or one who has no identity
         return None
     return str(identity) if isinstance(identity, str | int | UUID) and identity else None
 

@@ -56,6 +56,7 @@ def open_watch(
     path: str,
     header: Header,
     read: Read,
+    root: str = "",
     peer: str | None = None,
     mark: object = None,
 ) -> "Watch | None":
@@ -66,12 +67,13 @@ def open_watch(
         method, path: as received; `path` without the query.
         header: looks up a header by its lower-case name.
         read: asked for the route when the request is over.
+        root: the beginning of `path` that the application is served under.
         peer: the address that the connection comes from.
         mark: what the request carries at `MARK`, left by a hook further outside.
     """
     outer = _around(mark, method, path)
     around = None if outer is None else outer.context
-    here = observer.admit(method=method, path=path, header=header, around=around)
+    here = observer.admit(method=method, path=path, header=header, root=root, around=around)
     if here is None:
         return None
     return Watch(

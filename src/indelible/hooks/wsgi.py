@@ -85,6 +85,7 @@ class Middleware:
             path=_path_of(environ),
             header=header_of(environ),
             read=functools.partial(_read, environ),
+            root=environ.get("SCRIPT_NAME", ""),
             peer=environ.get("REMOTE_ADDR"),
             mark=environ.get(WATCH),
         )
