@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from indelible.client.default import identify as identify
     from indelible.client.default import send_event as send_event
     from indelible.client.default import set as set
+    from indelible.client.default import set_anonymous_id as set_anonymous_id
+    from indelible.client.default import set_distinct_id as set_distinct_id
     from indelible.client.default import shutdown as shutdown
 
 _CLIENT = frozenset(
@@ -54,6 +56,8 @@ _DEFAULT = frozenset(
         "identify",
         "send_event",
         "set",
+        "set_anonymous_id",
+        "set_distinct_id",
         "shutdown",
     }
 )

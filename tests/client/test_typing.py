@@ -140,6 +140,7 @@ def test_dir_offers_what_is_for_users_and_nothing_else() -> None:
         *{"AsyncIndelible", "AuditEvent", "ClientOptions", "Indelible", "InvalidOption", "Receipt"},
         *{"alias", "audit", "audited", "capture", "configure", "context", "default_client"},
         *{"flush", "identify", "pseudonym", "send_event", "set", "sha256_hex", "shutdown"},
+        *{"set_anonymous_id", "set_distinct_id"},
     } == set(said.stdout.split())
     assert set(indelible.client.__all__) == {n for n in dir(indelible.client) if n[0] != "_"}
 
@@ -152,6 +153,7 @@ def test_a_name_that_dir_offers_is_there() -> None:
 CLIENT = {
     *{"alias", "audit", "audited", "capture", "context", "counts", "doctor", "flush", "identify"},
     *{"install_signal_handlers", "is_enabled", "options", "process_id", "set", "shutdown"},
+    *{"set_anonymous_id", "set_distinct_id"},
 }
 AUDIT = {"counts", "fetch_receipt", "send", "send_async", "send_batch", "verify"}
 

@@ -477,7 +477,8 @@ def test_meta_and_trail_of_a_context_are_text_whatever_was_put_in(stub: Stub) ->
 def test_an_id_that_is_missing_in_a_table_is_nobody_s(stub: Stub, nobody: Any) -> None:
     with client_of(stub) as client:
         client.capture("a", distinct_id=nobody)
-        client.identify("u", anonymous_id=nobody)
+        client.identify("u", anonymous_id=nobody)  # says nothing new
+        client.identify("u", {"plan": "pro"}, anonymous_id=nobody)
         client.capture("b", distinct_id="u", anonymous_id=nobody)
         assert client.flush(60)
 

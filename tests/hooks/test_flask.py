@@ -86,6 +86,7 @@ def test_a_factory_configures_it_by_the_applications_settings(events: Recorder) 
     """The client is made of them, in ImmutableLog's names or ours."""
     indelible = IndelibleFlask(install_signal_handlers=False)
     app = Flask(__name__)
+    app.add_url_rule("/orders", "order", lambda: "ordered", methods=["POST"])
     app.config["INDELIBLE"] = {
         "api_key": events.server.api_key,
         "api_url": events.server.url,
@@ -97,11 +98,11 @@ def test_a_factory_configures_it_by_the_applications_settings(events: Recorder) 
     indelible.init_app(app)
     indelible.init_app(app)
     with visiting(app) as browser:
-        browser.get("/nowhere")
+        browser.post("/orders")
     assert indelible.client is not None
     indelible.client.shutdown(60)
     assert 1 == len(events.audited)
-    meta = the_audit(events, "http.GET.<unmatched>").meta
+    meta = the_audit(events, "http.POST./orders").meta
     assert ("shop", "test") == (meta["service"], meta["env"])
 
 

@@ -49,6 +49,8 @@ class AsyncIndelible:
         self.identify = self.client.identify
         self.alias = self.client.alias
         self.set = self.client.set
+        self.set_distinct_id = self.client.set_distinct_id
+        self.set_anonymous_id = self.client.set_anonymous_id
         self.context = self.client.context
         self.audited = self.client.audited
         self.counts = self.client.counts

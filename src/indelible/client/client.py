@@ -17,6 +17,7 @@ from indelible.client.audited import audited
 from indelible.client.capture import Observed, ProductCapture, Stamp
 from indelible.client.encode import WrongType, blame
 from indelible.client.hidden import Hidden
+from indelible.client.joins import Joins
 from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
@@ -126,6 +127,7 @@ class Indelible:
                     env=options.env,
                 )
                 audit = self._outbox(audit_wire, str(host), "api_key", process_id, complain)
+        self._joins = Joins(self._time)
         self._pid = os.getpid()
         self._process_id = process_id
         self._product = product
@@ -279,7 +281,9 @@ class Indelible:
         """Say who the visitor is, and write properties of the person; never blocks or raises.
 
         Inside a request the rest of its events belong to this person too. With an anonymous id
-        (given, or the context's) the server joins both; without one only properties are written.
+        (given, or the context's) the server joins both. Without properties nothing is sent unless
+        there are ids to join, and the same two are joined once an hour at most; to say whose a
+        request is, `set_distinct_id` is enough.
         """
         here = contexts.current()
         if here is not None:
@@ -294,7 +298,12 @@ class Indelible:
             return
         if anonymous_id is not None:
             own["$anon_distinct_id"] = anonymous_id  # unless it turns out to be the same
-        self.capture("$identify", distinct_id=distinct_id, properties=own)
+        if own["$set"] or self._joins.is_due(anonymous_id, distinct_id):
+            self.capture("$identify", distinct_id=distinct_id, properties=own)
+
+    # Of the current context, whichever client sends its events.
+    set_distinct_id = staticmethod(contexts.set_distinct_id)
+    set_anonymous_id = staticmethod(contexts.set_anonymous_id)
 
     def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
         """Fold the id `alias` into a person; never blocks or raises."""

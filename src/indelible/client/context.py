@@ -45,7 +45,7 @@ class Context:
         meta: added to every audit event sent inside (text to text).
         request_id: of this request or job; every event captured inside has it, of either kind.
         trace_id: 32 hex digits, from `traceparent` or made here; every event inside has it too.
-        event_name: instead of the name that the middleware would give its event.
+        event_name: of the middleware's audit event; the property `event_name` of the other.
         trail: the business key that groups audit events (`immutable_trail`).
         ignored: the middleware records nothing for this request.
     """
@@ -212,8 +212,31 @@ def inherited() -> Context:
     )
 
 
+def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
+    """Say who the current request or job belongs to; sends nothing, and never raises.
+
+    The request's own events belong to this person, however late in the request this is called and
+    from whichever layer: a handler, a dependency, a middleware. So do the product events that are
+    captured inside from here on. None takes it back. Outside a request it does nothing.
+    """
+    context = current()
+    if context is not None:
+        context.distinct_id = distinct_id  # type: ignore[assignment]  # text by the time it is sent
+
+
+def set_anonymous_id(anonymous_id: str | int | uuid.UUID | None) -> None:
+    """The same for a visitor who is not known yet: counts while no `distinct_id` is set."""
+    context = current()
+    if context is not None:
+        context.anonymous_id = anonymous_id  # type: ignore[assignment]  # as above
+
+
 def set_event_name(name: str) -> None:
-    """Name the event that the middleware will record for this request; nothing outside one."""
+    """Name the audit event that the middleware sends for this request; nothing outside one.
+
+    Its product event stays an `http_request`, so that requests can be counted, and has this name
+    as its property `event_name`.
+    """
     context = current()
     if context is not None:
         context.event_name = name

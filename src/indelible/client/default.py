@@ -14,6 +14,8 @@ from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.client import Indelible
 from indelible.client.context import Block, described
+from indelible.client.context import set_anonymous_id as set_anonymous_id
+from indelible.client.context import set_distinct_id as set_distinct_id
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
 

@@ -6,7 +6,7 @@ caller passed moves into a `Hidden` at the first line, and travels on in it; a h
 connection as a `Secret`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 MASK: Final = "[hidden]"
@@ -59,6 +59,10 @@ class Hidden:
     def names(self) -> frozenset[str]:
         """The names that have a value other than None."""
         return frozenset(name for name, value in self._values.items() if value is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, those without a value as well."""
+        return iter(list(self._values))
 
     def __repr__(self) -> str:
         count = len(getattr(self, "_values", ()))

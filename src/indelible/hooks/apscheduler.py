@@ -14,6 +14,7 @@ each start, by the job's name, which is that of its function.
 import re
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from typing import Any, Final, Unpack
 
@@ -24,7 +25,8 @@ from apscheduler.schedulers.base import BaseScheduler
 from indelible.client.client import Indelible
 from indelible.client.context import Context
 from indelible.hooks.configuration import Settings, observer_of
-from indelible.hooks.observation import Failure, Work
+from indelible.hooks.observation import Work
+from indelible.hooks.watch import is_same
 
 UNNAMED: Final = "<unnamed>"
 _OUTCOMES: Final = {
@@ -42,6 +44,8 @@ def watch(
 ) -> BaseScheduler:
     """Record the runs of a scheduler's jobs; returns the scheduler.
 
+    Done again with the same client it changes nothing.
+
     Args:
         scheduler: before or after it was started.
         client: the client to send with; without one, that of `settings`, else the default one.
@@ -49,7 +53,10 @@ def watch(
             `skip` takes ids of jobs.
     """
     listener = _Listener(scheduler, client, settings)
-    scheduler.add_listener(listener.heard, events.EVENT_ALL)
+    there = _listeners.setdefault(scheduler, [])
+    if not any(is_same(one.client, listener.client) for one in there):
+        there.append(listener)
+        scheduler.add_listener(listener.heard, events.EVENT_ALL)
     return scheduler
 
 
@@ -63,11 +70,15 @@ class _Listener:
     def __init__(self, scheduler: BaseScheduler, client: Indelible | None, settings: Any) -> None:
         framework = f"apscheduler {apscheduler.version}"
         self._observer = observer_of(client, settings, framework=framework)
-        self._scheduler = scheduler
+        self._scheduler = weakref.proxy(scheduler)
         self._names: OrderedDict[str, str] = OrderedDict()
         # When a run began, or None where its end came first.
         self._began: OrderedDict[object, float | None] = OrderedDict()
         self._meeting = threading.Lock()
+
+    @property
+    def client(self) -> Indelible:
+        return self._observer.client
 
     def heard(self, event: Any) -> None:
         if event.code == events.EVENT_JOB_ADDED:
@@ -104,7 +115,7 @@ class _Listener:
                 framework=self._observer.framework,
                 context=Context(),
                 duration_s=time.perf_counter() - began if ran and began is not None else None,
-                failure=Failure.of(error) if error is not None else None,
+                failure=self._observer.failure_of(error) if error is not None else None,
             )
         )
 
@@ -118,6 +129,11 @@ class _Listener:
                 return self._began.pop(run)
             _remember(self._began, run, now)
         return None
+
+
+_listeners: "Final[weakref.WeakKeyDictionary[BaseScheduler, list[_Listener]]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _remember(table: "OrderedDict[Any, Any]", key: object, value: object) -> None:

@@ -44,9 +44,8 @@ class IndelibleBottle:
 
     def setup(self, app: bottle.Bottle) -> None:
         """Called by `app.install`."""
-        if any(isinstance(plugin, IndelibleBottle) for plugin in app.plugins):
-            raise bottle.PluginError("IndelibleBottle is installed already")
-        app.wsgi = Middleware(
+        # Not by assignment, which Bottle takes for a conflict when it is done a second time.
+        vars(app)["wsgi"] = Middleware(
             app.wsgi,
             self.client,
             framework=f"bottle {bottle.__version__}",

@@ -25,7 +25,7 @@ from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context, trace_id_of
 from indelible.hooks.configuration import Settings, observer_of
-from indelible.hooks.observation import Failure, Work
+from indelible.hooks.observation import Work
 from indelible.hooks.run import REQUEST_ID, TRACEPARENT, Run, headers_of, person_of
 
 DISTINCT_ID: Final = "x-distinct-id"
@@ -92,7 +92,7 @@ class Tasks:
             return
         ours: dict[str, str] = headers_of(here)
         if here is not None and here.distinct_id:
-            ours[DISTINCT_ID] = here.distinct_id
+            ours[DISTINCT_ID] = str(here.distinct_id)  # it may be a number yet
         # Headers of protocol 2 that Celery keeps apart: whoever looks there finds ours too.
         nested = headers.get("headers")
         for place in (headers, nested) if isinstance(nested, dict) else (headers,):
@@ -127,7 +127,7 @@ class Tasks:
                     outcome="error",
                     framework=self._observer.framework,
                     context=_context_of(sender.request),
-                    failure=Failure.of(exception),
+                    failure=self._observer.failure_of(exception),
                     details={"retries": sender.request.retries},
                 )
             )

@@ -35,6 +35,7 @@ class Settings(ClientOptions, total=False):
     product: bool
     audit: bool
     audit_methods: Sequence[str] | None
+    error_messages: bool
     skip: Sequence[str]
     request_filter: Callable[[str, str], bool] | None
     extra: Callable[[Observation], Mapping[str, object]] | None
@@ -55,7 +56,7 @@ def parted(given: Hidden) -> tuple[Hidden, dict[str, Any]]:
         TypeError: a name is neither.
     """
     options, recording, unknown = Hidden({}), {}, []
-    for name in given.names:
+    for name in given:
         ours = _IMMUTABLELOG.get(name, name)
         if ours in _RECORDING:
             recording[ours] = given.get(name)

@@ -48,17 +48,15 @@ class IndelibleFlask:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Record the requests of `app` from now on; done again it changes nothing.
+        """Record the requests of `app` from now on; done again with the same client, once.
 
         Raises:
             TypeError: there is no such setting.
             InvalidOption: a setting means nothing.
         """
-        if EXTENSION in app.extensions:
-            return
         options, recording = parted(self._settings.over(app.config.get("INDELIBLE", {})))
         self.client = client_of(self.client, options)
-        app.extensions[EXTENSION] = self
+        app.extensions.setdefault(EXTENSION, self)
         app.wsgi_app = Middleware(  # type: ignore[method-assign]
             app.wsgi_app, self.client, framework=f"flask {version('flask')}", **recording
         )

@@ -28,7 +28,7 @@ from indelible.hooks.scope import ERROR, ROUTE
 
 
 def install(app: Quart, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
-    """Record the requests and websockets of `app` from now on. Call it once.
+    """Record the requests and websockets of `app` from now on.
 
     Args:
         app: the application.

@@ -58,8 +58,15 @@ class Received:
 
     @property
     def distinct_id(self) -> str | None:
+        """Of a product event, as it was sent; an event of nobody has its process's id there."""
         value = self.body.get("distinct_id")
         return None if value is None else str(value)
+
+    @property
+    def person(self) -> str | None:
+        """The person or visitor that a product event belongs to; None if that is nobody."""
+        is_nobodys = self.properties.get("$process_person_profile") is False
+        return None if is_nobodys else self.distinct_id
 
 
 @dataclass(frozen=True, slots=True)
