@@ -617,7 +617,7 @@ def test_a_page_that_repeats_what_was_sent_to_it_puts_none_of_it_into_the_log(
     with client_of(stub, on_error=told.append, headers={"X-Key": "hidden-header"}) as client:
         client.capture("hush-name", properties={"hush": "hush-value"})
         client.audit.send_async("hush.sent", {"hush": "hush-value"})
-        client.flush(0.2)
+        _until(lambda: len({what.partition(":")[0] for what in told}) == 2)
         shown = caplog.text + "".join(told) + str(client.doctor())
 
     assert "a proxy answered 403" in shown
