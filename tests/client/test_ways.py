@@ -7,7 +7,8 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,7 @@ def test_what_a_proxy_says_is_named_by_log_and_doctor_and_its_password_is_not(
         host = f"{scheme}://events.example.com"
         with client_of(stub, host=host, insecure=True, on_error=told.append) as client:
             client.capture("kept")
-            client.flush(0.3)
+            _until(lambda: told)
             last = _last(client)
             shown = "".join(told) + caplog.text + str(last)
             assert (1, {}) == (client.counts().waiting, client.counts().lost)
@@ -283,7 +284,7 @@ def test_a_proxy_that_is_not_there_is_named(stub: Stub, monkeypatch: pytest.Monk
         stub, host="http://events.example.com", insecure=True, on_error=told.append
     ) as client:
         client.capture("kept")
-        client.flush(0.2)
+        _until(lambda: told)
 
     assert f"no way to the proxy {place}: Connection refused" in told[0]
 
@@ -309,7 +310,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_with_a_sentence(
     told: list[str] = []
     with client_of(stub, host="https://events.example.com", on_error=told.append) as client:
         client.capture("kept")
-        client.flush(0.1)
+        _until(lambda: told)
         last = _last(client)
         assert (1, {}) == (client.counts().waiting, client.counts().lost)
 
@@ -413,7 +414,7 @@ def test_a_host_that_no_proxy_lists_is_reached_directly(
             stub, host="http://events.invalid", insecure=True, on_error=told.append
         ) as client:
             client.capture("kept")
-            client.flush(0.5)
+            _until(lambda: told)
 
     assert [] == proxy.heads
 
@@ -535,3 +536,10 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
