@@ -16,12 +16,12 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
+from indelible.client.notices import logger
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
-from indelible.client.worker import logger
 from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:
@@ -391,12 +391,14 @@ class Indelible:
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.end(self._left_of_exit_s(started))
+        self.audit.at_exit(self._left_of_exit_s(started))
 
     def at_signal(self, spent_s: float) -> None:
         """The same for a process that may go on: the worker goes on too."""
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.save(self._left_of_exit_s(started))
+        self.audit.at_exit(0)  # perhaps the signal interrupted one of these calls: it cannot go on
 
     def _left_of_exit_s(self, started: float) -> float:
         return max(0.05, self.options.exit_s - (self._time.monotonic() - started))

@@ -15,7 +15,7 @@ from indelible.client import lifecycle
 from indelible.client.audit import Audit
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.client.worker import logger
+from indelible.client.notices import logger
 
 P = ParamSpec("P")
 R = TypeVar("R")

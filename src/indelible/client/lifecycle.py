@@ -38,11 +38,13 @@ class _Hooks:
         installed: of the interpreter.
         in_children: of multiprocessing, for the children to come.
         finalizing: the process for which multiprocessing has a finalizer of ours.
+        ended: the process whose clients were told of its end.
     """
 
     installed: bool = False
     in_children: bool = False
     finalizing: int = 0
+    ended: int = 0
 
 
 _UWSGI_TELLS: Final = "py-call-uwsgi-fork-hooks"
@@ -66,6 +68,21 @@ def watch(client: Watched) -> None:
 def unwatch(client: Watched) -> None:
     """Tell it no more."""
     _watched.pop(id(client), None)
+
+
+def is_over() -> bool:
+    """Whether it is too late for a hook of ours: what a client made now is given, it must send at
+    once.
+
+    True after our handler of atexit, and on the main thread as soon as handlers run at all: a
+    handler that is registered by another one is never called.
+    """
+    main = threading.main_thread()
+    return (
+        sys.is_finalizing()
+        or _hooks.ended == os.getpid()
+        or (threading.current_thread() is main and not main.is_alive())
+    )
 
 
 def before_end(call: Callable[[], None]) -> None:
@@ -93,6 +110,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     _announce_end()
     _tell_each(lambda client, spent_s: client.at_exit(spent_s))
+    _hooks.ended = os.getpid()
 
 
 def _announce_end() -> None:
