@@ -1,14 +1,16 @@
 """What the client keeps is bounded: on disk, in memory, in the log, in threads."""
 
+import gc
 import itertools
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from indelible.client import Indelible
+from indelible.client import Indelible, lifecycle
 from indelible.client.spool import FILE_BYTES, HEAD, REFUSED_SHARE, Spool, frame
 from indelible.client.timing import REAL_TIME, Time
 from indelible.event import LossReason
@@ -241,3 +243,101 @@ def test_two_clients_with_different_options_share_a_spool(stub: Stub, tmp_path: 
 
     assert 400 == len(stub.stored)
     assert [] == list((tmp_path / "audit").iterdir())
+
+
+# Clients without end.
+
+
+def test_clients_made_in_a_loop_deliver_and_leave_no_thread(
+    stub: Stub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle._hooks, "said_many", False)
+    gc.collect()
+    before = len(sys._current_frames())
+    for place in range(2_000):
+        client = Indelible(TOKEN, host=stub.url)
+        if place % 100 == 0:
+            client.capture("tick", properties={"place": place})
+    del client
+    gc.collect()
+
+    stub.wait_until(lambda stub: len(stub.stored) == 20)
+    _wait_until(lambda: len(sys._current_frames()) <= before)
+    assert 1 == len(caplog.records), caplog.text
+    assert f"clients of {stub.url} are in use in this process" in caplog.text
+
+
+def test_a_dropped_client_whose_events_are_on_disk_ends_though_the_server_is_down(
+    stub: Stub, tmp_path: Path
+) -> None:
+    stub.usual = answers(503, {"ok": False, "reason": "unavailable"})
+    before = len(sys._current_frames())
+    client = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path)
+    client.audit.send_async("row.read", "x")
+    del client
+    gc.collect()
+
+    _wait_until(lambda: len(sys._current_frames()) <= before)
+    stub.usual = takes()
+    with Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path) as heir:
+        assert heir.flush(60)
+    assert 1 == len(stub.stored)
+
+
+def test_a_dropped_client_goes_on_trying_what_only_memory_has(stub: Stub) -> None:
+    stub.next(answers(503, {"ok": False, "reason": "unavailable"}))
+    client = Indelible(TOKEN, host=stub.url, retry_base_s=0.01)
+    client.capture("tick")
+    del client
+    gc.collect()
+
+    stub.wait_until(lambda stub: len(stub.stored) == 1)
+
+
+def test_the_audit_side_of_a_client_is_enough_to_hold_it(stub: Stub, tmp_path: Path) -> None:
+    audit = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path).audit
+    gc.collect()
+
+    assert audit.send("row.read", "x").ok
+    assert 1 == len(stub.stored)
+
+
+def test_processes_that_come_and_go_on_one_spool_disturb_nobody(stub: Stub, tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            other = Spool(folder, f"other-{number}", max_bytes=1 << 30)
+            other.create(at_ms=1).seal()
+            for path in folder.glob(f"other-{number}/*.batch"):
+                other.remove(path)
+            other.close()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        with Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path) as client:
+            looks = Spool(folder, "looks", max_bytes=1 << 30)
+            for place in range(20):
+                client.audit.send_async("row.read", {"place": place})
+                for _ in range(100):
+                    looks.look_again()
+                    assert looks.has_room(1)
+            assert client.flush(60)
+            looks.close()
+            counts = client.audit.counts()
+    finally:
+        over.set()
+        thread.join()
+
+    assert (20, 0) == (counts.delivered, counts.failures)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from indelible.client.inbox import Inbox, Mark
-from indelible.client.lifecycle import is_over
+from indelible.client.lifecycle import hold, is_over, release
 from indelible.client.options import Options
 from indelible.client.sender import Sender
 from indelible.client.shelf import Shelf
@@ -299,7 +299,40 @@ class Outbox:
     def is_closed(self) -> bool:
         return self._closed
 
+    def let_go(self) -> None:
+        """The client is gone, so nothing more will come: deliver what is here, then end.
+
+        A lane that is on disk ends after one try; what is left is sent by the next process.
+        """
+        if self._closed or self._ending is not None:
+            return
+        self._closed = True
+        if self._worker.thread is None and not self._inbox and self._worker.shelf.is_empty:
+            self._worker.stop(0)
+            return
+        leftover = _Leftover(self, self._options.exit_s)
+        hold(leftover)
+        self._worker.leave(lambda: release(leftover))
+
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
         self._closed = True
         self._worker.abandon()
+
+
+class _Leftover:
+    """What a client that was dropped left in one lane, as something to be told of the end."""
+
+    def __init__(self, outbox: Outbox, exit_s: float) -> None:
+        self._outbox = outbox
+        self._exit_s = exit_s
+
+    def at_exit(self, spent_s: float) -> None:
+        self._outbox.end(max(_LOOK_EACH_S, self._exit_s - spent_s))
+
+    def at_signal(self, spent_s: float) -> None:
+        self._outbox.save(max(_LOOK_EACH_S, self._exit_s - spent_s))
+
+    def after_fork(self) -> None:
+        self._outbox.abandon()
+        release(self)

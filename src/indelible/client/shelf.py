@@ -169,7 +169,11 @@ class Shelf:
                 continue
             self.open = batch
             chunk, records = records[:room], records[room:]
-            self._write_down(batch, chunk)
+            try:
+                self._write_down(batch, chunk)
+            except Exception as error:  # whatever a disk does, the events are here
+                self._notes.unspooled(len(chunk), "the spool cannot be written")
+                self._notes.spool_failed(error)
             self._hold(batch, chunk)
             if records or batch.count >= self._options.batch_events:
                 self.close_open()
@@ -358,14 +362,16 @@ class Shelf:
 
     def write_off(self) -> int:
         """Give up what is in memory only, since the process ends; how many events that are."""
-        if self.open is not None:
-            self.close_open()
-        count = 0
+        self.close_open()
+        count = self.unkept()
         for batch in self.ready:
-            if batch.is_counted and batch.kept < batch.count:
-                count += batch.count - batch.kept
-                batch.written_off = True
+            batch.written_off = batch.written_off or batch.kept < batch.count
         return count
+
+    def unkept(self) -> int:
+        """How many of our events are in memory only, and not given up."""
+        batches = [*self.ready, *([self.open] if self.open is not None else [])]
+        return sum(batch.count - batch.kept for batch in batches if batch.is_counted)
 
     def give_back(self) -> None:
         """Let go of the spool; what is still in it may be adopted by others."""

@@ -226,11 +226,8 @@ class Spool:
     def has_room(self, size_bytes: int) -> bool:
         """Whether so many bytes more are within the limit, over all processes."""
         if self._used is None:
-            self._used = sum(
-                _size(path)
-                for path in self.folder.glob(f"*/*{_SUFFIX}")
-                if path.parent.name != REFUSED
-            )
+            folders = [path for path in _names_in(self.folder) if path.name != REFUSED]
+            self._used = sum(_size(path) for folder in folders for path in _batches_in(folder))
         return self._used + size_bytes <= self._max_bytes
 
     def grew(self, size_bytes: int) -> None:
@@ -275,7 +272,7 @@ class Spool:
     def _has_room_aside(self, size_bytes: int) -> bool:
         """Whether so many bytes more may be put aside; if so, they are taken to be there."""
         if self._refused is None:
-            self._refused = sum(map(_size, (self.folder / REFUSED).glob(f"*{_SUFFIX}")))
+            self._refused = sum(map(_size, _batches_in(self.folder / REFUSED)))
         if self._refused + size_bytes > self._max_bytes // REFUSED_SHARE:
             return False
         self._refused += size_bytes
@@ -321,7 +318,7 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:  # its owner lives
                 return
-            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            for path in _batches_in(folder):
                 if _is_of_another_version(path):
                     self.passed_over = folder
                     continue
@@ -340,7 +337,7 @@ class Spool:
     def close(self) -> None:
         """Give up the lock; what is still here may be adopted by others."""
         try:
-            if not any(self._own.glob(f"*{_SUFFIX}")):
+            if not _batches_in(self._own):
                 _remove_folder(self._own)
         finally:
             self.abandon()
@@ -382,6 +379,19 @@ def _remove_folder(folder: Path) -> None:
     except OSError:
         # Not empty, or another process looks at it at this moment; the next one will remove it.
         return
+
+
+def _batches_in(folder: Path) -> list[Path]:
+    """The files of batches in a folder, by name."""
+    return [path for path in _names_in(folder) if path.name.endswith(_SUFFIX)]
+
+
+def _names_in(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing if it is gone, as those of others may be any time."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_of_another_version(path: Path) -> bool:

@@ -77,6 +77,8 @@ class Worker:
         self._beginning = threading.Lock()
         self._stopping = False
         self._retired = False
+        self._leaving = False
+        self._when_left: Callable[[], None] = lambda: None
         self._last = deque((None,))  # for the one who does the last of the work
         self._is_refused_thread = False
         self._flushing = False
@@ -190,6 +192,15 @@ class Worker:
             self._inbox.ring()
             threading.Event().wait(_LOOK_EACH_S)
 
+    def leave(self, when_left: Callable[[], None]) -> None:
+        """Nothing more will come: end when what is here is delivered, or is on disk."""
+        self._when_left = when_left
+        self._inbox.mark()
+        self._leaving = True
+        if self.thread is None:
+            self.begin()
+        self._inbox.ring()
+
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
         self._stopping = True
@@ -211,6 +222,7 @@ class Worker:
         self._sender.close()
         self.stopped.set()
         self.dismiss()
+        self._when_left()
 
     def dismiss(self) -> None:
         """Count what came after the last of the work: its thread was about to put it just then."""
@@ -271,9 +283,12 @@ class Worker:
         self._sender.prepare()
         # Adopts what a dead process left as soon as there is a worker at all.
         while True:
+            leaving = self._leaving
             try:
                 with self._working:
                     self._work()
+                if leaving and not self._inbox and not self.shelf.unkept():
+                    self._stopping = True
             except BaseException as error:  # the worker's one door: it must outlive every fault
                 self._notices.failed(f"{type(error).__name__} in the worker")
                 # Or it would try without a pause: packing does not go by the pace.
