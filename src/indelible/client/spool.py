@@ -226,8 +226,8 @@ class Spool:
     def has_room(self, size_bytes: int) -> bool:
         """Whether so many bytes more are within the limit, over all processes."""
         if self._used is None:
-            folders = [path for path in _names_in(self.folder) if path.name != REFUSED]
-            self._used = sum(_size(path) for folder in folders for path in _batches_in(folder))
+            folders = [path for path in names_in(self.folder) if path.name != REFUSED]
+            self._used = sum(_size(path) for folder in folders for path in batches_in(folder))
         return self._used + size_bytes <= self._max_bytes
 
     def grew(self, size_bytes: int) -> None:
@@ -272,11 +272,17 @@ class Spool:
     def _has_room_aside(self, size_bytes: int) -> bool:
         """Whether so many bytes more may be put aside; if so, they are taken to be there."""
         if self._refused is None:
-            self._refused = sum(map(_size, _batches_in(self.folder / REFUSED)))
+            self._refused = sum(map(_size, batches_in(self.folder / REFUSED)))
         if self._refused + size_bytes > self._max_bytes // REFUSED_SHARE:
             return False
         self._refused += size_bytes
         return True
+
+    def bring_back(self, path: Path, at_ms: int) -> None:
+        """Take a file that was put aside among those to be sent, as one begun at `at_ms`."""
+        self._number += 1
+        path.rename(self._own / f"{at_ms:015d}-{self._number:08d}{_SUFFIX}")
+        _sync_folder(self._own)
 
     def put_aside(self, path: Path) -> Path | None:
         """Keep a batch's file, which cannot be read whole, with what the server will not take.
@@ -318,7 +324,7 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:  # its owner lives
                 return
-            for path in _batches_in(folder):
+            for path in batches_in(folder):
                 if _is_of_another_version(path):
                     self.passed_over = folder
                     continue
@@ -337,7 +343,7 @@ class Spool:
     def close(self) -> None:
         """Give up the lock; what is still here may be adopted by others."""
         try:
-            if not _batches_in(self._own):
+            if not batches_in(self._own):
                 _remove_folder(self._own)
         finally:
             self.abandon()
@@ -381,12 +387,12 @@ def _remove_folder(folder: Path) -> None:
         return
 
 
-def _batches_in(folder: Path) -> list[Path]:
+def batches_in(folder: Path) -> list[Path]:
     """The files of batches in a folder, by name."""
-    return [path for path in _names_in(folder) if path.name.endswith(_SUFFIX)]
+    return [path for path in names_in(folder) if path.name.endswith(_SUFFIX)]
 
 
-def _names_in(folder: Path) -> list[Path]:
+def names_in(folder: Path) -> list[Path]:
     """What is in a folder, by name; nothing if it is gone, as those of others may be any time."""
     try:
         return sorted(folder.iterdir())
