@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from indelible.client import Indelible, lifecycle
+from indelible.client.options import Mode
 from indelible.client.spool import FILE_BYTES, HEAD, REFUSED_SHARE, Spool, frame
 from indelible.client.timing import REAL_TIME, Time
 from indelible.event import LossReason
@@ -292,6 +293,25 @@ def test_a_dropped_client_goes_on_trying_what_only_memory_has(stub: Stub) -> Non
     gc.collect()
 
     stub.wait_until(lambda stub: len(stub.stored) == 1)
+
+
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_a_dropped_client_closes_its_connections(
+    stub: Stub, tmp_path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: left.append(what.exc_value))
+    for _ in range(5):
+        client = Indelible(TOKEN, api_key=API_KEY, host=stub.url, spool_dir=tmp_path, mode=mode)
+        client.capture("tick")
+        client.audit.send("row.read", "x")
+        assert client.flush(60)
+        del client
+        gc.collect()
+    _wait_until(lambda: not lifecycle._held)
+    gc.collect()
+
+    assert [] == left
 
 
 def test_the_audit_side_of_a_client_is_enough_to_hold_it(stub: Stub, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ server stores it once, however often it arrives.
 import random
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ class Audit:
         self._time = time
         self._unsent = Numbers()
         self._idle: deque[Transport] = deque()
+        weakref.finalize(self, _close, self._idle).atexit = False
         self._under_way = UnderWay(time)
 
     # The durable door.
@@ -472,8 +474,12 @@ class Audit:
 
     def close(self) -> None:
         """Close idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        _close(self._idle)
+
+
+def _close(idle: deque[Transport]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def _level(wait: str | None) -> str:

@@ -6,7 +6,7 @@ must not become a fault in the caller. What cannot be delivered is counted by re
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
@@ -73,10 +73,11 @@ class Indelible:
         self._time = _time
         self._disabled = Numbers()
         self._closed = False
+        self._lanes: list[lifecycle.Lane] = []
         self._begin(_complain)
         self.audit = Audit(self.options, self._audit_lane, time=self._time)
-        lanes = self._made_here()
-        lifecycle.watch(self, str(self.options.host or self.options.audit_host) if lanes else "")
+        address = str(self.options.host or self.options.audit_host) if self._lanes else ""
+        lifecycle.watch(self, address, self._lanes)
 
     def _begin(self, complain: Callable[[str], object] | None) -> None:
         """Make what belongs to this process, and say what is missing for it."""
@@ -114,6 +115,7 @@ class Indelible:
         self._process_id = process_id
         self._product = product
         self._audit = None if audit is None or audit_wire is None else AuditLane(audit, audit_wire)
+        self._lanes[:] = self._made_here()
 
     def _outboxes(self) -> list[Outbox]:
         """Those of this process, product first."""
@@ -383,15 +385,6 @@ class Indelible:
         trace: TracebackType | None,
     ) -> None:
         self.shutdown()
-
-    def __del__(self) -> None:
-        """Dropped without a shutdown: what waits is delivered, then the threads end."""
-        with suppress(Exception):
-            if not self._closed and self._pid == os.getpid():
-                lifecycle.unwatch(self)
-                for lane in self._made_here():
-                    lane.let_go()
-                self.audit.close()
 
     def at_exit(self, spent_s: float) -> None:
         """Deliver for the rest of `exit_s`, then write what is left to the spool.

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -30,6 +30,14 @@ class Watched(Protocol):
     def at_exit(self, spent_s: float) -> None: ...
     def at_signal(self, spent_s: float) -> None: ...
     def after_fork(self) -> None: ...
+
+
+class Lane(Protocol):
+    """What a client leaves when it is dropped."""
+
+    def let_go(self) -> None:
+        """Deliver what waits, then end. Must not raise, and must not hold the client."""
+        ...
 
 
 @dataclass(slots=True)
@@ -61,9 +69,20 @@ _before_end: Final[list[Callable[[], None]]] = []
 _hooks: Final = _Hooks()
 
 
-def watch(client: Watched, address: str = "") -> None:
-    """Tell `client`, which sends to `address`, of forks and of the end from now on."""
-    _watched[id(client)] = weakref.ref(client), address
+def watch(client: Watched, address: str, lanes: Sequence[Lane]) -> None:
+    """Tell `client`, which sends to `address`, of forks and of the end from now on.
+
+    When it is dropped its lanes are told. They are held here until then: were they garbage together
+    with the client, their sockets might be finalised before anyone could close them.
+    """
+    key = id(client)
+
+    def dropped(_: object) -> None:
+        _watched.pop(key, None)
+        for lane in lanes:
+            lane.let_go()
+
+    _watched[key] = weakref.ref(client, dropped), address
     if address and len(_watched) >= MANY and not _hooks.said_many:
         _warn_of_many(address)
     if not _hooks.installed:

@@ -90,6 +90,7 @@ class Outbox:
             new_shelf=new_shelf,
         )
         self._closed = False
+        self._pid = os.getpid()
         # When the time is over in which events are still delivered, if the process is ending.
         self._ending = time.monotonic() + options.exit_s if is_over() else None
 
@@ -275,7 +276,7 @@ class Outbox:
         delivered = self.flush(timeout_s, total_s=timeout_s)
         # No thread of ours is to be there when the interpreter freezes all but one: what it holds
         # at that moment nobody can have.
-        self._worker.retire(_END_WAIT_S if delivered else 2 * _END_WAIT_S)
+        self._worker.retire(min(_END_WAIT_S, timeout_s))
         if delivered:
             self._worker.give_back(_END_WAIT_S)
 
@@ -304,7 +305,7 @@ class Outbox:
 
         A lane that is on disk ends after one try; what is left is sent by the next process.
         """
-        if self._closed or self._ending is not None:
+        if self._closed or self._ending is not None or self._pid != os.getpid():
             return
         self._closed = True
         if self._worker.thread is None and not self._inbox and self._worker.shelf.is_empty:

@@ -279,10 +279,12 @@ class Spool:
         return True
 
     def bring_back(self, path: Path, at_ms: int) -> None:
-        """Take a file that was put aside among those to be sent, as one begun at `at_ms`."""
+        """Take a file that was put aside among those to be sent, as one begun at `at_ms`.
+
+        After a power cut it may be where it was before.
+        """
         self._number += 1
         path.rename(self._own / f"{at_ms:015d}-{self._number:08d}{_SUFFIX}")
-        _sync_folder(self._own)
 
     def put_aside(self, path: Path) -> Path | None:
         """Keep a batch's file, which cannot be read whole, with what the server will not take.
