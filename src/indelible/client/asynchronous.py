@@ -1,14 +1,19 @@
 """The client for a program that runs on an event loop: what waits is awaited, nothing else differs.
 
 Capturing never waits, so it is called as it is. Delivery is the background thread's either way, and
-the loop is never kept waiting: the few calls that may wait do so on a thread of the loop's pool.
+the loop is never kept waiting: the few calls that may wait do so on threads of their own. Only when
+the interpreter ends and gives no thread any more do they wait on the loop's.
 """
 
+import asyncio
+import contextlib
+import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from indelible.client.client import Indelible
+from indelible.client.crew import Crew
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
 from indelible.client.receipt import AuditEvent, AuditType, Receipt, Wait
@@ -19,15 +24,40 @@ if TYPE_CHECKING:
     from indelible.client.doctor import Diagnosis
     from indelible.ledger.verify import Verification
 
-
-P = ParamSpec("P")
 R = TypeVar("R")
 
+_AT_ONCE: Final = 8
+_crew: Final = Crew(_AT_ONCE)
 
-async def _on_a_thread(call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-    import asyncio  # there already, since a loop runs; the import of this module need not wait
 
-    return await asyncio.to_thread(call, *arguments, **named)
+async def _elsewhere(call: Callable[[], R]) -> R:
+    """Make `call`, which may wait, on another thread and in this context."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # stepped by hand, as in a finalizer: there is no loop to keep waiting
+        return call()
+    done: asyncio.Future[R] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: R | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(call)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    _crew.submit(work)
+    return await done
 
 
 class AsyncIndelible:
@@ -68,15 +98,15 @@ class AsyncIndelible:
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """`Indelible.flush`, awaited."""
-        return await _on_a_thread(self.client.flush, timeout_s)
+        return await _elsewhere(lambda: self.client.flush(timeout_s))
 
     async def shutdown(self, timeout_s: float = 30.0) -> bool:
         """`Indelible.shutdown`, awaited."""
-        return await _on_a_thread(self.client.shutdown, timeout_s)
+        return await _elsewhere(lambda: self.client.shutdown(timeout_s))
 
     async def doctor(self) -> "Diagnosis":
         """`Indelible.doctor`, awaited."""
-        return await _on_a_thread(self.client.doctor)
+        return await _elsewhere(self.client.doctor)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,30 +141,33 @@ class AsyncAudit:
         timeout_s: float | None = None,
     ) -> Receipt:
         """`Audit.send`, awaited. A call that is cancelled goes on in the background."""
-        return await _on_a_thread(
-            self._audit.send,
-            event_name,
-            payload,
-            type=type,
-            meta=meta,
-            idempotency_key=idempotency_key,
-            attempts=attempts,
-            wait=wait,
-            timeout_s=timeout_s,
+        return await _elsewhere(
+            lambda: self._audit.send(
+                event_name,
+                payload,
+                type=type,
+                meta=meta,
+                idempotency_key=idempotency_key,
+                attempts=attempts,
+                wait=wait,
+                timeout_s=timeout_s,
+            )
         )
 
     async def send_batch(
         self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
-        return await _on_a_thread(self._audit.send_batch, events, timeout_s=timeout_s)
+        return await _elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))
 
     async def fetch_receipt(
         self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """`Audit.fetch_receipt`, awaited."""
-        return await _on_a_thread(self._audit.fetch_receipt, tx_id, wait=wait, timeout_s=timeout_s)
+        return await _elsewhere(
+            lambda: self._audit.fetch_receipt(tx_id, wait=wait, timeout_s=timeout_s)
+        )
 
     async def verify(self, receipt: Receipt | str, *, policy: str) -> "Verification":
         """`Audit.verify`, awaited."""
-        return await _on_a_thread(self._audit.verify, receipt, policy=policy)
+        return await _elsewhere(lambda: self._audit.verify(receipt, policy=policy))

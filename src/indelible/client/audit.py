@@ -11,6 +11,7 @@ server stores it once, however often it arrives.
 import random
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
 from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
+from indelible.client.crew import each_at_once
 from indelible.client.encode import blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
@@ -27,6 +29,7 @@ from indelible.client.retry import Again, Halve, Refused, Taken, may_settle_each
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
+from indelible.client.underway import Prepared, UnderWay
 from indelible.client.wire import AuditWire
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
 from indelible.event import LossReason
@@ -47,15 +50,6 @@ class AuditLane(NamedTuple):
     wire: AuditWire
 
 
-class _Prepared(NamedTuple):
-    """An event as it will be sent, and the way that it goes."""
-
-    outbox: Outbox
-    wire: AuditWire
-    record: Record
-    at_ms: int
-
-
 class Audit:
     """The audit side of a client: `Indelible(…).audit`."""
 
@@ -67,6 +61,8 @@ class Audit:
         self._time = time
         self._unsent = Numbers()
         self._idle: deque[Transport] = deque()
+        weakref.finalize(self, _close, self._idle).atexit = False
+        self._under_way = UnderWay(time)
 
     # The durable door.
 
@@ -126,17 +122,27 @@ class Audit:
         checked = [AuditEvent.of(event) for event in events]
         if not self._options.enabled:
             return [self._let_go(event) for event in checked]
-        # Written here: the pool's threads have neither this context nor this fork's lane.
-        ready = [self._prepared(event) for event in checked]
+        ready: list[Prepared] = []
+        try:
+            # Written here: other threads have neither this context nor this fork's lane.
+            for event in checked:
+                ready.append(self._prepared(event))  # noqa: PERF401 — if one fails, who was before?
+        except BaseException as error:
+            is_closed = isinstance(error, ClientDisabled)
+            reason = LossReason.AFTER_SHUTDOWN if is_closed else LossReason.ENCODE_FAILED
+            for one in ready:
+                self._under_way.lose(one, reason)
+            raise
         chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
-        if len(chunks) <= 1:
-            return [result for chunk in chunks for result in self._send_chunk(chunk, timeout_s)]
-        # Loaded by those who need it: while the interpreter ends it can no longer be.
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="indelible-batch") as pool:
-            results = pool.map(lambda chunk: self._send_chunk(chunk, timeout_s), chunks)
-            return [result for chunk in results for result in chunk]
+        try:
+            results = each_at_once(
+                lambda chunk: self._send_chunk(chunk, timeout_s), chunks, most=MAX_IN_FLIGHT
+            )
+        except BaseException:
+            for one in ready:
+                self._under_way.keep(one)
+            raise
+        return [result for chunk in results for result in chunk]
 
     # The queued door.
 
@@ -260,19 +266,30 @@ class Audit:
         try:
             fate = self._tried_often(one, query, attempts, timeout_s, limit_s)
         except BaseException:
-            _interrupted(one)
+            self._under_way.keep(one)
             raise
+        result = self._settled(one, fate)
+        if isinstance(result, AuditFailed):
+            raise result
+        return result
+
+    def _settled(
+        self, one: Prepared, fate: Receipt | AuditRefused | Again | None
+    ) -> Receipt | AuditFailed:
+        """Count what came of an event; the spool takes one that the server has not answered for."""
         if isinstance(fate, Receipt):
-            one.outbox.note_delivered(1)
+            self._under_way.delivered(one)
             return fate
         if isinstance(fate, AuditRefused):
-            one.outbox.lose(LossReason.REFUSED)
-            raise fate
-        return self._kept(one.outbox, one.record, one.at_ms)
+            self._under_way.lose(one, LossReason.REFUSED)
+            return fate
+        if not self._under_way.keep(one):
+            return AuditNotKept()
+        return Receipt(status=SPOOLED, idempotency_key=one.record.event_id)
 
     def _tried_often(
         self,
-        one: _Prepared,
+        one: Prepared,
         query: str,
         attempts: int,
         timeout_s: float | None,
@@ -332,31 +349,15 @@ class Audit:
                 return Again(answer.said)
 
     def _send_chunk(
-        self, prepared: Sequence[_Prepared], timeout_s: float | None
+        self, prepared: Sequence[Prepared], timeout_s: float | None
     ) -> list[Receipt | AuditFailed]:
         outbox, wire = prepared[0].outbox, prepared[0].wire
         records = [one.record for one in prepared]
-        try:
-            fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
-        except BaseException:
-            for one in prepared:
-                _interrupted(one)
-            raise
-        results: list[Receipt | AuditFailed] = []
-        for place, one in enumerate(prepared):
-            fate = fates[place] if fates is not None else None
-            if isinstance(fate, Receipt):
-                outbox.note_delivered(1)
-                results.append(fate)
-            elif isinstance(fate, AuditRefused):
-                outbox.lose(LossReason.REFUSED)
-                results.append(fate)
-            else:
-                try:
-                    results.append(self._kept(outbox, one.record, one.at_ms))
-                except AuditNotKept as error:
-                    results.append(error)
-        return results
+        fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
+        return [
+            self._settled(one, fates[place] if fates is not None else None)
+            for place, one in enumerate(prepared)
+        ]
 
     def _tried_chunk(
         self, outbox: Outbox, wire: AuditWire, records: Sequence[Record], timeout_s: float | None
@@ -405,13 +406,7 @@ class Audit:
         self._unsent.draw()
         return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
 
-    def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
-        if outbox.keep(record, at_ms):
-            return Receipt(status=SPOOLED, idempotency_key=record.event_id)
-        outbox.lose(LossReason.SPOOL_FAILED)
-        raise AuditNotKept
-
-    def _prepared(self, event: AuditEvent) -> _Prepared:
+    def _prepared(self, event: AuditEvent) -> Prepared:
         lane = self._lane()
         if lane is None or lane.outbox.is_closed:
             raise ClientDisabled
@@ -428,7 +423,9 @@ class Audit:
             raise
         if repaired:
             lane.outbox.note_repaired()
-        return _Prepared(lane.outbox, wire, record, stamp.at_ns // 1_000_000)
+        one = Prepared(lane.outbox, wire, record, stamp.at_ns // 1_000_000)
+        self._under_way.add(one)
+        return one
 
     def _meta_of(self, event: AuditEvent) -> dict[str, str]:
         """The event's own meta, over that of the current context.
@@ -482,24 +479,24 @@ class Audit:
             else:
                 transport.close()
 
+    def _at_exit(self, timeout_s: float) -> None:
+        """Settle calls under way on threads that the end of the process would cut off."""
+        self._under_way.end(timeout_s)
+
     def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
         self._unsent = Numbers()
+        self._under_way = UnderWay(self._time)
         self._close()
 
     def _close(self) -> None:
         """Close idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        _close(self._idle)
 
 
-def _interrupted(one: _Prepared) -> None:
-    """Ctrl-C, or a time limit of the application's, ended a try: the spool takes the event.
-
-    Perhaps the server has it by now, and perhaps nobody would send it again.
-    """
-    if not one.outbox.keep(one.record, one.at_ms):
-        one.outbox.lose(LossReason.SPOOL_FAILED)
+def _close(idle: deque[Transport]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def _level(wait: Wait | None) -> str:

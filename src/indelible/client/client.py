@@ -86,15 +86,17 @@ class Indelible:
         # All that a client needs is loaded here: not by the import of its class, which need not
         # lead to a client, and not by the first event, which must not wait.
         from indelible.client.audit import Audit
-        from indelible.client.worker import logger
+        from indelible.client.notices import logger
 
         self.options = options
         self._time = time
         self._disabled = Numbers()
         self._closed = False
+        self._lanes: list[lifecycle.Lane] = []
         self._begin(complain or logger.warning)
         self.audit = Audit(options, self._audit_lane, time=time)
-        lifecycle.watch(self)
+        address = str(options.host or options.audit_host) if self._lanes else ""
+        lifecycle.watch(self, address, self._lanes)
 
     def _begin(self, complain: Callable[[str], object] | None) -> None:
         """Make what belongs to this process, and say what is missing for it."""
@@ -132,6 +134,7 @@ class Indelible:
         self._process_id = process_id
         self._product = product
         self._audit = None if audit is None or audit_wire is None else AuditLane(audit, audit_wire)
+        self._lanes[:] = self._made_here()
 
     def _outboxes(self) -> "list[Outbox]":
         """Those of this process, product first."""
@@ -419,12 +422,14 @@ class Indelible:
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.end(self._left_of_exit_s(started))
+        self.audit._at_exit(self._left_of_exit_s(started))
 
     def _at_signal(self, spent_s: float) -> None:
         """The same for a process that may go on: the worker goes on too."""
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.save(self._left_of_exit_s(started))
+        self.audit._at_exit(0)  # perhaps the signal interrupted one of these calls: it cannot go on
 
     def _left_of_exit_s(self, started: float) -> float:
         return max(0.05, self.options.exit_s - (self._time.monotonic() - started))

@@ -4,6 +4,7 @@ Nothing here takes a lock that another thread could hold for long, and none that
 could find held by the code it interrupted.
 """
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -117,6 +118,11 @@ class Inbox:
         except queue.Empty:
             return False
         return True
+
+    def pause(self, wait_s: float) -> None:
+        """Wait so long, whatever is here; less if somebody rings."""
+        with contextlib.suppress(queue.Empty):
+            self._bell.get(timeout=wait_s)
 
     def wake(self) -> None:
         """Be awake: whatever rang until now is heard."""

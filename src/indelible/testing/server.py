@@ -79,6 +79,12 @@ class Refusal:
     body: bytes | None = None
 
 
+class _Http(ThreadingHTTPServer):
+    # With the 5 of the standard library a client that opens some connections at once waits for a
+    # second, until the system tries again.
+    request_queue_size = 128
+
+
 class InMemoryServer:
     """An HTTP server on a loopback port of its own.
 
@@ -96,7 +102,7 @@ class InMemoryServer:
         self._known: dict[str, int] = {}
         self._refusals: deque[Refusal] = deque()
         self._changed = threading.Condition()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._http = _Http(("127.0.0.1", 0), _handler_of(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
