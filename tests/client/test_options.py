@@ -441,5 +441,6 @@ import time; print(time.monotonic(), flush=True)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     ended = time.monotonic()
 
-    assert (0, "") == (done.returncode, done.stderr)
+    said = "product: 1 let go: The process ended before it could be delivered.\n"
+    assert (0, said) == (done.returncode, done.stderr)
     assert 0.35 < ended - float(done.stdout) < 3
