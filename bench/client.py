@@ -4,6 +4,7 @@ Each measurement is a process of its own, which sends to a stub in another:
 
     python -m bench.client stub                      serves, prints its port
     python -m bench.client capture SDK PORT CALLS    times each call; prints one JSON object
+    python -m bench.client begin SDK PORT            times import, client and first capture; JSON
     python -m bench.client end SDK PORT END          captures, then ends by exit, SIGTERM or fork
 """
 
@@ -39,6 +40,14 @@ class Cost(NamedTuple):
     delivered: int
 
 
+class Begin(NamedTuple):
+    """What a process waits for, in ms: the import of the class, the client, the first capture."""
+
+    imported: float
+    made: float
+    first: float
+
+
 class Sdk(NamedTuple):
     """A client made ready: how it captures one event, and how it delivers what waits."""
 
@@ -65,6 +74,13 @@ def cost(sdk: str, port: int, calls: int) -> Cost:
     command = [sys.executable, "-m", "bench.client", "capture", sdk, str(port), str(calls)]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     return Cost(**json.loads(said.stdout), delivered=_arrived(port))
+
+
+def begin(sdk: str, port: int) -> Begin:
+    """What the first event of a process costs with this client."""
+    command = [sys.executable, "-m", "bench.client", "begin", sdk, str(port)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return Begin(**json.loads(said.stdout))
 
 
 def delivered(sdk: str, end: str) -> str:
@@ -148,6 +164,25 @@ def _capture(sdk: str, port: int, calls: int) -> None:
     print(json.dumps(figures))
 
 
+_CLASSES: Final = {
+    "indelible": "from indelible import Indelible",
+    "posthog": "from posthog import Posthog",
+    "segment": "from segment.analytics.client import Client",
+}
+
+
+def _begin(sdk: str, port: int) -> None:
+    times = [time.perf_counter()]
+    exec(_CLASSES[sdk], {})  # the import alone
+    times.append(time.perf_counter())
+    client = _ready(sdk, port)
+    times.append(time.perf_counter())
+    client.capture("first")
+    times.append(time.perf_counter())
+    names = ("imported", "made", "first")
+    print(json.dumps({name: (times[i + 1] - times[i]) * 1e3 for i, name in enumerate(names)}))
+
+
 def _end(sdk: str, port: int, end: str) -> None:
     client = _ready(sdk, port)
     if end == "fork":
@@ -210,6 +245,8 @@ def main() -> None:
             _serve()
         case ["capture", sdk, port, calls]:
             _capture(sdk, int(port), int(calls))
+        case ["begin", sdk, port]:
+            _begin(sdk, int(port))
         case ["end", sdk, port, end]:
             _end(sdk, int(port), end)
         case given:

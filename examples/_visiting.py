@@ -10,7 +10,7 @@ import uvicorn
 
 
 def visit(app: Any, *paths: str) -> None:
-    """Serve `app` until each path was asked for once."""
+    """Serve `app` until each path was asked for once, as `ask` does."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -23,10 +23,12 @@ def visit(app: Any, *paths: str) -> None:
 
 
 def ask(url: str, *paths: str) -> None:
-    """Print what the application at `url` answers."""
-    for path in paths:
+    """Print what the application at `url` answers to each, ``/path`` or ``POST /path``."""
+    for asked in paths:
+        method, path = asked.split() if " " in asked else ("GET", asked)
         try:
-            with urllib.request.urlopen(url + path, timeout=10) as answer:
+            request = urllib.request.Request(url + path, method=method)
+            with urllib.request.urlopen(request, timeout=10) as answer:
                 print(answer.status, path, answer.read().decode())
         except urllib.error.HTTPError as error:
             print(error.code, path)

@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/django_site.py
 
-Leaves: http_request, order_paid, order.paid, http.GET.<unmatched>
+Leaves: http_request, order_paid, order.paid
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import indelible
 def order(request: HttpRequest, order_id: int) -> HttpResponse:
     # The client of the settings: they make the default one.
     indelible.capture("order_paid", distinct_id="user_42", properties={"order": order_id})
-    request.imtbl_event_name = "order.paid"  # instead of http.GET./orders/<int:order_id>
+    request.imtbl_event_name = "order.paid"  # an audit event of this name, though it is a GET
     return HttpResponse(f"order {order_id}")
 
 

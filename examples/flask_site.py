@@ -3,13 +3,13 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/flask_site.py
 
-Leaves: http_request, http.GET./items/<item_id>, $identify, order.created, http.GET.<unmatched>
+Leaves: http_request, http.DELETE./items/<item_id>, order.created
 """
 
 import contextlib
 import threading
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from flask import Flask, g
 from werkzeug.serving import make_server
@@ -22,23 +22,24 @@ app = Flask(__name__)
 IndelibleFlask(app, client)
 
 
-@app.get("/items/<item_id>")
+@app.delete("/items/<item_id>")
 def item(item_id: str) -> str:
     return f"item {item_id}"
 
 
 @app.get("/order")
 def order() -> str:
-    client.identify("user_42")  # the rest of the request is theirs, its events too
-    g.imtbl_event_name = "order.created"  # instead of http.GET./order
+    client.set_distinct_id("user_42")  # whose this request is, and its events
+    g.imtbl_event_name = "order.created"  # an audit event of this name, though it is a GET
     return "ordered"
 
 
 server = make_server("127.0.0.1", 0, app)
 threading.Thread(target=server.serve_forever).start()
-for path in ("/items/7", "/order", "/nowhere"):
+for method, path in (("DELETE", "/items/7"), ("GET", "/order"), ("GET", "/nowhere")):
+    request = Request(f"http://127.0.0.1:{server.server_port}{path}", method=method)
     with contextlib.suppress(HTTPError):
-        print(urlopen(f"http://127.0.0.1:{server.server_port}{path}").read().decode())
+        print(urlopen(request).read().decode())
 server.shutdown()
 
 client.shutdown()

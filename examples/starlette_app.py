@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/starlette_app.py
 
-Leaves: http_request, $identify, cart_viewed, http.GET./carts/{cart_id}, http.GET.<unmatched>
+Leaves: http_request, cart_filled, http.POST./carts/{cart_id}
 """
 
 from _visiting import visit
@@ -17,13 +17,13 @@ from indelible.hooks.asgi import Middleware
 
 
 async def cart(request: Request) -> PlainTextResponse:
-    indelible.identify("user_42")  # the request's own event belongs to this person, too
-    indelible.capture("cart_viewed")
+    indelible.set_distinct_id("user_42")  # whose this request is: its own events, too
+    indelible.capture("cart_filled")
     return PlainTextResponse(f"cart {request.path_params['cart_id']}")
 
 
-app = Starlette(routes=[Route("/carts/{cart_id}", cart)])
+app = Starlette(routes=[Route("/carts/{cart_id}", cart, methods=["POST"])])
 app.add_middleware(Middleware)
 
-visit(app, "/carts/7", "/nowhere")
+visit(app, "POST /carts/7", "/nowhere")
 print("delivered:", indelible.flush(10))

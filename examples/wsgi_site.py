@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/wsgi_site.py
 
-Leaves: http_request, http.GET./items/{item_id}, http.GET.<unmatched>
+Leaves: http_request, http.DELETE./items/{item_id}
 
 WSGI knows no routes: an application that has some leaves the template in the environ.
 """
@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 from wsgiref.simple_server import make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -33,9 +33,10 @@ def shop(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 
 with make_server("127.0.0.1", 0, Middleware(shop, client)) as server:
     threading.Thread(target=server.serve_forever).start()
-    for path in ("/items/7", "/nowhere"):
+    for method, path in (("DELETE", "/items/7"), ("GET", "/nowhere")):
+        request = Request(f"http://127.0.0.1:{server.server_port}{path}", method=method)
         with contextlib.suppress(HTTPError):
-            print(urlopen(f"http://127.0.0.1:{server.server_port}{path}").read().decode())
+            print(urlopen(request).read().decode())
     server.shutdown()
 
 client.shutdown()

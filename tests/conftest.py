@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from indelible.testing import Recorder
 from tests import nursery
 from tests.world import ServerProcess, started
 
@@ -28,3 +29,9 @@ def world(tmp_path: Path) -> Iterator[ServerProcess]:
     """A fresh server with an empty log."""
     with started(tmp_path / "data") as server:
         yield server
+
+
+@pytest.fixture
+def events(indelible_events: Recorder) -> Recorder:
+    """The fixture of `indelible.testing` by a shorter name."""
+    return indelible_events

@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from indelible.client import AsyncIndelible as AsyncIndelible
     from indelible.client import AuditEvent as AuditEvent
+    from indelible.client import ClientOptions as ClientOptions
     from indelible.client import Indelible as Indelible
+    from indelible.client import InvalidOption as InvalidOption
     from indelible.client import Receipt as Receipt
     from indelible.client import pseudonym as pseudonym
     from indelible.client import sha256_hex as sha256_hex
@@ -33,10 +35,13 @@ if TYPE_CHECKING:
     from indelible.client.default import identify as identify
     from indelible.client.default import send_event as send_event
     from indelible.client.default import set as set
+    from indelible.client.default import set_anonymous_id as set_anonymous_id
+    from indelible.client.default import set_distinct_id as set_distinct_id
     from indelible.client.default import shutdown as shutdown
 
 _CLIENT = frozenset(
-    {"AsyncIndelible", "AuditEvent", "Indelible", "Receipt", "pseudonym", "sha256_hex"}
+    "AsyncIndelible AuditEvent ClientOptions Indelible InvalidOption Receipt pseudonym "  # noqa: SIM905
+    "sha256_hex".split()
 )
 _DEFAULT = frozenset(
     {
@@ -51,6 +56,8 @@ _DEFAULT = frozenset(
         "identify",
         "send_event",
         "set",
+        "set_anonymous_id",
+        "set_distinct_id",
         "shutdown",
     }
 )
@@ -66,3 +73,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted(_CLIENT | _DEFAULT | {"__doc__", "__name__", "__version__"})

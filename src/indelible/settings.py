@@ -27,6 +27,7 @@ _FOR_CLIENTS: Final = frozenset(
         "PII_KEY",
         "SERVICE",
         "SPOOL_DIR",
+        "CA_FILE",
     )
 )
 _SECRET_LENGTH: Final = 16  # 16 characters of a random key are beyond guessing; a word is not

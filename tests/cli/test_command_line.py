@@ -47,6 +47,9 @@ COMMANDS = [
     ("keys", "set"),
     ("keys", "rotate"),
     ("keys", "revoke"),
+    ("spool", "list"),
+    ("spool", "resend"),
+    ("spool", "drop"),
 ]
 
 

@@ -40,6 +40,12 @@ def test_a_product_event_is_sent_and_found(shop: Shop) -> None:
     assert (life["received"], life["stored"]) == (shown.fact("received"), shown.fact("stored"))
 
 
+def test_where_says_that_an_event_is_nobodys(shop: Shop) -> None:
+    (sent,) = shop.send("opened", distinct_id="a" * 32, process_id="a" * 32, sequence=0)
+    shown = fine("where", sent, *shop.here)
+    assert "nobody's: that of its process" == shown.fact("distinct id")
+
+
 def test_an_audit_event_is_sent_and_found(shop: Shop) -> None:
     event = ("send", "user.deleted", "--audit", "--idempotency-key", "k-1", *shop.here)
     deleted = (*event, "--payload", '{"n": 1.0}', "--meta", "service=crm")

@@ -22,3 +22,15 @@ def _clean_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         for variable in variables:
             monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def fresh_default() -> Iterator[None]:
+    """The module's own client, made for one test."""
+    from indelible.client import default
+
+    default._made.clear()
+    yield
+    for client in default._made:
+        client.shutdown(1)
+    default._made.clear()

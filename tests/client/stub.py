@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from indelible.client import Indelible
-from indelible.client.timing import Time
+from indelible.client import Indelible, Options
+from indelible.client.timing import REAL_TIME, Time
 
 TOKEN: Final = "ind_pub_stub"
 API_KEY: Final = "iml_test_stub-0123456789"
+TOLD: Final = "invalid_event"
+"""The code of the server's that a refusal has unless it is given a body of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,8 @@ Behaviour = Callable[[Line, Request], None]
 def answers(
     status: int, body: object = None, headers: Mapping[str, str] | None = None
 ) -> Behaviour:
-    """This status, keeping nothing."""
-    said = {"ok": False, "reason": "told_to"} if body is None else body
+    """This status, keeping nothing; in the server's words unless others are given."""
+    said = {"ok": False, "reason": TOLD} if body is None else body
     return lambda line, request: line.answer(status, said, headers)
 
 
@@ -187,7 +190,7 @@ class Stub:
         usual: what happens when nothing else was said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self.stored: dict[str, dict[str, Any]] = {}
         self.losses: dict[str, dict[str, Any]] = {}
@@ -195,13 +198,16 @@ class Stub:
         self.closing = threading.Event()
         self._next: deque[Behaviour] = deque()
         self._changed = threading.Condition()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family)
+        self.port: int = self._listener.getsockname()[1]
+        self._tls = tls
         self._open: set[socket.socket] = set()
         self._connections = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def deliveries(self) -> list[Request]:
@@ -278,8 +284,13 @@ class Stub:
             threading.Thread(target=self._serve, args=arguments, daemon=True).start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        line = Line(self, connection)
         try:
+            if self._tls is not None:
+                plain, connection = connection, self._tls.wrap_socket(connection, server_side=True)
+                with self._changed:
+                    self._open.discard(plain)
+                    self._open.add(connection)
+            line = Line(self, connection)
             with connection, connection.makefile("rb") as reader:
                 for request in _requests(reader, number):
                     with self._changed:
@@ -333,13 +344,16 @@ class Hours:
 def client_of(stub: Stub, **options: Any) -> Iterator[Indelible]:
     """A client of the stub that tries again soon, without a spool unless one is asked for.
 
+    `_time` is its clock, where it is not the real one.
+
     It waits for an answer as long as a busy machine may take, unless it is told how long.
     """
     usual = {
         **{"api_key": API_KEY, "host": stub.url, "spool_audit": False, "retry_base_s": 0.01},
         **{"retry_cap_s": 0.05, "breaker_failures": 1_000, "batch_s": 0.02, "total_s": 60.0},
     }
-    client = Indelible(TOKEN, **{**usual, **options})
+    time = options.pop("_time", REAL_TIME)
+    client = Indelible._of(Options.read({}, token=TOKEN, **{**usual, **options}), time=time)
     try:
         yield client
     finally:

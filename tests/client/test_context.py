@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import indelible
 from indelible.client import Context, context
+from indelible.client.joins import MAX_PAIRS, Joins
+from indelible.client.timing import REAL_TIME, Time
 from tests.client.stub import Stub, client_of
 
 
@@ -56,7 +59,7 @@ def test_events_of_either_kind_have_the_ids_of_the_request_that_they_were_captur
         with context.bound(request_id="req-1", trace_id="4b" * 16):
             client.capture("a")
             client.capture("b", properties={"request_id": "mine"})
-            client.identify("user_42")
+            client.identify("user_42", {"plan": "pro"})
             client.audit.send_async("c", {})
             with client.context(properties={"trace_id": "the application's"}):
                 client.capture("d")
@@ -89,7 +92,7 @@ def test_identify_inside_a_request_names_the_rest_of_it_and_joins_the_visitor(st
             client.identify("user_42", {"plan": "pro"})
             client.capture("after")
         client.identify("user_42", {"seen": True})
-        client.identify("user_42", anonymous_id="user_42")
+        client.identify("user_42", {"seen": True}, anonymous_id="user_42")
         assert client.flush(60)
 
     before, joined, after, alone, same = stub.stored.values()
@@ -101,6 +104,77 @@ def test_identify_inside_a_request_names_the_rest_of_it_and_joins_the_visitor(st
     assert "visitor" == after["properties"]["$device_id"]
     for one in (alone, same):  # without another id there is nobody to join
         assert "$anon_distinct_id" not in one["properties"]
+
+
+def test_identify_sends_nothing_that_is_not_new(stub: Stub) -> None:
+    with client_of(stub, batch_s=60) as client:
+        with client.context():
+            client.identify("user_42")  # nothing to write, and nobody to join
+            client.capture("of the person")
+        for _ in range(3):
+            client.identify("user_42", anonymous_id="visitor")
+            client.identify("user_43", anonymous_id="visitor")
+        for _ in range(2):  # properties may have been changed elsewhere in between
+            client.identify("user_42", {"plan": "pro"})
+        assert client.flush(60)
+
+    assert [
+        ("of the person", "user_42"),
+        ("$identify", "user_42"),
+        ("$identify", "user_43"),
+        ("$identify", "user_42"),
+        ("$identify", "user_42"),
+    ] == [(one["event"], one["distinct_id"]) for one in stub.stored.values()]
+
+
+def test_a_join_is_sent_again_after_an_hour_since_it_may_have_been_lost() -> None:
+    now_s = [0.0]
+    joins = Joins(Time(wall_ns=lambda: 0, monotonic=lambda: now_s[0]))
+    said = []
+    for now_s[0] in (0, 1, 3_599, 3_600, 3_601):
+        said.append(joins.is_due("visitor", "user_42"))
+    assert [True, False, False, True, False] == said
+
+
+def test_the_joins_that_are_remembered_are_bounded() -> None:
+    joins = Joins(REAL_TIME)
+    assert all(joins.is_due(number, "user_42") for number in range(MAX_PAIRS + 1))
+    assert joins.is_due(0, "user_42")  # forgotten by now
+    assert not joins.is_due(MAX_PAIRS, "user_42")
+
+
+@given(st.lists(st.tuples(st.booleans(), st.none() | st.text(max_size=3)), max_size=8))
+def test_the_last_id_that_was_set_counts_wherever_it_was_set(
+    steps: list[tuple[bool, str | None]],
+) -> None:
+    """On this thread or another, as in a dependency; None takes it back."""
+    with context.bound() as here, ThreadPoolExecutor(1) as pool:
+        for elsewhere, distinct_id in steps:
+            if elsewhere:
+                run = contextvars.copy_context().run
+                pool.submit(run, indelible.set_distinct_id, distinct_id).result()
+            else:
+                indelible.set_distinct_id(distinct_id)
+        assert (steps[-1][1] if steps else None) == here.distinct_id
+
+
+def test_outside_a_request_an_id_is_set_for_nobody() -> None:
+    indelible.set_distinct_id("user_42")
+    indelible.set_anonymous_id("visitor")
+    assert context.current() is None
+
+
+def test_a_visitors_id_counts_until_the_person_is_known(stub: Stub) -> None:
+    with client_of(stub, batch_s=60) as client:
+        with client.context():
+            client.set_anonymous_id("visitor")
+            client.capture("before")
+            client.set_distinct_id("user_42")
+            client.capture("after")
+            client.set_distinct_id(None)
+            client.capture("signed out")
+        assert client.flush(60)
+    assert ["visitor", "user_42", "visitor"] == [one["distinct_id"] for one in stub.stored.values()]
 
 
 def test_a_change_made_on_a_worker_thread_is_seen_by_the_request() -> None:

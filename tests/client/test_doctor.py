@@ -148,7 +148,7 @@ def test_an_event_that_nobody_seals_is_found_there(stub: Stub) -> None:
     with Indelible(TOKEN, api_key=API_KEY, host=stub.url) as client:
         # Taken, with a place; then the question for the receipt is refused.
         stub.usual = lambda line, request: (
-            line.answer(404, {"reason": "not_sealed", "hint": "Look at /healthz."})
+            line.answer(404, {"ok": False, "reason": "not_sealed", "hint": "Look at /healthz."})
             if request.method == "GET"
             else line.answer(200, {**line.stub.take(request)})
         )

@@ -95,7 +95,7 @@ FORMS = [
     ("\ud83d\ude00", "\U0001f600"),
     (
         {1: "a", None: "b", 1.5: "c", Color.RED: "d"},
-        {"1": "a", "None": "b", "1.5": "c", "red": "d"},
+        {"1": "a", "null": "b", "1.5": "c", "red": "d"},
     ),
     ({"\udfff": 1}, {"\ufffd": 1}),
     (object(), "<builtins.object>"),

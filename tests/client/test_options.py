@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from indelible.client import Indelible, InvalidOption, LossReason, Options
+import indelible
+from indelible.client import AsyncIndelible, Indelible, InvalidOption, LossReason, Options
 from indelible.client.options import ENVIRONMENT
 from tests.client.stub import TOKEN, Stub, assert_balanced, client_of, stalls
 
@@ -50,7 +53,8 @@ def test_an_argument_outweighs_our_name_and_ours_the_vendors(option: str) -> Non
     for place, name in enumerate(names):
         left = {one: surroundings[one] for one in names[place:]}
         assert surroundings[name] == getattr(Options.read(left), option)
-    given = Options.read(surroundings, **{option: value("argument")})
+    argument: Any = {option: value("argument")}
+    given = Options.read(surroundings, **argument)
     assert value("argument") == getattr(given, option)
 
 
@@ -114,6 +118,162 @@ def test_an_option_that_means_nothing_is_named_at_construction(
     with pytest.raises(InvalidOption, match=re.compile(names)) as caught:
         Indelible(**{"token": TOKEN, "host": "https://e.example", **arguments})
     assert "with blank" not in str(caught.value)
+
+
+# Mistakes, and what is said of them.
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("api_kee", "api_key"),
+        ("tokn", "token"),
+        ("batch_event", "batch_events"),
+        ("Host", "host"),
+        ("spool_directory", "spool_dir"),
+        ("before_sent", "before_send"),
+        ("flush_at", "batch_events"),
+        ("flush_interval", "batch_s"),
+        ("project_api_key", "token"),
+        ("endpoint", "host"),
+        ("timeout", "total_s"),
+        ("disabled", "enabled"),
+    ],
+)
+@pytest.mark.parametrize("door", [Indelible, AsyncIndelible, indelible.configure, Options])
+def test_a_misspelt_option_is_named_with_the_one_that_was_meant(
+    door: Callable[..., object], given: str, meant: str
+) -> None:
+    with pytest.raises(InvalidOption, match=f"no such option: {given}; did you mean {meant}\\?"):
+        door(**{given: "x"})
+
+
+@given(st.sampled_from([field.name for field in fields(Options)]), st.data())
+def test_an_option_with_one_wrong_letter_is_named(name: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(name) - 1))
+    change = data.draw(st.sampled_from(["", "q", name[place] * 2]))
+    given = name[:place] + change + name[place + 1 :]
+    assume(given not in {field.name for field in fields(Options)})
+    mistake: Any = {given: "x"}
+
+    with pytest.raises(InvalidOption, match=f"no such option: {given}; did you mean"):
+        Options(**mistake)
+
+
+def test_an_option_that_resembles_none_is_named_alone() -> None:
+    mistake: Any = {"colour": "red", "api_kee": "x"}
+
+    with pytest.raises(InvalidOption) as refused:
+        Indelible(**mistake)
+    assert "no such option: api_kee; did you mean api_key?, colour" == str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"token": "iml_live_abcdefgh"}, "token begins with iml_live_ .* pass it as api_key"),
+        ({"token": "iml_test_abcdefgh"}, "token begins with iml_test_ .* pass it as api_key"),
+        ({"token": "ind_adm_abcdefgh"}, "token begins with ind_adm_ .* an admin key"),
+        ({"api_key": "ind_pub_abcdefgh"}, "api_key begins with ind_pub_ .* pass it as token"),
+        ({"token": '"ind_pub_abcdefgh"'}, "token has quotes around it"),
+        ({"token": "'ind_pub_abcdefgh'"}, "token has quotes around it"),
+        ({"api_key": '"iml_live_abcdefgh"'}, "api_key has quotes around it"),
+        ({"host": '"https://e.example"'}, "host has quotes around it"),
+        ({"audit_host": "'https://e.example'"}, "audit_host has quotes around it"),
+    ],
+)
+def test_a_secret_in_a_wrong_place_or_in_quotes_is_refused_and_not_shown(
+    options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidOption, match=says) as refused:
+        Options(**options)
+    assert "abcdefgh" not in str(refused.value)
+
+
+@pytest.mark.parametrize("variable", [one for names in ENVIRONMENT.values() for one in names])
+def test_quotes_that_an_env_file_left_around_a_value_are_named(variable: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{variable} has quotes around it.* leave them out"):
+        Options.read({variable: '"abcdefgh"'})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("INDELIBLE_TOKEN", "iml_live_abcdefgh", "pass it as api_key.*INDELIBLE_TOKEN"),
+        ("VTILT_TOKEN", "iml_live_abcdefgh", "pass it as api_key.*VTILT_TOKEN"),
+        ("IMTBL_API_KEY", "ind_pub_abcdefgh", "pass it as token.*IMTBL_API_KEY"),
+        ("INDELIBLE_HOST", "iml_live_abcdefgh", "http.*INDELIBLE_HOST"),
+        ("INDELIBLE_ENABLED", "iml_live_abcdefgh", "INDELIBLE_ENABLED must be 1 or 0"),
+    ],
+)
+def test_a_wrong_value_of_a_variable_names_the_variable_and_shows_no_secret(
+    variable: str, value: str, says: str
+) -> None:
+    with pytest.raises(InvalidOption, match=says) as refused:
+        Options.read({variable: value})
+    assert "abcdefgh" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"enabled": "0"}, "enabled must be True or False, not str"),
+        ({"spool": 1}, "spool must be True or False, not int"),
+        ({"batch_events": "many"}, "batch_events must be a whole number, not str"),
+        ({"batch_events": True}, "batch_events must be a whole number, not bool"),
+        ({"batch_s": "1"}, "batch_s must be a number, not str"),
+        ({"max_age_s": "1d"}, "max_age_s must be a number, not str"),
+        ({"token": 5}, "token must be text, not int"),
+        ({"service": b"shop"}, "service must be text, not bytes"),
+        ({"redact_names": "iban"}, "redact_names must be a list of text, not str"),
+        ({"redact_patterns": [5]}, "redact_patterns must be a list of text, not tuple"),
+        ({"headers": {"A": 5}}, "headers must be a mapping of text to text, not dict"),
+        ({"before_send": "drop"}, "before_send must be callable, not str"),
+        ({"spool_dir": 5}, "spool_dir must be a path, not int"),
+        ({"mode": "synchronous"}, "mode must be one of thread, sync"),
+        ({"overflow": "newst"}, "overflow must be one of newest, oldest; did you mean newest"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_name(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(says)):
+        Options(**options)
+
+
+def test_lists_and_sets_of_text_are_taken_and_kept_as_tuples() -> None:
+    options = Options(redact_names=["iban"], redact_patterns={r"\d{16}"})
+
+    assert (("iban",), (r"\d{16}",)) == (options.redact_names, options.redact_patterns)
+
+
+@given(st.text("abcdefgh0123456789-_", min_size=8, max_size=40), st.data())
+def test_the_repr_of_options_shows_no_secret(secret: str, data: st.DataObject) -> None:
+    secret = f"s3cret-{secret}"
+    options = Options(
+        token=f"ind_pub_{secret}",
+        api_key=f"iml_live_{secret}",
+        pii_key=secret,
+        headers={"X-Pass": secret},
+        host="https://e.example",
+        batch_s=0.5,
+    )
+
+    assert secret not in repr(options)
+    assert "host='https://e.example', headers={'X-Pass': '[hidden]'}, batch_s=0.5" in repr(options)
+    assert secret in str(options.api_key)
+
+
+def test_a_client_made_from_the_environment_keeps_an_address_for_each_vendor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {**VTILT, **IMMUTABLELOG}.items():
+        monkeypatch.setenv(name, value)
+
+    options = Indelible(enabled=False).options
+
+    assert ("https://v.example", "https://i.example") == (options.host, options.audit_host)
+
+
+# Addresses.
 
 
 _PIECES = st.sampled_from(
@@ -281,5 +441,6 @@ import time; print(time.monotonic(), flush=True)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     ended = time.monotonic()
 
-    assert (0, "") == (done.returncode, done.stderr)
+    said = "product: 1 let go: The process ended before it could be delivered.\n"
+    assert (0, said) == (done.returncode, done.stderr)
     assert 0.35 < ended - float(done.stdout) < 3

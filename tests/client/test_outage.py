@@ -12,6 +12,7 @@ from tests.client.program import BEGINNING, PATIENT, Program
 from tests.world import World, spawn
 
 SHELL = f"""{BEGINNING.replace(f"client = {PATIENT}", "")}
+from indelible.client import Options
 from indelible.client.timing import Time
 
 class Clock:
@@ -19,7 +20,7 @@ class Clock:
     ahead_s = 0
 
 clock = Clock()
-client = Indelible(_time=Time(
+client = Indelible._of(Options.read(os.environ), time=Time(
     wall_ns=lambda: time.time_ns() + clock.ahead_s * 10**9,
     monotonic=lambda: time.monotonic() + clock.ahead_s,
 ))

@@ -3,7 +3,10 @@
 import hashlib
 import hmac
 import json
-from typing import Any
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -59,7 +62,9 @@ def test_a_value_that_has_to_be_given_a_form_first_is_masked_too(stub: Stub) -> 
     ("text", "expected"),
     [
         ("key iml_live_0123456789abcdef here", f"key {MASK} here"),
+        ("iml_test_0123456789abcdef", MASK),
         ("ind_adm_0123456789", MASK),
+        ("ind_key_0123456789", MASK),
         ("https://me:hush@db.example.com/x", f"https://{MASK}@db.example.com/x"),
         ("ind_pub_0123456789", "ind_pub_0123456789"),  # public by nature
         ("a@b.example, https://b.example/@me", "a@b.example, https://b.example/@me"),
@@ -145,3 +150,63 @@ def test_masking_changes_nothing_where_there_is_nothing_to_mask(value: Any) -> N
     masked = Redaction(names=frozenset()).of_value(value)
 
     assert value == masked
+
+
+_WRAPPED_IN_TURN: list[Callable[[Any], Any]] = [
+    lambda one: (one,),
+    lambda one: [one],
+    lambda one: {"a": one},
+    lambda one: deque([one]),
+    lambda one: UserDict({"a": one}),
+    lambda one: SimpleNamespace(a=one),
+    lambda one: {b"a": one},
+    lambda one: MappingProxyType({"a": one}),
+    lambda one: Around(one),
+]
+
+
+class Around(NamedTuple):
+    """A tuple whose places have names, one of them secret."""
+
+    a: Any
+    password: str = "hush-in-a-tuple"
+
+
+WRAPPED = st.lists(st.sampled_from(_WRAPPED_IN_TURN), max_size=5)
+SPELLED = st.sampled_from(sorted(SECRET_NAMES)).flatmap(
+    lambda name: st.sampled_from([name, name.upper(), name.replace("_", "-"), name.encode()])
+)
+OWN_KEYS = st.builds(
+    "{}_{}".format,
+    st.sampled_from(["iml_live", "iml_test", "ind_adm", "ind_key"]),
+    st.text("abcdefXYZ0189_-", min_size=8, max_size=20).filter(
+        lambda text: text.strip("-") == text
+    ),
+)
+
+
+@given(
+    wrapped=WRAPPED, name=SPELLED, key=OWN_KEYS, around=st.sampled_from(["{}", "a {} b", "'{}'"])
+)
+def test_secrets_and_our_own_keys_are_masked_inside_containers_of_any_kind(
+    door: tuple[Stub, Any], wrapped: list[Callable[[Any], Any]], name: Any, key: str, around: str
+) -> None:
+    stub, client = door
+    value: Any = {name: "hush", "text": around.format(key), "seen": KEPT}
+    for wrap in wrapped:
+        value = wrap(value)
+    stub.stored.clear()
+    client.capture("e", properties={"v": value})
+    client.audit.send_async("order.created", {"v": value}, meta={"note": around.format(key)})
+    assert client.flush(60)
+
+    sent = json.dumps(list(stub.stored.values()))
+    assert 2 == sent.count(KEPT)
+    assert "hush" not in sent
+    assert key not in sent
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[tuple[Stub, Any]]:
+    with Stub() as stub, client_of(stub) as client:
+        yield stub, client

@@ -74,16 +74,16 @@ def test_the_fixture_is_there_wherever_indelible_is_installed(
 ) -> None:
     pytester.makepyfile(
         """
-        def test_first(events):
-            events.client.capture("order.created", properties={"amount": 99})
-            events.assert_captured("order.created", amount=99)
+        def test_first(indelible_events):
+            indelible_events.client.capture("order.created", properties={"amount": 99})
+            indelible_events.assert_captured("order.created", amount=99)
 
-        def test_second_begins_with_nothing(events):
-            events.assert_nothing_captured()
+        def test_second_begins_with_nothing(indelible_events):
+            indelible_events.assert_nothing_captured()
 
-        def test_third(events):
-            events.client.capture("order.created")
-            events.assert_captured("order.paid")
+        def test_third(indelible_events):
+            indelible_events.client.capture("order.created")
+            indelible_events.assert_captured("order.paid")
         """
     )
 

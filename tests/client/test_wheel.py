@@ -36,6 +36,30 @@ known = sys.stdlib_module_names
 print(json.dumps([took_s, sorted(package - known), sorted(client - known)]))
 """
 
+# What a process does before its first event, each line of it a way; `begun` is when.
+WAYS = {
+    "a client": 'client = Indelible("t", host="http://127.0.0.1:9"); capture = client.capture',
+    "configure": 'indelible.configure("t", host="http://127.0.0.1:9"); capture = indelible.capture',
+    "a hook": "from indelible.hooks.wsgi import Middleware; Middleware(print); "
+    "from indelible import capture",
+    "a log handler": "from indelible.hooks.logging import Handler; Handler(); "
+    "from indelible import capture",
+}
+FIRST = """
+import json, sys, time
+began = time.process_time()
+from indelible import Indelible
+imported_s = time.process_time() - began
+import indelible, logging, os
+logging.disable()
+{way}
+before, began = set(sys.modules), time.thread_time()
+capture("first")
+first_s = time.thread_time() - began
+print(json.dumps([imported_s, first_s, sorted(set(sys.modules) - before)]), flush=True)
+os._exit(0)
+"""
+
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,6 +99,28 @@ def test_the_import_brings_in_nothing_but_itself_and_is_quick(python: Path) -> N
 
     assert [["indelible"], ["indelible"]] == looks[0][1:]
     assert min(took_s for took_s, _, _ in looks) < 0.030
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_first_event_waits_for_no_import(python: Path, way: str) -> None:
+    _, first_s, modules = _first(python, way)
+
+    assert [] == modules
+    assert first_s <= 0.005
+
+
+@pytest.mark.clocked
+def test_the_class_of_the_client_is_imported_soon(python: Path) -> None:
+    assert min(_first(python, "a client")[0] for _ in range(3)) <= 0.060
+
+
+def _first(python: Path, way: str) -> tuple[float, float, list[str]]:
+    """How long the class took to import and the first event to capture, in seconds of CPU; and the
+    modules that the event brought in."""
+    env = environment(INDELIBLE_HOST="http://127.0.0.1:9")
+    program = [str(python), "-I", "-c", FIRST.format(way=WAYS[way])]
+    imported_s, first_s, modules = json.loads(_run(program, env))
+    return imported_s, first_s, modules
 
 
 def test_the_types_come_along(python: Path) -> None:

@@ -36,4 +36,4 @@ routes = [
     Route("/stream", stream),
     Route("/endless", endless),
 ]
-app = Middleware(Starlette(routes=routes))
+app = Middleware(Starlette(routes=routes), audit_methods=None)

@@ -35,6 +35,7 @@ text is answered as the body, and whatever is no route is the framework's own 40
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +47,9 @@ import httpx
 import pytest
 
 from indelible.client import Indelible
+from indelible.hooks.observer import WRITES
 from indelible.testing import Received, Recorder
-from tests.hooks.shop import CHUNK, CHUNK_S, LATER_S, SECRET, Shop
+from tests.hooks.shop import CARD, CHUNK, CHUNK_S, LATER_S, SECRET, Shop
 from tests.world import plain_client
 
 UNMATCHED: Final = "<unmatched>"
@@ -103,8 +105,11 @@ class WebHook:
 
     @contextmanager
     def visiting(self, client: Indelible, **recording: Any) -> Iterator[httpx.Client]:
-        """A browser on a fresh site. No signal handler is left behind in the tests' process."""
-        recording = {"install_signal_handlers": False, **recording}
+        """A browser on a fresh site, of which every method is audited.
+
+        No signal handler is left behind in the tests' process.
+        """
+        recording = {"install_signal_handlers": False, "audit_methods": None, **recording}
         with (
             self.site(client, **recording) as url,
             plain_client(url, transport=Browser(verify=False)) as browser,
@@ -158,13 +163,31 @@ class WebHook:
         seen = the_request(events)
         assert ("GET", UNMATCHED, 404) == what(seen)
         assert "error_type" not in seen.properties
-        assert "error" == the_audit(events, f"http.GET.{UNMATCHED}").meta["type"]
+        assert "nowhere" not in json.dumps(seen.body)
+
+    def test_what_no_route_takes_leaves_no_audit_event(
+        self, browser: httpx.Client, events: Recorder
+    ) -> None:
+        for method, path in (("GET", "/wp-login.php"), ("POST", "/shop/xmlrpc"), ("PUT", "/hello")):
+            browser.request(method, path)
+        requests(events, 3)
+        events.assert_nothing_audited()
 
     def test_a_method_that_the_route_does_not_take_is_a_405(
         self, browser: httpx.Client, events: Recorder
     ) -> None:
         assert 405 == browser.put("/hello").status_code
         assert ("PUT", self.not_allowed, 405) == what(the_request(events))
+
+    def test_only_what_writes_is_audited_unless_a_handler_names_it(self, events: Recorder) -> None:
+        with self.visiting(events.client, audit_methods=WRITES) as browser:
+            for path in ("/hello", "/raises", "/named"):
+                browser.get(path)
+            browser.post("/orders", json={"quantity": 1})
+            requests(events, 4)
+            the_audit(events, "http.POST./orders")
+            the_audit(events, "order.created")
+        assert 2 == len(events.audited)
 
     def test_a_method_that_nobody_knows_has_no_name_of_its_own(
         self, browser: httpx.Client, events: Recorder
@@ -206,7 +229,21 @@ class WebHook:
         assert 2 == len(events.audited)
         if self.sees_error:
             assert "RuntimeError" == seen.properties["error_type"] == audit.meta["error_type"]
-            assert SECRET == audit.meta["error_message"]
+            for shown in (seen.properties, audit.meta):
+                assert re.fullmatch(r"tests\.hooks\.shop\.Shop\.raises:\d+", shown["error_place"])
+        assert SECRET not in json.dumps(audit.body)
+
+    def test_the_text_of_an_exception_is_kept_only_if_asked_for_and_masked(
+        self, events: Recorder
+    ) -> None:
+        with self.visiting(events.client, error_messages=True) as browser:
+            assert 500 == browser.get("/raises").status_code
+            assert SECRET not in json.dumps(the_request(events).body)
+            audit = the_audit(events, "http.GET./raises")
+        assert CARD not in json.dumps(audit.body)
+        if self.sees_error:
+            assert "the card number is [redacted]" == audit.payload["error"]["exceptionMessage"]
+        assert "the card number" not in json.dumps(audit.meta)
 
     # Clocks.
 
@@ -237,7 +274,7 @@ class WebHook:
         assert ("GET", "/endless", 499) == what(seen)
         assert seen.properties["aborted"] is True
         assert "error_type" not in seen.properties
-        assert "error" == the_audit(events, "http.GET./endless").meta["type"]
+        assert "info" == the_audit(events, "http.GET./endless").meta["type"]
 
     def test_a_background_task_is_not_in_the_duration(
         self, browser: httpx.Client, events: Recorder
@@ -346,6 +383,7 @@ class WebHook:
         assert "ignored" == browser.get("/ignored").text
         assert "named" == browser.get("/named").text
         assert ["/named"] == routes(events, 1)
+        assert "order.created" == the_request(events).properties["event_name"]
         assert "/named" == the_audit(events, "order.created").meta["http_route"]
 
     def test_the_application_says_what_to_skip_add_and_audit(self, events: Recorder) -> None:

@@ -10,7 +10,7 @@ from tests.hooks.shop import Shop
 
 shop = Shop(default_client())
 app = Flask(__name__)
-IndelibleFlask(app)
+IndelibleFlask(app, audit_methods=None)
 app.add_url_rule("/health", "health", shop.hello)
 app.add_url_rule("/me/<name>", view_func=shop.me)
 app.add_url_rule("/whoami", view_func=shop.whoami)

@@ -13,7 +13,8 @@ from typing import ClassVar, Final
 from indelible.client import Indelible
 from indelible.client import context as contexts
 
-SECRET: Final = "the card number is 4111"  # what an exception says, and no product event may
+CARD: Final = "4111 1111 1111 1111"
+SECRET: Final = f"the card number is {CARD}"  # what an exception says, and no event may
 CHUNK: Final = b"chunk\n"
 CHUNK_S: Final = 0.05
 LATER_S: Final = 0.2

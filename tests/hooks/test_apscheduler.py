@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from apscheduler import events as happenings
@@ -31,6 +32,12 @@ def runs(events: Recorder) -> list[Received]:
     return until(lambda: [event for event in events.captured if event.name == "job_run"])
 
 
+def names_of_all(events: Recorder, count: int) -> list[str]:
+    """The audit events' names, once there are so many."""
+    names = sorted(one.name for one in events.audited)
+    return names if len(names) >= count else []
+
+
 def succeed() -> None:
     """A job."""
 
@@ -50,6 +57,21 @@ def test_a_run_leaves_an_event_named_by_the_jobs_id(
     assert run.properties["framework"].startswith("apscheduler 3.")
     until(lambda: events.audited)
     events.assert_audited("job.nightly-report", type="success", times=1)
+
+
+def test_a_scheduler_that_is_watched_twice_tells_each_client_once(
+    scheduler: BackgroundScheduler, events: Recorder
+) -> None:
+    with Recorder() as others:
+        for client in (events.client, others.client, others.client):
+            watch(scheduler, client)
+        scheduler.add_job(succeed, id="nightly-report")
+        for one in (events, others):
+            runs(one)
+        scheduler.add_job(succeed, id="weekly-report")
+        for one in (events, others):
+            names = until(partial(names_of_all, one, 2))
+            assert ["job.nightly-report", "job.weekly-report"] == names
 
 
 def test_a_run_that_raises_is_an_error(scheduler: BackgroundScheduler, events: Recorder) -> None:

@@ -33,7 +33,9 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def watched(app: Any, events: Recorder, **recording: Any) -> Middleware:
-    return Middleware(app, events.client, **{"install_signal_handlers": False, **recording})
+    """The hook round `app`, of which every method is audited."""
+    fixed = {"install_signal_handlers": False, "audit_methods": None}
+    return Middleware(app, events.client, **{**fixed, **recording})
 
 
 def a_request(path: str = "/", **more: Any) -> Scope:
@@ -308,6 +310,21 @@ def test_a_handshake_that_was_refused_has_its_status(events: Recorder) -> None:
     assert ("/rooms/none/closed", "error", 403) == tuple(
         seen.properties[name] for name in ("name", "outcome", "status")
     )
+
+
+def test_a_websocket_is_audited_only_where_reading_is(events: Recorder) -> None:
+    with served(watched(rooms(events), events, audit_methods=["POST"])) as url:
+        asyncio.run(talk(f"{url}/rooms/7", "hello"))
+        the_session(events)
+    events.assert_nothing_audited()
+
+
+def test_a_websocket_that_no_route_takes_is_no_audit_event(events: Recorder) -> None:
+    with served(watched(rooms(events), events)) as url:
+        with pytest.raises(WSServerHandshakeError):
+            asyncio.run(talk(f"{url}/wp-admin"))
+        assert "<unmatched>" == the_session(events).properties["name"]
+    events.assert_nothing_audited()
 
 
 def test_a_skipped_websocket_leaves_no_event(events: Recorder) -> None:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -65,7 +66,7 @@ def run(events: Recorder) -> "Runner":
 class Runner:
     """Runs command lines of a fresh, watched copy of the shop."""
 
-    def __init__(self, events: Recorder, **recording: object) -> None:
+    def __init__(self, events: Recorder, **recording: Any) -> None:
         self._events = events
         self.group = watch(fresh(), events.client, **recording)
 

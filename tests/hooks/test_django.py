@@ -12,6 +12,7 @@ import django
 import httpx
 import pytest
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import (
@@ -27,6 +28,7 @@ from django.http import (
 )
 from django.test import override_settings
 from django.urls import include, path, re_path
+from django.utils.functional import SimpleLazyObject
 
 import indelible
 from indelible.client import Indelible
@@ -244,7 +246,7 @@ def test_an_error_in_another_middleware_is_reported_with_its_type(
 
 @either_server
 @pytest.mark.parametrize("asked", [False, True])
-def test_events_belong_to_the_signed_in_user_only_if_asked_for(
+def test_events_of_a_view_belong_to_the_signed_in_user_only_if_asked_for(
     events: Recorder, is_async: bool, asked: bool
 ) -> None:
     def view(request: HttpRequest) -> HttpResponseBase:
@@ -262,6 +264,35 @@ def test_events_belong_to_the_signed_in_user_only_if_asked_for(
         assert asked == (events.assert_captured("viewed", times=1).distinct_id == "42")
         browser.get("/view")
     assert [asked, False] == [one.distinct_id == "42" for one in requests(events, 2)]
+
+
+@either_server
+def test_a_request_belongs_to_the_user_whom_somebody_has_found_out(
+    events: Recorder, is_async: bool
+) -> None:
+    """The view itself, as a framework for APIs does; nobody is asked for who was not looked for."""
+
+    def token(request: HttpRequest) -> HttpResponseBase:
+        request.user = get_user_model()(pk=43)
+        return HttpResponse()
+
+    def nobody_looks(request: HttpRequest) -> HttpResponseBase:
+        request.user = SimpleLazyObject(lambda: pytest.fail("asks the database"))
+        return HttpResponse()
+
+    def anonymous(request: HttpRequest) -> HttpResponseBase:
+        from django.contrib.auth.models import AnonymousUser  # once Django is set up
+
+        request.user = AnonymousUser()
+        return HttpResponse()
+
+    views = {"token": token, "nobody": nobody_looks, "anonymous": anonymous}
+    patterns = [path(name, view) for name, view in views.items()]
+    with visiting(events, *patterns, is_async=is_async) as browser:
+        for name in views:
+            assert 200 == browser.get(f"/{name}").status_code
+        seen = {one.properties["route"]: one.person for one in requests(events, 3)}
+    assert {"/token": "43", "/nobody": None, "/anonymous": None} == seen
 
 
 @either_server
@@ -376,7 +407,11 @@ def test_immutablelogs_settings_are_enough(events: Recorder) -> None:
         IMTBL_SERVICE_NAME="shop",
         IMTBL_ENV="test",
         IMTBL_HEADERS={"X-Tenant": "7"},
-        INDELIBLE={"install_signal_handlers": False, "spool_audit": False},
+        INDELIBLE={
+            "install_signal_handlers": False,
+            "spool_audit": False,
+            "audit_methods": ["GET"],
+        },
     )
     try:
         with own, served(is_async=False) as url, plain_client(url) as browser:

@@ -1,18 +1,19 @@
 """FastAPI: the contract, and the routers that it includes."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel
 
+import indelible
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import WebHook, the_request, what
+from tests.hooks.contract import WebHook, the_audit, the_request, what
 from tests.hooks.serving import browsing, served
 from tests.hooks.shop import Shop
 
@@ -146,3 +147,47 @@ def test_a_wrong_method_below_an_included_router_has_its_template(events: Record
         browser.put("/v2/outer/7/inner/leaf/8")
         route = "/v2/outer/{outer_id}/inner/leaf/{leaf_id}"
         assert ("PUT", route, 405) == what(the_request(events))
+
+
+def by_dependency(app: FastAPI) -> None:
+    def sign_in() -> None:  # on a thread, in a copy of the request's context
+        indelible.set_distinct_id("user_42")
+
+    app.router.dependencies.append(Depends(sign_in))
+
+
+def by_asynchronous_dependency(app: FastAPI) -> None:
+    async def sign_in() -> AsyncIterator[None]:
+        yield
+        indelible.set_distinct_id("user_42")  # as late as can be: the answer is made
+
+    app.router.dependencies.append(Depends(sign_in))
+
+
+def by_middleware(app: FastAPI) -> None:
+    @app.middleware("http")  # runs what is inside in a task of its own
+    async def sign_in(request: Request, call_next: Any) -> Any:
+        indelible.set_distinct_id("user_42")
+        return await call_next(request)
+
+
+def by_task(app: FastAPI) -> None:
+    def sign_in(tasks: BackgroundTasks) -> None:
+        tasks.add_task(indelible.set_distinct_id, "user_42")
+
+    app.router.dependencies.append(Depends(sign_in))
+
+
+@pytest.mark.parametrize(
+    "sign_in", [by_dependency, by_asynchronous_dependency, by_middleware, by_task]
+)
+def test_the_person_is_seen_whichever_layer_finds_out(events: Recorder, sign_in: Any) -> None:
+    app = FastAPI()
+    sign_in(app)
+    app.post("/orders")(lambda: "ordered")
+    app.add_middleware(Middleware, client=events.client, install_signal_handlers=False)
+    with browsing(app) as browser:
+        browser.post("/orders")
+        assert "user_42" == the_request(events).person
+        assert "user_42" == the_audit(events, "http.POST./orders").payload["actor"]
+    events.assert_nothing_captured("$identify")

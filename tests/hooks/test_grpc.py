@@ -178,6 +178,10 @@ def served_by_a_loop(events: Recorder) -> Iterator[str]:
     thread.join(10)
 
 
+def has_calls(events: Recorder, count: int) -> bool:
+    return len(events.captured) >= count
+
+
 def call(events: Recorder) -> Received:
     """The one call's event; the caller may have its answer before it is there."""
     until(lambda: [one for one in events.captured if one.name == "rpc_call"])
@@ -298,6 +302,34 @@ def test_a_method_that_is_not_there_is_unmatched(channel: grpc.Channel, events: 
 
     assert ("<unmatched>", "UNIMPLEMENTED") == named(call(events))
     assert "secret-method" not in repr([one.body for one in events.server.received])
+
+
+def test_interceptors_of_one_client_record_a_call_once_and_those_of_two_twice(
+    events: Recorder,
+) -> None:
+    with Recorder() as others:
+        clients = (events.client, others.client, events.client)
+        fixed: Any = {"install_signal_handlers": False}
+        server = grpc.server(
+            ThreadPoolExecutor(4),
+            handlers=[handlers(Shop(events))],
+            interceptors=[Interceptor(client, **fixed) for client in clients],
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.unary_unary("/shop.Orders/Get")(b"", timeout=60)
+            assert [b"1", b"2"] == list(channel.unary_stream("/shop.Orders/List")(b"", timeout=60))
+            nothing = channel.unary_unary("/shop.Orders/Nothing")
+            assert "UNIMPLEMENTED" == code_of(lambda: nothing(b"", timeout=60))
+            for one in (events, others):
+                until(partial(has_calls, one, 3))
+        server.stop(None).wait()
+        for one in (events, others):
+            names = ["/shop.Orders/Get", "/shop.Orders/List", "<unmatched>"]
+            assert names == sorted(call.properties["name"] for call in one.captured)
+            # What anybody may call is no audit event.
+            assert 2 == len(one.audited)
 
 
 def test_request_id_and_trace_come_from_the_metadata(

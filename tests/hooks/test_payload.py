@@ -38,7 +38,7 @@ def payload(request: Request | Work, dialect: Any = "nested", **ip_fields: str) 
         (101, "info"),
         (None, "info"),
         (404, "error"),
-        (499, "error"),
+        (499, "error"),  # the application's own answer, as some proxies give it
         (503, "error"),
     ],
 )
@@ -50,11 +50,26 @@ def test_an_exception_is_an_error_whatever_the_status() -> None:
     assert "error" == type_of(seen(200, failure=Failure(type="ValueError", message="")))
 
 
+def test_a_client_that_left_and_a_path_that_nobody_serves_are_no_errors() -> None:
+    assert ["info", "info", "info"] == [
+        type_of(seen(499, aborted=True)),
+        type_of(seen(404, route="<unmatched>")),
+        type_of(seen(405, route="<unmatched>")),
+    ]
+    assert "error" == type_of(seen(404))
+
+
+@pytest.mark.parametrize("dialect", ["nested", "flat"])
+def test_nothing_is_said_of_a_path_that_no_route_took(dialect: str) -> None:
+    said = payload(seen(200, route="<unmatched>", path="/ann@example.com"), dialect)
+    assert "ann" not in json.dumps(said)
+
+
 def test_the_nested_shape_is_that_of_the_python_and_node_middleware() -> None:
     assert {
         "id": "e-1",
         "kind": "error",
-        "message": "POST /orders/7",
+        "message": "POST /orders/{id}",
         "timestamp": "1970-01-01T00:00:00.000Z",
         "context": {"ip_hash": "abc", "userAgent": "curl"},
         "request": {

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
@@ -18,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from indelible.client import Indelible
 from indelible.hooks.asgi import Middleware
 from indelible.testing import Recorder
-from tests.hooks.contract import WebHook, the_audit, the_request, what
+from tests.hooks.contract import WebHook, requests, the_audit, the_request, what
 from tests.hooks.serving import browsing, served
 from tests.hooks.shop import Shop
 
@@ -149,8 +151,54 @@ def test_a_mounts_parameters_are_named_and_never_shown(
 def test_the_prefix_of_a_proxy_is_in_front_of_the_template(events: Recorder) -> None:
     app = Middleware(wired(Shop(events.client)), events.client, install_signal_handlers=False)
     with browsing(app, root_path="/behind") as browser:
+        browser.get("/health")  # as /behind/health
         browser.get("/shop/items/7")
         assert ("GET", "/behind/shop/items/{item_id}", 200) == what(the_request(events))
+
+
+class User(BaseUser):
+    """One who is signed in, under a name; whether there is an id is another matter."""
+
+    is_authenticated = True
+
+    def __init__(self, display_name: str) -> None:
+        self._name = display_name
+
+    @property
+    def display_name(self) -> str:
+        return self._name
+
+
+class UserWithId(User):
+    identity = "42"
+
+
+class Backend(AuthenticationBackend):
+    """Lets in whoever says a name; "ann" has an id."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        name = conn.headers.get("X-Name")
+        if name is None:
+            return None
+        return AuthCredentials(), UserWithId(name) if name == "ann" else User(name)
+
+
+@pytest.mark.parametrize("is_outside", [False, True])
+def test_the_authenticated_user_is_the_requests_by_identity_and_not_by_name(
+    events: Recorder, is_outside: bool
+) -> None:
+    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello"))])
+    layers: list[Any] = [
+        lambda: app.add_middleware(Middleware, client=events.client, install_signal_handlers=False),
+        lambda: app.add_middleware(AuthenticationMiddleware, backend=Backend()),
+    ]
+    for add in layers if is_outside else reversed(layers):
+        add()
+    with browsing(app) as browser:
+        for name in ("ann", "bob", None):
+            browser.get("/", headers={} if name is None else {"X-Name": name})
+        assert ["42", None, None] == [one.person for one in requests(events, 3)]
+    assert "bob" not in repr([one.body for one in events.captured])
 
 
 def test_an_event_can_be_named_in_the_state_of_the_request(events: Recorder) -> None:

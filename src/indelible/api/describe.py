@@ -80,7 +80,12 @@ _LOGGED: Final[Json] = {
         "kind": {"enum": [kind.word for kind in Kind]},
         "received_at": _TIME,
         "event": {"type": "string"},
-        "distinct_id": {"type": "string"},
+        "distinct_id": {
+            "type": "string",
+            "description": "The person or visitor. Nobody's event has its `process_id` here, and "
+            "`$process_person_profile: false` among its properties: leave it out of a count of "
+            "persons.",
+        },
         "uuid": {"type": "string"},
         "properties": {"type": "object"},
         "payload": {"type": "string"},

@@ -25,6 +25,7 @@ from indelible.cli import (
     send,
     senders,
     serve,
+    spool,
     tail,
     verify,
     where,
@@ -56,7 +57,7 @@ def make_app() -> typer.Typer:
     for module in (
         *(serve, send, tail, where, senders, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, resume, doctor),
+        *(project, keys, erase, backup, restore, resume, spool, doctor),
     ):
         module.register(app)
     return app

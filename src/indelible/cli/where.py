@@ -73,7 +73,10 @@ def _show(event: Event) -> None:
     if own is not None:
         rows.append(("idempotency key" if event["kind"] == "audit" else "event id", own))
     if event.get("distinct_id") is not None:
-        rows.append(("distinct id", event["distinct_id"]))
+        is_nobodys = event["distinct_id"] == event.get("process_id")
+        rows.append(
+            ("distinct id", "nobody's: that of its process" if is_nobodys else event["distinct_id"])
+        )
     if content := short_content(event):
         rows.append(("content", content))
     rows += [(step["step"], [(step["at"], screen.GOOD)]) for step in _life(event)]

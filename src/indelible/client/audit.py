@@ -11,22 +11,26 @@ server stores it once, however often it arrives.
 import random
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
+from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
+from indelible.client.crew import each_at_once
+from indelible.client.encode import blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
-from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, Receipt
-from indelible.client.retry import Again, Halve, Refused, Taken, meaning_of
+from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
+from indelible.client.retry import Again, Halve, Refused, Taken, may_settle_each, meaning_of
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
-from indelible.client.wire import AuditCapture, AuditWire, Capture, Observed, Record, Stamp
+from indelible.client.underway import Prepared, UnderWay
+from indelible.client.wire import AuditWire
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
 from indelible.event import LossReason
 
@@ -46,15 +50,6 @@ class AuditLane(NamedTuple):
     wire: AuditWire
 
 
-class _Prepared(NamedTuple):
-    """An event as it will be sent, and the way that it goes."""
-
-    outbox: Outbox
-    wire: AuditWire
-    record: Record
-    at_ms: int
-
-
 class Audit:
     """The audit side of a client: `Indelible(…).audit`."""
 
@@ -66,6 +61,8 @@ class Audit:
         self._time = time
         self._unsent = Numbers()
         self._idle: deque[Transport] = deque()
+        weakref.finalize(self, _close, self._idle).atexit = False
+        self._under_way = UnderWay(time)
 
     # The durable door.
 
@@ -74,11 +71,11 @@ class Audit:
         event_name: str,
         payload: object,
         *,
-        type: str = "info",
+        type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         attempts: int = 1,
-        wait: str | None = None,
+        wait: Wait | None = None,
         timeout_s: float | None = None,
     ) -> Receipt:
         """Store one audit event, and come back when it is safe.
@@ -125,14 +122,27 @@ class Audit:
         checked = [AuditEvent.of(event) for event in events]
         if not self._options.enabled:
             return [self._let_go(event) for event in checked]
-        # Written here: the pool's threads have neither this context nor this fork's lane.
-        ready = [self._prepared(event) for event in checked]
+        ready: list[Prepared] = []
+        try:
+            # Written here: other threads have neither this context nor this fork's lane.
+            for event in checked:
+                ready.append(self._prepared(event))  # noqa: PERF401 — if one fails, who was before?
+        except BaseException as error:
+            is_closed = isinstance(error, ClientDisabled)
+            reason = LossReason.AFTER_SHUTDOWN if is_closed else LossReason.ENCODE_FAILED
+            for one in ready:
+                self._under_way.lose(one, reason)
+            raise
         chunks = [ready[i : i + _BATCH] for i in range(0, len(ready), _BATCH)]
-        if len(chunks) <= 1:
-            return [result for chunk in chunks for result in self._send_chunk(chunk, timeout_s)]
-        with ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="indelible-batch") as pool:
-            results = pool.map(lambda chunk: self._send_chunk(chunk, timeout_s), chunks)
-            return [result for chunk in results for result in chunk]
+        try:
+            results = each_at_once(
+                lambda chunk: self._send_chunk(chunk, timeout_s), chunks, most=MAX_IN_FLIGHT
+            )
+        except BaseException:
+            for one in ready:
+                self._under_way.keep(one)
+            raise
+        return [result for chunk in results for result in chunk]
 
     # The queued door.
 
@@ -141,7 +151,7 @@ class Audit:
         event_name: str,
         payload: object,
         *,
-        type: str = "info",
+        type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> None:
@@ -170,17 +180,19 @@ class Audit:
             described = self._meta_of(event)
             payload = dict(payload) if isinstance(payload, dict) else payload
             size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
-        except Exception:
+        except Exception as error:
             if self._options.strict:
                 raise
             lane.outbox.stamp()
-            lane.outbox.lose(LossReason.ENCODE_FAILED)
+            given = {"event_name": event_name, "payload": payload, "type": type, "meta": meta}
+            given["idempotency_key"] = idempotency_key
+            lane.outbox.lose(LossReason.ENCODE_FAILED, why=blame(error, given))
             return
         stamp = lane.outbox.stamp()
-        capture = AuditCapture(stamp, event_name, payload, described, idempotency_key)
+        capture = AuditCapture(stamp, event_name, payload, described, event.idempotency_key)
         self._put(lane, capture, size)
 
-    def send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
+    def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
         """`send_async` for the hooks: the event is described on the background thread."""
         lane = self._lane()
         if lane is None:
@@ -197,7 +209,7 @@ class Audit:
     # Reading back.
 
     def fetch_receipt(
-        self, tx_id: str, *, wait: str | None = "sealed", timeout_s: float = 10.0
+        self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """The portable receipt (`.tlog-proof`) of a stored event, once it is sealed.
 
@@ -207,6 +219,8 @@ class Audit:
         """
         query = f"?wait={_level(wait)}&timeout={timeout_s:.3f}s" if wait else ""
         answer = self._asked("GET", f"/v1/events/{tx_id}/receipt{query}", timeout_s + 5)
+        if b"tlog-proof" not in answer.text.partition(b"\n")[0]:
+            raise AuditFailed("No receipt came: something in front of the server answered 200")
         return answer.text.decode()
 
     def verify(self, receipt: "Receipt | str", *, policy: str) -> "Verification":
@@ -242,7 +256,7 @@ class Audit:
     # How.
 
     def _send(
-        self, event: AuditEvent, *, attempts: int, wait: str | None, timeout_s: float | None
+        self, event: AuditEvent, *, attempts: int, wait: Wait | None, timeout_s: float | None
     ) -> Receipt:
         limit_s = timeout_s or self._options.total_s
         # The server is to answer before we stop listening, so that a stored event is known as one.
@@ -252,19 +266,30 @@ class Audit:
         try:
             fate = self._tried_often(one, query, attempts, timeout_s, limit_s)
         except BaseException:
-            _interrupted(one)
+            self._under_way.keep(one)
             raise
+        result = self._settled(one, fate)
+        if isinstance(result, AuditFailed):
+            raise result
+        return result
+
+    def _settled(
+        self, one: Prepared, fate: Receipt | AuditRefused | Again | None
+    ) -> Receipt | AuditFailed:
+        """Count what came of an event; the spool takes one that the server has not answered for."""
         if isinstance(fate, Receipt):
-            one.outbox.note_delivered(1)
+            self._under_way.delivered(one)
             return fate
         if isinstance(fate, AuditRefused):
-            one.outbox.lose(LossReason.REFUSED)
-            raise fate
-        return self._kept(one.outbox, one.record, one.at_ms)
+            self._under_way.lose(one, LossReason.REFUSED)
+            return fate
+        if not self._under_way.keep(one):
+            return AuditNotKept()
+        return Receipt(status=SPOOLED, idempotency_key=one.record.event_id)
 
     def _tried_often(
         self,
-        one: _Prepared,
+        one: Prepared,
         query: str,
         attempts: int,
         timeout_s: float | None,
@@ -310,41 +335,29 @@ class Audit:
         except TransportFailed as error:
             return Again(str(error))
         match self._meaning(answer):
+            case Taken() if answer.body.get("ok") is False and answer.reason is None:
+                return Again(answer.said)
             case Taken():
                 return _fate(answer.body, record.event_id)
             case Again() as again:
                 return again
             case Refused(reason):
                 return AuditRefused(reason, status=answer.status, hint=_hint(answer))
-            case Halve():
+            case Halve(is_final=True):
                 return AuditRefused("payload_too_large", status=413, hint=_hint(answer))
+            case Halve():
+                return Again(answer.said)
 
     def _send_chunk(
-        self, prepared: Sequence[_Prepared], timeout_s: float | None
+        self, prepared: Sequence[Prepared], timeout_s: float | None
     ) -> list[Receipt | AuditFailed]:
         outbox, wire = prepared[0].outbox, prepared[0].wire
         records = [one.record for one in prepared]
-        try:
-            fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
-        except BaseException:
-            for one in prepared:
-                _interrupted(one)
-            raise
-        results: list[Receipt | AuditFailed] = []
-        for place, one in enumerate(prepared):
-            fate = fates[place] if fates is not None else None
-            if isinstance(fate, Receipt):
-                outbox.note_delivered(1)
-                results.append(fate)
-            elif isinstance(fate, AuditRefused):
-                outbox.lose(LossReason.REFUSED)
-                results.append(fate)
-            else:
-                try:
-                    results.append(self._kept(outbox, one.record, one.at_ms))
-                except AuditNotKept as error:
-                    results.append(error)
-        return results
+        fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
+        return [
+            self._settled(one, fates[place] if fates is not None else None)
+            for place, one in enumerate(prepared)
+        ]
 
     def _tried_chunk(
         self, outbox: Outbox, wire: AuditWire, records: Sequence[Record], timeout_s: float | None
@@ -359,8 +372,15 @@ class Audit:
         except TransportFailed:
             return None
         if answer.status in (404, 405):  # a server that knows single events only
-            return [self._tried(outbox, wire, record, "", 1, timeout_s) for record in records]
+            fates: list[Receipt | AuditRefused | Again] = []
+            for record in records:
+                fates.append(self._tried(outbox, wire, record, "", 1, timeout_s))
+                if isinstance(fates[-1], Again):  # it was no such server: ask no more of it
+                    return fates + [fates[-1]] * (len(records) - len(fates))
+            return fates
         meaning = self._meaning(answer)
+        if isinstance(meaning, Halve) and not meaning.is_final:
+            return None  # of something in front: the queue finds out what passes
         if isinstance(meaning, Halve):
             if len(records) == 1:
                 return [AuditRefused("payload_too_large", status=413, hint=_hint(answer))]
@@ -375,7 +395,7 @@ class Audit:
         results = wire.results(answer, records)
         if isinstance(meaning, Refused) and results is None:
             return [AuditRefused(meaning.reason, status=answer.status)] * len(records)
-        if isinstance(meaning, Again) or results is None:
+        if results is None or not may_settle_each(answer.status, meaning):
             return None
         return [
             _fate(result, record.event_id) for result, record in zip(results, records, strict=True)
@@ -386,13 +406,7 @@ class Audit:
         self._unsent.draw()
         return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
 
-    def _kept(self, outbox: Outbox, record: Record, at_ms: int) -> Receipt:
-        if outbox.keep(record, at_ms):
-            return Receipt(status=SPOOLED, idempotency_key=record.event_id)
-        outbox.lose(LossReason.SPOOL_FAILED)
-        raise AuditNotKept
-
-    def _prepared(self, event: AuditEvent) -> _Prepared:
+    def _prepared(self, event: AuditEvent) -> Prepared:
         lane = self._lane()
         if lane is None or lane.outbox.is_closed:
             raise ClientDisabled
@@ -409,7 +423,9 @@ class Audit:
             raise
         if repaired:
             lane.outbox.note_repaired()
-        return _Prepared(lane.outbox, wire, record, stamp.at_ns // 1_000_000)
+        one = Prepared(lane.outbox, wire, record, stamp.at_ns // 1_000_000)
+        self._under_way.add(one)
+        return one
 
     def _meta_of(self, event: AuditEvent) -> dict[str, str]:
         """The event's own meta, over that of the current context.
@@ -417,7 +433,7 @@ class Audit:
         Raises:
             TypeError, ValueError: the event is none.
         """
-        meta = {"type": event.type}
+        meta: dict[str, str] = {"type": event.type}
         here = context.current()
         if here is not None:
             meta |= here.of_audit_events()
@@ -442,10 +458,10 @@ class Audit:
                 )
         except TransportFailed as error:
             raise AuditFailed(f"No answer: {error}", hint="Ask again later.") from None
+        if answer.status != 200 and answer.reason is None:
+            raise AuditFailed(f"No answer of the server: {answer.said}", hint="Ask again later.")
         if answer.status != 200:
-            raise AuditRefused(
-                answer.reason or f"http_{answer.status}", status=answer.status, hint=_hint(answer)
-            )
+            raise AuditRefused(answer.said, status=answer.status, hint=_hint(answer))
         return answer
 
     @contextmanager
@@ -463,27 +479,27 @@ class Audit:
             else:
                 transport.close()
 
-    def after_fork(self) -> None:
+    def _at_exit(self, timeout_s: float) -> None:
+        """Settle calls under way on threads that the end of the process would cut off."""
+        self._under_way.end(timeout_s)
+
+    def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
         self._unsent = Numbers()
-        self.close()
+        self._under_way = UnderWay(self._time)
+        self._close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close idle connections."""
-        while self._idle:
-            self._idle.pop().close()
+        _close(self._idle)
 
 
-def _interrupted(one: _Prepared) -> None:
-    """Ctrl-C, or a time limit of the application's, ended a try: the spool takes the event.
-
-    Perhaps the server has it by now, and perhaps nobody would send it again.
-    """
-    if not one.outbox.keep(one.record, one.at_ms):
-        one.outbox.lose(LossReason.SPOOL_FAILED)
+def _close(idle: deque[Transport]) -> None:
+    while idle:
+        idle.pop().close()
 
 
-def _level(wait: str | None) -> str:
+def _level(wait: Wait | None) -> str:
     if wait not in ("sealed", "witnessed"):
         raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
     return wait

@@ -1,60 +1,60 @@
 """A decorator that leaves an audit event for each call of a function."""
 
-import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from indelible.client.audit import Audit
+from indelible.client.decorate import decorated, is_aborted, name_of
+
+if TYPE_CHECKING:
+    from indelible.client.audit import Audit
+    from indelible.client.receipt import AuditType
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_NOTHING: Final = nullcontext()
+
 
 def audited(
-    audit: Callable[[], Audit], event_name: str, payload: Callable[..., object] | None = None
+    audit: "Callable[[], Audit]", event_name: str, payload: Callable[..., object] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: an audit event for each call, `success` or `error` by its outcome.
+    """A decorator: an audit event when the body of each call has ended, `success` or `error`.
 
-    Works on functions and coroutine functions; what they raise is raised again. `payload` is given
-    the call's arguments; without it the payload names the function only, since arguments may hold
-    anything.
+    Works on functions, coroutine functions, generators and async generators; what they raise is
+    raised again. A body that was ended from outside, as a generator that is closed or a task that
+    is cancelled, leaves an event of type `info` whose meta has ``aborted``: ``true``. One that
+    never began leaves none.
+
+    `payload` is given the call's arguments; without it the payload names the function only, since
+    arguments may hold anything.
+
+    The decorator raises TypeError for a class, a property, and what cannot be called.
     """
 
-    def note(call: Callable[..., object], arguments: Any, named: Any, error: Any) -> None:
-        try:
-            body = payload(*arguments, **named) if payload else {"function": call.__qualname__}
-        except Exception:
-            body = {"function": call.__qualname__}
-        meta = {"error_type": type(error).__name__} if error is not None else {}
-        kind = "success" if error is None else "error"
-        audit().send_async(event_name, body, type=kind, meta=meta)
-
     def decorate(call: Callable[P, R]) -> Callable[P, R]:
-        if inspect.iscoroutinefunction(call):
+        function = name_of(call)
 
-            @functools.wraps(call)
-            async def awaited(*arguments: P.args, **named: P.kwargs) -> Any:
-                try:
-                    result = await call(*arguments, **named)
-                except BaseException as error:
-                    note(call, arguments, named, error)
-                    raise
-                note(call, arguments, named, None)
-                return result
+        class AuditedRun:
+            def __init__(self, *arguments: Any, **named: Any) -> None:
+                self._arguments, self._named = arguments, named
 
-            return cast("Callable[P, R]", awaited)
+            def step(self) -> AbstractContextManager[object]:
+                return _NOTHING
 
-        @functools.wraps(call)
-        def called(*arguments: P.args, **named: P.kwargs) -> R:
-            try:
-                result = call(*arguments, **named)
-            except BaseException as error:
-                note(call, arguments, named, error)
-                raise
-            note(call, arguments, named, None)
-            return result
+            def ended(self, error: BaseException | None) -> None:
+                body: object = {"function": function}
+                if payload is not None:
+                    try:
+                        body = payload(*self._arguments, **self._named)
+                    except Exception:  # a payload that fails must not fail the call
+                        body = {"function": function}
+                kind: AuditType = "success" if error is None else "error"
+                meta = {} if error is None else {"error_type": type(error).__name__}
+                if is_aborted(error):
+                    kind, meta = "info", {"aborted": "true"}
+                audit().send_async(event_name, body, type=kind, meta=meta)
 
-        return called
+        return decorated(call, AuditedRun)
 
     return decorate

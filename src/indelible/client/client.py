@@ -5,27 +5,29 @@ must not become a fault in the caller. What cannot be delivered is counted by re
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack
 
 from indelible import __version__
 from indelible.client import context as contexts
 from indelible.client import lifecycle
-from indelible.client.audit import Audit, AuditLane
 from indelible.client.audited import audited
-from indelible.client.options import Options
-from indelible.client.outbox import Outbox
+from indelible.client.capture import Observed, ProductCapture, Stamp
+from indelible.client.encode import WrongType, blame
+from indelible.client.hidden import Hidden
+from indelible.client.joins import Joins
+from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import REAL_TIME, Time
-from indelible.client.wire import AuditWire, Observed, ProductCapture, ProductWire, Stamp, Wire
-from indelible.client.worker import logger
 from indelible.event import Lane, LossReason
 
 if TYPE_CHECKING:
+    from indelible.client.audit import Audit, AuditLane
     from indelible.client.doctor import Diagnosis
+    from indelible.client.outbox import Outbox
+    from indelible.client.wire import Wire
 
 _LIBRARY: Final = ("indelible-python", __version__)
 _ITEM_BYTES: Final = 64
@@ -33,6 +35,11 @@ _OBSERVED_BYTES: Final = 1_024  # of an event that is described later, about
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def prepare() -> None:
+    """Load all that a client needs, for a hook whose client is made by the first event."""
+    from indelible.client import audit, outbox, worker  # noqa: F401
 
 
 class Indelible:
@@ -44,9 +51,8 @@ class Indelible:
 
     Args:
         token: project token, for product events.
-        api_key: application key, for audit events; never in a browser.
-        host: address of the server.
-        options: any of `Options`.
+        options: any of `Options`: ``api_key``, for audit events; ``host``, the address of the
+            server; and so on.
 
     Raises:
         InvalidOption: an argument or a variable of the environment means nothing. Nothing else
@@ -54,37 +60,55 @@ class Indelible:
             says so.
     """
 
-    audit: Audit
+    audit: "Audit"
 
-    def __init__(
-        self,
-        token: str | None = None,
+    def __init__(self, token: str | None = None, **options: Unpack[ClientOptions]) -> None:
+        given = Hidden.moved(options, token=token)
+        del token
+        self._set_up(Options.found(given), REAL_TIME, None)
+
+    @classmethod
+    def _of(
+        cls,
+        options: Options,
         *,
-        api_key: str | None = None,
-        host: str | None = None,
-        _time: Time = REAL_TIME,
-        _environment: Mapping[str, str] = os.environ,
-        _complain: Callable[[str], object] = logger.warning,
-        **options: Any,
+        time: Time = REAL_TIME,
+        complain: Callable[[str], object] | None = None,
+    ) -> Self:
+        """Make a client of options that were read already; `complain` is told what is missing."""
+        client = cls.__new__(cls)
+        client._set_up(options, time, complain)
+        return client
+
+    def _set_up(
+        self, options: Options, time: Time, complain: Callable[[str], object] | None
     ) -> None:
-        self.options = Options.read(
-            _environment, token=token, api_key=api_key, host=host, **options
-        )
-        self._time = _time
+        # All that a client needs is loaded here: not by the import of its class, which need not
+        # lead to a client, and not by the first event, which must not wait.
+        from indelible.client.audit import Audit
+        from indelible.client.notices import logger
+
+        self.options = options
+        self._time = time
         self._disabled = Numbers()
         self._closed = False
-        self._begin(_complain)
-        self.audit = Audit(self.options, self._audit_lane, time=self._time)
-        lifecycle.watch(self)
+        self._lanes: list[lifecycle.Lane] = []
+        self._begin(complain or logger.warning)
+        self.audit = Audit(options, self._audit_lane, time=time)
+        address = str(options.host or options.audit_host) if self._lanes else ""
+        lifecycle.watch(self, address, self._lanes)
 
     def _begin(self, complain: Callable[[str], object] | None) -> None:
         """Make what belongs to this process, and say what is missing for it."""
+        from indelible.client.audit import AuditLane
+        from indelible.client.wire import AuditWire, ProductWire
+
         options = self.options
         process_id = Stamp(self._time.wall_ns(), 0, os.urandom(10)).uuid.replace("-", "")
         product = audit = audit_wire = None
         if options.enabled:
             redaction = options.redaction()
-            if self._can_send(options.host, options.token, "token", "product", complain):
+            if self._can_send(options.host, "token", "product", complain):
                 wire = ProductWire(
                     token=str(options.token),
                     process_id=process_id,
@@ -93,11 +117,9 @@ class Indelible:
                     library=_LIBRARY,
                     before_send=options.before_send,
                 )
-                product = self._outbox(
-                    wire, str(options.host), str(options.token), process_id, complain
-                )
+                product = self._outbox(wire, str(options.host), "token", process_id, complain)
             host = options.audit_host or options.host
-            if self._can_send(host, options.api_key, "api_key", "audit", complain):
+            if self._can_send(host, "api_key", "audit", complain):
                 audit_wire = AuditWire(
                     api_key=str(options.api_key),
                     process_id=process_id,
@@ -106,62 +128,65 @@ class Indelible:
                     service=options.service,
                     env=options.env,
                 )
-                audit = self._outbox(
-                    audit_wire, str(host), str(options.api_key), process_id, complain
-                )
+                audit = self._outbox(audit_wire, str(host), "api_key", process_id, complain)
+        self._joins = Joins(self._time)
         self._pid = os.getpid()
         self._process_id = process_id
         self._product = product
         self._audit = None if audit is None or audit_wire is None else AuditLane(audit, audit_wire)
+        self._lanes[:] = self._made_here()
 
-    def _outboxes(self) -> list[Outbox]:
+    def _outboxes(self) -> "list[Outbox]":
         """Those of this process, product first."""
         self._notice_fork()
         return self._made_here()
 
-    def _made_here(self) -> list[Outbox]:
+    def _made_here(self) -> "list[Outbox]":
         """Those made last, in this process or in the one it was forked from."""
         audit = self._audit.outbox if self._audit is not None else None
         return [outbox for outbox in (self._product, audit) if outbox is not None]
 
-    def _audit_lane(self) -> AuditLane | None:
+    def _audit_lane(self) -> "AuditLane | None":
         self._notice_fork()
         return self._audit
 
     def _notice_fork(self) -> None:
         """Begin anew in a child of a fork that no hook was told of, as one in C may be."""
         if self._pid != os.getpid():
-            self.after_fork()
+            self._after_fork()
 
     def _can_send(
         self,
         host: str | None,
-        secret: str | None,
-        name: str,
+        secret_name: str,
         lane: str,
         complain: Callable[[str], object] | None,
     ) -> bool:
-        why_not = self.options.why_not(host, secret, secret_name=name)
-        other = self.options.api_key if name == "token" else self.options.token
+        options = self.options
+        why_not = options.why_not(host, secret_name=secret_name)
         # An application that sends one kind only need not hear of the other, and one that sends
         # none hears of it once.
-        if why_not and complain and (secret or (lane == "product" and not other)):
+        is_wanted = bool(options.token if lane == "product" else options.api_key)
+        has_neither = not options.token and not options.api_key
+        if why_not and complain and (is_wanted or (lane == "product" and has_neither)):
             complain(f"{lane} events are not sent: {why_not}")
         return why_not is None
 
     def _outbox(
         self,
-        wire: Wire,
+        wire: "Wire",
         host: str,
-        secret: str,
+        secret_name: str,
         process_id: str,
         complain: Callable[[str], object] | None,
-    ) -> Outbox:
+    ) -> "Outbox":
+        from indelible.client.outbox import Outbox
+
         spooled = self.options.spool_audit if wire.lane == Lane.AUDIT else self.options.spool
         folder = None
         if spooled:
             try:
-                folder = self.options.spool_folder(wire.lane.value, host, secret)
+                folder = self.options.spool_folder(wire.lane.value, host, secret_name)
             except RuntimeError:
                 if complain:
                     complain("no spool: this user has no home; set INDELIBLE_SPOOL_DIR")
@@ -206,30 +231,30 @@ class Indelible:
         outbox = self._product
         try:
             if not isinstance(event, str) or not event:
-                raise TypeError("event must be text")  # noqa: TRY301 — the door below counts it
+                raise WrongType("event", event, "text")  # noqa: TRY301 — the door below counts it
             here = contexts.current()
             if here is None:
                 own = dict(properties) if properties else {}
             else:
                 own = {**here.of_product_events(), **(properties or {})}
-                distinct_id = distinct_id or here.distinct_id
-                anonymous_id = anonymous_id or here.anonymous_id
-            if anonymous_id and distinct_id and anonymous_id != distinct_id:
-                own.setdefault("$device_id", anonymous_id)
+                distinct_id = contexts.first_id(distinct_id, here.distinct_id)
+                anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
+            who = contexts.first_id(distinct_id, anonymous_id)
+            if anonymous_id is not None and anonymous_id is not who:
+                own.setdefault("$device_id", anonymous_id)  # unless it turns out to be the same
             when = None if timestamp is None else _rfc3339(timestamp)
             size = _estimate(own)
-            who = distinct_id or anonymous_id
             # Nothing below may raise: from here on the event has a number.
             outbox.put(ProductCapture(outbox.stamp(), event, who, own, uuid, when), size)
             if self.options.mode == "sync" or outbox.is_ending:
                 outbox.flush(self.options.total_s)
                 outbox.raise_fault()
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, event=event, properties=properties, timestamp=timestamp)
 
-    def capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
+    def _capture_observed(self, expand: Callable[[Stamp], ProductCapture]) -> None:
         """`capture` for the hooks: the event is described on the background thread."""
         if self._product is None:
             self._disabled.draw()
@@ -241,13 +266,13 @@ class Indelible:
             outbox.flush(self.options.total_s)
             outbox.raise_fault()
 
-    def _misused(self) -> None:
+    def _misused(self, error: Exception, **arguments: object) -> None:
         """Count a call whose arguments mean nothing; it has a number like any other."""
         if self._product is None:
             self._disabled.draw()
             return
         self._product.stamp()
-        self._product.lose(LossReason.ENCODE_FAILED)
+        self._product.lose(LossReason.ENCODE_FAILED, why=blame(error, arguments))
 
     def identify(
         self,
@@ -259,22 +284,29 @@ class Indelible:
         """Say who the visitor is, and write properties of the person; never blocks or raises.
 
         Inside a request the rest of its events belong to this person too. With an anonymous id
-        (given, or the context's) the server joins both; without one only properties are written.
+        (given, or the context's) the server joins both. Without properties nothing is sent unless
+        there are ids to join, and the same two are joined once an hour at most; to say whose a
+        request is, `set_distinct_id` is enough.
         """
         here = contexts.current()
         if here is not None:
-            anonymous_id = anonymous_id or here.anonymous_id
+            anonymous_id = contexts.first_id(anonymous_id, here.anonymous_id)
             here.distinct_id = distinct_id
         try:
             own: dict[str, object] = {"$set": dict(properties or {})}
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties)
             return
-        if anonymous_id and anonymous_id != distinct_id:
-            own["$anon_distinct_id"] = anonymous_id
-        self.capture("$identify", distinct_id=distinct_id, properties=own)
+        if anonymous_id is not None:
+            own["$anon_distinct_id"] = anonymous_id  # unless it turns out to be the same
+        if own["$set"] or self._joins.is_due(anonymous_id, distinct_id):
+            self.capture("$identify", distinct_id=distinct_id, properties=own)
+
+    # Of the current context, whichever client sends its events.
+    set_distinct_id = staticmethod(contexts.set_distinct_id)
+    set_anonymous_id = staticmethod(contexts.set_anonymous_id)
 
     def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
         """Fold the id `alias` into a person; never blocks or raises."""
@@ -294,16 +326,15 @@ class Indelible:
                 own["$set"] = dict(properties)
             if once:
                 own["$set_once"] = dict(once)
-        except Exception:
+        except Exception as error:
             if self.options.strict:
                 raise
-            self._misused()
+            self._misused(error, properties=properties, once=once)
             return
         self.capture("$set", distinct_id=distinct_id, properties=own)
 
     # Context.
 
-    @contextmanager
     def context(
         self,
         *,
@@ -312,21 +343,21 @@ class Indelible:
         properties: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
         trail: str | None = None,
-    ) -> Iterator[contexts.Context]:
-        """Run a block in which events have these unless they say otherwise."""
-        inner = contexts.inherited()
-        inner.distinct_id = distinct_id or inner.distinct_id
-        inner.anonymous_id = anonymous_id or inner.anonymous_id
-        inner.properties.update(properties or {})
-        inner.meta.update(meta or {})
-        inner.trail = trail or inner.trail
-        with contexts.bound(inner):
-            yield inner
+    ) -> contexts.Block:
+        """A block, or a decorator, in which events have these unless they say otherwise."""
+        return contexts.described(
+            distinct_id=distinct_id,
+            anonymous_id=anonymous_id,
+            properties=properties,
+            meta=meta,
+            trail=trail,
+        )
 
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """A decorator: an audit event for each call; see `indelible.client.audited`."""
+        """A decorator: an audit event when the body of each call has ended; see
+        `indelible.client.audited`."""
         return audited(lambda: self.audit, event_name, payload)
 
     # Ends.
@@ -361,7 +392,7 @@ class Indelible:
         for lane in self._outboxes():
             left = max(0.0, timeout_s - (self._time.monotonic() - started))
             done = lane.close(left) and done
-        self.audit.close()
+        self.audit._close()
         return done
 
     def install_signal_handlers(self) -> bool:
@@ -383,7 +414,7 @@ class Indelible:
     ) -> None:
         self.shutdown()
 
-    def at_exit(self, spent_s: float) -> None:
+    def _at_exit(self, spent_s: float) -> None:
         """Deliver for the rest of `exit_s`, then write what is left to the spool.
 
         What is captured after this is delivered by the thread that captures it.
@@ -391,21 +422,23 @@ class Indelible:
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.end(self._left_of_exit_s(started))
+        self.audit._at_exit(self._left_of_exit_s(started))
 
-    def at_signal(self, spent_s: float) -> None:
+    def _at_signal(self, spent_s: float) -> None:
         """The same for a process that may go on: the worker goes on too."""
         started = self._time.monotonic() - spent_s
         for lane in self._outboxes():
             lane.save(self._left_of_exit_s(started))
+        self.audit._at_exit(0)  # perhaps the signal interrupted one of these calls: it cannot go on
 
     def _left_of_exit_s(self, started: float) -> float:
         return max(0.05, self.options.exit_s - (self._time.monotonic() - started))
 
-    def after_fork(self) -> None:
+    def _after_fork(self) -> None:
         """In a child: begin anew. What the parent queued is the parent's to send."""
         for lane in self._made_here():
             lane.abandon()
-        self.audit.after_fork()
+        self.audit._after_fork()
         self._disabled = Numbers()
         self._pid = os.getpid()
         if not self._closed:
@@ -413,7 +446,7 @@ class Indelible:
 
     # Accounts.
 
-    def note_failure(self) -> None:
+    def _note_failure(self) -> None:
         """Count a fault of a hook that the application was spared."""
         for outbox in self._outboxes()[:1]:
             outbox.note_failure()
@@ -449,6 +482,8 @@ class Indelible:
 
 
 def _rfc3339(moment: datetime) -> str:
+    if not isinstance(moment, datetime):
+        raise WrongType("timestamp", moment, "a datetime")
     if moment.tzinfo is None:
         moment = moment.astimezone()
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -458,10 +493,11 @@ def _estimate(properties: Mapping[str, object]) -> int:
     """About how many bytes the properties will have as JSON, without looking deep."""
     size = 256
     for value in properties.values():
-        if value.__class__ is str or value.__class__ is bytes:
-            size += len(value) + 16
-        elif value.__class__ is dict or value.__class__ is list:
-            size += _ITEM_BYTES * len(value)
+        kind: Any = type(value)  # `__class__` would wake a lazy object
+        if kind is str or kind is bytes:
+            size += len(value) + 16  # type: ignore[arg-type]
+        elif kind is dict or kind is list:
+            size += _ITEM_BYTES * len(value)  # type: ignore[arg-type]
         else:
             size += 24
     return size

@@ -17,11 +17,16 @@ import random
 import re
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, ParamSpec, TypeVar
+
+from indelible.client.decorate import decorated
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
@@ -40,7 +45,7 @@ class Context:
         meta: added to every audit event sent inside (text to text).
         request_id: of this request or job; every event captured inside has it, of either kind.
         trace_id: 32 hex digits, from `traceparent` or made here; every event inside has it too.
-        event_name: instead of the name that the middleware would give its event.
+        event_name: of the middleware's audit event; the property `event_name` of the other.
         trail: the business key that groups audit events (`immutable_trail`).
         ignored: the middleware records nothing for this request.
     """
@@ -95,22 +100,100 @@ def leave(token: Token[Context | None]) -> None:
         return
 
 
-@contextmanager
-def bound(context: Context | None = None, **fields: object) -> Iterator[Context]:
+class Block:
+    """A context of its own for a ``with`` block, or, as a decorator, for each call of a function.
+
+    A decorated coroutine function, generator or async generator has it for as long as its body
+    runs: what runs while a generator waits for its caller has the caller's context.
+    """
+
+    def __init__(self, make: Callable[[], Context]) -> None:
+        self._make = make
+        self._entered: dict[int, list[Token[Context | None]]] = {}
+
+    def __enter__(self) -> Context:
+        inner = self._make()
+        self._entered.setdefault(id(inner), []).append(enter(inner))
+        return inner
+
+    def __exit__(self, *error: object) -> None:
+        # Threads and tasks may share a block: each leaves what it entered.
+        entered = id(current())
+        if entered not in self._entered and len(self._entered) == 1:
+            entered = next(iter(self._entered))
+        tokens = self._entered.pop(entered, [])
+        if tokens:
+            leave(tokens.pop())
+        if tokens:
+            self._entered[entered] = tokens
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function`, whose body runs in a context of its own, new for each call.
+
+        Raises:
+            TypeError: it is a class, a property, or nothing that can be called.
+        """
+        return decorated(function, lambda *_, **__: _Run(self._make()))
+
+
+class _Run:
+    """One call of a function that was decorated with a `Block`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def step(self) -> AbstractContextManager[object]:
+        return Block(lambda: self._context)
+
+    def ended(self, error: BaseException | None) -> None:
+        """Each step was left already."""
+
+
+def bound(context: Context | None = None, **fields: object) -> Block:
     """Run a block with a context of its own, which begins as a copy of the one around it.
 
     >>> with bound(distinct_id="user_42") as here:
     ...     current() is here, here.distinct_id
     (True, 'user_42')
     """
-    inner = context or inherited()
-    for name, value in fields.items():
-        setattr(inner, name, value)
-    token = enter(inner)
-    try:
-        yield inner
-    finally:
-        leave(token)
+
+    def make() -> Context:
+        inner = context or inherited()
+        for name, value in fields.items():
+            setattr(inner, name, value)
+        return inner
+
+    return Block(make)
+
+
+def described(
+    *,
+    distinct_id: str | None = None,
+    anonymous_id: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    meta: Mapping[str, str] | None = None,
+    trail: str | None = None,
+) -> Block:
+    """A block or decorator in which events have these unless they say otherwise."""
+
+    def make() -> Context:
+        inner = inherited()
+        inner.distinct_id = first_id(distinct_id, inner.distinct_id)
+        inner.anonymous_id = first_id(anonymous_id, inner.anonymous_id)
+        inner.properties.update(properties or {})
+        inner.meta.update(meta or {})
+        inner.trail = trail or inner.trail
+        return inner
+
+    return Block(make)
+
+
+def first_id(*ids: Any) -> Any:
+    """The first id that there is: 0 is one, an empty text is none."""
+    for one in ids:
+        if one is not None and (type(one) is not str or one):
+            return one
+    return None
 
 
 def inherited() -> Context:
@@ -129,8 +212,31 @@ def inherited() -> Context:
     )
 
 
+def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
+    """Say who the current request or job belongs to; sends nothing, and never raises.
+
+    The request's own events belong to this person, however late in the request this is called and
+    from whichever layer: a handler, a dependency, a middleware. So do the product events that are
+    captured inside from here on. None takes it back. Outside a request it does nothing.
+    """
+    context = current()
+    if context is not None:
+        context.distinct_id = distinct_id  # type: ignore[assignment]  # text by the time it is sent
+
+
+def set_anonymous_id(anonymous_id: str | int | uuid.UUID | None) -> None:
+    """The same for a visitor who is not known yet: counts while no `distinct_id` is set."""
+    context = current()
+    if context is not None:
+        context.anonymous_id = anonymous_id  # type: ignore[assignment]  # as above
+
+
 def set_event_name(name: str) -> None:
-    """Name the event that the middleware will record for this request; nothing outside one."""
+    """Name the audit event that the middleware sends for this request; nothing outside one.
+
+    Its product event stays an `http_request`, so that requests can be counted, and has this name
+    as its property `event_name`.
+    """
     context = current()
     if context is not None:
         context.event_name = name
@@ -161,6 +267,7 @@ def request_id_of(header: str | None) -> str:
     """The caller's X-Request-ID if it is 1 to 128 visible ASCII characters, else a new one."""
     if header is not None and _REQUEST_ID.fullmatch(header):
         return header
+
     # Unique is enough; `uuid4` asks the system for bits that nobody can guess, which costs more.
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 

@@ -4,18 +4,24 @@ It is made at the first call, from the environment, or before that by `configure
 call first at the same time get the same one.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from indelible.client import audited as decorators
 from indelible.client import lifecycle
-from indelible.client.audit import Audit
 from indelible.client.client import Indelible
-from indelible.client.context import Context
-from indelible.client.worker import logger
+from indelible.client.context import Block, described
+from indelible.client.context import set_anonymous_id as set_anonymous_id
+from indelible.client.context import set_distinct_id as set_distinct_id
+from indelible.client.hidden import Hidden
+from indelible.client.options import ClientOptions, Options
+
+if TYPE_CHECKING:
+    from indelible.client.audit import Audit
+    from indelible.client.receipt import AuditType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,26 +49,34 @@ def default_client() -> Indelible:
         # Once it is there, and without the lock: a handler of the application's may capture what is
         # logged, here or on a thread that holds the handler's own lock.
         for complaint in complaints:
-            logger.warning("%s", complaint)
+            logging.getLogger("indelible").warning("%s", complaint)
     return _made[-1]
 
 
 def _from_environment(complain: Callable[[str], object]) -> Indelible:
     try:
-        return Indelible(_complain=complain)
+        options = Options.found(Hidden({}))
     except ValueError as error:
         # A variable that means nothing must not break the first caller: the warning says which.
         complain(f"no events are sent: {error}")
-        return Indelible(enabled=False, _environment={})
+        options = Options(enabled=False)
+    return Indelible._of(options, complain=complain)
 
 
-def configure(token: str | None = None, **options: Any) -> Indelible:
+def configure(token: str | None = None, **options: Unpack[ClientOptions]) -> Indelible:
     """Make the default client with these options; one that was there is shut down.
 
     Raises:
         InvalidOption: an option means nothing.
     """
-    client = Indelible(token, **options)
+    given = Hidden.moved(options, token=token)
+    del token
+    return configured(given)
+
+
+def configured(given: Hidden) -> Indelible:
+    """`configure`, for callers who hold secrets in no variable of their own."""
+    client = Indelible._of(Options.found(given))
     with _making:
         old = list(_made)
         _made[:] = [client]
@@ -116,9 +130,22 @@ def set(
     default_client().set(properties, once=once, distinct_id=distinct_id)
 
 
-def context(**fields: Any) -> AbstractContextManager[Context]:
-    """`Indelible.context` of the default client."""
-    return default_client().context(**fields)
+def context(
+    *,
+    distinct_id: str | None = None,
+    anonymous_id: str | None = None,
+    properties: Mapping[str, object] | None = None,
+    meta: Mapping[str, str] | None = None,
+    trail: str | None = None,
+) -> Block:
+    """`Indelible.context`; it makes no client, so that a module may decorate with it."""
+    return described(
+        distinct_id=distinct_id,
+        anonymous_id=anonymous_id,
+        properties=properties,
+        meta=meta,
+        trail=trail,
+    )
 
 
 def audited(
@@ -141,7 +168,7 @@ def shutdown(timeout_s: float = 30.0) -> bool:
 def send_event(
     event_name: str,
     payload: Mapping[str, object],
-    kind: str = "info",
+    kind: "AuditType" = "info",
     service: str = "python-service",
     env: str = "production",
 ) -> dict[str, object]:
@@ -171,8 +198,11 @@ class _DefaultAudit:
     def __getattr__(self, name: str) -> Any:
         return getattr(default_client().audit, name)
 
+    def __dir__(self) -> list[str]:
+        return dir(default_client().audit)
+
     def __repr__(self) -> str:
         return "<the audit side of the default client>"
 
 
-audit: Audit = _DefaultAudit()  # type: ignore[assignment]
+audit: "Audit" = _DefaultAudit()  # type: ignore[assignment]

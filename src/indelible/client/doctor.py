@@ -23,9 +23,12 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from indelible import __version__
+from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
+from indelible.client.proxy import ProxyUnusable, proxy_for
 from indelible.client.timing import REAL_TIME, Time
-from indelible.client.transport import Answer, Transport, TransportFailed, proxy_for
+from indelible.client.transport import Answer, Transport, TransportFailed, in_ascii
+from indelible.client.trust import TrustUnreadable, tls_context
 from indelible.clock import rfc3339
 from indelible.event import Lane
 
@@ -93,13 +96,12 @@ class _Unknown(_Failed):
 def examine(
     options: Options,
     *,
-    environment: Mapping[str, str] = os.environ,
     clock: Time = REAL_TIME,
 ) -> Iterator[Hop]:
     """Every hop of every lane that has a secret, as it is made; of both where none has."""
     lanes = [lane for lane, name in _SECRETS.items() if getattr(options, name)] or list(Lane)
     for lane in lanes:
-        walk = _Walk(lane, options, environment, clock)
+        walk = _Walk(lane, options, clock)
         try:
             yield from walk.hops()
         finally:
@@ -109,12 +111,9 @@ def examine(
 class _Walk:
     """One lane's way, and what was learned on it."""
 
-    def __init__(
-        self, lane: Lane, options: Options, environment: Mapping[str, str], clock: Time
-    ) -> None:
+    def __init__(self, lane: Lane, options: Options, clock: Time) -> None:
         self._lane = lane
         self._options = options
-        self._environment = environment
         self._clock = clock
         self._secret_name = _SECRETS[lane]
         self._host = (options.audit_host if lane == Lane.AUDIT else None) or options.host
@@ -122,6 +121,7 @@ class _Walk:
         self._socket: socket.socket | None = None
         self._transport: Transport | None = None
         self._answer: Answer | None = None
+        self._proxy: str | None = None
         self._tx_id: str | None = None
         self._receipt = b""
 
@@ -161,22 +161,24 @@ class _Walk:
     # Each step returns what it found, or None when there is nothing to look at.
 
     def _read_options(self) -> str:
-        secret = getattr(self._options, self._secret_name)
         if not self._options.enabled:
             raise _Failed("the client is disabled", "Remove INDELIBLE_ENABLED or enabled=False.")
-        why_not = self._options.why_not(self._host, secret, secret_name=self._secret_name)
+        why_not = self._options.why_not(self._host, secret_name=self._secret_name)
         if why_not is not None:
             detail, _, cure = why_not.partition(": ")
             raise _Failed(detail, cure[:1].upper() + cure[1:])
-        found = f"{self._secret_name} from {self._source(self._secret_name, secret)}"
-        return f"{found}, host {self._shown_host} from {self._source('host', self._host)}"
+        found = f"{self._secret_name} from {self._source(self._secret_name)}"
+        return f"{found}, host {self._shown_host} from {self._source('host')}"
 
-    def _source(self, option: str, value: object) -> str:
+    def _source(self, option: str) -> str:
         """The variable that an option came from."""
         for variable in ENVIRONMENT[option]:
-            if self._environment.get(variable, "").strip() == value:
+            if os.environ.get(variable, "").strip() == self._value_of(option):
                 return variable
         return "an argument"
+
+    def _value_of(self, option: str) -> object:
+        return self._host if option == "host" else getattr(self._options, option)
 
     @property
     def _shown_host(self) -> str:
@@ -187,13 +189,18 @@ class _Walk:
     def _place(self) -> tuple[str, int]:
         """Where a connection is made to: the host, or the proxy before it."""
         parts = urlsplit(str(self._host))
-        proxy = proxy_for(str(parts.hostname), parts.scheme)
-        if proxy is not None:
-            return str(proxy.hostname), proxy.port or 80
-        return str(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80)
+        name = in_ascii(str(parts.hostname))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        proxy = proxy_for(name, port, parts.scheme)
+        self._proxy = None if proxy is None else str(proxy)
+        return (name, port) if proxy is None else (proxy.name, proxy.port)
 
     def _find_address(self) -> str:
-        name, port = self._place
+        try:
+            name, port = self._place
+        except ProxyUnusable as error:
+            detail, _, cure = str(error).partition(": ")
+            raise _Failed(detail, cure[:1].upper() + cure[1:]) from None
         try:
             found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -203,7 +210,7 @@ class _Walk:
             ) from None
         self._addresses = [(str(address[4][0]), port) for address in found]
         listed = ", ".join(dict.fromkeys(address for address, _ in self._addresses))
-        if urlsplit(str(self._host)).hostname != name:
+        if self._proxy is not None:
             return f"{name}, the proxy of the environment, is {listed}"
         return f"{name} is {listed}" if name != listed else f"{name} needs no look-up"
 
@@ -227,18 +234,21 @@ class _Walk:
 
     def _secure(self) -> str | None:
         parts = urlsplit(str(self._host))
-        if parts.scheme != "https" or parts.hostname != self._place[0] or self._socket is None:
+        if parts.scheme != "https" or self._proxy is not None or self._socket is None:
             return None
+        name = self._place[0].partition("%")[0].rstrip(".")
         try:
-            context = ssl.create_default_context()
-            with context.wrap_socket(self._socket, server_hostname=parts.hostname) as secured:
+            context = tls_context(self._options.ca_file)
+            with context.wrap_socket(self._socket, server_hostname=name) as secured:
                 certificate = secured.getpeercert() or {}
                 version = secured.version()
+        except TrustUnreadable as error:
+            raise _Failed(str(error), "Name a file of certificates in PEM that is there.") from None
         except ssl.SSLCertVerificationError as error:
             raise _Failed(
                 f"the certificate is not trusted: {error.verify_message}",
                 "Give the server a certificate for this name; for an authority of your own set "
-                "SSL_CERT_FILE.",
+                "ca_file or SSL_CERT_FILE.",
             ) from None
         except OSError as error:
             raise _Failed(
@@ -254,28 +264,28 @@ class _Walk:
             str(self._host),
             headers={
                 "User-Agent": f"indelible-python/{__version__}",
-                **(self._options.headers or {}),
+                **Secret.of_each(self._options.headers),
             },
             connect_s=self._options.connect_s,
             total_s=self._options.total_s,
             monotonic=self._clock.monotonic,
+            ca_file=self._options.ca_file,
         )
         own_id = str(uuid.uuid4())
         path, body, headers = self._marked_event(own_id)
         answer = self._asked("POST", path, body, headers)
-        if not 200 <= answer.status < 300:
-            raise _Failed(
-                f"{answer.status} {answer.reason or ''}".strip(), _cure(answer, self._secret_name)
-            )
         if answer.status == 204:
             raise _Failed(
-                "204: the server took this client for a crawler and dropped the event",
-                "Let the project keep such events: indelible project set NAME --bot-policy mark.",
+                "a proxy answered 204, or a server that took this client for a crawler",
+                "Look at what stands before the server; for a crawler's User-Agent in `headers`, "
+                "keep such events: indelible project set NAME --bot-policy mark.",
             )
+        if not 200 <= answer.status < 300:
+            raise _Failed(_said(answer), _cure(answer, self._secret_name))
         self._answer = answer
         return f"{answer.status}, as event {own_id}"
 
-    def _marked_event(self, own_id: str) -> tuple[str, bytes, dict[str, str]]:
+    def _marked_event(self, own_id: str) -> tuple[str, Hidden, dict[str, str]]:
         now = rfc3339(self._clock.wall_ms())
         if self._lane == Lane.PRODUCT:
             event = {
@@ -286,25 +296,26 @@ class _Walk:
                 "properties": {"$doctor": True, "$process_person_profile": False},
             }
             body = {"api_key": self._options.token, "sent_at": now, "batch": [event]}
-            return "/api/e", json.dumps(body).encode(), {}
+            return "/api/e", Hidden({"body": json.dumps(body).encode()}), {}
         meta = {"type": "debug", "event_name": AUDIT_NAME}
         for name in ("service", "env"):
             if getattr(self._options, name):
                 meta[name] = getattr(self._options, name)
         payload = json.dumps({"doctor": True, "timestamp": now})
         headers = {**self._key_header, "Idempotency-Key": own_id}
-        return "/v1/events", json.dumps({"payload": payload, "meta": meta}).encode(), headers
+        audit_event = json.dumps({"payload": payload, "meta": meta}).encode()
+        return "/v1/events", Hidden({"body": audit_event}), headers
 
     @property
     def _key_header(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._options.api_key}"}
+        return {"Authorization": Secret.of(f"Bearer {self._options.api_key}")}
 
     def _find_place(self) -> str:
         assert self._answer is not None
         body = self._answer.body
         if not isinstance(body, dict):
             raise _Failed(
-                "the answer is no JSON object: something else answers at this address",
+                f"something else answers at this address: {self._answer.said}",
                 "Check the host; a proxy or a login page may stand before the server.",
             )
         said = body
@@ -335,7 +346,7 @@ class _Walk:
         )
         if answer.status != 200:
             raise _Failed(
-                f"not within {_SEALED_WITHIN_S:g} s: {answer.status} {answer.reason or ''}".strip(),
+                f"not within {_SEALED_WITHIN_S:g} s: {_said(answer)}",
                 _cure(answer, "api_key"),
             )
         self._receipt = answer.text
@@ -361,36 +372,57 @@ class _Walk:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        hidden: Hidden | None,
         headers: Mapping[str, str],
         total_s: float | None = None,
     ) -> Answer:
         assert self._transport is not None
         try:
-            return self._transport.request(method, path, body, headers=headers, total_s=total_s)
+            return self._transport.request(
+                method,
+                path,
+                hidden.get("body") if hidden else None,
+                headers=headers,
+                total_s=total_s,
+            )
         except TransportFailed as error:
-            raise _Failed(
-                f"no answer: {error}",
-                "Look at the server's log and /healthz; a proxy may have cut the connection.",
-            ) from None
+            cure = "Look at the server's log and /healthz; a proxy may have cut the connection."
+            if self._proxy is not None:
+                cure = (
+                    "Let the proxy pass this host, with its user and password where it wants them "
+                    "(http://user:password@proxy:3128), or list the host in NO_PROXY."
+                )
+            raise _Failed(f"no answer: {error}", cure) from None
 
 
 def _cure(answer: Answer, secret_name: str) -> str:
     """What to do about a refusal: what the server says, else what its status usually means."""
     hint = answer.body.get("hint") if isinstance(answer.body, dict) else None
-    if hint:
-        return str(hint)
-    if answer.status in (401, 403):
-        return f"Check the {secret_name}: this server does not know it, or not from here."
-    if answer.status in (404, 405):
-        return "Check the host: nothing takes events below this address."
-    return "Look at the server's log and /healthz."
+    if answer.reason is not None:
+        return str(hint or f"Check the {secret_name}, and the page of this code in errors.md.")
+    cures = {
+        401: "Give what stands before the server what it wants, as `headers`, or let events past.",
+        403: "Let the proxy or firewall before the server pass POST to /api/e and /v1/events.",
+        404: "Check the host: nothing takes events below this address.",
+        405: "Check the host: nothing takes events below this address.",
+        407: "Name the proxy with user and password: http://user:password@proxy:3128.",
+        413: "Raise the limit of the proxy before the server: 20 MiB and more for a body.",
+        429: "Raise the rate limit of what stands before the server, or leave out its routes.",
+    }
+    if 300 <= answer.status < 400:
+        return "Set the host to the address that answers; a redirect would take keys elsewhere."
+    return cures.get(answer.status, "Look at what stands before the server, and at /healthz.")
+
+
+def _said(answer: Answer) -> str:
+    """A refusal: the server's status and code, or what something in front answered."""
+    return answer.words if answer.reason is None else f"{answer.status} {answer.reason}"
 
 
 def main() -> int:
     """Print each hop; 0 when all are ok, 1 when one failed, 2 for options, 3 when unknown."""
     try:
-        options = Options.read(os.environ)
+        options = Options.found(Hidden({}))
     except InvalidOption as error:
         print(error, file=sys.stderr)  # noqa: T201 — a program's own output
         return 2

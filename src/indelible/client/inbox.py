@@ -4,14 +4,15 @@ Nothing here takes a lock that another thread could hold for long, and none that
 could find held by the code it interrupted.
 """
 
+import contextlib
 import queue
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from indelible.client.capture import Capture
 from indelible.client.options import Options
 from indelible.client.shelf import Batch
-from indelible.client.wire import Capture
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +118,11 @@ class Inbox:
         except queue.Empty:
             return False
         return True
+
+    def pause(self, wait_s: float) -> None:
+        """Wait so long, whatever is here; less if somebody rings."""
+        with contextlib.suppress(queue.Empty):
+            self._bell.get(timeout=wait_s)
 
     def wake(self) -> None:
         """Be awake: whatever rang until now is heard."""

@@ -6,17 +6,19 @@ One hook of each kind for the whole process, made with the first client:
     exit         deliver for `exit_s` seconds, then write what is left to the spool
     SIGTERM      the same, then whatever handled the signal before; only if asked for
 
-A client is held until it is shut down: one that the application let go of may have events that
-wait, and a thread that delivers them.
+A client is held weakly. One that the application drops without a shutdown leaves its outboxes here
+until they have delivered, or have on disk, what waits in them; then their threads end.
 """
 
 import atexit
+import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -25,9 +27,17 @@ from typing import Any, Final, Protocol
 class Watched(Protocol):
     """What a client does when it is told. `spent_s` is what others took of the time there is."""
 
-    def at_exit(self, spent_s: float) -> None: ...
-    def at_signal(self, spent_s: float) -> None: ...
-    def after_fork(self) -> None: ...
+    def _at_exit(self, spent_s: float) -> None: ...
+    def _at_signal(self, spent_s: float) -> None: ...
+    def _after_fork(self) -> None: ...
+
+
+class Lane(Protocol):
+    """What a client leaves when it is dropped."""
+
+    def let_go(self) -> None:
+        """Deliver what waits, then end. Must not raise, and must not hold the client."""
+        ...
 
 
 @dataclass(slots=True)
@@ -38,22 +48,43 @@ class _Hooks:
         installed: of the interpreter.
         in_children: of multiprocessing, for the children to come.
         finalizing: the process for which multiprocessing has a finalizer of ours.
+        ended: the process whose clients were told of its end.
+        said_many: whether the log has a word about many clients.
     """
 
     installed: bool = False
     in_children: bool = False
     finalizing: int = 0
+    ended: int = 0
+    said_many: bool = False
 
 
+logger = logging.getLogger("indelible")
+
+MANY: Final = 20
 _UWSGI_TELLS: Final = "py-call-uwsgi-fork-hooks"
-_watched: Final[dict[int, Watched]] = {}
+_watched: Final[dict[int, tuple[weakref.ref[Watched], str]]] = {}
+_held: Final[dict[int, Watched]] = {}
 _before_end: Final[list[Callable[[], None]]] = []
 _hooks: Final = _Hooks()
 
 
-def watch(client: Watched) -> None:
-    """Tell `client` of forks and of the end from now on."""
-    _watched[id(client)] = client
+def watch(client: Watched, address: str, lanes: Sequence[Lane]) -> None:
+    """Tell `client`, which sends to `address`, of forks and of the end from now on.
+
+    When it is dropped its lanes are told. They are held here until then: were they garbage together
+    with the client, their sockets might be finalised before anyone could close them.
+    """
+    key = id(client)
+
+    def dropped(_: object) -> None:
+        _watched.pop(key, None)
+        for lane in lanes:
+            lane.let_go()
+
+    _watched[key] = weakref.ref(client, dropped), address
+    if address and len(_watched) >= MANY and not _hooks.said_many:
+        _warn_of_many(address)
     if not _hooks.installed:
         _hooks.installed = True
         # Handlers run last in, first out: those that were registered before the first client run
@@ -66,6 +97,50 @@ def watch(client: Watched) -> None:
 def unwatch(client: Watched) -> None:
     """Tell it no more."""
     _watched.pop(id(client), None)
+
+
+def hold(leftover: Watched) -> None:
+    """Tell what a dropped client left, and keep it from being collected, until `release`."""
+    _held[id(leftover)] = leftover
+
+
+def release(leftover: Watched) -> None:
+    """It has nothing left."""
+    _held.pop(id(leftover), None)
+
+
+def _living() -> list[Watched]:
+    """All who are to be told."""
+    clients = [reference() for reference, _ in list(_watched.values())]
+    return [*(client for client in clients if client is not None), *list(_held.values())]
+
+
+def _warn_of_many(address: str) -> None:
+    """Say once that a client is made where one is to be shared."""
+    count = sum(one == address for _, one in list(_watched.values()))
+    if count >= MANY:
+        _hooks.said_many = True
+        logger.warning(
+            "%d clients of %s are in use in this process, each with threads and connections: make "
+            "one and share it, or shut down those that have done their work",
+            count,
+            address,
+        )
+
+
+def is_over() -> bool:
+    """Whether it is too late for a hook of ours: what a client made now is given, it must send at
+    once.
+
+    True after our handler of atexit, and on the main thread as soon as handlers run at all: a
+    handler that is registered by another one is never called.
+    """
+    main = threading.main_thread()
+    return (
+        sys.is_finalizing()
+        or _hooks.ended == os.getpid()
+        or (threading.current_thread() is main and not main.is_alive())
+    )
 
 
 def before_end(call: Callable[[], None]) -> None:
@@ -85,14 +160,15 @@ def in_each_child(call: Callable[[], None]) -> None:
 
 
 def _after_fork() -> None:
-    for client in list(_watched.values()):
-        client.after_fork()
+    for client in _living():
+        client._after_fork()
     _finalize_in_multiprocessing()
 
 
 def _at_exit() -> None:
     _announce_end()
-    _tell_each(lambda client, spent_s: client.at_exit(spent_s))
+    _tell_each(lambda client, spent_s: client._at_exit(spent_s))
+    _hooks.ended = os.getpid()
 
 
 def _announce_end() -> None:
@@ -102,7 +178,7 @@ def _announce_end() -> None:
 
 def _tell_each(tell: Callable[[Watched, float], None]) -> None:
     started = time.monotonic()
-    for client in list(_watched.values()):
+    for client in _living():
         try:
             tell(client, time.monotonic() - started)
         except Exception:  # noqa: S112 — the end of the process: nobody is left to be told
@@ -170,7 +246,7 @@ class _Chained:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self._previous == signal.SIG_DFL:
             _announce_end()
-        _tell_each(lambda client, spent_s: client.at_signal(spent_s))
+        _tell_each(lambda client, spent_s: client._at_signal(spent_s))
         if self._previous == signal.SIG_IGN:
             return
         if callable(self._previous):

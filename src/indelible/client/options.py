@@ -6,14 +6,24 @@ this one replaces, so that a service that was configured for them needs no chang
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypedDict, Unpack, get_args
 from urllib.parse import urlsplit
 
+from indelible.client.hidden import MASK, Hidden
 from indelible.client.privacy import Redaction, sha256_hex
+from indelible.client.validity import (
+    QUOTED,
+    expected,
+    fits_a_header,
+    is_quoted,
+    nearest,
+    no_such,
+    wrong_in_api_key,
+    wrong_in_token,
+)
 
 Mode = Literal["thread", "sync"]
 Overflow = Literal["newest", "oldest"]
@@ -26,6 +36,7 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
     "service": ("INDELIBLE_SERVICE", "IMTBL_SERVICE_NAME"),
     "env": ("INDELIBLE_ENV", "IMTBL_ENV"),
     "headers": ("INDELIBLE_HEADERS", "IMTBL_HEADERS"),
+    "ca_file": ("INDELIBLE_CA_FILE",),
     "enabled": ("INDELIBLE_ENABLED",),
     "insecure": ("INDELIBLE_INSECURE",),
     "pii_key": ("INDELIBLE_PII_KEY",),
@@ -33,6 +44,9 @@ ENVIRONMENT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The variables that an option is read from, first one first. No other variable is read."""
 
+_HIDDEN: Final = frozenset({"token", "api_key", "pii_key", "headers"})
+SOURCES: Final = "*"
+"""Among what was given: which variable an option is from, by its name."""
 _BLANK: Final = re.compile(r"[\s\x00-\x1f\x7f]")
 _NO_NAME: Final = re.compile(rb"""[\x00-\x20\x7f"%<>\\^`{|}]""")
 LONGEST_S: Final = 1e6
@@ -47,9 +61,59 @@ class InvalidOption(ValueError):
     a client that was made never raises."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions(TypedDict, total=False):
+    """`Options` but the token, as keyword arguments: for a function that passes them on.
+
+        def client_for(team: str, **options: Unpack[ClientOptions]) -> Indelible:
+            return Indelible(token_of(team), **options)
+
+    None counts as not given.
+    """
+
+    api_key: str | None
+    host: str | None
+    audit_host: str | None
+    service: str | None
+    env: str | None
+    headers: Mapping[str, str] | None
+    ca_file: str | Path | None
+    enabled: bool | None
+    mode: Mode | None
+    strict: bool | None
+    insecure: bool | None
+    max_queued: int | None
+    max_queued_bytes: int | None
+    overflow: Overflow | None
+    batch_events: int | None
+    batch_bytes: int | None
+    batch_s: float | None
+    max_event_bytes: int | None
+    max_payload_bytes: int | None
+    connect_s: float | None
+    total_s: float | None
+    retry_base_s: float | None
+    retry_cap_s: float | None
+    max_age_s: float | None
+    breaker_failures: int | None
+    breaker_probe_s: float | None
+    exit_s: float | None
+    spool: bool | None
+    spool_audit: bool | None
+    spool_dir: str | Path | None
+    spool_bytes: int | None
+    redact_names: Collection[str] | None
+    redact_patterns: Collection[str] | None
+    before_send: Callable[[WireEvent], WireEvent | None] | None
+    on_error: Callable[[str], None] | None
+    on_drop: Callable[[str, int], None] | None
+    pii_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False)
 class Options:
     """What a client was told. Sizes are in bytes, times in seconds.
+
+    Its `repr` shows neither keys nor the values of headers.
 
     Attributes:
         token: Project token, for product events. Without one they are counted and let go.
@@ -61,6 +125,9 @@ class Options:
         service: Written into `meta` of every audit event.
         env: Written into `meta` of every audit event, as `env` and `environment`.
         headers: Sent with every request, as a proxy may demand.
+        ca_file: A file, or a folder, of the authorities whose certificates are trusted, in PEM, in
+            place of the system's. Without it `SSL_CERT_FILE`, `SSL_CERT_DIR`, `REQUESTS_CA_BUNDLE`
+            and `CURL_CA_BUNDLE` count, in this order.
         enabled: When False nothing is done and nothing is sent; calls only count.
         mode: `thread` (one background thread a lane, begun with the first event) or `sync`, where
             a call returns when its event was delivered or a delivery was tried once.
@@ -109,6 +176,7 @@ class Options:
     service: str | None = None
     env: str | None = None
     headers: Mapping[str, str] | None = None
+    ca_file: str | Path | None = None
     enabled: bool = True
     mode: Mode = "thread"
     strict: bool = False
@@ -140,71 +208,136 @@ class Options:
     on_drop: Callable[[str, int], None] | None = None
     pii_key: str | None = None
 
-    def __post_init__(self) -> None:
-        for name, known in (("mode", get_args(Mode)), ("overflow", get_args(Overflow))):
-            if getattr(self, name) not in known:
-                raise InvalidOption(f"{name} must be one of {', '.join(known)}")
-        for name in ("max_queued", "max_queued_bytes", "batch_events", "batch_bytes"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(f"{name} must be at least 1")
-        for name in ("batch_s", "retry_base_s", "retry_cap_s", "exit_s"):
-            if not 0 <= getattr(self, name) <= LONGEST_S:
-                raise InvalidOption(f"{name} must be from 0 to {LONGEST_S:,.0f} seconds")
-        for name in ("connect_s", "total_s"):
-            if not 0 < getattr(self, name) <= LONGEST_S:
-                raise InvalidOption(f"{name} must be above 0, up to {LONGEST_S:,.0f} seconds")
-        for name in ("host", "audit_host"):
-            host = getattr(self, name)
-            what_is_wrong = None if host is None else _wrong_in_address(host)
-            if what_is_wrong is not None:
-                raise InvalidOption(f"{name} {what_is_wrong}")
-        for name in ("token", "api_key"):
-            # A line feed at the end of a file of secrets is the usual cause.
-            if not _fits_a_header(getattr(self, name) or ""):
-                raise InvalidOption(f"{name} must be visible ASCII, without blanks or line feeds")
-        for name, value in (self.headers or {}).items():
-            if not _fits_a_header(name) or not _fits_a_header(value.replace(" ", "")):
-                raise InvalidOption(f"headers: {name!r} has a character that no header may have")
-        try:
-            self.redaction()
-        except re.error as error:
-            raise InvalidOption(f"redact_patterns: {error}") from None
+    def __init__(self, *, token: str | None = None, **options: Unpack[ClientOptions]) -> None:
+        """Take the options as they are given; `read` looks into the environment as well.
+
+        Raises:
+            InvalidOption: there is no such option, or a value means nothing.
+        """
+        given = Hidden.moved(options, token=token)
+        del token
+        self._fill(given)
+        problem = self._problem(given)
+        if problem is not None:
+            raise InvalidOption(problem)
 
     @classmethod
-    def read(cls, environment: Mapping[str, str], **arguments: Any) -> "Options":
-        """The options from `arguments`, and from `environment` where an argument is missing.
+    def read(
+        cls,
+        environment: Mapping[str, str],
+        *,
+        token: str | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> "Options":
+        """The options that are given, and those of `environment` where one is missing.
 
         An argument that is None counts as missing.
 
         Raises:
             InvalidOption: an argument or a variable has a value that means nothing.
         """
-        unknown = arguments.keys() - {field.name for field in fields(cls)}
+        given = Hidden.moved(options, token=token)
+        del token
+        surroundings = Hidden({name: environment.get(name) for name in _VARIABLES})
+        del environment
+        return cls.found(given, surroundings)
+
+    @classmethod
+    def found(cls, given: Hidden, surroundings: Hidden | None = None) -> "Options":
+        """`read`, for those who hold secrets in no variable of their own; the process's own
+        environment by default.
+
+        Nothing that is called from here raises: a crash reporter sees the frame that did.
+        """
+        if surroundings is None:
+            surroundings = _read_environment()
+        made = cls.__new__(cls)
+        problem = _complete(given, surroundings)
+        made._fill(given)
+        problem = problem or made._problem(given)
+        if problem is not None:
+            raise InvalidOption(problem)
+        return made
+
+    def _fill(self, given: Hidden) -> None:
+        for field in fields(self):
+            value = given.get(field.name)
+            if field.default == () and isinstance(value, list | set | frozenset):
+                value = tuple(value)
+            object.__setattr__(self, field.name, field.default if value is None else value)
+
+    def _problem(self, given: Hidden) -> str | None:
+        """What is wrong with the options, in words that hold no secret; None if nothing is."""
+        unknown = given.names - {field.name for field in fields(self)} - {SOURCES}
         if unknown:
-            raise InvalidOption(f"no such option: {', '.join(sorted(unknown))}")
-        values = {name: value for name, value in arguments.items() if value is not None}
-        for name, variables in ENVIRONMENT.items():
-            found = next((v for v in variables if environment.get(v)), None)
-            if name not in values and found is not None:
-                values[name] = _read_variable(name, found, environment[found])
-        if "audit_host" not in values and "host" not in arguments:
-            # A service that was a client of both had an address for each.
-            audit_host = environment.get("IMTBL_URL")
-            if audit_host and not environment.get("INDELIBLE_HOST"):
-                values["audit_host"] = audit_host
-        for name in ("host", "audit_host"):
-            if isinstance(values.get(name), str):
-                values[name] = values[name].strip()  # as a variable is
+            return no_such(unknown, [field.name for field in fields(self)])
+        for find in (self._wrong_type, self._wrong_number, self._wrong_text, self._wrong_pattern):
+            problem = find()
+            if problem is not None:
+                name, what_is_wrong = problem
+                variable = (given.get(SOURCES) or {}).get(name)
+                return f"{name} {what_is_wrong}" + (f" (from {variable})" if variable else "")
+        return None
+
+    def _wrong_type(self) -> tuple[str, str] | None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            kind, fits = expected(field.name, field.default)
+            if not fits(value):
+                return field.name, f"must be {kind}, not {type(value).__name__}"
+        return None
+
+    def _wrong_number(self) -> tuple[str, str] | None:
+        for name in ("max_queued", "max_queued_bytes", "batch_events", "batch_bytes"):
+            if getattr(self, name) < 1:
+                return name, "must be at least 1"
+        for name in ("batch_s", "retry_base_s", "retry_cap_s", "exit_s"):
+            if not 0 <= getattr(self, name) <= LONGEST_S:
+                return name, f"must be from 0 to {LONGEST_S:,.0f} seconds"
+        for name in ("connect_s", "total_s"):
+            if not 0 < getattr(self, name) <= LONGEST_S:
+                return name, f"must be above 0, up to {LONGEST_S:,.0f} seconds"
+        return None
+
+    def _wrong_text(self) -> tuple[str, str] | None:
+        for name, known in (("mode", get_args(Mode)), ("overflow", get_args(Overflow))):
+            if getattr(self, name) not in known:
+                return (
+                    name,
+                    f"must be one of {', '.join(known)}{nearest(getattr(self, name), known)}",
+                )
+        for name in ("token", "api_key", "host", "audit_host"):
+            value = getattr(self, name)
+            what_is_wrong = None if value is None else _CHECKS[name](value)
+            if what_is_wrong is not None:
+                return name, what_is_wrong
+        for name, value in (self.headers or {}).items():
+            if not fits_a_header(name) or not fits_a_header(value.replace(" ", "")):
+                return "headers", f"has a character in {name!r} that no header may have"
+        return None
+
+    def _wrong_pattern(self) -> tuple[str, str] | None:
         try:
-            return cls(**values)
-        except TypeError as error:
-            raise InvalidOption(str(error)) from None
+            self.redaction()
+        except re.error as error:
+            return "redact_patterns", f"has one that cannot be read: {error}"
+        return None
+
+    def __repr__(self) -> str:
+        shown = []
+        for field in fields(self):
+            value = getattr(self, field.name, field.default)
+            if value is not field.default and value != field.default:
+                shown.append(f"{field.name}={_shown(field.name, value)}")
+        return f"Options({', '.join(shown)})"
 
     def redaction(self) -> Redaction:
         return Redaction.of(self.redact_names, self.redact_patterns)
 
-    def spool_folder(self, lane: str, host: str, secret: str) -> Path:
-        """Where a lane's spool is.
+    def spool_folder(self, lane: str, host: str, secret_name: str) -> Path:
+        """Where a lane's spool is; `secret_name` is the option whose value it belongs to.
 
         Raises:
             RuntimeError: no folder is set and this user has no home.
@@ -213,12 +346,12 @@ class Options:
             return Path(self.spool_dir) / lane
         state = os.environ.get("XDG_STATE_HOME")
         base = Path(state) if state else Path.home() / ".local" / "state"
-        owner = sha256_hex(f"{host}\n{secret}")[:16]
+        owner = sha256_hex(f"{host}\n{getattr(self, secret_name)}")[:16]
         return base / "indelible" / "spool" / f"{owner}-{lane}"
 
-    def why_not(self, host: str | None, secret: str | None, *, secret_name: str) -> str | None:
+    def why_not(self, host: str | None, *, secret_name: str) -> str | None:
         """Why a lane cannot send, as a sentence with the cure; None when it can."""
-        if not secret:
+        if not getattr(self, secret_name):
             variable = ENVIRONMENT[secret_name][0]
             return f"no {secret_name}: set {variable} or pass {secret_name}=…"
         if not host:
@@ -232,14 +365,14 @@ class Options:
         return None
 
 
-def _wrong_in_address(host: object) -> str | None:
+def _wrong_in_address(host: str) -> str | None:
     """Why nothing could ever be sent to this address; None where something could.
 
     A path in it is a prefix of every path that is asked for.
     """
-    if not isinstance(host, str):
-        return f"must be text, not {type(host).__name__}"
-    given = "" if "@" in host else f": {host!r}"  # a password is never shown
+    if is_quoted(host):
+        return QUOTED
+    given = "" if "@" in host else f": {_harmless(host)!r}"  # a password is never shown
     if _BLANK.search(host):  # `urlsplit` passes over some of them in silence
         return f"has a blank or a line feed in it{given}"
     try:
@@ -255,13 +388,15 @@ def _wrong_in_address(host: object) -> str | None:
         return f"names no server that there could be{given}"
     if parts.query or parts.fragment:
         return f"has a query or a fragment, which nobody would send{given}"
-    if not _fits_a_header(parts.path):
+    if not fits_a_header(parts.path):
         return f"has a path that must be written in ASCII, with %XX for what is not{given}"
     return None
 
 
 def _is_name(name: str, *, in_brackets: bool) -> bool:
     """Whether a name can be looked up: an address of IPv6, or labels of 1 to 63 characters."""
+    from ipaddress import ip_address  # for a client, not for the import of its class
+
     try:
         if in_brackets:
             return ip_address(name).version == 6
@@ -270,38 +405,91 @@ def _is_name(name: str, *, in_brackets: bool) -> bool:
         return False
 
 
-def _fits_a_header(text: str) -> bool:
-    return all("!" <= char <= "~" for char in text)
-
-
 def _is_loopback(host: str | None) -> bool:
     if host is None:
         return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _read_variable(name: str, variable: str, text: str) -> object:
+# What the environment says.
+
+
+_VARIABLES: Final = tuple(name for variables in ENVIRONMENT.values() for name in variables)
+
+
+def _read_environment() -> Hidden:
+    """Copy the variables that an option is read from, and no other."""
+    # No variable may name `os.environ` itself: a frame that holds it shows every secret there is.
+    return Hidden({name: os.environ.get(name) for name in _VARIABLES})
+
+
+def _complete(given: Hidden, surroundings: Hidden) -> str | None:
+    """Add what the environment says where nothing was given; what is wrong with it, if anything."""
+    sources = {}
+    is_host_given = "host" in given.names
+    for name, variables in ENVIRONMENT.items():
+        found = next((v for v in variables if surroundings.get(v)), None)
+        if name in given.names or found is None:
+            continue
+        problem = _read_variable(name, found, given, surroundings)
+        if problem is not None:
+            return problem
+        sources[name] = found
+    if "audit_host" not in given.names and not is_host_given:
+        # A service that was a client of both had an address for each.
+        audit_host = surroundings.get("IMTBL_URL")
+        if audit_host and not surroundings.get("INDELIBLE_HOST"):
+            given.put("audit_host", audit_host.strip())
+            sources["audit_host"] = "IMTBL_URL"
+    for name in ("host", "audit_host"):
+        if isinstance(given.get(name), str):
+            given.put(name, given.get(name).strip())  # as a variable is
+    given.put(SOURCES, sources)
+    return None
+
+
+def _read_variable(name: str, variable: str, given: Hidden, surroundings: Hidden) -> str | None:
+    """Put what a variable says among the options; what is wrong with it, if anything."""
+    text = surroundings.get(variable).strip()
+    if is_quoted(text):
+        return f"{variable} {QUOTED}"
     if name in ("enabled", "insecure"):
-        lower = text.strip().lower()
-        if lower in _YES | _NO:
-            return lower in _YES
-        raise InvalidOption(f"{variable} must be 1 or 0, not {text!r}")
-    if name == "headers":
-        return _read_headers(variable, text)
-    return text.strip()
+        if text.lower() not in _YES | _NO:
+            return f"{variable} must be 1 or 0, not {_harmless(text)!r}"
+        given.put(name, text.lower() in _YES)
+    elif name == "headers":
+        pairs = [pair.strip().partition("=") for pair in text.split(",")]
+        if not all(key and equals for key, equals, _ in pairs):
+            return f"{variable} must be written as Name=value,Name=value"
+        given.put(name, {key.strip(): value.strip() for key, _, value in pairs})
+    else:
+        given.put(name, text)
+    return None
 
 
-def _read_headers(variable: str, text: str) -> dict[str, str]:
-    """Headers as ``Name=value,Name=value``."""
-    headers = {}
-    for pair in text.split(","):
-        name, equals, value = pair.strip().partition("=")
-        if not name or not equals:
-            raise InvalidOption(f"{variable} must be written as Name=value,Name=value")
-        headers[name.strip()] = value.strip()
-    return headers
+def _harmless(text: str) -> object:
+    """What was found in a wrong place, such as a key where the address belongs."""
+    return Redaction().of_text(text)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "headers" and isinstance(value, Mapping):
+        return repr(dict.fromkeys(value, MASK))
+    if name in _HIDDEN or (isinstance(value, str) and "@" in value):
+        return repr(MASK)
+    return repr(_harmless(value) if isinstance(value, str) else value)
+
+
+_CHECKS: Final[Mapping[str, Callable[[str], str | None]]] = {
+    "token": wrong_in_token,
+    "api_key": wrong_in_api_key,
+    "host": _wrong_in_address,
+    "audit_host": _wrong_in_address,
+}

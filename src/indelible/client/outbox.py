@@ -10,22 +10,27 @@ that a signal handler could find held by the code it interrupted.
 """
 
 import os
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Final
 
+from indelible.client.capture import Capture, Record, Stamp
+from indelible.client.hidden import Secret
 from indelible.client.inbox import Inbox, Mark
+from indelible.client.lifecycle import hold, is_over, release
 from indelible.client.options import Options
 from indelible.client.sender import Sender
 from indelible.client.shelf import Shelf
 from indelible.client.tally import Counts, Numbers, Tally
 from indelible.client.timing import Time
 from indelible.client.transport import Transport
-from indelible.client.wire import Capture, Record, Stamp, Wire
+from indelible.client.wire import Wire
 from indelible.client.worker import Worker
 from indelible.event import LossReason
 
 _LOOK_EACH_S: Final = 0.05
+_END_WAIT_S: Final = 0.1
 _RANDOM_BYTES: Final = 10
 _RANDOM_POOL: Final = 256
 
@@ -50,7 +55,8 @@ class Outbox:
         self._options = options
         self._time = time
         self._host = host
-        self._headers = {"User-Agent": f"indelible-python/{version}", **(options.headers or {})}
+        own = {"User-Agent": f"indelible-python/{version}"}
+        self._headers = own | Secret.of_each(options.headers)
         self._most = options.max_queued * (2 if options.overflow == "oldest" else 1)
         self._tally = Tally()
         self._numbers = Numbers()
@@ -87,7 +93,9 @@ class Outbox:
             new_shelf=new_shelf,
         )
         self._closed = False
-        self._ending: float | None = None
+        self._pid = os.getpid()
+        # When the time is over in which events are still delivered, if the process is ending.
+        self._ending = time.monotonic() + options.exit_s if is_over() else None
 
     # Events.
 
@@ -151,9 +159,11 @@ class Outbox:
 
     # Accounts.
 
-    def lose(self, reason: LossReason, count: int = 1) -> None:
-        """Count events that are let go; the worker will tell `on_drop`."""
+    def lose(self, reason: LossReason, count: int = 1, *, why: str | None = None) -> None:
+        """Count events that are let go; the worker will tell `on_drop`, and log `why`."""
         self._tally.add(reason, count)
+        if why is not None:
+            self._worker.explain(reason, why)
 
     def note_delivered(self, count: int) -> None:
         """Count events that went another way than the queue."""
@@ -203,6 +213,7 @@ class Outbox:
             connect_s=self._options.connect_s,
             total_s=self._options.total_s,
             monotonic=self._time.monotonic,
+            ca_file=self._options.ca_file,
         )
 
     # Flushing and the end.
@@ -218,8 +229,10 @@ class Outbox:
         if worker.stopped.is_set():
             return self.counts().waiting == 0
         if self._ending is not None:
-            left_s = max(0.05, self._ending - self._time.monotonic())
-            timeout_s, total_s = min(left_s, timeout_s or left_s), left_s
+            left_s = self._ending - self._time.monotonic()
+            if left_s <= 0 or (worker.thread is not None and sys.is_finalizing()):
+                return self._write_off()
+            timeout_s, total_s = left_s if timeout_s is None else min(left_s, timeout_s), left_s
         if worker.thread is None and not self._inbox and not worker.has_leftovers:
             return True
         worker.hurry()
@@ -232,6 +245,8 @@ class Outbox:
             self._wait_for(mark, timeout_s)
         # While a server is down many may come and go: none is kept that nobody waits for.
         mark.given_up = not mark.done.is_set()
+        if mark.given_up and self._ending is not None:
+            return self._write_off()
         return not mark.given_up
 
     def _wait_for(self, mark: Mark, timeout_s: float | None) -> None:
@@ -244,6 +259,12 @@ class Outbox:
             if left_s <= 0 or self._worker.stopped.is_set():
                 return
             self._inbox.ring()
+
+    def _write_off(self) -> bool:
+        """The process is about to end: spool what waits, and count what only memory has."""
+        self._worker.rescue(_END_WAIT_S)
+        self._worker.write_off(_END_WAIT_S)
+        return self.counts().waiting == 0
 
     def save(self, timeout_s: float) -> bool:
         """Deliver for so long, then spool what is left; whether all was delivered."""
@@ -258,13 +279,18 @@ class Outbox:
         What is put after this is delivered by the thread that puts it, until the time is over.
         """
         self._ending = self._time.monotonic() + timeout_s
-        if self.save(timeout_s):
-            self._worker.give_back(0.1)
+        delivered = self.flush(timeout_s, total_s=timeout_s)
+        # No thread of ours is to be there when the interpreter freezes all but one: what it holds
+        # at that moment nobody can have.
+        self._worker.retire(min(_END_WAIT_S, timeout_s))
+        if delivered:
+            self._worker.give_back(_END_WAIT_S)
 
     @property
     def is_ending(self) -> bool:
-        """Whether the process is about to end, so that nobody may count on the worker."""
-        return self._ending is not None
+        """Whether whoever puts an event must flush: the process is about to end, or gives no
+        thread to a worker that has a whole batch to send."""
+        return self._ending is not None or self._worker.is_short_of_hands
 
     def close(self, timeout_s: float) -> bool:
         """Flush, and let go of thread, connection and spool; later events are counted as lost.
@@ -280,7 +306,40 @@ class Outbox:
     def is_closed(self) -> bool:
         return self._closed
 
+    def let_go(self) -> None:
+        """The client is gone, so nothing more will come: deliver what is here, then end.
+
+        A lane that is on disk ends after one try; what is left is sent by the next process.
+        """
+        if self._closed or self._ending is not None or self._pid != os.getpid():
+            return
+        self._closed = True
+        if self._worker.thread is None and not self._inbox and self._worker.shelf.is_empty:
+            self._worker.stop(0)
+            return
+        leftover = _Leftover(self, self._options.exit_s)
+        hold(leftover)
+        self._worker.leave(lambda: release(leftover))
+
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
         self._closed = True
         self._worker.abandon()
+
+
+class _Leftover:
+    """What a client that was dropped left in one lane, as something to be told of the end."""
+
+    def __init__(self, outbox: Outbox, exit_s: float) -> None:
+        self._outbox = outbox
+        self._exit_s = exit_s
+
+    def _at_exit(self, spent_s: float) -> None:
+        self._outbox.end(max(_LOOK_EACH_S, self._exit_s - spent_s))
+
+    def _at_signal(self, spent_s: float) -> None:
+        self._outbox.save(max(_LOOK_EACH_S, self._exit_s - spent_s))
+
+    def _after_fork(self) -> None:
+        self._outbox.abandon()
+        release(self)

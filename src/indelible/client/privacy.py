@@ -11,12 +11,12 @@ True
 """
 
 import functools
-import hashlib
-import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from indelible.client.encode import MAX_VALUES
 
 MASK: Final = "[redacted]"
 
@@ -33,8 +33,13 @@ _SECRET_PARTS: Final = frozenset(
 )
 _PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
 _PARTS: Final = re.compile(r"[_\-.\s]+|(?<=[a-z0-9])(?=[A-Z])")
+_DISTINCTION: Final = re.compile(r" \([^()]*\)$")
 _OWN_KEY: Final = re.compile(r"\b(?:iml_(?:live|test)|ind_(?:adm|key))_[\w-]{8,}")
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+class NotPlain(Exception):
+    """What is to be masked has to be given another form first."""
 
 
 def sha256_hex(value: str | bytes) -> str:
@@ -42,6 +47,8 @@ def sha256_hex(value: str | bytes) -> str:
 
     It recognises a value; it does not protect one that can be guessed. See `pseudonym`.
     """
+    import hashlib  # loads OpenSSL, which most programs need later or never
+
     return hashlib.sha256(_bytes(value)).hexdigest()
 
 
@@ -51,6 +58,8 @@ def pseudonym(value: str | bytes, *, key: str | bytes) -> str:
     Raises:
         ValueError: the key is empty.
     """
+    import hmac
+
     if not key:
         raise ValueError("a pseudonym needs a key; make one with secrets.token_hex(32)")
     return hmac.digest(_bytes(key), _bytes(value), "sha256").hex()
@@ -73,7 +82,8 @@ def sounds_secret(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4_096)
 def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    # Without what tells it apart from another key of the same name.
+    return _DISTINCTION.sub("", name).lower().replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +105,58 @@ class Redaction:
             tuple(re.compile(pattern) for pattern in patterns),
         )
 
-    def of_mapping(
-        self, fields: Mapping[str, object], *, is_secret: Callable[[str], bool] | None = None
-    ) -> dict[str, object]:
-        """A copy with what must not leave masked; `is_secret` decides on names as well."""
-        return {
-            name: MASK
-            if isinstance(name, str)
-            and (_plain(name) in self.names or (is_secret is not None and is_secret(name)))
-            else (value if value.__class__ in _PLAIN_TYPES else self.of_value(value))
-            for name, value in fields.items()
-        }
+    def of_value(self, value: object, *, most: int = MAX_VALUES) -> object:
+        """A copy of `value` with what must not leave masked, at any depth.
 
-    def of_value(self, value: object) -> object:
-        """`value` with secrets inside it masked; itself where there are none to be found."""
-        if isinstance(value, str):
-            return self.of_text(value)
-        if isinstance(value, dict):
-            return self.of_mapping(value)
-        if isinstance(value, list | tuple):
-            return [self.of_value(one) for one in value]
-        return value
+        Raises:
+            NotPlain: it holds something that JSON does not have, a key that is no text, or more
+                than `most` values.
+        """
+        return self._of(value, [most])
+
+    def _of(self, value: object, room: list[int]) -> object:
+        kind = type(value)
+        if kind is str:
+            return self.of_text(value)  # type: ignore[arg-type]
+        if kind in _PLAIN_TYPES:
+            return value
+        if kind is dict:
+            return self._of_dict(value, room)  # type: ignore[arg-type]
+        if kind is list or kind is tuple:
+            return self._of_list(value, room)  # type: ignore[arg-type]
+        if issubclass(kind, str):
+            return self.of_text(str.__str__(value))
+        raise NotPlain
+
+    def _of_dict(self, fields: dict[object, object], room: list[int]) -> dict[str, object]:
+        room[0] -= len(fields) or 1  # an empty one counts as well
+        if room[0] < 0:
+            raise NotPlain
+        names, text = self.names, self.of_text
+        masked: dict[str, object] = {}
+        for name, value in fields.items():
+            kind = type(value)
+            if type(name) is not str:
+                raise NotPlain
+            if _plain(name) in names:
+                masked[name] = MASK
+            elif kind is str:
+                masked[name] = text(value)  # type: ignore[arg-type]
+            elif kind in _PLAIN_TYPES:
+                masked[name] = value
+            else:
+                masked[name] = self._of(value, room)
+        return masked
+
+    def _of_list(self, values: Sequence[object], room: list[int]) -> list[object]:
+        room[0] -= len(values) or 1
+        if room[0] < 0:
+            raise NotPlain
+        return [self._of(one, room) for one in values]
 
     def of_text(self, text: str) -> str:
         """`text` with our own keys, a URL's user and password, and the patterns masked."""
-        if "_" in text:
+        if "iml_" in text or "ind_" in text:
             text = _OWN_KEY.sub(MASK, text)
         if "://" in text and "@" in text:
             text = _USERINFO.sub(MASK + "@", text)

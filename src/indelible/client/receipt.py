@@ -3,9 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, get_args
 
-TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
+from indelible.client.encode import id_of
+
+AuditType = Literal["success", "info", "warning", "error", "debug", "audit"]
+Wait = Literal["sealed", "witnessed"]
+"""How far an event is to be before a call comes back."""
+
+TYPES: Final = get_args(AuditType)
 SPOOLED: Final = "spooled"
 DISABLED: Final = "disabled"
 _KEY: Final = re.compile(r"[!-~]{1,255}")
@@ -20,12 +26,13 @@ class AuditEvent:
         payload: text is sent and proved to the byte; anything else becomes JSON first.
         type: one of `TYPES`.
         meta: more members of the event's meta, text to text.
-        idempotency_key: 1 to 255 visible ASCII characters; made here when there is none.
+        idempotency_key: 1 to 255 visible ASCII characters, or what has such a text, as a UUID;
+            made here when there is none.
     """
 
     event_name: str
     payload: object
-    type: str = "info"
+    type: AuditType = "info"
     meta: Mapping[str, str] | None = None
     idempotency_key: str | None = None
 
@@ -38,7 +45,12 @@ class AuditEvent:
             if not isinstance(name, str) or not isinstance(value, str):
                 raise TypeError(f"meta must be text to text; {name!r} is not")
         key = self.idempotency_key
-        if key is not None and not _KEY.fullmatch(key):
+        if key is None or type(key) is str:
+            text = key
+        else:
+            text = id_of(key, "idempotency_key") or ""
+            object.__setattr__(self, "idempotency_key", text)
+        if text is not None and not _KEY.fullmatch(text):
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
 
     @classmethod

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from indelible.client.capture import Record
 from indelible.client.options import Options
-from indelible.client.spool import Spool, SpoolFile
+from indelible.client.spool import FILE_BYTES, Spool, SpoolFile, begun_at_ms
 from indelible.client.timing import Time
-from indelible.client.wire import Record
 from indelible.event import Lane
 
 SPOOLED_AGE_S: Final = 24 * 3_600.0
@@ -42,6 +42,7 @@ class Batch:
         kept: how many of them are on disk.
         file: while the batch is filled; `path` until it is settled.
         adopted: begun by another process, so not among our captures.
+        written_off: counted as lost, so that whatever still comes of it is not.
         damaged: the file could not be read whole.
         attempts, request_id: of its delivery.
     """
@@ -55,9 +56,15 @@ class Batch:
     file: SpoolFile | None = None
     path: Path | None = None
     adopted: bool = False
+    written_off: bool = False
     damaged: bool = False
     attempts: int = 0
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its events are among those that wait, by our account."""
+        return not (self.adopted or self.written_off)
 
     def room_for(self, records: Sequence[Record], options: Options) -> int:
         """How many of `records` it still takes, from the first; an empty batch takes any one."""
@@ -84,8 +91,12 @@ class Notes(Protocol):
         """So many events were on disk only and cannot be read."""
         ...
 
-    def damaged(self, path: Path) -> None:
-        """A file could not be read whole, and is kept here."""
+    def damaged(self, path: Path | None) -> None:
+        """A file could not be read whole, and is kept here, or nowhere."""
+        ...
+
+    def passed_over(self, folder: Path) -> None:
+        """A later version wrote some of what is in the spool."""
         ...
 
 
@@ -132,6 +143,11 @@ class Shelf:
     def is_empty(self) -> bool:
         return self.open is None and not self.ready
 
+    @property
+    def is_full_of_refused(self) -> bool:
+        """Whether the last events that were refused found no room in the spool."""
+        return self._spool is not None and self._spool.is_full_of_refused
+
     def may_have_leftovers(self) -> bool:
         """Whether there may be something on disk that was not looked at yet."""
         if self._folder is None or self._spool is not None:
@@ -153,7 +169,11 @@ class Shelf:
                 continue
             self.open = batch
             chunk, records = records[:room], records[room:]
-            self._write_down(batch, chunk)
+            try:
+                self._write_down(batch, chunk)
+            except Exception as error:  # whatever a disk does, the events are here
+                self._notes.unspooled(len(chunk), "the spool cannot be written")
+                self._notes.spool_failed(error)
             self._hold(batch, chunk)
             if records or batch.count >= self._options.batch_events:
                 self.close_open()
@@ -200,6 +220,11 @@ class Shelf:
 
     # Emptying.
 
+    def put_last(self, batch: Batch) -> None:
+        """Let the other batches pass it: what is too large for now must not hold them up."""
+        self.ready.remove(batch)
+        self.ready.append(batch)
+
     def load(self, batch: Batch) -> list[Record]:
         """The records of a batch, read from its file where they are not in memory."""
         if batch.records is not None:
@@ -213,7 +238,7 @@ class Shelf:
                 batch.damaged = True
                 self._notes.spool_failed(error)
         records = [Record(self._event_id_of(data), data) for data in found]
-        if not batch.adopted and len(records) < batch.count:
+        if batch.is_counted and len(records) < batch.count:
             self._notes.unreadable(batch.count - len(records))
         batch.records, batch.count, batch.size_bytes = [], 0, 0
         self._hold(batch, records)
@@ -295,8 +320,10 @@ class Shelf:
             self._notes.spool_failed(error)
             return
         for path in reversed(paths):
-            at_ms = int(path.name.partition("-")[0])
+            at_ms = begun_at_ms(path.name)
             self.ready.appendleft(Batch(now, at_ms, records=None, path=path, adopted=True))
+        if spool.passed_over is not None:
+            self._notes.passed_over(spool.passed_over)
 
     def _opened(self) -> Spool | None:
         if self._spool is None and self._folder is not None:
@@ -304,7 +331,7 @@ class Shelf:
                 self._spool = Spool(
                     self._folder, self._process_id, max_bytes=self._options.spool_bytes
                 )
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a name that no file can have
                 self._notes.spool_failed(error)
                 self._folder = None
         return self._spool
@@ -315,6 +342,8 @@ class Shelf:
         if spool is None:
             return False
         size = _size(records) + _FRAME_BYTES * len(records)
+        if batch.path is None:
+            size += FILE_BYTES
         if not spool.has_room(size):
             self._notes.unspooled(len(records), "the spool is full")
             return False
@@ -336,10 +365,18 @@ class Shelf:
 
     # The end.
 
+    def write_off(self) -> int:
+        """Give up what is in memory only, since the process ends; how many events that are."""
+        self.close_open()
+        count = self.unkept()
+        for batch in self.ready:
+            batch.written_off = batch.written_off or batch.kept < batch.count
+        return count
+
     def unkept(self) -> int:
-        """How many of our events are in memory only."""
+        """How many of our events are in memory only, and not given up."""
         batches = [*self.ready, *([self.open] if self.open is not None else [])]
-        return sum(batch.count - batch.kept for batch in batches if not batch.adopted)
+        return sum(batch.count - batch.kept for batch in batches if batch.is_counted)
 
     def give_back(self) -> None:
         """Let go of the spool; what is still in it may be adopted by others."""

@@ -15,7 +15,8 @@ A file is an 8-byte head and then records:
     +----------------+----------------+-----------------------+
 
 A record is one event as it will be sent, and never empty. What is damaged, or was cut short by a
-crash, costs no record before it or behind it. When a process finds a folder whose lock nobody
+crash, costs no record before it or behind it. A file whose head has another number than ours is of
+another version: it is left where it is. When a process finds a folder whose lock nobody
 holds, its owner is dead: it renames the files into its own folder, which only one of several can
 do, and sends them first.
 
@@ -39,16 +40,32 @@ except ImportError:  # no flock on this system, so no way to know that an owner 
 
 HEAD: Final = b"INDSPL1\n"
 MAX_RECORD_BYTES: Final = 32 << 20
+FILE_BYTES: Final = 4_096
+"""What a file takes on disk beyond its records, at most: a block that is not full."""
+REFUSED_SHARE: Final = 4
+"""`refused/` may have this part of what the rest of the spool may, beside it."""
+
+_ANY_VERSION: Final = re.compile(rb"INDSPL\d")
+_NAME: Final = re.compile(r"\d{1,15}-")
 _FRAME: Final = struct.Struct(">II")
 _FIRST_OF_LENGTH: Final = re.compile(rb"[\0-\2]")  # up to 32 MiB; in no JSON text
 _SUFFIX: Final = ".batch"
 _LOCK: Final = "lock"
-_REFUSED: Final = "refused"
+REFUSED: Final = "refused"
 
 
 def frame(record: bytes) -> bytes:
     """One record with its length and checksum."""
     return _FRAME.pack(len(record), zlib.crc32(record)) + record
+
+
+def begun_at_ms(name: str) -> int:
+    """When the first event of a file was captured, by the file's name; 0 where it does not say.
+
+    >>> begun_at_ms("001794700000000-00000001.batch"), begun_at_ms("copy of it.batch")
+    (1794700000000, 0)
+    """
+    return int(name.partition("-")[0]) if _NAME.match(name) else 0
 
 
 class Contents(NamedTuple):
@@ -168,7 +185,13 @@ class Spool:
     Args:
         folder: shared by all processes that send for the same project.
         process_id: names this process's folder; unique.
-        max_bytes: most that all folders together may hold.
+        max_bytes: most that all folders together may hold, and a quarter of it beside that in
+            `refused/`. A file counts in whole blocks of 4 KiB. What other processes write is looked
+            up now and then, so they may exceed it by what they write meanwhile.
+
+    Attributes:
+        passed_over: a folder with files of another version, if the last look found one.
+        is_full_of_refused: whether `refuse` found no room the last time.
 
     Raises:
         OSError: the folder cannot be made or locked, or the system has no flock.
@@ -182,6 +205,9 @@ class Spool:
         self._max_bytes = max_bytes
         self._number = 0
         self._used: int | None = None
+        self._refused: int | None = None
+        self.passed_over: Path | None = None
+        self.is_full_of_refused = False
         _keep_folder(folder)
         # Made under another name first: a folder without a held lock would be taken for a dead
         # process's, and emptied.
@@ -200,7 +226,8 @@ class Spool:
     def has_room(self, size_bytes: int) -> bool:
         """Whether so many bytes more are within the limit, over all processes."""
         if self._used is None:
-            self._used = sum(_size(path) for path in self.folder.glob(f"*/*{_SUFFIX}"))
+            folders = [path for path in names_in(self.folder) if path.name != REFUSED]
+            self._used = sum(_size(path) for folder in folders for path in batches_in(folder))
         return self._used + size_bytes <= self._max_bytes
 
     def grew(self, size_bytes: int) -> None:
@@ -210,7 +237,7 @@ class Spool:
 
     def look_again(self) -> None:
         """Forget how much is used: the next question walks the folders."""
-        self._used = None
+        self._used = self._refused = None
 
     def read(self, path: Path) -> Contents:
         """What a batch's file holds."""
@@ -223,11 +250,15 @@ class Spool:
         if self._used is not None:
             self._used = max(0, self._used - size)
 
-    def refuse(self, records: Sequence[bytes], at_ms: int) -> Path:
+    def refuse(self, records: Sequence[bytes], at_ms: int) -> Path | None:
         """Put aside what the server will not take, for a person to look at; nobody sends it.
 
-        Move a file back into a folder of the spool to have it sent again.
+        None when as much as may be is there. `indelible spool` shows it, and sends it again.
         """
+        size = sum(map(len, records)) + _FRAME.size * len(records) + FILE_BYTES
+        self.is_full_of_refused = not self._has_room_aside(size)
+        if self.is_full_of_refused:
+            return None
         aside = self._aside()
         self._number += 1
         file = SpoolFile(aside / f"{at_ms:015d}-{self._own.name}-{self._number:08d}{_SUFFIX}")
@@ -238,25 +269,49 @@ class Spool:
             file.seal()
         return file.path
 
-    def put_aside(self, path: Path) -> Path:
-        """Keep a batch's file, which cannot be read whole, with what the server will not take."""
+    def _has_room_aside(self, size_bytes: int) -> bool:
+        """Whether so many bytes more may be put aside; if so, they are taken to be there."""
+        if self._refused is None:
+            self._refused = sum(map(_size, batches_in(self.folder / REFUSED)))
+        if self._refused + size_bytes > self._max_bytes // REFUSED_SHARE:
+            return False
+        self._refused += size_bytes
+        return True
+
+    def bring_back(self, path: Path, at_ms: int) -> None:
+        """Take a file that was put aside among those to be sent, as one begun at `at_ms`.
+
+        After a power cut it may be where it was before.
+        """
+        self._number += 1
+        path.rename(self._own / f"{at_ms:015d}-{self._number:08d}{_SUFFIX}")
+
+    def put_aside(self, path: Path) -> Path | None:
+        """Keep a batch's file, which cannot be read whole, with what the server will not take.
+
+        None when as much as may be is there: the file, whose other records are delivered, is gone.
+        """
+        if not self._has_room_aside(_size(path)):
+            self.remove(path)
+            return None
         aside = self._aside()
         stem = path.name.removesuffix(_SUFFIX)
         return path.rename(aside / f"{stem}-{self._own.name}-damaged{_SUFFIX}")
 
     def _aside(self) -> Path:
         """The folder for what nobody sends, made durably."""
-        aside = self.folder / _REFUSED
+        aside = self.folder / REFUSED
         aside.mkdir(mode=0o700, exist_ok=True)
         _sync_folder(self.folder)
         return aside
 
     def adopt(self) -> list[Path]:
         """Take over what dead processes left, oldest first."""
+        self.passed_over = None
         adopted = [
             path
             for folder in sorted(self.folder.iterdir())
-            if folder.name not in (self._own.name, _REFUSED) and not folder.name.startswith(".")
+            if folder.name not in (self._own.name, REFUSED) and not folder.name.startswith(".")
             for path in self._take_over(folder)
         ]
         return sorted(adopted, key=lambda path: path.name)
@@ -271,9 +326,13 @@ class Spool:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:  # its owner lives
                 return
-            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            for path in batches_in(folder):
+                if _is_of_another_version(path):
+                    self.passed_over = folder
+                    continue
                 self._number += 1
-                mine = self._own / f"{path.name.partition('-')[0]}-{self._number:08d}{_SUFFIX}"
+                began = begun_at_ms(path.name)
+                mine = self._own / f"{began:015d}-{self._number:08d}{_SUFFIX}"
                 try:
                     path.rename(mine)
                 except FileNotFoundError:
@@ -286,7 +345,7 @@ class Spool:
     def close(self) -> None:
         """Give up the lock; what is still here may be adopted by others."""
         try:
-            if not any(self._own.glob(f"*{_SUFFIX}")):
+            if not batches_in(self._own):
                 _remove_folder(self._own)
         finally:
             self.abandon()
@@ -330,8 +389,31 @@ def _remove_folder(folder: Path) -> None:
         return
 
 
-def _size(path: Path) -> int:
+def batches_in(folder: Path) -> list[Path]:
+    """The files of batches in a folder, by name."""
+    return [path for path in names_in(folder) if path.name.endswith(_SUFFIX)]
+
+
+def names_in(folder: Path) -> list[Path]:
+    """What is in a folder, by name; nothing if it is gone, as those of others may be any time."""
     try:
-        return path.stat().st_size
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_of_another_version(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(HEAD))
+    except OSError:
+        return False
+    return head != HEAD and _ANY_VERSION.match(head) is not None
+
+
+def _size(path: Path) -> int:
+    """What a file takes on disk, in whole blocks."""
+    try:
+        return -(-path.stat().st_size // FILE_BYTES) * FILE_BYTES
     except OSError:
         return 0

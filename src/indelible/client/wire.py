@@ -16,80 +16,29 @@ client, those that were lost included, so that a server sees what is missing.
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from indelible.client.encode import clean, encode, plain
+from indelible.client.capture import AuditCapture, ProductCapture, Record
+from indelible.client.encode import MAX_VALUES, WrongType, clean, encode, id_of, pass_on, plain
+from indelible.client.hidden import Secret
 from indelible.client.options import WireEvent
 from indelible.client.privacy import Redaction
-from indelible.client.transport import Answer
 from indelible.clock import rfc3339
 from indelible.event import Lane, clean_trail
 
+if TYPE_CHECKING:
+    from indelible.client.transport import Answer
+
 MAX_META_CHARS: Final = 1_024
 _FROZEN: Final = ("distinct_id", "uuid", "timestamp", "process_id", "sequence")
+MAX_PRODUCT_VALUES: Final = 49_900
+"""Of an event's 50,000 that a server takes, those that properties may use."""
+_JOINS: Final = {"$identify": "$anon_distinct_id", "$create_alias": "alias"}
+_ARGUMENTS: Final = {"$anon_distinct_id": "anonymous_id", "alias": "alias"}
+_YES: Final = frozenset({"1", "200", "ok", "success", "accepted"})
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
-
-
-class Stamp(NamedTuple):
-    """What is frozen at the moment of capture."""
-
-    at_ns: int
-    sequence: int
-    random: bytes
-
-    @property
-    def uuid(self) -> str:
-        """A UUIDv7 (RFC 9562 section 5.7) of this moment, from 10 random bytes."""
-        bits = (self.at_ns // 1_000_000) << 80 | int.from_bytes(self.random)
-        bits = bits & ~(0xF << 76) | 7 << 76
-        text = f"{bits & ~(3 << 62) | 2 << 62:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-class ProductCapture(NamedTuple):
-    """A product event as the caller left it."""
-
-    stamp: Stamp
-    event: str
-    distinct_id: object
-    properties: dict[str, object]
-    event_id: str | None = None
-    timestamp: str | None = None
-
-
-class AuditCapture(NamedTuple):
-    """An audit event as the caller left it.
-
-    With `clamp`, `payload` makes the payload from the event's id and its time in ms since the
-    epoch, and `clamp` makes text of it that is not too long.
-    """
-
-    stamp: Stamp
-    event_name: str
-    payload: object
-    meta: dict[str, str]
-    idempotency_key: str | None = None
-    clamp: Callable[[Any], bytes] | None = None
-
-
-class Observed(NamedTuple):
-    """An event that a hook saw; `expand` describes it, on the background thread."""
-
-    stamp: Stamp
-    expand: Callable[[Stamp], "ProductCapture | AuditCapture"]
-
-
-Capture = ProductCapture | AuditCapture | Observed
-
-
-class Record(NamedTuple):
-    """One event as it will be sent: its id, and its JSON."""
-
-    event_id: str
-    data: bytes
 
 
 class LetGo(Exception):
@@ -149,7 +98,7 @@ class Wire(Protocol):
         """The headers of a request, beside those that all have."""
         ...
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         """What became of each record; None when the answer cannot be read."""
         ...
 
@@ -166,7 +115,7 @@ class Wire(Protocol):
 class ProductWire:
     """Product events, in vTilt's dialect."""
 
-    token: str
+    token: str = field(repr=False)
     process_id: str
     redaction: Redaction
     max_event_bytes: int
@@ -183,8 +132,8 @@ class ProductWire:
             if changed is None:
                 raise LetGo
             event = changed
-        event_id = str(event["uuid"])
-        data, repaired = _masked(event, self.redaction, whole=_FROZEN)
+        event_id = clean(str(event["uuid"]))
+        data, repaired = _masked(event, self.redaction, whole=_FROZEN, most=MAX_PRODUCT_VALUES)
         if len(data) > self.max_event_bytes:
             data, _ = encode({**event, "properties": _stub(data)})
             repaired = True
@@ -192,20 +141,23 @@ class ProductWire:
 
     def _event(self, capture: ProductCapture) -> WireEvent:
         stamp = capture.stamp
-        properties = {"$lib": self.library[0], "$lib_version": self.library[1]}
-        distinct_id = capture.distinct_id
+        properties: dict[str, object] = {"$lib": self.library[0], "$lib_version": self.library[1]}
+        distinct_id = id_of(capture.distinct_id, "distinct_id")
         if distinct_id is None:
             # Nobody's event still needs an id: that of the process, and no person is made of it.
             distinct_id = self.process_id
-            properties["$process_person_profile"] = False  # type: ignore[assignment]
+            properties["$process_person_profile"] = False
+        properties.update(capture.properties)
+        if "$device_id" in properties or capture.event in _JOINS:
+            _settle_ids(properties, distinct_id, capture.event)
         return {
             "event": capture.event,
-            "distinct_id": _id(distinct_id),
-            "uuid": capture.event_id or stamp.uuid,
+            "distinct_id": distinct_id,
+            "uuid": id_of(capture.event_id, "uuid") or stamp.uuid,
             "timestamp": capture.timestamp or rfc3339(stamp.at_ns // 1_000_000),
             "process_id": self.process_id,
             "sequence": stamp.sequence,
-            "properties": {**properties, **capture.properties},
+            "properties": properties,
         }
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
@@ -215,19 +167,15 @@ class ProductWire:
     def headers(self) -> dict[str, str]:
         return {}
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         body = answer.body
-        if answer.status == 204:
-            return [Fate("refused", "bot")] * len(records)
         if not isinstance(body, dict):
             return None
         events = body.get("events")
-        if isinstance(events, list) and len(events) == len(records):
+        if isinstance(events, list) and len(events) == len(records) and all(map(_is_fate, events)):
             return [_fate(one) for one in events]
-        # vTilt documents no answer: a JSON object with a status of success, which does not say that
-        # it is none, is one.
-        says_no = body.get("ok") is False or body.get("success") is False
-        taken = 200 <= answer.status < 300 and not says_no
+        # vTilt documents no answer: a JSON object with a status of success is one, if it says so.
+        taken = 200 <= answer.status < 300 and _says_yes(body)
         return [Fate("delivered")] * len(records) if taken else None
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
@@ -241,7 +189,7 @@ class ProductWire:
 class AuditWire:
     """Audit events, in ImmutableLog's dialect."""
 
-    api_key: str
+    api_key: str = field(repr=False)
     process_id: str
     redaction: Redaction
     max_payload_bytes: int
@@ -259,7 +207,7 @@ class AuditWire:
             "meta": self._meta(capture),
             "idempotency_key": key,
         }
-        data, _ = encode(body)
+        data, _ = encode(body, is_plain=True)
         return Record(key, data), repaired
 
     def _payload(self, capture: AuditCapture, key: str) -> tuple[str, bool]:
@@ -288,24 +236,26 @@ class AuditWire:
         if self.env:
             meta["env"] = meta["environment"] = self.env
         meta.update(capture.meta)
+        if any(type(name) is not str or type(one) is not str for name, one in meta.items()):
+            meta = {name: _text(one) for name, one in plain(meta).items()}
         trail = clean_trail(meta.pop("immutable_trail", ""))
         if trail:
             meta["immutable_trail"] = trail
-        masked = self.redaction.of_mapping(meta)
+        masked: Any = self.redaction.of_value(meta)
         masked.update({name: meta[name] for name in _FROZEN if name in meta})
-        return {clean(name): clean(str(value))[:MAX_META_CHARS] for name, value in masked.items()}
+        return {clean(name): clean(value)[:MAX_META_CHARS] for name, value in masked.items()}
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
         return _framed({"sent_at": rfc3339(sent_at_ms)}, "events", records, report)
 
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.api_key}"}
+        return {"Authorization": Secret.of(f"Bearer {self.api_key}")}
 
-    def fates(self, answer: Answer, records: Sequence[Record]) -> list[Fate] | None:
+    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
         results = self.results(answer, records)
         return None if results is None else [_audit_fate(one) for one in results]
 
-    def results(self, answer: Answer, records: Sequence[Record]) -> list[Any] | None:
+    def results(self, answer: "Answer", records: Sequence[Record]) -> list[Any] | None:
         """What the server said of each record, as it said it; None when it left any out."""
         results = answer.body.get("results") if isinstance(answer.body, dict) else None
         return results if isinstance(results, list) and len(results) == len(records) else None
@@ -319,17 +269,34 @@ class AuditWire:
         return str(json.loads(data)["idempotency_key"])
 
 
-def _id(value: object) -> str:
-    """An id as text. Raises TypeError for what is no id: its text might say anything."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | uuid.UUID) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError("distinct_id must be text, a number or a UUID")
+def _text(form: object) -> str:
+    """A value of JSON as text of `meta`."""
+    return form if isinstance(form, str) else encode(form)[0].decode()
+
+
+def _settle_ids(properties: dict[str, object], distinct_id: str, event: str) -> None:
+    """Give the other ids among the properties their text, and leave out what names nobody else.
+
+    Raises:
+        WrongType: an id without which the event means nothing is none.
+    """
+    for name in ("$device_id", _JOINS.get(event, "$device_id")):
+        if name not in properties:
+            continue
+        try:
+            other = id_of(properties[name], _ARGUMENTS.get(name, name))
+        except WrongType:
+            if name == "$device_id":
+                continue  # a property of the application's own
+            raise
+        if other is None or other == distinct_id:
+            del properties[name]
+        else:
+            properties[name] = other
 
 
 def _masked(
-    value: object, redaction: Redaction, *, whole: Sequence[str] = ()
+    value: object, redaction: Redaction, *, whole: Sequence[str] = (), most: int = MAX_VALUES
 ) -> tuple[bytes, bool]:
     """`value` with what must not leave masked, as JSON; and whether it had to be given a form.
 
@@ -337,20 +304,21 @@ def _masked(
     would make it another one, or one person of many.
     """
 
-    def mask(one: Any) -> object:
-        masked = redaction.of_value(one)
+    def mask(one: Any, most: int) -> object:
+        masked = redaction.of_value(one, most=most)
         if isinstance(masked, dict):
             masked.update({name: one[name] for name in whole if name in one})
         return masked
 
     try:
-        data, repaired = encode(mask(value))
-    except Exception:  # nested without end, or a mapping of the application's that fails
+        data, repaired = encode(mask(value, most), is_plain=True)
+    except BaseException as error:  # it holds what JSON does not have, itself, or what fails
+        pass_on(error)
         repaired = True
     if not repaired:
         return data, False
     # Rebuilt first: only then has masking seen every key and text that will leave.
-    return encode(mask(plain(value)))[0], True
+    return encode(mask(plain(value, most=most), MAX_VALUES), is_plain=True)[0], True
 
 
 def _framed(
@@ -358,7 +326,7 @@ def _framed(
 ) -> bytes:
     if report is not None:
         head["lost"] = report.body()
-    opening, _ = encode({**head, name: []})
+    opening, _ = encode({**head, name: []}, is_plain=True)
     return opening[:-2] + b",".join(record.data for record in records) + b"]}"
 
 
@@ -375,9 +343,20 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _says_yes(body: Mapping[str, Any]) -> bool:
+    """Whether an answer says that all went well. A hotel's network answers in JSON too."""
+    if body.get("ok") is False or body.get("success") is False:
+        return False
+    if body.get("ok") is True or body.get("success") is True:
+        return True
+    return str(body.get("status")).lower() in _YES
+
+
+def _is_fate(result: Any) -> bool:
+    return isinstance(result, dict) and "result" in result
+
+
 def _fate(result: Any) -> Fate:
-    if not isinstance(result, dict):
-        return Fate("delivered")
     word, reason = result.get("result"), str(result.get("reason") or "refused")
     if word == "retry":
         return Fate("retry", reason)

@@ -6,26 +6,30 @@ where the lane is spooled, into the batch's file *before* anything is sent; a ba
 of its events has a fate that the server named, or one that we counted.
 """
 
-import _thread
-import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from indelible.client.capture import Capture, Observed, Record
+from indelible.client.crew import start_thread
+from indelible.client.encode import WrongType, blame
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.lifecycle import may_begin_thread
+from indelible.client.notices import Notices, one_line
 from indelible.client.options import Options
 from indelible.client.sender import Sender, Sent
 from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
 from indelible.client.tally import Tally
 from indelible.client.timing import Time
-from indelible.client.wire import Capture, LetGo, Observed, Record, Wire
+from indelible.client.wire import LetGo, Wire
 from indelible.event import Lane, LossReason
 
-logger = logging.getLogger("indelible")
-
 _SETTLE_S: Final = 0.01
+_LOOK_EACH_S: Final = 0.005
+_PAUSE_S: Final = 0.25
+_KEEP_WAIT_S: Final = 30.0
 _NO_THREAD: Final = (
     "events of uWSGI's master wait for flush(): use --lazy-apps, or --enable-threads with "
     "--py-call-uwsgi-fork-hooks"
@@ -74,13 +78,23 @@ class Worker:
         self._working = threading.Lock()
         self._beginning = threading.Lock()
         self._stopping = False
+        self._retired = False
+        self._leaving = False
+        self._when_left: Callable[[], None] = lambda: None
+        self._last = deque((None,))  # for the one who does the last of the work
+        self._is_refused_thread = False
         self._flushing = False
         self._filters = wire.lane == Lane.PRODUCT and options.before_send is not None
         self._hook_thread: int | None = None
         self._lent_thread: int | None = None  # a caller's, which does the work
         self._fault: BaseException | None = None  # what `strict` raises in the caller
-        self._told: dict[str, int] = {}
-        self._warned: set[str] = set()
+        self._notices = Notices(
+            wire.lane,
+            options,
+            tally=tally,
+            monotonic=time.monotonic,
+            is_for_caller=self._is_meant_for_here,
+        )
 
     # What callers ask.
 
@@ -116,26 +130,24 @@ class Worker:
     # Beginning and end.
 
     def begin(self) -> None:
-        """Begin the thread, unless there is one or somebody does so now.
-
-        `threading.Thread` would wait for the thread to run, and takes a lock that a signal handler
-        may find held; the plain function does neither.
-        """
+        """Begin the thread, unless there is one or somebody does so now."""
         if self._options.mode == "sync" or not self._beginning.acquire(blocking=False):
             return
         try:
             if not may_begin_thread():
-                if _NO_THREAD not in self._warned:
-                    self._warned.add(_NO_THREAD)
-                    logger.warning("%s: %s", self._wire.lane, _NO_THREAD)
-            elif self.thread is None and not self._stopping:
+                self._notices.log(f"{self._wire.lane}: {_NO_THREAD}")
+            elif self.thread is None and not self._stopping and not self._retired:
                 self._inbox.open()
-                self.thread = _thread.start_new_thread(self._run, ())
-        except RuntimeError:
-            # Too late in the life of the interpreter for a thread: whoever flushes does the work.
-            return
+                self.thread = start_thread(self._run)
+                # Too late in the life of the interpreter: whoever flushes does the work.
+                self._is_refused_thread = self.thread is None
         finally:
             self._beginning.release()
+
+    @property
+    def is_short_of_hands(self) -> bool:
+        """Whether a whole batch waits, and the interpreter gives no thread to send it."""
+        return self._is_refused_thread and len(self._inbox) >= self._options.batch_events
 
     def hurry(self) -> None:
         """Send what is there though it is not due."""
@@ -165,10 +177,31 @@ class Worker:
         """Let the thread end, and wait so long for it; without one, end here."""
         self._stopping = True
         if self.thread is None:
-            self._finish()
+            with self._working:
+                self._finish()
         elif self.thread != threading.get_ident():
             self._inbox.ring()
             self.stopped.wait(timeout_s)
+
+    def retire(self, timeout_s: float) -> None:
+        """Let the thread end and begin no other: whoever puts an event from now on does the work.
+
+        Waits so long for its end; one that waits for an answer goes on until it has it.
+        """
+        self._retired = True
+        deadline = self._time.monotonic() + timeout_s
+        while self.thread is not None and not self.is_here and self._time.monotonic() < deadline:
+            self._inbox.ring()
+            threading.Event().wait(_LOOK_EACH_S)
+
+    def leave(self, when_left: Callable[[], None]) -> None:
+        """Nothing more will come: end when what is here is delivered, or is on disk."""
+        self._when_left = when_left
+        self._inbox.mark()
+        self._leaving = True
+        if self.thread is None:
+            self.begin()
+        self._inbox.ring()
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
@@ -179,16 +212,19 @@ class Worker:
 
     def _finish(self) -> None:
         """The last of the work: count or leave on disk what was not delivered."""
+        try:
+            self._last.pop()
+        except IndexError:  # somebody else does it, or did
+            return
         with self._packing:
             self._pack()
-            unkept = self.shelf.unkept()
-            if unkept:
-                self._lose(LossReason.EXIT, unkept)
+            self._write_off()
             self.shelf.give_back()
-        self._tell_drops()
+        self._notices.tell_drops()
         self._sender.close()
         self.stopped.set()
         self.dismiss()
+        self._when_left()
 
     def dismiss(self) -> None:
         """Count what came after the last of the work: its thread was about to put it just then."""
@@ -200,8 +236,13 @@ class Worker:
 
     def keep(self, record: Record, at_ms: int) -> bool:
         """Write one event to the spool and sync it, to be delivered later; False if that failed."""
-        with self._packing:
+        # Held for moments only, but for ever by a thread that the interpreter froze at its end.
+        if not self._packing.acquire(timeout=_KEEP_WAIT_S):
+            return False
+        try:
             return self.shelf.keep(record, at_ms)
+        finally:
+            self._packing.release()
 
     def rescue(self, timeout_s: float) -> None:
         """Write what is in the inbox to the spool: the process is about to end."""
@@ -211,6 +252,22 @@ class Worker:
             self._pack()
         finally:
             self._packing.release()
+
+    def write_off(self, timeout_s: float) -> None:
+        """Count what is in memory only as lost, since the process ends, and say so."""
+        if not self._packing.acquire(timeout=timeout_s):
+            return
+        try:
+            self._pack()
+            self._write_off()
+        finally:
+            self._packing.release()
+        self._notices.tell_drops()
+
+    def _write_off(self) -> None:
+        lost = self.shelf.write_off()
+        if lost:
+            self._lose(LossReason.EXIT, lost)
 
     def give_back(self, timeout_s: float) -> None:
         """Remove the spool's folder where nothing is in it."""
@@ -228,16 +285,23 @@ class Worker:
         self._sender.prepare()
         # Adopts what a dead process left as soon as there is a worker at all.
         while True:
+            leaving = self._leaving
             try:
                 with self._working:
                     self._work()
+                if leaving and not self._inbox and not self.shelf.unkept():
+                    self._stopping = True
             except BaseException as error:  # the worker's one door: it must outlive every fault
-                self._failed(f"{type(error).__name__} in the worker")
-                self._sender.pace.failed(self._time.monotonic())  # or it would try without a pause
-            if self._stopping:
+                self._notices.failed(f"{type(error).__name__} in the worker")
+                # Or it would try without a pause: packing does not go by the pace.
+                self._sender.pace.failed(self._time.monotonic())
+                self._inbox.pause(_PAUSE_S)
+            if self._stopping or self._retired:
                 break
             self._nap()
-        self._finish()
+        self.thread = None
+        if self._stopping:
+            self._finish()
 
     def _nap(self) -> None:
         """Sleep until something is due or somebody rings.
@@ -272,10 +336,10 @@ class Worker:
             self._reach_marks(total_s)
             with self._packing:
                 self._pack()
-            if self._stopping and not self._marks:
+            if (self._stopping or self._retired) and not self._marks:
                 break
         self._reach_marks(total_s)
-        self._tell_drops()
+        self._notices.tell_drops()
 
     # Packing.
 
@@ -323,14 +387,14 @@ class Worker:
             self._lose(LossReason.BEFORE_SEND)
         except BaseException as error:  # before_send, or a property that broke every rule
             reason = LossReason.ENCODE_FAILED
-            if self._filters:
+            if self._filters and not isinstance(error, WrongType):
                 reason = LossReason.BEFORE_SEND
             self._lose(reason)
             if self._is_meant_for_here(error):
                 raise
             if self._options.strict and self._options.mode == "sync":
                 self._fault = error
-            self._tell(f"an event was let go: {type(error).__name__} while it was written")
+            self._notices.tell(f"{self._wire.lane}: an event was let go: {blame(error, {})}")
         else:
             if repaired:
                 self._tally.add("repaired")
@@ -354,32 +418,48 @@ class Worker:
                 records, attempt=batch.attempts, request_id=batch.request_id, total_s=total_s
             )
         if sent.delivered:
-            self._tally.add("adopted" if batch.adopted else "delivered", sent.delivered)
+            if batch.is_counted:
+                self._tally.add("delivered", sent.delivered)
+            elif batch.adopted:
+                self._tally.add("adopted", sent.delivered)
         with self._packing:
             refusals = [self._refused(batch, *refused) for refused in sent.refused]
             if sent.again:
                 self.shelf.reduce(batch, sent.again)
+                if sent.oversized == len(sent.again):
+                    self.shelf.put_last(batch)
             else:
                 self._settled(batch)
-        for what in refusals:
-            self._tell(what)
+        for kind, what in refusals:
+            self._notices.tell(what, kind)
         if sent.trouble is not None:
-            self._tell(f"{self._wire.lane}: {sent.trouble}; trying again")
+            self._notices.tell(f"{self._wire.lane}: {sent.trouble}; trying again", sent.kind)
         elif not sent.refused:
-            self._warned.clear()
+            self._notices.recovered()
 
-    def _refused(self, batch: Batch, loss: LossReason, said: str, records: list[Record]) -> str:
-        """The server will never take these: count them, and put spooled ones aside; in words."""
+    def _refused(
+        self, batch: Batch, loss: LossReason, said: str, records: list[Record]
+    ) -> tuple[str, str]:
+        """The server will never take these: count them, and put spooled ones aside; the kind of
+        what is to be told, and the words."""
         path = self.shelf.put_aside(batch, records)
-        if not batch.adopted:
+        if batch.is_counted:
             self._lose(loss, len(records))
-        where = f"; kept in {path}" if path is not None else ""
-        return f"{self._wire.lane}: {len(records)} refused: {said}{where}"
+        where = ""
+        if path is not None:
+            where = f"; kept in {path}"
+        elif self.shelf.is_full_of_refused:
+            where = "; not kept, since as much as may be kept is there: indelible spool list"
+        what = f"{self._wire.lane}: {len(records)} refused: {one_line(said)}{where}"
+        return f"refused {path is None} {said}", what
 
     def _give_up(self, batch: Batch, reason: LossReason) -> None:
         """We will not try this batch any more."""
-        if not batch.adopted:
+        if batch.is_counted:
             self._lose(reason, batch.count)
+        elif batch.adopted:
+            what = f"events of an earlier process were let go: {reason.meaning}"
+            self._notices.tell(f"{self._wire.lane}: {what}", f"adopted {reason}")
         self._settled(batch)
 
     def _settled(self, batch: Batch) -> None:
@@ -406,58 +486,35 @@ class Worker:
     def unspooled(self, count: int, what: str) -> None:
         """Events wait in memory only."""
         self._tally.add("unspooled", count)
-        self._tell(f"{self._wire.lane}: {what}: events wait in memory only")
+        self._notices.tell(f"{self._wire.lane}: {what}: events wait in memory only")
 
     def spool_failed(self, error: BaseException) -> None:
         """The disk refused."""
-        self._failed(f"the spool: {getattr(error, 'strerror', None) or type(error).__name__}")
+        self._notices.failed(
+            f"the spool: {getattr(error, 'strerror', None) or type(error).__name__}"
+        )
 
     def unreadable(self, count: int) -> None:
         """Events were on disk only and cannot be read."""
         self._lose(LossReason.SPOOL_FAILED, count)
 
-    def damaged(self, path: Path) -> None:
-        """A file could not be read whole, and is kept here."""
-        self._failed(f"{self._wire.lane}: a file of the spool is damaged; kept in {path}")
+    def damaged(self, path: Path | None) -> None:
+        """A file could not be read whole, and is kept here, or nowhere."""
+        what = "a file of the spool is damaged"
+        where = f"kept in {path}" if path is not None else "not kept, since refused/ is full"
+        self._notices.failed(f"{self._wire.lane}: {what}; {where}", what)
 
-    # What the application is told.
+    def passed_over(self, folder: Path) -> None:
+        """There are files of a later version, which that version may send."""
+        what = f"files of a later version are in {folder}: they stay there"
+        self._notices.tell(f"{self._wire.lane}: {what}")
 
     def _lose(self, reason: LossReason, count: int = 1) -> None:
         self._tally.add(reason, count)
 
-    def _failed(self, what: str) -> None:
-        self._tally.add("failures")
-        self._tell(what)
-
-    def _tell(self, what: str) -> None:
-        """Tell `on_error`; the log says each thing once, until a batch is delivered again."""
-        if what not in self._warned:
-            self._warned.add(what)
-            logger.warning("%s", what)
-        if self._options.on_error is not None:
-            self._spared(self._options.on_error, what)
-
-    def _tell_drops(self) -> None:
-        """Tell `on_drop` what was let go since it was told last."""
-        sums = self._tally.sums()
-        for reason in LossReason:
-            new = sums[reason] - self._told.get(reason, 0)
-            if new > 0:
-                self._told[reason] = sums[reason]
-                if f"lost {reason}" not in self._warned:
-                    self._warned.add(f"lost {reason}")
-                    logger.warning("%s: %d let go: %s", self._wire.lane, new, reason.meaning)
-                if self._options.on_drop is not None:
-                    self._spared(self._options.on_drop, reason.value, new)
-
-    def _spared(self, hook: Callable[..., None], *arguments: object) -> None:
-        """Call a hook of the application; what it raises is counted."""
-        try:
-            hook(*arguments)
-        except BaseException as error:
-            self._tally.add("failures")
-            if self._is_meant_for_here(error):
-                raise
+    def explain(self, reason: LossReason, why: str) -> None:
+        """Say more of the latest loss for this reason, when it is told."""
+        self._notices.explain(reason, why)
 
     def _is_meant_for_here(self, error: BaseException) -> bool:
         """Whether it is the caller's to hear: Ctrl-C, or `sys.exit`, while it lends its thread.

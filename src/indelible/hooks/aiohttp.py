@@ -10,25 +10,27 @@ cannot be changed by a middleware that stands outside this one, of which there s
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from aiohttp import __version__, web
 from aiohttp.typedefs import Handler, Middleware
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import observer_of
-from indelible.hooks.observation import UNMATCHED, Failure, Work
+from indelible.hooks.configuration import Settings, observer_of
+from indelible.hooks.observation import UNMATCHED, Work
 from indelible.hooks.observer import Observer
 from indelible.hooks.watch import Watch, open_watch
 
 
 @dataclass(slots=True)
 class _Sight:
-    """One request: its watch, and the websocket that it became."""
+    """One request: its watch, and the websocket that it became; and what a hook around it sees."""
 
     watch: Watch
     start: float
+    around: "_Sight | None"
     socket: web.WebSocketResponse | None = None
 
 
@@ -36,16 +38,18 @@ class _Sight:
 _SIGHT: Final[Any] = getattr(web, "RequestKey", lambda name, _: name)("indelible.sight", _Sight)
 
 
-def install(app: web.Application, client: Indelible | None = None, **settings: Any) -> None:
-    """Record the requests and websockets of `app` and of its sub-applications. Call it once.
+def install(
+    app: web.Application, client: Indelible | None = None, **settings: Unpack[Settings]
+) -> None:
+    """Record the requests and websockets of `app` and of its sub-applications.
 
     Args:
-        app: the outermost application, which does not run yet.
+        app: the outermost application, which does not run yet; further inside, done again with the
+            same client, it adds nothing.
         client: the client to send with; without one, that of `settings`, else the default one.
         settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
-    settings.setdefault("framework", f"aiohttp {__version__}")
-    observer = observer_of(client, **settings)
+    observer = observer_of(client, settings, framework=f"aiohttp {__version__}")
     app.middlewares.insert(0, _middleware(observer))
     app.on_response_prepare.append(_begin)
 
@@ -53,6 +57,7 @@ def install(app: web.Application, client: Indelible | None = None, **settings: A
 def _middleware(observer: Observer) -> Middleware:
     @web.middleware
     async def recorded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        around = request.get(_SIGHT)
         watch = open_watch(
             observer,
             method=request.method,
@@ -60,10 +65,11 @@ def _middleware(observer: Observer) -> Middleware:
             header=request.headers.get,
             read=lambda _: _route_of(request),
             peer=request.remote,
+            mark=None if around is None else around.watch,
         )
         if watch is None:
             return await handler(request)
-        sight = request[_SIGHT] = _Sight(watch, time.perf_counter())
+        sight = request[_SIGHT] = _Sight(watch, time.perf_counter(), around)
         failure: BaseException | None = None
         try:
             response = await handler(request)
@@ -86,21 +92,27 @@ def _middleware(observer: Observer) -> Middleware:
             if sight.socket is None:
                 watch.close()
             elif watch.dismiss():
-                observer.saw(_session(observer, request, sight, failure))
+                seen = _session(observer, request, sight, failure)
+                observer.saw(seen, product=watch.product, audit=watch.audit)
 
     return recorded
 
 
 async def _begin(request: web.Request, response: web.StreamResponse) -> None:
     """The answer begins; also the 500 that aiohttp makes of what was raised."""
-    sight: _Sight | None = request.get(_SIGHT)
-    if sight is None:
-        return
-    if isinstance(response, web.WebSocketResponse):
-        sight.socket = response
-    sight.watch.began(response.status, content_length=response.headers.get("Content-Length"))
-    if sight.watch.context.request_id is not None:
-        response.headers.setdefault("X-Request-ID", sight.watch.context.request_id)
+    for sight in _sights(request.get(_SIGHT)):
+        if isinstance(response, web.WebSocketResponse):
+            sight.socket = response
+        sight.watch.began(response.status, content_length=response.headers.get("Content-Length"))
+        if sight.watch.context.request_id is not None:
+            response.headers.setdefault("X-Request-ID", sight.watch.context.request_id)
+
+
+def _sights(innermost: _Sight | None) -> Iterator[_Sight]:
+    """Those of the hooks that a request has passed, the innermost first."""
+    while innermost is not None:
+        yield innermost
+        innermost = innermost.around
 
 
 async def _send(request: web.Request, response: object, watch: Watch) -> None:
@@ -138,6 +150,6 @@ def _session(
         framework=observer.framework,
         context=sight.watch.context,
         duration_s=time.perf_counter() - sight.start,
-        failure=None if failure is None else Failure.of(failure),
+        failure=None if failure is None else observer.failure_of(failure),
         details={} if code is None else {"close_code": code},
     )

@@ -14,8 +14,9 @@ each start, by the job's name, which is that of its function.
 import re
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import apscheduler
 from apscheduler import events
@@ -23,8 +24,9 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
-from indelible.hooks.observation import Failure, Work
+from indelible.hooks.configuration import Settings, observer_of
+from indelible.hooks.observation import Work
+from indelible.hooks.watch import is_same
 
 UNNAMED: Final = "<unnamed>"
 _OUTCOMES: Final = {
@@ -38,9 +40,11 @@ _MOST: Final = 10_000
 
 
 def watch(
-    scheduler: BaseScheduler, client: Indelible | None = None, **settings: Any
+    scheduler: BaseScheduler, client: Indelible | None = None, **settings: Unpack[Settings]
 ) -> BaseScheduler:
     """Record the runs of a scheduler's jobs; returns the scheduler.
+
+    Done again with the same client it changes nothing.
 
     Args:
         scheduler: before or after it was started.
@@ -48,8 +52,11 @@ def watch(
         settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
             `skip` takes ids of jobs.
     """
-    listener = _Listener(scheduler, client, **settings)
-    scheduler.add_listener(listener.heard, events.EVENT_ALL)
+    listener = _Listener(scheduler, client, settings)
+    there = _listeners.setdefault(scheduler, [])
+    if not any(is_same(one.client, listener.client) for one in there):
+        there.append(listener)
+        scheduler.add_listener(listener.heard, events.EVENT_ALL)
     return scheduler
 
 
@@ -60,14 +67,18 @@ class _Listener:
     scheduler's; its beginning is forgotten once `_MOST` later runs began.
     """
 
-    def __init__(self, scheduler: BaseScheduler, client: Indelible | None, **settings: Any) -> None:
+    def __init__(self, scheduler: BaseScheduler, client: Indelible | None, settings: Any) -> None:
         framework = f"apscheduler {apscheduler.version}"
-        self._observer = observer_of(client, framework=framework, **settings)
-        self._scheduler = scheduler
+        self._observer = observer_of(client, settings, framework=framework)
+        self._scheduler = weakref.proxy(scheduler)
         self._names: OrderedDict[str, str] = OrderedDict()
         # When a run began, or None where its end came first.
         self._began: OrderedDict[object, float | None] = OrderedDict()
         self._meeting = threading.Lock()
+
+    @property
+    def client(self) -> Indelible:
+        return self._observer.client
 
     def heard(self, event: Any) -> None:
         if event.code == events.EVENT_JOB_ADDED:
@@ -104,7 +115,7 @@ class _Listener:
                 framework=self._observer.framework,
                 context=Context(),
                 duration_s=time.perf_counter() - began if ran and began is not None else None,
-                failure=Failure.of(error) if error is not None else None,
+                failure=self._observer.failure_of(error) if error is not None else None,
             )
         )
 
@@ -118,6 +129,11 @@ class _Listener:
                 return self._began.pop(run)
             _remember(self._began, run, now)
         return None
+
+
+_listeners: "Final[weakref.WeakKeyDictionary[BaseScheduler, list[_Listener]]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _remember(table: "OrderedDict[Any, Any]", key: object, value: object) -> None:

@@ -13,16 +13,17 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, Unpack
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import UNMATCHED, Failure, Work
 from indelible.hooks.observer import Header, quietly
-from indelible.hooks.scope import ERROR, Scope, framework_of, route_of
-from indelible.hooks.watch import Watch, open_watch
+from indelible.hooks.scope import ERROR, Scope, framework_of, route_of, user_of
+from indelible.hooks.watch import MARK, Watch, is_same, open_watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -34,18 +35,28 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Middleware:
     """Records the requests and websockets of one ASGI application.
 
+    A request that passes several of them leaves one record for each client; see
+    `indelible.hooks.watch`.
+
     Args:
         app: the application.
         client: the client to send with; without one, that of `settings`, else the default one.
-        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`;
-            and `framework`, name and version as events have them, where the scope does not tell.
+        framework: name and version as events have them, where the scope does not tell.
+        settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
 
-    def __init__(self, app: App, /, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: App,
+        /,
+        client: Indelible | None = None,
+        *,
+        framework: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
         self.app = app
-        self._is_named = "framework" in settings
-        settings.setdefault("framework", "asgi")
-        self._observer = observer_of(client, **settings)
+        self._is_named = framework is not None
+        self._observer = observer_of(client, settings, framework=framework or "asgi")
 
     @property
     def client(self) -> Indelible:
@@ -66,11 +77,15 @@ class Middleware:
             path=scope["path"],
             header=_header_of(scope),
             read=functools.partial(self._read, scope),
+            root=scope.get("root_path", ""),
             peer=(scope.get("client") or (None,))[0],
+            mark=scope.get(MARK) or scope.get("wsgi_environ", {}).get(MARK),
         )
         if watch is None:
             await self.app(scope, receive, send)
             return
+        scope[MARK] = watch
+        self._take_user(scope, watch.context)
         exchange = _Exchange(receive, send, watch)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -86,10 +101,19 @@ class Middleware:
             watch.close()
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        here = self._observer.admit(method="GET", path=scope["path"], header=_header_of(scope))
-        if here is None:
+        around: _Layers | None = scope.get(_SESSION)
+        here = self._observer.admit(
+            method="GET",
+            path=scope["path"],
+            header=_header_of(scope),
+            root=scope.get("root_path", ""),
+            around=None if around is None else around.context,
+        )
+        if here is None or (around is not None and around.include(self.client)):
             await self.app(scope, receive, send)
             return
+        scope[_SESSION] = _Layers(here, (self.client, *(() if around is None else around.clients)))
+        self._take_user(scope, here)
         session = _Session(receive, send)
         token = contexts.enter(here)
         try:
@@ -97,7 +121,7 @@ class Middleware:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            session.failure = Failure.of(error)
+            session.failure = self._observer.failure_of(error)
             raise
         finally:
             contexts.leave(token)
@@ -113,7 +137,14 @@ class Middleware:
         # ImmutableLog's place for an event's name, beside `context.set_event_name`.
         if isinstance(state, MutableMapping) and isinstance(state.get("imtbl.eventName"), str):
             here.event_name = state["imtbl.eventName"]
+        self._take_user(scope, here)
         return route_of(scope)
+
+    @quietly
+    def _take_user(self, scope: Scope, here: Context) -> None:
+        """Whoever a middleware has authenticated, unless the application has said it by itself."""
+        if not here.distinct_id:
+            here.distinct_id = user_of(scope)
 
     @quietly
     def _leave(self, session: "_Session", route: str | None, here: Context) -> None:
@@ -129,6 +160,20 @@ class Middleware:
                 details=session.details,
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """The hooks that a websocket has passed: their common context, and whose they are."""
+
+    context: Context
+    clients: tuple[Indelible, ...]
+
+    def include(self, client: Indelible) -> bool:
+        return any(is_same(one, client) for one in self.clients)
+
+
+_SESSION: Final = "indelible.session"
 
 
 class _Exchange:

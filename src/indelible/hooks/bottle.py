@@ -9,12 +9,13 @@ no plugin of its own.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import bottle
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import client_of, parted
+from indelible.client.hidden import Hidden
+from indelible.hooks.configuration import Settings, client_of, parted
 from indelible.hooks.wsgi import Middleware
 
 if TYPE_CHECKING:
@@ -37,15 +38,14 @@ class IndelibleBottle:
     name = "indelible"
     api = 2
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
-        options, self._recording = parted(settings)
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
+        options, self._recording = parted(Hidden.moved(settings))
         self.client = client_of(client, options)
 
     def setup(self, app: bottle.Bottle) -> None:
         """Called by `app.install`."""
-        if any(isinstance(plugin, IndelibleBottle) for plugin in app.plugins):
-            raise bottle.PluginError("IndelibleBottle is installed already")
-        app.wsgi = Middleware(
+        # Not by assignment, which Bottle takes for a conflict when it is done a second time.
+        vars(app)["wsgi"] = Middleware(
             app.wsgi,
             self.client,
             framework=f"bottle {bottle.__version__}",

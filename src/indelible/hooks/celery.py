@@ -15,7 +15,7 @@ and has no duration.
 """
 
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 import billiard
 import celery
@@ -24,8 +24,8 @@ from celery import signals, states
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context, trace_id_of
-from indelible.hooks.configuration import observer_of
-from indelible.hooks.observation import Failure, Work
+from indelible.hooks.configuration import Settings, observer_of
+from indelible.hooks.observation import Work
 from indelible.hooks.run import REQUEST_ID, TRACEPARENT, Run, headers_of, person_of
 
 DISTINCT_ID: Final = "x-distinct-id"
@@ -41,7 +41,7 @@ _RUN: Final = "indelible_run"
 _installed: "list[Tasks]" = []
 
 
-def install(client: Indelible | None = None, **settings: Any) -> "Tasks":
+def install(client: Indelible | None = None, **settings: Unpack[Settings]) -> "Tasks":
     """Record the tasks that this process sends and runs; what was installed before is removed.
 
     SIGTERM is left to Celery, which ends its processes itself and lets us flush.
@@ -53,14 +53,17 @@ def install(client: Indelible | None = None, **settings: Any) -> "Tasks":
     """
     while _installed:
         _installed[-1].remove()
-    return Tasks(client, **{"install_signal_handlers": False, **settings})
+    return Tasks(client, settings)
 
 
 class Tasks:
     """What is connected to Celery's signals. Use `install`."""
 
-    def __init__(self, client: Indelible | None, **settings: Any) -> None:
-        self._observer = observer_of(client, framework=f"celery {celery.__version__}", **settings)
+    def __init__(self, client: Indelible | None, settings: Any) -> None:
+        framework = f"celery {celery.__version__}"
+        self._observer = observer_of(
+            client, settings, framework=framework, install_signal_handlers=False
+        )
         self._connected: tuple[tuple[Any, Callable[..., None]], ...] = (
             (signals.before_task_publish, self._sent),
             (signals.task_prerun, self._began),
@@ -89,7 +92,7 @@ class Tasks:
             return
         ours: dict[str, str] = headers_of(here)
         if here is not None and here.distinct_id:
-            ours[DISTINCT_ID] = here.distinct_id
+            ours[DISTINCT_ID] = str(here.distinct_id)  # it may be a number yet
         # Headers of protocol 2 that Celery keeps apart: whoever looks there finds ours too.
         nested = headers.get("headers")
         for place in (headers, nested) if isinstance(nested, dict) else (headers,):
@@ -124,7 +127,7 @@ class Tasks:
                     outcome="error",
                     framework=self._observer.framework,
                     context=_context_of(sender.request),
-                    failure=Failure.of(exception),
+                    failure=self._observer.failure_of(exception),
                     details={"retries": sender.request.retries},
                 )
             )
@@ -143,7 +146,7 @@ class Tasks:
     def _shut_down(self, **_: Any) -> None:
         # A child of the pool ends by os._exit: no handler of atexit runs in it.
         client = self._observer.client
-        client.at_exit(client.options.exit_s)
+        client._at_exit(client.options.exit_s)
 
 
 def _context_of(request: Any) -> Context:

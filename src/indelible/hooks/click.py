@@ -12,19 +12,20 @@ shell leave no event; nor do commands that serve until they are stopped, see `SE
 """
 
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
 import click
 
 from indelible.client.client import Indelible
 from indelible.hooks.commands import SERVERS, follow, observer_for
+from indelible.hooks.configuration import Settings
 
 __all__ = ["SERVERS", "watch"]
 
 C = TypeVar("C", bound=click.Command)
 
 
-def watch(command: C, client: Indelible | None = None, **settings: Any) -> C:
+def watch(command: C, client: Indelible | None = None, **settings: Unpack[Settings]) -> C:
     """Record the command lines that are run through `command`; returns it.
 
     Args:

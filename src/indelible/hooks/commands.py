@@ -7,11 +7,11 @@ they are run. Nothing here imports Click: Typer brings a copy of its own.
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final
 
 from indelible.client.client import Indelible
 from indelible.hooks.configuration import observer_of
-from indelible.hooks.observation import Failure
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run
 
@@ -22,9 +22,9 @@ _MARK: Final = "_indelible_watched"
 _line: ContextVar["CommandLine | None"] = ContextVar("indelible_command_line", default=None)
 
 
-def observer_for(client: Indelible | None, framework: str, settings: dict[str, Any]) -> Observer:
+def observer_for(client: Indelible | None, framework: str, settings: Any) -> Observer:
     """An observer for command lines."""
-    return observer_of(client, framework=framework, **{"skip": SERVERS, **settings})
+    return observer_of(client, settings, framework=framework, skip=SERVERS)
 
 
 class CommandLine:
@@ -67,7 +67,11 @@ class CommandLine:
             self._run.detach()  # completion, --help: nothing was run
             return
         self._run.details |= {"exit_code": code, "options": sorted(set(self._options))}
-        self._run.failure = _failure_of(self._error or error) if code else None
+        if code and (shown := self._error or error) is not None and _is_failure(shown):
+            self._run.failed(shown)
+            # Click's own errors quote what was typed.
+            if hasattr(shown, "exit_code") and self._run.failure is not None:
+                self._run.failure = replace(self._run.failure, message="")
         self._run.end("error" if code else "success")
 
     def _quiet_exit(self) -> BaseException | None:
@@ -156,13 +160,9 @@ def _exit_code(error: BaseException | None) -> int:
     return code if isinstance(code, int) else int(code is not None)
 
 
-def _failure_of(error: BaseException | None) -> Failure | None:
-    """What went wrong; of Click's own errors the class only, since they quote what was typed."""
-    if error is None or isinstance(error, SystemExit) or _is_exit(error):
-        return None
-    if hasattr(error, "exit_code"):
-        return Failure(type=type(error).__name__, message="")
-    return Failure.of(error)
+def _is_failure(error: BaseException) -> bool:
+    """Whether it says what went wrong, and not only how the command ends."""
+    return not isinstance(error, SystemExit) and not _is_exit(error)
 
 
 def _is_exit(error: BaseException) -> bool:

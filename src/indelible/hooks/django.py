@@ -7,8 +7,11 @@
 `INDELIBLE` may hold options of `Indelible`, fields of `indelible.hooks.observer.Recording`, and:
 
     client           a client that was made already, instead of the options
-    identify_user    events belong to the signed-in user, by primary key; asks for the user in
-                     each request, which reads the session and the database
+    identify_user    a request belongs to the user who is signed in, by primary key. By default
+                     where that is known when the request is over, whoever found out: a middleware,
+                     a token's authentication, the view. True asks before each view, which reads the
+                     session and the database, so that events captured in the view have the user,
+                     too; False never looks
 
 The options make the default client, so that `indelible.capture()` in a view is of the same. Without
 any, the environment is asked, as always. The settings of ImmutableLog's middleware are understood:
@@ -31,14 +34,16 @@ from django import conf
 from django.core.signals import got_request_exception
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.functional import empty
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.client.default import configure
+from indelible.client.default import configured
+from indelible.client.hidden import Hidden
 from indelible.hooks.configuration import parted
 from indelible.hooks.observer import Observer, quietly
-from indelible.hooks.watch import Watch, open_watch
+from indelible.hooks.watch import MARK, Watch, open_watch
 from indelible.hooks.wsgi import header_of
 
 GetResponse = Callable[[HttpRequest], Any]
@@ -51,7 +56,7 @@ IMMUTABLELOG: Final = {
     "IMTBL_HEADERS": "headers",
 }
 _WATCH: Final = "_indelible_watch"
-_configured: Final[dict[str, Any]] = {}
+_configured: Final[list[Hidden]] = []
 """What the default client was made of by the settings: each handler loads the middleware anew."""
 
 
@@ -72,13 +77,13 @@ class Middleware:
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
         given = _given()
-        asks_user = given.pop("identify_user", False)
-        client = given.pop("client", None)
+        identify_user = given.take("identify_user")
+        client = given.take("client")
         options, recording = parted(given)
-        if client is None and options and options != _configured:
-            configure(**options)
-            _configured.clear()
-            _configured.update(options)
+        if client is None and options.names and [options] != _configured:
+            remembered = options.over({})
+            configured(options)
+            _configured[:] = [remembered]
         framework = f"django {django.get_version()}"
         self._observer = Observer(client, framework=framework, **recording)
         # View errors never reach `__call__`, and `process_exception` is told of those that are an
@@ -87,7 +92,8 @@ class Middleware:
         is_async = iscoroutinefunction(get_response)
         if is_async:
             markcoroutinefunction(self)
-        if asks_user:
+        self._sees_user = identify_user is not False
+        if identify_user:
             self.process_view = self._aidentify if is_async else self._identify
 
     @property
@@ -133,8 +139,10 @@ class Middleware:
             method=request.method or "",
             path=request.path,
             header=header_of(request.META),
-            read=functools.partial(_read, request),
+            read=functools.partial(self._read, request),
+            root=request.path.removesuffix(request.path_info),
             peer=request.META.get("REMOTE_ADDR"),
+            mark=_mark_of(request),
         )
         if watch is not None:
             setattr(request, _WATCH, watch)
@@ -157,49 +165,69 @@ class Middleware:
         else:
             response.streaming_content = _Stream(response.streaming_content, watch)
 
+    def _read(self, request: HttpRequest, here: Context) -> str | None:
+        if self._sees_user and not here.distinct_id:
+            _belongs_to(_known_user(request), here)
+        name = getattr(request, "imtbl_event_name", None)
+        if isinstance(name, str):
+            here.event_name = name
+        return _route_of(request)
+
     # `process_view`, where the settings ask for it: the first place where the user is known.
 
     @quietly
     def _identify(self, request: HttpRequest, *_: object) -> None:
-        _belongs_to(getattr(request, "user", None), request)
+        if (watch := getattr(request, _WATCH, None)) is not None:
+            _belongs_to(getattr(request, "user", None), watch.context)
 
     async def _aidentify(self, request: HttpRequest, *_: object) -> None:
         try:
-            _belongs_to(await request.auser() if hasattr(request, "auser") else None, request)
+            if (watch := getattr(request, _WATCH, None)) is not None and hasattr(request, "auser"):
+                _belongs_to(await request.auser(), watch.context)
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
 
 
-def _given() -> dict[str, Any]:
+def _given() -> Hidden:
     """The members of `INDELIBLE`, and ImmutableLog's settings where it has none."""
     given = {
         member: getattr(conf.settings, name)
         for name, member in IMMUTABLELOG.items()
         if getattr(conf.settings, name, None)
     }
-    return given | getattr(conf.settings, "INDELIBLE", {})
+    return Hidden(given | getattr(conf.settings, "INDELIBLE", {}))
 
 
 def _raised(request: HttpRequest | None = None, **_: object) -> None:
     watch = getattr(request, _WATCH, None)
     error = sys.exc_info()[1]
     if watch is not None and error is not None:
-        watch.failed(error)
+        watch.failed(error)  # a hook further outside is told of it when this one is over
 
 
-def _belongs_to(user: Any, request: HttpRequest) -> None:
-    watch = getattr(request, _WATCH, None)
-    if watch is not None and user is not None and user.is_authenticated:
-        watch.context.distinct_id = watch.context.distinct_id or str(user.pk)
+def _mark_of(request: HttpRequest) -> object:
+    """What a hook further outside has left, in the request, its scope or its environ."""
+    carrier = getattr(request, "scope", request.META)
+    return getattr(request, _WATCH, None) or carrier.get(MARK)
 
 
-def _read(request: HttpRequest, here: Context) -> str | None:
-    name = getattr(request, "imtbl_event_name", None)
-    if isinstance(name, str):
-        here.event_name = name
-    return _route_of(request)
+def _belongs_to(user: Any, here: Context) -> None:
+    if not getattr(user, "is_authenticated", False):
+        return
+    key = getattr(user, "pk", None)
+    if key is not None and not here.distinct_id:
+        here.distinct_id = str(key)
+
+
+def _known_user(request: HttpRequest) -> Any:
+    """The user of the request as far as somebody has asked already: this asks no database."""
+    user = request.__dict__.get("user")
+    if user is None or getattr(user, "_wrapped", None) is empty:
+        # Nobody touched `request.user`; `auser` keeps what it found in a place of its own.
+        return request.__dict__.get("_acached_user") or request.__dict__.get("_cached_user")
+    return user
 
 
 def _route_of(request: HttpRequest) -> str | None:

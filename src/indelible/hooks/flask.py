@@ -10,12 +10,13 @@ the last byte of a streamed body counts and an error of another layer is not mis
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Unpack
 
 from flask import Flask, g, got_request_exception, request, request_finished, request_started
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import client_of, parted
+from indelible.client.hidden import Hidden
+from indelible.hooks.configuration import Settings, client_of, parted
 from indelible.hooks.wsgi import EVENT_NAME, ROUTE, WATCH, Middleware
 
 EXTENSION = "indelible"
@@ -36,25 +37,26 @@ class IndelibleFlask:
     """
 
     def __init__(
-        self, app: Flask | None = None, client: Indelible | None = None, **settings: Any
+        self,
+        app: Flask | None = None,
+        client: Indelible | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
         self.client = client
-        self._settings = settings
+        self._settings = Hidden.moved(settings)
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Record the requests of `app` from now on; done again it changes nothing.
+        """Record the requests of `app` from now on; done again with the same client, once.
 
         Raises:
             TypeError: there is no such setting.
             InvalidOption: a setting means nothing.
         """
-        if EXTENSION in app.extensions:
-            return
-        options, recording = parted({**app.config.get("INDELIBLE", {}), **self._settings})
+        options, recording = parted(self._settings.over(app.config.get("INDELIBLE", {})))
         self.client = client_of(self.client, options)
-        app.extensions[EXTENSION] = self
+        app.extensions.setdefault(EXTENSION, self)
         app.wsgi_app = Middleware(  # type: ignore[method-assign]
             app.wsgi_app, self.client, framework=f"flask {version('flask')}", **recording
         )

@@ -13,16 +13,19 @@ metadata stay out of it; request id and trace come from the metadata.
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Final
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Unpack
 
 import grpc
 import grpc.aio
 
 from indelible.client.client import Indelible
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observation import UNMATCHED
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of
+from indelible.hooks.watch import is_same
 
 SKIPPED: Final = (
     "/grpc.health.v1.Health",
@@ -39,9 +42,9 @@ _HANDLERS: Final = {
 Behavior = Callable[[Any, Any], Any]
 
 
-def _observer(client: Indelible | None, settings: dict[str, Any]) -> Observer:
+def _observer(client: Indelible | None, settings: Any) -> Observer:
     framework = f"grpc {grpc.__version__}"
-    return observer_of(client, framework=framework, **{"skip": SKIPPED, **settings})
+    return observer_of(client, settings, framework=framework, skip=SKIPPED)
 
 
 class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
@@ -53,7 +56,7 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
             `skip` takes ``/pkg.Service`` or ``/pkg.Service/Method``.
     """
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
         self._observer = _observer(client, settings)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
@@ -63,7 +66,7 @@ class Interceptor(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
 class AioInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Records the calls of a server on an event loop. Arguments as for `Interceptor`."""
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
         self._observer = _observer(client, settings)
 
     async def intercept_service(
@@ -76,16 +79,45 @@ def _watched(handler: Any, details: Any, observer: Observer) -> Any:
     """The handler with its behavior watched; the same object where there is none."""
     call = _Call(observer, details)
     if handler is None:
-        run = call.begin(UNMATCHED)
-        run.details["status"] = grpc.StatusCode.UNIMPLEMENTED.name
-        run.end("error")
+        told = _unmatched.get()
+        around = told.clients if told is not None and told.details is details else ()
+        if not _include(around, observer.client):
+            run = call.begin(UNMATCHED)
+            run.details["status"] = grpc.StatusCode.UNIMPLEMENTED.name
+            run.end("error")
+            _unmatched.set(_Unmatched(details, (*around, observer.client)))
         return None
     kind, rebuilt = _HANDLERS[bool(handler.request_streaming), bool(handler.response_streaming)]
+    behavior = getattr(handler, kind)
+    inside: tuple[Indelible, ...] = getattr(behavior, _CLIENTS, ())
+    if _include(inside, observer.client):
+        return handler
+    watched = call.watched(behavior, streams=bool(handler.response_streaming))
+    setattr(watched, _CLIENTS, (*inside, observer.client))
     return rebuilt(
-        call.watched(getattr(handler, kind), streams=bool(handler.response_streaming)),
+        watched,
         handler.request_deserializer,
         handler.response_serializer,
     )
+
+
+_CLIENTS: Final = "_indelible_clients"
+"""On a behavior: with which clients it is recorded already, by interceptors further inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unmatched:
+    """The last call that no handler took, where no behavior can tell who has recorded it."""
+
+    details: Any
+    clients: tuple[Indelible, ...]
+
+
+_unmatched: Final[ContextVar[_Unmatched | None]] = ContextVar("indelible_unmatched", default=None)
+
+
+def _include(clients: tuple[Indelible, ...], client: Indelible) -> bool:
+    return any(is_same(one, client) for one in clients)
 
 
 class _Call:

@@ -16,12 +16,12 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.run import Run
 
 P = ParamSpec("P")
@@ -49,10 +49,10 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         client: Indelible | None = None,
         *,
         flush_s: float | None = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         self.name = name
-        self._observer = observer_of(client, framework=_FRAMEWORK, **settings)
+        self._observer = observer_of(client, settings, framework=_FRAMEWORK)
         self._flush_s = flush_s
         self._open: list[Run] = []  # blocks: threads may share one `job`
 

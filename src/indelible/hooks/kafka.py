@@ -18,12 +18,12 @@ sends them.
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observer import Observer, quietly
 from indelible.hooks.run import Run, context_of, headers_of
 
@@ -56,8 +56,8 @@ class Messages:
             `skip` takes names of topics.
     """
 
-    def __init__(self, client: Indelible | None = None, **settings: Any) -> None:
-        self._observer = observer_of(client, framework=_FRAMEWORK, **settings)
+    def __init__(self, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
+        self._observer = observer_of(client, settings, framework=_FRAMEWORK)
 
     def consume(self, message: Any) -> "Consumption":
         """A block, `with` or `async with`, that handles one message.

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from indelible.client.client import Indelible
+from indelible.client.client import Indelible, prepare
 from indelible.client.default import default_client
+from indelible.client.receipt import AuditType
 
 Lane = Literal["product", "audit"]
 
@@ -55,6 +56,7 @@ class Handler(logging.Handler):
         if lane not in ("product", "audit"):
             raise ValueError(f"lane must be product or audit, not {lane!r}")
         self._client = client
+        prepare()
         self._lane = lane
         self._ignored = (*IGNORED, *ignore)
         self._here = threading.local()
@@ -74,7 +76,7 @@ class Handler(logging.Handler):
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
         finally:
             self._here.is_emitting = False
 
@@ -107,9 +109,8 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return fields
 
 
-def _type_of(record: logging.LogRecord) -> str:
+def _type_of(record: logging.LogRecord) -> AuditType:
     """The type of the audit event."""
-    for level, word in ((logging.ERROR, "error"), (logging.WARNING, "warning")):
-        if record.levelno >= level:
-            return word
+    if record.levelno >= logging.WARNING:
+        return "error" if record.levelno >= logging.ERROR else "warning"
     return "info" if record.levelno >= logging.INFO else "debug"

@@ -10,22 +10,25 @@ import functools
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, cast
 
 from indelible.client import context as contexts
+from indelible.client.capture import AuditCapture, ProductCapture, Stamp
 from indelible.client.client import Indelible
 from indelible.client.context import Context, clean_id, request_id_of, trace_id_of
 from indelible.client.default import default_client
 from indelible.client.privacy import pseudonym, sha256_hex
-from indelible.client.wire import AuditCapture, ProductCapture, Stamp
 from indelible.hooks.observation import (
     UNMATCHED,
+    Failure,
     Observation,
     Request,
     Work,
 )
 from indelible.hooks.payload import Dialect, clamper, payload_of, type_of
+from indelible.hooks.scrub import scrubbed
+from indelible.hooks.skipping import USUAL, Skips
 from indelible.network import Network, client_address, parse_networks
 
 IpMode = Literal["off", "hash", "hmac", "raw"]
@@ -34,7 +37,9 @@ Header = Callable[[str], str | None]
 
 COOKIE: Final = "vt_anon"
 NEVER: Final = frozenset({"HEAD", "OPTIONS"})
-SKIPPED: Final = ("/health", "/healthz", "/ping", "/metrics", "/static", "/favicon.ico")
+SKIPPED: Final = USUAL
+"""What `skip` is unless it is given; to add to it: ``skip=(*SKIPPED, "/internal")``."""
+WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
 _COOKIES: Final = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
 
 P = ParamSpec("P")
@@ -47,9 +52,13 @@ class Recording:
 
     Attributes:
         product: capture a product event (`http_request`) for each request.
-        audit: send an audit event for each request.
-        audit_methods: only for these methods; None means all but HEAD and OPTIONS.
-        skip: paths that leave no event, each with all below it; of work, its name.
+        audit: send an audit event for each request of `audit_methods` that a route took.
+        audit_methods: by default those that write; None means all but HEAD and OPTIONS. A websocket
+            counts as a GET.
+        error_messages: record the text of what the application raised in audit events, with what
+            looks like personal data masked; its type and place are there in any case.
+        skip: instead of `SKIPPED`, paths that leave no event, each with all below it; ``*/name`` is
+            any path that ends so; of work, its name.
         request_filter: given method and path, or kind and name of work; False skips it.
         extra: given the observation; what it returns is added to the product event.
         sample: share of requests that leave a product event, 0 to 1, or by route template. Audit
@@ -67,7 +76,8 @@ class Recording:
 
     product: bool = True
     audit: bool = True
-    audit_methods: Sequence[str] | None = None
+    audit_methods: Sequence[str] | None = WRITES
+    error_messages: bool = False
     skip: Sequence[str] = SKIPPED
     request_filter: Callable[[str, str], bool] | None = None
     extra: Callable[[Observation], Mapping[str, object]] | None = None
@@ -97,7 +107,7 @@ def quietly(
         except Exception:
             if self.client.options.strict:
                 raise
-            self.client.note_failure()
+            self.client._note_failure()
             return None
 
     return cast("Callable[Concatenate[Any, P], R | None]", guarded)
@@ -122,8 +132,8 @@ class Observer:
         self.framework = framework
         self._client = client
         self._clamp = clamper(self.recording.max_payload_bytes)
-        self._skip = frozenset(path.rstrip("/") for path in self.recording.skip)
-        self._skip_below = tuple(f"{path}/" for path in self._skip)
+        self._skips = Skips(self.recording.skip)
+        self._audited = _methods(self.recording.audit_methods)
         self._proxies: tuple[Network, ...] = parse_networks(self.recording.trusted_proxies)
         if self.recording.install_signal_handlers:
             self._install()
@@ -140,22 +150,35 @@ class Observer:
     # Requests.
 
     @quietly
-    def admit(self, *, method: str, path: str, header: Header) -> Context | None:
+    def admit(
+        self,
+        *,
+        method: str,
+        path: str,
+        header: Header,
+        root: str = "",
+        around: Context | None = None,
+    ) -> Context | None:
         """The context of a request or connection that begins here; None when it leaves no event.
 
         Args:
             method, path: as received; `path` without the query.
             header: looks up a header by its lower-case name.
+            root: the beginning of `path` that the application is served under; a path is skipped
+                with it or without.
+            around: the context that another hook gave this request: then it is the same one.
         """
         recording = self.recording
         if method in NEVER or not self.wants(method, path):
             return None
-        here = Context(
+        if root and self._skips(method, path.removeprefix(root)):
+            return None
+        here = around or Context(
             request_id=request_id_of(header("x-request-id")),
             trace_id=contexts.active_trace_id() or trace_id_of(header("traceparent")),
             trail=clean_id(header("x-audit-trail")),
         )
-        if recording.identify_from_cookie:
+        if recording.identify_from_cookie and here.anonymous_id is None:
             match = _COOKIES.search(header("cookie") or "")
             here.anonymous_id = clean_id(match.group(1)) if match else None
         return here
@@ -166,25 +189,22 @@ class Observer:
         recording = self.recording
         if not (recording.product or recording.audit):
             return False
-        if not self.client.is_enabled or self._is_skipped(path):
+        if not self.client.is_enabled or self._skips(method, path):
             return False
         return recording.request_filter is None or recording.request_filter(method, path)
-
-    def _is_skipped(self, path: str) -> bool:
-        return path in self._skip or path.startswith(self._skip_below)
 
     # Work.
 
     @quietly
-    def saw(self, seen: Observation) -> None:
-        """Leave the events of one observation."""
+    def saw(self, seen: Observation, *, product: bool = True, audit: bool = True) -> None:
+        """Leave the events of one observation, of those kinds that are asked for."""
         if seen.context.ignored or not self.client.is_enabled:
             return
-        if self.recording.product:
+        if product and self.recording.product:
             rate = self._rate(seen)
             if rate >= 1.0 or random.random() < rate:  # noqa: S311 — guards nothing
                 self._capture(seen, rate)
-        if self.recording.audit and self._is_audited(seen):
+        if audit and self.recording.audit and self._is_audited(seen):
             self._audit(seen)
 
     def _rate(self, seen: Observation) -> float:
@@ -195,14 +215,28 @@ class Observer:
         return sample
 
     def _is_audited(self, seen: Observation) -> bool:
-        methods = self.recording.audit_methods
-        return methods is None or not isinstance(seen, Request) or seen.method in methods
+        """Whether it may take room in a log that is kept for ever: not what anybody can provoke."""
+        if isinstance(seen, Work):
+            return seen.name != UNMATCHED and (seen.kind != "websocket" or self._audits("GET"))
+        if seen.context.event_name:
+            return True  # the application named it: a download may be worth an entry, too
+        if not self._audits(seen.method) or seen.status == _METHOD_NOT_ALLOWED:
+            return False
+        if seen.route != UNMATCHED or seen.failure is not None:
+            return True
+        # No route is known in an application of no framework, or because a middleware has answered:
+        # what was done counts, and what went wrong; not what was refused, or was given up.
+        done = seen.status is not None and (200 <= seen.status < 300 or seen.status >= 500)
+        return done and not seen.aborted
+
+    def _audits(self, method: str) -> bool:
+        return self._audited is None or method in self._audited
 
     def _capture(self, seen: Observation, rate: float) -> None:
         extra = self._extra(seen) or {}
         if rate < 1.0:
             extra["$sample_rate"] = rate
-        self.client.capture_observed(functools.partial(_product_event, seen, extra))
+        self.client._capture_observed(functools.partial(_product_event, seen, extra))
 
     @quietly
     def _extra(self, seen: Observation) -> dict[str, object]:
@@ -212,7 +246,7 @@ class Observer:
         return dict(self.recording.extra(seen))  # noqa: S610 — no Django here
 
     def _audit(self, seen: Observation) -> None:
-        self.client.audit.send_observed(functools.partial(self._audit_event, seen))
+        self.client.audit._send_observed(functools.partial(self._audit_event, seen))
 
     def _audit_event(self, seen: Observation, stamp: Stamp) -> AuditCapture:
         """The audit event of an observation; on the background thread."""
@@ -226,22 +260,29 @@ class Observer:
 
     def _payload(self, seen: Observation, event_id: str, at_ms: int) -> dict[str, Any]:
         return payload_of(
-            seen,
+            self._scrubbed(seen),
             dialect=self.recording.dialect,
             event_id=event_id,
             at_ms=at_ms,
             ip_fields=self._ip_fields(seen),
         )
 
+    def _scrubbed(self, seen: Observation) -> Observation:
+        """The observation with a message that may be kept, before anything is cut off it."""
+        failure = seen.failure
+        if failure is None or not failure.message:
+            return seen
+        message = scrubbed(self.client.options.redaction().of_text(failure.message))
+        return replace(seen, failure=replace(failure, message=message))
+
     def _audit_name(self, seen: Observation) -> str:
         if seen.context.event_name:
             return seen.context.event_name
         if isinstance(seen, Work):
             return f"{seen.kind}.{seen.name}"
-        where = seen.route if seen.route != UNMATCHED else UNMATCHED
         if self.recording.name_style == "http":
-            return f"http.{seen.method}.{where}"
-        dotted = ".".join(part for part in where.split("/") if part)
+            return f"http.{seen.method}.{seen.route}"
+        dotted = ".".join(part for part in seen.route.split("/") if part)
         return f"{seen.method.lower()}.{dotted}".rstrip(".")
 
     def _meta(self, seen: Observation) -> dict[str, str]:
@@ -249,12 +290,13 @@ class Observer:
         meta["log_level"] = _LOG_LEVELS.get(type_of(seen), "info")
         if isinstance(seen, Request):
             meta["http_method"] = seen.method
-            meta["http_route"] = seen.route if seen.route != UNMATCHED else seen.path
+            meta["http_route"] = seen.route
             if seen.status is not None:
                 meta["http_status"] = str(seen.status)
         if seen.failure is not None:
             meta["error_type"] = seen.failure.type
-            meta["error_message"] = seen.failure.message[:500]
+            if seen.failure.place is not None:
+                meta["error_place"] = seen.failure.place
         if isinstance(seen, Request) and seen.client_ip and self._ip_mode() == "raw":
             meta["client_ip"] = seen.client_ip
         ids = {
@@ -281,8 +323,11 @@ class Observer:
                 key = self.client.options.pii_key
                 return {"ip_hash": pseudonym(seen.client_ip, key=key)} if key else {}
             case "raw":
-                name = "client_ip" if self.recording.dialect == "flat" else "ip"
-                return {name: seen.client_ip}
+                return {}  # it is in `meta`, where it can be searched for, and in no second place
+
+    def failure_of(self, error: BaseException) -> Failure:
+        """What is recorded of `error`: its text only where `error_messages` asks for it."""
+        return Failure.of(error, with_message=self.recording.error_messages)
 
     def client_ip(self, peer: str | None, header: Header) -> str | None:
         """The client's address by the trusted-proxy rule; None where none is recorded."""
@@ -293,6 +338,13 @@ class Observer:
         return str(address) if address is not None else None
 
 
+def _methods(given: Sequence[str] | None) -> frozenset[str] | None:
+    if given is None:
+        return None
+    return frozenset(one.upper() for one in ((given,) if isinstance(given, str) else given))
+
+
+_METHOD_NOT_ALLOWED: Final = 405
 _EVENT_NAMES: Final = {
     "task": "task_run",
     "message": "message_consumed",
@@ -340,8 +392,12 @@ def _properties(seen: Observation) -> dict[str, object]:
         properties["request_id"] = seen.context.request_id
     if seen.context.trace_id:
         properties["trace_id"] = seen.context.trace_id
+    if seen.context.event_name:
+        properties["event_name"] = seen.context.event_name
     if seen.failure is not None:
         properties["error_type"] = seen.failure.type
+        if seen.failure.place is not None:
+            properties["error_place"] = seen.failure.place
     return properties
 
 

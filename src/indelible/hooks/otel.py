@@ -15,14 +15,15 @@ from typing import Any, Final, Literal
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
-from indelible.client.client import Indelible
+from indelible.client.client import Indelible, prepare
 from indelible.client.default import default_client
+from indelible.client.receipt import AuditType
 from indelible.hooks.observer import quietly
 
 Lane = Literal["product", "audit"]
 
 USER_ID: Final = "user.id"
-_TYPES: Final = ((17, "error"), (13, "warning"), (9, "info"))
+_TYPES: Final[Sequence[tuple[int, AuditType]]] = ((17, "error"), (13, "warning"), (9, "info"))
 """The least severity number of each type, by OpenTelemetry's table."""
 
 
@@ -41,6 +42,7 @@ class LogExporter(LogRecordExporter):
         if lane not in ("product", "audit"):
             raise ValueError(f"lane must be product or audit, not {lane!r}")
         self._client = client
+        prepare()
         self._lane = lane
 
     @property
@@ -82,7 +84,7 @@ class LogExporter(LogRecordExporter):
         self.client.flush(self.client.options.exit_s)
 
 
-def _type_of(record: Any) -> str:
+def _type_of(record: Any) -> AuditType:
     """The type of the audit event; a record that says nothing of its severity is an `info`."""
     number = record.severity_number.value if record.severity_number is not None else 0
     return next((word for least, word in _TYPES if (number or 9) >= least), "debug")

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 
 from indelible.client.wire import truncated
 from indelible.clock import rfc3339
-from indelible.hooks.observation import Observation, Request, Work
+from indelible.hooks.observation import UNMATCHED, Failure, Observation, Request, Work
 
 Dialect = Literal["nested", "flat"]
 Payload = dict[str, Any]
@@ -32,9 +32,14 @@ RETRYABLE: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 def type_of(observation: Observation) -> str:
-    """The event's type: what was raised is an error, else the status decides."""
+    """The event's type: what was raised is an error, else the status decides.
+
+    A client that left made no error, and neither did a path that nobody serves.
+    """
     if observation.failure is not None:
         return "error"
+    if isinstance(observation, Request) and observation.is_no_fault:
+        return "info"
     if isinstance(observation, Work):
         words = {"success": "success", "error": "error", "missed": "warning"}
         return words.get(observation.outcome, "info")
@@ -61,7 +66,7 @@ def payload_of(
 def _flat(request: Request, ip_fields: dict[str, str]) -> Payload:
     body: Payload = {
         "method": request.method,
-        "path": request.path,
+        "path": _path(request),
         "status": request.status,
         "latency_ms": _milliseconds(request.duration_s),
         **ip_fields,
@@ -71,7 +76,7 @@ def _flat(request: Request, ip_fields: dict[str, str]) -> Payload:
     if request.failure is not None:
         body["error"] = {
             "type": request.failure.type,
-            "message": request.failure.message[:MAX_MESSAGE_CHARS],
+            **_told("message", "place", request.failure),
             "retryable": request.status in RETRYABLE,
         }
     return body
@@ -94,7 +99,7 @@ def _nested(seen: Observation, *, event_id: str, at_ms: int, ip_fields: dict[str
         body["request"] = {
             "requestId": seen.context.request_id,
             "method": seen.method,
-            "path": seen.path,
+            "path": _path(seen),
             "route": seen.route,
         }
         body["metrics"] = {
@@ -110,7 +115,7 @@ def _nested(seen: Observation, *, event_id: str, at_ms: int, ip_fields: dict[str
         retryable = isinstance(seen, Request) and seen.status in RETRYABLE
         body["error"] = {
             "exception": seen.failure.type,
-            "exceptionMessage": seen.failure.message[:MAX_MESSAGE_CHARS],
+            **_told("exceptionMessage", "exceptionPlace", seen.failure),
             "retryable": retryable,
         }
     if seen.context.distinct_id is not None:
@@ -121,8 +126,19 @@ def _nested(seen: Observation, *, event_id: str, at_ms: int, ip_fields: dict[str
 
 def _message(seen: Observation) -> str:
     if isinstance(seen, Request):
-        return f"{seen.method} {seen.path}"
+        return f"{seen.method} {seen.route}"
     return f"{seen.kind} {seen.name} {seen.outcome}"
+
+
+def _path(request: Request) -> str:
+    """As asked for; but nothing of a path that no route took, which anybody may have made up."""
+    return UNMATCHED if request.route == UNMATCHED else request.path
+
+
+def _told(message: str, place: str, failure: Failure) -> dict[str, str]:
+    """What is known of a failure beside its type, under the dialect's names."""
+    known = {message: failure.message[:MAX_MESSAGE_CHARS], place: failure.place}
+    return {name: value for name, value in known.items() if value}
 
 
 def _milliseconds(seconds: float) -> int:

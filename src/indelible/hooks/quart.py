@@ -7,7 +7,7 @@ Quart keeps the rule that matched, and what a handler raised, to itself: neither
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Unpack
 
 from quart import (
     Quart,
@@ -21,20 +21,24 @@ from quart import (
 )
 
 from indelible.client.client import Indelible
+from indelible.client.hidden import Hidden
 from indelible.hooks.asgi import Middleware
+from indelible.hooks.configuration import Settings, client_of, parted
 from indelible.hooks.scope import ERROR, ROUTE
 
 
-def install(app: Quart, client: Indelible | None = None, **settings: Any) -> None:
-    """Record the requests and websockets of `app` from now on. Call it once.
+def install(app: Quart, client: Indelible | None = None, **settings: Unpack[Settings]) -> None:
+    """Record the requests and websockets of `app` from now on.
 
     Args:
         app: the application.
         client: the client to send with; without one, that of `settings`, else the default one.
         settings: options of `Indelible`, and fields of `indelible.hooks.observer.Recording`.
     """
-    settings.setdefault("framework", f"quart {version('quart')}")
-    middleware: Any = Middleware(app.asgi_app, client, **settings)
+    options, recording = parted(Hidden.moved(settings))
+    client = client_of(client, options)
+    framework = f"quart {version('quart')}"
+    middleware: Any = Middleware(app.asgi_app, client, framework=framework, **recording)
     app.asgi_app = middleware  # type: ignore[method-assign]  # as Quart says it is to be done
     request_started.connect(_tell_route, app)
     websocket_started.connect(_tell_route, app)

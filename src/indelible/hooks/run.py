@@ -68,7 +68,7 @@ class Run:
     def failed(self, error: BaseException) -> None:
         """It raised; the first thing that it raised counts."""
         if self.failure is None:
-            self.failure = Failure.of(error)
+            self.failure = self._observer.failure_of(error)
 
     def detach(self) -> None:
         """Have no more to do with the work: its end is told elsewhere, or by nobody."""

@@ -12,6 +12,7 @@ Nothing of a framework is imported: a scope is read for what is there.
 from collections.abc import Iterable, MutableMapping
 from importlib.metadata import version
 from typing import Any, Final
+from uuid import UUID
 
 Scope = MutableMapping[str, Any]
 
@@ -32,6 +33,19 @@ def framework_of(scope: Scope) -> str | None:
             if name in _FRAMEWORKS:
                 return f"{name} {version(name)}"
     return None
+
+
+def user_of(scope: Scope) -> str | None:
+    """The id of the user whom Starlette's AuthenticationMiddleware, or one like it, let in.
+
+    That is `identity`: a display name is no id. None where nobody is signed in.
+    """
+    user = scope.get("user")
+    try:
+        identity = user.identity if user is not None and user.is_authenticated else None
+    except Exception:  # a user of another kind, or one who has no identity
+        return None
+    return str(identity) if isinstance(identity, str | int | UUID) and identity else None
 
 
 def route_of(scope: Scope) -> str | None:

@@ -11,7 +11,7 @@ subclass here that watches itself.
 """
 
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Unpack
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -19,10 +19,13 @@ from typer.models import DefaultPlaceholder
 
 from indelible.client.client import Indelible
 from indelible.hooks.commands import follow, observer_for
+from indelible.hooks.configuration import Settings
 from indelible.hooks.observer import Observer
 
 
-def watch(app: typer.Typer, client: Indelible | None = None, **settings: Any) -> typer.Typer:
+def watch(
+    app: typer.Typer, client: Indelible | None = None, **settings: Unpack[Settings]
+) -> typer.Typer:
     """Record the command lines that are run through `app`; returns it.
 
     Args:

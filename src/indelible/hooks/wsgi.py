@@ -20,19 +20,19 @@ all of it was sent is not known.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, Unpack
 
 from indelible.client import context as contexts
 from indelible.client.client import Indelible
 from indelible.client.context import Context
-from indelible.hooks.configuration import observer_of
+from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.observer import Header, quietly
-from indelible.hooks.watch import Watch, open_watch
+from indelible.hooks.watch import MARK, Watch, open_watch
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-WATCH: Final = "indelible.watch"
+WATCH: Final = MARK
 """Where the watch on a request is, in its environ, for the hook of the framework inside."""
 
 ROUTE: Final = "indelible.route"
@@ -48,7 +48,8 @@ R = TypeVar("R")
 class Middleware:
     """Records the requests of one WSGI application.
 
-    One inside another, as in a mounted application, leaves the recording to the outer one.
+    A request that passes several of them, as in a mounted application, leaves one record for each
+    client; see `indelible.hooks.watch`.
 
     Args:
         app: the application.
@@ -65,10 +66,10 @@ class Middleware:
         *,
         framework: str = "wsgi 1.0",
         route_of: "Callable[[WSGIEnvironment], str | None] | None" = None,
-        **settings: Any,
+        **settings: Unpack[Settings],
     ) -> None:
         self.app = app
-        self._observer = observer_of(client, framework=framework, **settings)
+        self._observer = observer_of(client, settings, framework=framework)
         self._route_of = route_of
 
     @property
@@ -78,15 +79,15 @@ class Middleware:
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        if WATCH in environ:
-            return self.app(environ, start_response)
         watch = open_watch(
             self._observer,
             method=environ["REQUEST_METHOD"],
             path=_path_of(environ),
             header=header_of(environ),
             read=functools.partial(_read, environ),
+            root=environ.get("SCRIPT_NAME", ""),
             peer=environ.get("REMOTE_ADDR"),
+            mark=environ.get(WATCH),
         )
         if watch is None:
             return self.app(environ, start_response)
@@ -123,6 +124,7 @@ class _Answer:
         self._status: int | None = None
         self._length: str | None = None
         self._has_begun = False
+        self._has_finished = False
 
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
@@ -161,6 +163,7 @@ class _Answer:
         self.watch.sent(len(part))
 
     def finished(self) -> None:
+        self._has_finished = True
         self.begin()
         self.watch.finished()
 
@@ -192,7 +195,10 @@ class _Answer:
 
     def close(self) -> None:
         """Nothing of the request runs any more; its events leave."""
-        self._environ.pop(WATCH, None)
+        if not self._has_finished and self.watch.is_whole:
+            self.finished()  # a server need not ask for more than the Content-Length (PEP 3333)
+        if self._environ.get(WATCH) is self.watch:
+            self._environ[WATCH] = self.watch.outer
         self.watch.close()
 
 

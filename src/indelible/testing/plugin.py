@@ -1,4 +1,4 @@
-"""The pytest fixture `events`; pytest finds it by itself where Indelible is installed."""
+"""The pytest fixture `indelible_events`; pytest finds it by itself where Indelible is installed."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from indelible.testing.recorder import Recorder
 
 
 @pytest.fixture
-def events() -> Iterator[Recorder]:
+def indelible_events() -> Iterator[Recorder]:
     """A `Recorder` for this test: give `events.client` to the application, then assert."""
     with Recorder() as recorder:
         yield recorder

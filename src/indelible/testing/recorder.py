@@ -1,8 +1,9 @@
 """A client whose events are at hand the moment they were captured."""
 
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from indelible.client.client import Indelible
+from indelible.client.options import ClientOptions
 from indelible.testing.server import InMemoryServer, Received
 
 
@@ -16,15 +17,17 @@ class Recorder:
         server: where its events arrive.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[ClientOptions]) -> None:
         self.server = InMemoryServer().start()
-        fixed = {"mode": "sync", "strict": True, "spool_audit": False}
-        self.client = Indelible(
-            self.server.token,
-            api_key=self.server.api_key,
-            host=self.server.url,
-            **{**fixed, **options},
-        )
+        usual: ClientOptions = {
+            "api_key": self.server.api_key,
+            "host": self.server.url,
+            "mode": "sync",
+            "strict": True,
+            "spool_audit": False,
+        }
+        usual.update(options)
+        self.client = Indelible(self.server.token, **usual)
 
     @property
     def captured(self) -> list[Received]:

@@ -58,8 +58,15 @@ class Received:
 
     @property
     def distinct_id(self) -> str | None:
+        """Of a product event, as it was sent; an event of nobody has its process's id there."""
         value = self.body.get("distinct_id")
         return None if value is None else str(value)
+
+    @property
+    def person(self) -> str | None:
+        """The person or visitor that a product event belongs to; None if that is nobody."""
+        is_nobodys = self.properties.get("$process_person_profile") is False
+        return None if is_nobodys else self.distinct_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,12 @@ class Refusal:
     reason: str = "unavailable"
     headers: Mapping[str, str] | None = None
     body: bytes | None = None
+
+
+class _Http(ThreadingHTTPServer):
+    # With the 5 of the standard library a client that opens some connections at once waits for a
+    # second, until the system tries again.
+    request_queue_size = 128
 
 
 class InMemoryServer:
@@ -89,7 +102,7 @@ class InMemoryServer:
         self._known: dict[str, int] = {}
         self._refusals: deque[Refusal] = deque()
         self._changed = threading.Condition()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._http = _Http(("127.0.0.1", 0), _handler_of(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
