@@ -26,7 +26,7 @@ from indelible.edge.immutablelog import (
     AuditReceipt,
 )
 from indelible.edge.intake import Limits
-from indelible.edge.lost import MAX_REASONS, MAX_REPORT_BYTES, LostWarning
+from indelible.edge.lost import MAX_REPORT_BYTES, LostWarning
 from indelible.edge.product import EventResult, ProductAnswer
 from indelible.edge.waiting import DEFAULT_WAIT_S, LONGEST_WAIT_S, MOST_RECEIPTS
 from indelible.errors import (
@@ -61,6 +61,7 @@ from indelible.errors import (
     UnsupportedMediaType,
 )
 from indelible.event import MAX_COUNT, MAX_TRAIL_CHARS, DropReason, Level, LossReason, WarnReason
+from indelible.record import MAX_REASONS
 
 PRODUCT_PATHS: Final = ("/api/e", "/batch/", "/batch")
 

@@ -36,7 +36,7 @@ class Sighting(Struct, frozen=True, gc=False):
         properties: the bytes of the properties value as sent; ``{}`` when there was none.
         property_count: how many keys it has.
         timestamp: the client's own time, as sent; None when absent.
-        rest: the members of the record besides the above, by name.
+        rest: the other members of the record, by their names in `indelible.record.Product`.
         warnings: what was noticed so far.
     """
 

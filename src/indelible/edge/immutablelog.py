@@ -59,6 +59,7 @@ from indelible.metrics import (
     EVENTS_STORED,
     EVENTS_WARNED,
 )
+from indelible.record import Audit, Origin, encode_record
 
 TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
 DEFAULT_TYPE: Final = "info"
@@ -82,7 +83,6 @@ _PHP_EMPTY: Final = Annotated[list[str], msgspec.Meta(max_length=0)]
 """An empty list: PHP's empty object."""
 _META: Final = msgspec.json.Decoder(dict[str, str] | _PHP_EMPTY)
 _TEXT: Final = msgspec.json.Decoder(str)
-_RECORD: Final = msgspec.json.Encoder(order="sorted")
 
 
 class AuditReceipt(msgspec.Struct):
@@ -302,17 +302,19 @@ class AuditIngest:
         payload = _payload(fields.pop("payload", None), self._intake.limits.max_payload_bytes)
         meta = _meta(fields.pop("meta", None))
         request_id = inbound_id or meta.get("request_id") or request.request_id
-        record: dict[str, object] = {"meta": meta, "request": {"request_id": request_id}}
-        if key is not None:
-            record["idempotency_key"] = key
-        if fields:
-            record["$extra"] = _readable(fields, limit_bytes=self._intake.limits.max_payload_bytes)
+        extra = _readable(fields, limit_bytes=self._intake.limits.max_payload_bytes)
+        record = Audit(
+            meta,
+            Origin(request_id=request_id),
+            extra=extra or msgspec.UNSET,
+            idempotency_key=msgspec.UNSET if key is None else key,
+        )
         draft = Draft(
             project_id=project.id,
             kind=Kind.AUDIT,
             received_at_ms=self._intake.clock(),
             payload=payload,
-            record=_RECORD.encode(record),
+            record=encode_record(record),
             lane=Lane.AUDIT,
             client_id=key,
             new_entry_on_conflict=_is_clock_reading(key, meta),
@@ -325,7 +327,7 @@ class AuditIngest:
             report,
             project.id,
             Lane.AUDIT,
-            {"request_id": request.request_id},
+            Origin(request_id=request.request_id),
             received_at_ms=self._intake.clock(),
         )
 

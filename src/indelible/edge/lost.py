@@ -12,24 +12,23 @@ costs the events beside it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from indelible.edge.shallow import MAX_DEPTH, nesting
 from indelible.errors import EmptyBatch
-from indelible.event import MAX_COUNT, Kind, Lane, LossReason
+from indelible.event import Kind, Lane, LossReason
 from indelible.journal.contract import Draft, Duplicate, Outcome, Stored
 from indelible.metrics import LOSS_REPORTS_IGNORED, LOSSES_REPORTED
+from indelible.record import Loss, LossReport, Origin, encode_record
 
 MAX_REPORT_BYTES: Final = 4_096
 """More than the longest report needs, and so little that no content hides in one."""
-MAX_REASONS: Final = 32
 OTHER: Final = "other"
 
 _ANY: Final = msgspec.json.Decoder()
-_RECORD: Final = msgspec.json.Encoder(order="sorted")
 _KNOWN: Final = frozenset(LossReason)
 
 
@@ -64,22 +63,6 @@ class Report(Struct, frozen=True, gc=False):
     counts: Mapping[str, int]
 
 
-class _Shape(Struct):
-    # \Z: a pattern's `$` would let a line feed pass behind the last character.
-    uuid: Annotated[
-        str, Meta(pattern=r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z", max_length=36)
-    ]
-    process_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-    counts: Annotated[
-        dict[
-            Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")],
-            Annotated[int, Meta(ge=1, le=MAX_COUNT)],
-        ],
-        Meta(min_length=1, max_length=MAX_REASONS),
-    ]
-    captured: Annotated[int, Meta(ge=0, le=MAX_COUNT)] = 0
-
-
 Lost = Report | LostWarning | None
 """The member `lost` of a batch: a report, why it is none, or nothing where it was not sent."""
 
@@ -97,23 +80,22 @@ def read_lost(raw: msgspec.Raw | None) -> Lost:
         return LostWarning.MALFORMED
     try:
         # Members of later versions are kept; whatever they hold, it must be readable.
-        shape = msgspec.convert(_ANY.decode(sent), _Shape)
+        shape = msgspec.convert(_ANY.decode(sent), LossReport)
     except msgspec.DecodeError:
         return LostWarning.MALFORMED
     return Report(sent, shape.uuid, shape.counts)
 
 
 def draft_of(
-    report: Report, project_id: int, lane: Lane, request: object, *, received_at_ms: int
+    report: Report, project_id: int, lane: Lane, request: Origin, *, received_at_ms: int
 ) -> Draft:
     """The entry that keeps the report; `request` is what is noted of the request it came with."""
-    record = {"event": "loss", "lane": lane.value, "uuid": report.uuid, "request": request}
     return Draft(
         project_id=project_id,
         kind=Kind.LOSS,
         received_at_ms=received_at_ms,
         payload=report.payload,
-        record=_RECORD.encode(record),
+        record=encode_record(Loss(lane.value, request, report.uuid)),
         lane=lane,
         client_id=report.uuid,
     )

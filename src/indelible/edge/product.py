@@ -4,11 +4,12 @@ The answer is sent after the sync. Every event of a batch has a result of its ow
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from indelible.edge import vtilt
 from indelible.edge.admission import Dropped, admit
@@ -32,6 +33,7 @@ from indelible.metrics import (
     EVENTS_STORED,
     EVENTS_WARNED,
 )
+from indelible.record import Origin, Product, encode_record
 
 CONTENT_TYPES: Final = frozenset(
     {
@@ -45,7 +47,6 @@ CONTENT_TYPES: Final = frozenset(
 # A drop for these is the server's doing: the request was fine, so it is answered 200.
 _NOT_THE_SENDERS: Final = frozenset({DropReason.BOT, DropReason.QUOTA, DropReason.RATE_LIMITED})
 
-_RECORD: Final = msgspec.json.Encoder(order="sorted")
 _LANE: Final = Lane.PRODUCT.value
 _RESULTS_AT_ONCE: Final = 500  # then the loop looks at other requests
 
@@ -230,16 +231,18 @@ class ProductIngest:
         if wish is not None:
             check_count(len(reading.events))
         arrival = self._arrive(request, reading)
+        noted: Mapping[str, Any] = reading.request
+        origin = Origin(**noted, route=arrival.route)
         taken = _Taken(reading.lost, arrival)
         for cut in reading.events:
             event = vtilt.look_into(cut, max_event_bytes=limits.max_event_bytes)
             if isinstance(event, Sighting):
                 event = admit(event, arrival)
             if isinstance(event, Sighting):
-                taken.drafts.append(_draft(event, arrival, reading.request))
+                taken.drafts.append(_draft(event, arrival, origin))
             taken.events.append(event)
         if isinstance(reading.lost, Report):
-            taken.drafts.append(_draft_of_lost(reading.lost, arrival, reading.request))
+            taken.drafts.append(_draft_of_lost(reading.lost, arrival, origin))
         return taken
 
     def _arrive(self, request: Request, reading: vtilt.Reading) -> Arrival:
@@ -295,40 +298,40 @@ class ProductIngest:
         return Answer(200, msgspec.json.encode(answer))
 
 
-def _draft(event: Sighting, arrival: Arrival, request: dict[str, msgspec.Raw]) -> Draft:
-    record: dict[str, object] = {
-        "event": event.name,
-        "distinct_id": event.distinct_id,
+def _draft(event: Sighting, arrival: Arrival, origin: Origin) -> Draft:
+    assert event.name is not None
+    assert event.distinct_id is not None
+    record = Product(
         **event.rest,
-        "request": {
-            **request,
-            "route": arrival.route,
-            **({"warnings": event.warnings} if event.warnings else {}),
-            **({"$bot": True} if WarnReason.BOT in event.warnings else {}),
-        },
-    }
-    if event.client_id is not None:
-        record["uuid"] = event.client_id
-    if event.timestamp is not None:
-        record["timestamp"] = event.timestamp
+        distinct_id=event.distinct_id,
+        event=event.name,
+        request=_with_warnings(origin, event.warnings) if event.warnings else origin,
+        timestamp=msgspec.UNSET if event.timestamp is None else event.timestamp,
+        uuid=msgspec.UNSET if event.client_id is None else event.client_id,
+    )
     return Draft(
         project_id=arrival.project.id,
         kind=Kind.PRODUCT,
         received_at_ms=arrival.received_at_ms,
         payload=event.properties,
-        record=_RECORD.encode(record),
+        record=encode_record(record),
         lane=Lane.PRODUCT,
         client_id=event.client_id,
         monthly_limit=arrival.project.monthly_limit,
     )
 
 
-def _draft_of_lost(report: Report, arrival: Arrival, request: dict[str, msgspec.Raw]) -> Draft:
+def _with_warnings(origin: Origin, warnings: Sequence[WarnReason]) -> Origin:
+    is_bot = WarnReason.BOT in warnings
+    return replace(origin, warnings=tuple(warnings), bot=is_bot or msgspec.UNSET)
+
+
+def _draft_of_lost(report: Report, arrival: Arrival, origin: Origin) -> Draft:
     return draft_of(
         report,
         arrival.project.id,
         Lane.PRODUCT,
-        {**request, "route": arrival.route},
+        origin,
         received_at_ms=arrival.received_at_ms,
     )
 

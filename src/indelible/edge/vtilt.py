@@ -308,9 +308,9 @@ def _rest(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
             wanted = dict if name in _OBJECTS else list
             if not isinstance(value, wanted) and value not in ([], {}):  # PHP has one for both
                 raise TypeError
-            rest[name] = raw
+            rest[name.removeprefix("$")] = raw
     if extra:
-        rest["$extra"] = extra
+        rest["extra"] = extra
     return rest
 
 

@@ -26,6 +26,7 @@ from indelible.journal.contract import Draft
 from indelible.journal.sqlite import SqliteJournal, events_used
 from indelible.journal.tables import create_table
 from indelible.network import Address, Network, contains, parse_networks
+from indelible.record import Administration, encode_record
 
 Unset = msgspec.UnsetType
 
@@ -568,7 +569,7 @@ class Registry:
             kind=Kind.ADMINISTRATION,
             received_at_ms=self._clock(),
             payload=msgspec.json.encode(facts, order="sorted"),
-            record=msgspec.json.encode({"event": event}),
+            record=encode_record(Administration(event)),
         )
         self._journal.log(connection, draft)
 

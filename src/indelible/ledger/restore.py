@@ -39,6 +39,7 @@ from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import is_vacant, key_path
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from indelible.ledger.tree import Frontier, leaf_hash
+from indelible.record import Administration, encode_record
 
 SUCCEEDED: Final = "log.succeeded"
 _READ_AT_ONCE: Final = 65_536
@@ -182,7 +183,7 @@ def succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> S
                 kind=Kind.ADMINISTRATION,
                 received_at_ms=clock(),
                 payload=msgspec.json.encode(facts, order="sorted"),
-                record=msgspec.json.encode({"event": SUCCEEDED}),
+                record=encode_record(Administration(SUCCEEDED)),
             ),
         )
     if head is not None:

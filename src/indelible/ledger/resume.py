@@ -24,6 +24,7 @@ from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import JOURNAL_FILE, LOCK_FILE
 from indelible.ledger.lockstore import Halt, LockStore, read_halts
 from indelible.ledger.restore import Fit, Restored, Succession, retire_keys, succeed
+from indelible.record import Administration, encode_record
 
 RESUMED: Final = "log.resumed"
 
@@ -76,7 +77,7 @@ def resume_same(data_dir: Path, project: str, *, clock: Clock) -> Halted:
                     kind=Kind.ADMINISTRATION,
                     received_at_ms=clock(),
                     payload=msgspec.json.encode(facts, order="sorted"),
-                    record=msgspec.json.encode({"event": RESUMED}),
+                    record=encode_record(Administration(RESUMED)),
                 ),
             )
         # power lost here: the log is still halted, and the same command may be given again

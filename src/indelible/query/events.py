@@ -25,6 +25,7 @@ from indelible.journal.registry import Project
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
+from indelible.record import Outline, outlines, record_members
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]
@@ -275,7 +276,7 @@ class Events:
             found = [
                 times.hold(leaf.received_at_ms) and matches(leaf.kind.word, record or _ERASED)
                 for leaf, record in zip(
-                    _leaves_of(records.leaves), _OUTLINES.decode(records.text), strict=True
+                    _leaves_of(records.leaves), outlines(records.text), strict=True
                 )
             ]
         return found if run[0] == start else found[::-1]
@@ -321,7 +322,7 @@ def view(entry: Entry) -> View:
     }
     if entry.record is None or entry.payload is None:
         return {**shown, "erased": True}
-    record = msgspec.json.decode(entry.record)
+    record = record_members(entry.record)
     match leaf.kind:
         case Kind.PRODUCT:
             shown["uuid"] = record.pop("uuid", None)
@@ -365,17 +366,8 @@ def _as_tx(text: str) -> bytes | None:
     return tx_bytes(text) or (tx_bytes("tx_" + plain.lower()) if len(text) == 36 else None)
 
 
-class _Outline(msgspec.Struct):
-    """What a search looks at in a record; the rest of it is passed over."""
-
-    event: Any = None
-    distinct_id: Any = None
-    meta: dict[str, Any] = {}
-
-
-_OUTLINES: Final = msgspec.json.Decoder(list[_Outline | None])
-_ERASED: Final = _Outline()
-_Matches = Callable[[str, _Outline], bool]
+_ERASED: Final = Outline()
+_Matches = Callable[[str, Outline], bool]
 
 
 def _matcher(search: Search) -> _Matches:
@@ -388,7 +380,7 @@ def _matcher(search: Search) -> _Matches:
     if "immutable_trail" in in_meta:
         in_meta["immutable_trail"] = clean_trail(in_meta["immutable_trail"])  # as it was stored
 
-    def matches(kind: str, record: _Outline) -> bool:
+    def matches(kind: str, record: Outline) -> bool:
         if search.kind is not None and kind != search.kind:
             return False
         if search.distinct_id is not None and record.distinct_id != search.distinct_id:
