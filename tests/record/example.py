@@ -2,11 +2,11 @@
 
 from indelible import leaf
 from indelible.event import Kind, Lane
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import Signer
-from indelible.ledger.opening import Opening
-from indelible.ledger.proof import Proof
-from indelible.ledger.tree import Hashes, leaf_hash, prove_inclusion, root_of
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import Signer
+from indelible.ledger.format.opening import Opening
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tree import Hashes, leaf_hash, prove_inclusion, root_of
 from indelible.record import Audit, Loss, Origin, Product, encode_record
 
 SIGNER = Signer("log.example/indelible", bytes(range(32)))

@@ -12,10 +12,10 @@ from msgspec import structs
 
 from indelible import leaf, record
 from indelible.event import Kind, tx_text
-from indelible.ledger.note import LogKey
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.tree import leaf_hash, root_of
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.note import LogKey
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.tree import leaf_hash, root_of
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.record import example
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()

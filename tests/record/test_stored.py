@@ -19,8 +19,8 @@ from indelible.errors import UnknownVersion
 from indelible.event import Kind
 from indelible.journal.database import Database
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.world import ServerProcess
 
 VECTORS = Path(__file__).parents[1] / "vectors"
