@@ -17,8 +17,9 @@ from indelible import __version__
 from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
-from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.api.openapi import ERROR, refusals
 from indelible.edge.intake import Limits
+from indelible.edge.schema import Json, ref
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
