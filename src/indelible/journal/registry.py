@@ -23,7 +23,8 @@ from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
-from indelible.journal.sqlite import SqliteJournal, events_used
+from indelible.journal.group import events_used
+from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import create_table
 from indelible.network import Address, Network, contains, parse_networks
 
