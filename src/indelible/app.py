@@ -35,8 +35,9 @@ from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard, Reserve
+from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.registry import Registry, Role, digest_of
-from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
+from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore

@@ -15,10 +15,11 @@ from indelible import leaf
 from indelible.event import Kind, Lane
 from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
+from indelible.journal.keys_file import Mark
 from indelible.journal.stored import Row, row_at
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, next_index_of, table_of
 from indelible.journal.txids import TxIds
-from indelible.journal.unique import Mark, UniqueKeys
+from indelible.journal.unique import UniqueKeys
 
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id

@@ -4,7 +4,7 @@ The writer and a reader in another process share all of this. They differ in whe
 from, and in how a client id is looked up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Final, Protocol
 
@@ -12,9 +12,10 @@ import apsw
 import msgspec
 
 from indelible import leaf
-from indelible.errors import LeafMalformed
+from indelible.errors import LeafMalformed, Tampered
 from indelible.event import Lane
-from indelible.journal.contract import Entry, Records, Size
+from indelible.journal.contract import Entry, Rows, Size
+from indelible.journal.keys_file import Mark
 from indelible.journal.moments import Block, Moments
 from indelible.journal.stored import COLUMNS, StoredRows, changed, entry_of, row_at
 from indelible.journal.tables import (
@@ -24,11 +25,12 @@ from indelible.journal.tables import (
     id_of,
     ids_of,
     next_index_of,
+    projects_of,
     table_of,
 )
-from indelible.journal.unique import Mark
 
 _FEW_LEAVES: Final = 256
+_SCANNED_AT_ONCE: Final = 8_192  # some 8 ms: an erasure waits for a reader of an older state
 
 _NUMBERS: Final = msgspec.json.Decoder(list[int])
 
@@ -60,6 +62,9 @@ class SqliteReading:
     def next_index(self, project_id: int) -> int:
         return next_index_of(self.connection(), project_id)
 
+    def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
+        return self._read_ends(list(project_ids))
+
     def read(self, project_id: int, start: int, end: int) -> list[Entry]:
         rows = self.connection().execute(
             f"SELECT {COLUMNS} FROM {table_of(project_id)} WHERE id >= ? AND id < ?",  # noqa: S608
@@ -80,14 +85,19 @@ class SqliteReading:
         text: str | None = reader.execute(_leaves(table), ids_of(project_id, start, end)).get
         return [] if text is None else [bytes.fromhex(leaf) for leaf in text.split(",")]
 
-    def records(self, project_id: int, start: int, end: int) -> Records:
+    def rows(self, project_id: int, start: int, end: int, *, with_payloads: bool = True) -> Rows:
         # Put together within one step, which holds no lock of the interpreter: a row at a time
         # would take that lock back for each, in competition with the event loop.
-        rows = self.connection().execute(
-            _records(table_of(project_id)), ids_of(project_id, start, end)
+        columns = ("record", "payload") if with_payloads else ("record",)
+        found = self.connection().execute(
+            _rows(table_of(project_id), columns), ids_of(project_id, start, end)
         )
-        leaves, records = rows.get
-        return Records(bytes.fromhex(leaves or ""), f"[{records or ''}]")
+        leaves, *parts = found.get
+        records = _parts(*parts[:2])
+        payloads = _parts(*parts[2:]) if with_payloads else []
+        if len(leaves or b"") != leaf.SIZE * len(records):
+            raise Tampered(f"journal.db: a leaf of project {project_id} is not as it was stored")
+        return Rows(leaves or b"", records, payloads)
 
     def sizes(self, project_id: int, start: int, end: int) -> list[Size]:
         # In one step, as above. The length of a column stands in the head of its row: no content
@@ -103,19 +113,21 @@ class SqliteReading:
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.connection()
         key = self._unique_key(connection, project_id, lane, client_id.encode("utf-8", "replace"))
-        # The mark first: what is not behind it can be found by key, and what is, by looking there.
+        # Read the mark before the index: rows up to the mark are indexed, later rows are scanned
+        # below. In the other order a row committed in between would be missed.
         mark = self._lookup.mark(project_id)
-        row_id = self._lookup.find([key]).get(key)
-        if row_id is not None:
-            return entry_of(row_at(connection, row_id))
-        rows = connection.execute(
-            f"SELECT {COLUMNS} FROM {table_of(project_id)} WHERE id > ? AND unique_key = ?",  # noqa: S608
-            (
-                id_of(project_id, 0) - 1 if mark is None else mark.last_id,
-                key,
-            ),
-        )
-        return next((entry_of(row) for row in rows), None)
+        if mark is not None and (at := self._lookup.find([key]).get(key)) is not None:
+            return entry_of(row_at(connection, at))
+        start = 0 if mark is None else (mark.last_id & INDEX_MASK) + 1
+        for first in range(start, self.next_index(project_id), _SCANNED_AT_ONCE):
+            found = connection.execute(
+                f"SELECT {COLUMNS} FROM {table_of(project_id)}"  # noqa: S608
+                " WHERE id >= ? AND id < ? AND unique_key = ?",
+                (*ids_of(project_id, first, first + _SCANNED_AT_ONCE), key),
+            ).fetchall()
+            if found:
+                return entry_of(found[0])
+        return None
 
     def find_tx(self, project_id: int, tx: bytes) -> Entry | None:
         index = self._first_index_from(project_id, tx)
@@ -128,6 +140,9 @@ class SqliteReading:
         self, project_id: int, from_ms: int, to_ms: int | None, *, start: int = 0
     ) -> list[tuple[int, int]]:
         return self._moments.received_between(project_id, from_ms, to_ms, start=start)
+
+    def projects(self) -> list[int]:
+        return projects_of(self.connection())
 
     # Behind the scenes
 
@@ -179,6 +194,19 @@ class SqliteReading:
         return low
 
 
+def _parts(content: bytes | None, sizes: str | None) -> list[bytes | None]:
+    """Cut the contents of a column apart; a size of -1 stands for NULL."""
+    whole, at = content or b"", 0
+    parts: list[bytes | None] = []
+    for size in _NUMBERS.decode(f"[{sizes or ''}]"):
+        if size < 0:
+            parts.append(None)
+        else:
+            parts.append(whole[at : at + size])
+            at += size
+    return parts
+
+
 @cache
 def _leaves(table: str) -> str:
     rows = f"SELECT leaf FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
@@ -186,12 +214,15 @@ def _leaves(table: str) -> str:
 
 
 @cache
-def _records(table: str) -> str:
-    rows = f"SELECT leaf, record FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
-    return (
-        "SELECT group_concat(hex(leaf), ''),"  # noqa: S608
-        f" group_concat(coalesce(CAST(record AS TEXT), 'null'), ',') FROM ({rows})"
+def _rows(table: str, columns: tuple[str, ...]) -> str:
+    # Text has no check of its bytes on the way through, and as a blob no decoding at the end.
+    whole = ", ".join(
+        f"CAST(group_concat(CAST({column} AS TEXT), '') AS BLOB),"
+        f" group_concat(coalesce(octet_length({column}), -1), ',')"
+        for column in columns
     )
+    rows = f"SELECT leaf, {', '.join(columns)} FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
+    return f"SELECT CAST(group_concat(CAST(leaf AS TEXT), '') AS BLOB), {whole} FROM ({rows})"  # noqa: S608
 
 
 @cache

@@ -20,13 +20,12 @@ from indelible.journal.contract import Draft, Entry, Erased, Outcome, Stored
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
 from indelible.journal.group import Group
+from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.reading import SqliteReading
 from indelible.journal.stored import StoredRows
-from indelible.journal.tables import INDEX_MASK, id_of, next_index_of, table_of
+from indelible.journal.tables import INDEX_MASK, id_of, next_index_of, projects_of, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import UniqueKeys
-
-KEYS_FILE: Final = "unique.db"
 
 _MOST_ERASED: Final = 2_000  # in one transaction: ingest waits for it, some 50 ms
 
@@ -124,6 +123,12 @@ class SqliteJournal(SqliteReading):
     def sweep(self) -> bool:
         return self.database.sweep()
 
+    def wait(self, seen: int, *, timeout_s: float) -> int:
+        return self.database.wait_for_commit(seen, timeout_s=timeout_s)
+
+    def wake(self) -> None:
+        self.database.wake()
+
     def close(self) -> None:
         """Close the journal and the database below it."""
         self._keys.close()
@@ -188,8 +193,7 @@ class SqliteJournal(SqliteReading):
         """The last entry of each log."""
         connection = self.database.reader()
         last: list[Entry] = []
-        for (project_id,) in connection.execute("SELECT id FROM project").fetchall():
-            assert isinstance(project_id, int)
+        for project_id in projects_of(connection):
             newest = next_index_of(connection, project_id) - 1
             last += self.read(project_id, newest, newest + 1)
         return last

@@ -8,6 +8,7 @@ import apsw
 from indelible import leaf
 from indelible.errors import LeafMalformed, Tampered
 from indelible.journal.contract import Entry
+from indelible.journal.keys_file import Mark
 from indelible.journal.moments import BLOCK, Block
 from indelible.journal.tables import (
     INDEX_BITS,
@@ -15,9 +16,9 @@ from indelible.journal.tables import (
     id_of,
     ids_of,
     next_index_of,
+    projects_of,
     table_of,
 )
-from indelible.journal.unique import Mark
 
 COLUMNS: Final = "id, leaf, salts, record, payload"
 
@@ -41,8 +42,7 @@ class StoredRows:
 
     def behind(self, marks: Mapping[int, Mark]) -> Iterator[tuple[int, int, bytes, bytes | None]]:
         reader = self._connect()
-        for (project_id,) in reader.execute("SELECT id FROM project").fetchall():
-            assert isinstance(project_id, int)
+        for project_id in projects_of(reader):
             mark = marks.get(project_id)
             after = id_of(project_id, 0) - 1 if mark is None else mark.last_id
             rows = reader.execute(

@@ -59,6 +59,12 @@ def next_index_of(connection: apsw.Connection, project_id: int) -> int:
     return 0 if last is None else (int(last) & INDEX_MASK) + 1
 
 
+def projects_of(connection: apsw.Connection) -> list[int]:
+    """The ids of all projects, ascending."""
+    ids = connection.execute("SELECT id FROM project ORDER BY id").fetchall()
+    return [int(str(project_id)) for (project_id,) in ids]
+
+
 def create_table(connection: apsw.Connection, project_id: int) -> None:
     """Make the table of a new project's log, within a transaction of the caller's.
 
