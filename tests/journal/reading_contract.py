@@ -134,9 +134,7 @@ class ReadingContract:
         for name in ("", "E", "e ", "\ud800"):
             assert rig.reader.find(project, Lane.PRODUCT, name) is None
 
-    @settings(
-        max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def test_what_was_received_within_a_time_is_found_whatever_the_clock_did(
         self, rig: Rig, data: st.DataObject
