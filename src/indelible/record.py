@@ -21,7 +21,7 @@ b'{"event":"key_revoked"}'
 >>> meta = {"type": "info", "service": "shop"}
 >>> encode_record(Audit(meta, Origin(request_id="r-1"), idempotency_key="k-1")).decode()
 '{"idempotency_key":"k-1","meta":{"service":"shop","type":"info"},"request":{"request_id":"r-1"}}'
->>> outlines('[{"event":"viewed","distinct_id":"u1"},null]')[0].distinct_id
+>>> outlines(b'[{"event":"viewed","distinct_id":"u1"},null]')[0].distinct_id
 'u1'
 >>> says_the_same(b'{"event":"a","request":{}}', b'{"event":"a","request":{"route":"/batch"}}')
 True
@@ -191,7 +191,7 @@ def record_members(record: bytes) -> dict[str, Any]:
     return found
 
 
-def outlines(text: str) -> list[Outline | None]:
+def outlines(text: bytes) -> list[Outline | None]:
     """Read a run of records, a list in JSON; None for an event that has been erased.
 
     Raises:
@@ -203,7 +203,7 @@ def outlines(text: str) -> list[Outline | None]:
         raise UnknownVersion(_UNKNOWN) from None
 
 
-def captures(text: str) -> list[Capture | None]:
+def captures(text: bytes) -> list[Capture | None]:
     """As `outlines`, for whoever counts captures.
 
     Raises:

@@ -60,7 +60,7 @@ def test_a_stored_record_read_and_written_again_has_the_same_bytes() -> None:
 
 
 def test_every_reader_reads_every_stored_record() -> None:
-    run = "[" + ",".join([*(text for _, text in RECORDS), "null"]) + "]"
+    run = b"[" + b",".join([*(text.encode() for _, text in RECORDS), b"null"]) + b"]"
 
     outlines, captures = record.outlines(run), record.captures(run)
 
@@ -84,14 +84,14 @@ def test_every_reader_reads_every_stored_record() -> None:
 def test_a_record_may_gain_members_and_an_unknown_form_is_refused() -> None:
     gained = '{"event":"viewed","distinct_id":"u1","of_tomorrow":[1],"request":{}}'
     assert [1] == record.record_members(gained.encode())["of_tomorrow"]
-    (outline,) = record.outlines(f"[{gained}]")
+    (outline,) = record.outlines(f"[{gained}]".encode())
     assert outline is not None
     assert "u1" == outline.distinct_id
 
     other = '{"event":"viewed","v":2}'
     for read in (record.outlines, record.captures):
         with pytest.raises(UnknownVersion):
-            read(f"[{other}]")
+            read(f"[{other}]".encode())
     with pytest.raises(UnknownVersion):
         record.record_members(other.encode())
 

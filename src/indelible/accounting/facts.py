@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from indelible.accounting.account import Account, account_of, merge
 from indelible.event import Kind, Lane, LossReason, is_process_id, is_sequence
-from indelible.journal.contract import Records
+from indelible.journal.contract import Rows
 from indelible.record import captures, loss_report
 
 OTHER: Final = "other"
@@ -50,12 +50,12 @@ class _Seen:
     announced: int = 0
 
 
-def facts_of(records: Records, report_at: Callable[[int], bytes]) -> Facts:
+def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
     """Read a stretch; `report_at` finds the payload of the entry of kind loss at a place in it."""
     facts = Facts()
     seen: dict[tuple[Lane, str], _Seen] = {}
-    leaves = _KIND_AND_TIME.iter_unpack(records.leaves)
-    read = captures(records.text)
+    leaves = _KIND_AND_TIME.iter_unpack(rows.leaves)
+    read = captures(rows.records_json)
     for at, ((kind, at_ms), record) in enumerate(zip(leaves, read, strict=True)):
         lane = _LANES.get(kind)
         if record is None:

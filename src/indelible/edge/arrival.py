@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Lane, Level, WarnReason
 from indelible.journal.contract import Draft
-from indelible.journal.registry import BotPolicy, Key, Project
 from indelible.record import Audit, Origin, Product, encode_record
+from indelible.registry.values import BotPolicy, Key, Project
 
 
 class Arrival(Struct, frozen=True, gc=False):

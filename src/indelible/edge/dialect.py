@@ -17,8 +17,8 @@ from indelible.edge.lost import Lost, LostWarning
 from indelible.edge.schema import Schema
 from indelible.edge.shallow import Text
 from indelible.event import Lane
-from indelible.journal.registry import BotPolicy
 from indelible.record import Origin
+from indelible.registry.values import BotPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,9 @@ from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EmptyBatch
 from indelible.event import DropReason, Lane
 from indelible.journal.contract import Draft, Outcome
-from indelible.journal.registry import Key, Project
 from indelible.metrics import EVENTS_DROPPED, EVENTS_RECEIVED
 from indelible.moment import parse_time_ms
+from indelible.registry.values import Key, Project
 
 _JSON_TYPES: Final = frozenset({"application/json", "text/plain", "application/octet-stream"})
 CONTENT_TYPES: Final[Mapping[Lane, frozenset[str]]] = {
