@@ -277,9 +277,9 @@ class House:
             registry.create_project(DEFAULT_PROJECT)
         project = registry.project(DEFAULT_PROJECT)
         wanted = (
-            ("token", Role.TOKEN, project, settings.token),
-            ("API key", Role.APPLICATION, project, settings.api_key),
-            ("admin key", Role.ADMIN, None, settings.admin_key),
+            ("token", Role.TOKEN, project, settings.server_token),
+            ("API key", Role.APPLICATION, project, settings.server_api_key),
+            ("admin key", Role.ADMIN, None, settings.server_admin_key),
         )
         for name, role, owner, given in wanted:
             if given is not None:
@@ -291,7 +291,7 @@ class House:
     def write_cli_file(self, url: str) -> None:
         """Leave the address and an admin key for commands that run on this machine."""
         path = self.settings.data_dir / CLI_FILE
-        admin_key = self.settings.admin_key or self.made.get("admin key")
+        admin_key = self.settings.server_admin_key or self.made.get("admin key")
         if admin_key is None:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 left = read_file(path, most_bytes=64 * 1024, only_mine=True)
@@ -384,9 +384,9 @@ def _patience(settings: Settings) -> Patience:
 def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
     """Return role, variable and value of each secret fixed by the environment."""
     given = (
-        (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
-        (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
-        (Role.ADMIN, "INDELIBLE_ADMIN_KEY", settings.admin_key),
+        (Role.TOKEN, "INDELIBLE_SERVER_TOKEN", settings.server_token),
+        (Role.APPLICATION, "INDELIBLE_SERVER_API_KEY", settings.server_api_key),
+        (Role.ADMIN, "INDELIBLE_SERVER_ADMIN_KEY", settings.server_admin_key),
     )
     return [(role, variable, secret) for role, variable, secret in given if secret is not None]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.world import ADMIN_KEY, API_KEY, TOKEN, environment, started
+from tests.world import ADMIN_KEY, API_KEY, TOKEN, client_environment, started
 
 EXAMPLES = 5
 BATCH = 10
@@ -101,7 +101,10 @@ def test_every_operation_does_what_its_description_says(tmp_path: Path, whole: b
         stranger = subprocess.run(
             [*STRANGER, "run", "openapi.json", "--url", server.url, "--no-color"],
             cwd=tmp_path,
-            env=environment(SCHEMATHESIS_HOOKS="tests.api.stranger", PYTHONPATH=str(Path.cwd())),
+            env=client_environment(
+                SCHEMATHESIS_HOOKS="tests.api.stranger",
+                PYTHONPATH=str(Path.cwd()),
+            ),
             capture_output=True,
             text=True,
         )

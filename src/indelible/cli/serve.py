@@ -1,5 +1,6 @@
 """``indelible serve``."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,8 @@ from indelible.layout import JOURNAL_FILE
 
 if TYPE_CHECKING:
     from indelible.app import Welcome
+
+logger = logging.getLogger(__name__)
 
 
 class _Serve(TyperCommand):
@@ -68,10 +71,12 @@ def serve(
     The first start makes the data folder, the project `default` and its keys, and shows the keys
     once. SIGTERM and Ctrl-C end it when everything under way is answered.
     """
-    from indelible.settings import Settings
+    from indelible.settings import Settings, old_key_names
 
     overrides = {"data_dir": data, "listen": listen, "port": port}
     settings = Settings.from_environ(os.environ, overrides)
+    for warning in old_key_names(os.environ).warnings:
+        logger.warning(warning)
 
     import apsw
 
