@@ -12,6 +12,7 @@ from indelible.errors import (
     RateLimited,
     SettingInvalid,
 )
+from indelible.printable import clipped
 from indelible.untrusted import FileRefused
 
 
@@ -102,8 +103,6 @@ def report(failure: Failure, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(failure.body()), file=sys.stderr)
         return
-    from indelible.cli.screen import clipped
-
     print(f"{failure.code}: {clipped(failure.message)}", file=sys.stderr)
     print(f"try: {clipped(_as_typed_here(failure.hint))}", file=sys.stderr)
 
