@@ -10,6 +10,7 @@ import pytest
 from indelible.client.options import ENVIRONMENT
 from indelible.errors import SettingInvalid
 from indelible.settings import Settings, old_key_names
+from indelible.voice import Format, Level
 from tests.world import environment
 
 FIELDS = dataclasses.fields(Settings)
@@ -22,6 +23,8 @@ UNREADABLE = [
     ("INDELIBLE_SEAL_INTERVAL_MS", "0"),
     ("INDELIBLE_WITNESS_INTERVAL_MS", "soon"),
     ("INDELIBLE_SCRUB_BYTES_PER_S", "0"),
+    ("INDELIBLE_LOG_FORMAT", "xml"),
+    ("INDELIBLE_LOG_LEVEL", "INFO "),
     ("INDELIBLE_PORT", "http"),
     ("INDELIBLE_PORT", "-1"),
     ("INDELIBLE_PORT", "65536"),
@@ -53,6 +56,8 @@ READABLE: list[tuple[str, str, str, Any]] = [
     ("INDELIBLE_DATA_DIR", "/srv/events", "data_dir", Path("/srv/events")),
     ("INDELIBLE_LISTEN", "::1", "listen", "::1"),
     ("INDELIBLE_PORT", "0", "port", 0),
+    ("INDELIBLE_LOG_FORMAT", "json", "log_format", Format.JSON),
+    ("INDELIBLE_LOG_LEVEL", "error", "log_level", Level.ERROR),
     ("INDELIBLE_PORT", "65535", "port", 65535),
     ("INDELIBLE_SERVER_TOKEN", "t", "server_token", "t"),
     ("INDELIBLE_SERVER_API_KEY", "sixteen-letters!", "server_api_key", "sixteen-letters!"),

@@ -20,7 +20,7 @@ import uvloop
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
-from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
+from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
@@ -43,7 +43,15 @@ from indelible.ledger.lockstore import LockStore
 from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
 from indelible.query.health import Lookout
-from indelible.serving import Patience, listening, serve_asgi, until_signalled
+from indelible.refusals import Refusals
+from indelible.serving import (
+    Ending,
+    Patience,
+    Signalled,
+    listening,
+    serve_asgi,
+    until_signalled,
+)
 from indelible.settings import Settings
 from indelible.untrusted import read_file
 
@@ -70,6 +78,7 @@ class Welcome:
     url: str
     data_dir: Path
     token: str
+    projects: int
     made: dict[str, str] = field(default_factory=dict)
 
 
@@ -89,6 +98,7 @@ class House:
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.refusals = Refusals()
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
@@ -164,9 +174,11 @@ class House:
             ledger=self.ledger,
             accounting=self.accounting,
             limits=self._limits,
+            refusals=self.refusals,
             clock=self.clock,
         )
-        self.edge = Edge(self._hot_routes(), Deadline(self.api))
+        framework = Deadline(self.api, self.refusals)
+        self.edge = Edge(self._hot_routes(), framework, self.refusals)
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
@@ -178,6 +190,7 @@ class House:
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        self.refusals.close()
         await self.large.stop()
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
@@ -315,7 +328,22 @@ class House:
         return False
 
 
-def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How a server ended.
+
+    Attributes:
+        why: the signal that it obeyed.
+        took_s: from the signal until everything was closed.
+        ending: what became of the requests under way.
+    """
+
+    why: str
+    took_s: float
+    ending: Ending
+
+
+def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewell:
     """Run a server until SIGINT or SIGTERM, then answer what is under way and close.
 
     `announce` is called once, when the first request would be answered.
@@ -326,15 +354,17 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     with listening(settings.listen, settings.port) as on:  # before anything is written
         house = House(settings)
         try:
-            uvloop.run(_until_signalled(house, on, announce))
+            signalled, ending = uvloop.run(_until_signalled(house, on, announce))
         finally:
             house.close()
+    return Farewell(signalled.by, monotonic_s() - signalled.at_s, ending)
 
 
 async def _until_signalled(
     house: House, on: socket.socket, announce: Callable[[Welcome], None]
-) -> None:
-    await run(house, on, announce=announce, stop=until_signalled())
+) -> tuple[Signalled, Ending]:
+    stop = until_signalled()
+    return stop, await run(house, on, announce=announce, stop=stop)
 
 
 async def run(
@@ -344,7 +374,7 @@ async def run(
     announce: Callable[[Welcome], None],
     stop: asyncio.Event,
     patience: Patience | None = None,
-) -> None:
+) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, when the first request would be answered.
@@ -352,7 +382,8 @@ async def run(
 
     def answering(url: str) -> None:
         house.write_cli_file(url)
-        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+        projects = len(house.registry.snapshot.projects)
+        announce(Welcome(url, house.settings.data_dir, house.token(), projects, house.made))
 
     house.start()
     # All that was made up to here lives as long as the process: the collector need not look at it.
@@ -363,12 +394,13 @@ async def run(
     # read.
     gc.set_threshold(*_COLLECT_AFTER)
     try:
-        await serve_asgi(
+        return await serve_asgi(
             house.edge,
             on=on,
             announce=answering,
             stop=stop,
             refusal=house.edge.refusal,
+            closed=house.edge.closed,
             patience=patience or _patience(house.settings),
         )
     finally:

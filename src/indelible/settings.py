@@ -8,11 +8,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from indelible.errors import SettingInvalid
 from indelible.network import Network, parse_networks
+from indelible.voice import Format, Level
 
 # Set for clients and commands on the same machine; the server leaves them alone. Not taken from
 # `indelible.client.options`, which would load the whole client at each start.
@@ -69,6 +71,15 @@ def _percent(text: str) -> float:
     if not 0 <= value <= 100:
         raise ValueError("must be from 0 to 100")
     return value
+
+
+def _choice(choices: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def parse(text: str) -> StrEnum:
+        if text not in list(choices):
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return choices(text)
+
+    return parse
 
 
 def _origin(text: str) -> str:
@@ -200,6 +211,20 @@ class Settings:
         500,
         "Least time between two checkpoints that the witnesses are asked for. Public witnesses "
         "count by the day: give them 60000 or more.",
+    )
+
+    log_format: Format = _setting(
+        "INDELIBLE_LOG_FORMAT",
+        _choice(Format),
+        Format.TEXT,
+        "Form of the log on stderr: `text`, or `json` with one object a line.",
+    )
+    log_level: Level = _setting(
+        "INDELIBLE_LOG_LEVEL",
+        _choice(Level),
+        Level.INFO,
+        "Least important lines of the log: `debug`, `info`, `warning` or `error`. Start, stop and "
+        "refusals that are the caller's fault are `info`.",
     )
 
     scrub_bytes_per_s: int = _setting(

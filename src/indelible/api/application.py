@@ -12,7 +12,7 @@ from indelible.accounting.accounting import Accounting
 from indelible.api import docs, erasures, events, health, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
-from indelible.api.errors import MAX_BODY_BYTES, answer_error
+from indelible.api.errors import MAX_BODY_BYTES, answering
 from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
@@ -26,6 +26,7 @@ from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
+from indelible.refusals import Refusals
 
 
 def make_api(
@@ -37,6 +38,7 @@ def make_api(
     ledger: Ledger,
     accounting: Accounting,
     limits: Limits,
+    refusals: Refusals,
     clock: Clock,
 ) -> Litestar:
     """Build the application over parts that are already open."""
@@ -61,7 +63,7 @@ def make_api(
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
             },
-            exception_handlers={Exception: answer_error},
+            exception_handlers={Exception: answering(refusals)},
             before_send=[_put_allow, _open_public_ledger],
             request_max_body_size=MAX_BODY_BYTES,
             openapi_config=openapi_config,

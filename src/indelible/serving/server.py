@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Final
+from typing import Final, NamedTuple
 
 from indelible.errors import Overloaded, Stopping
 from indelible.metrics import CONNECTIONS_CLOSED, CONNECTIONS_OPEN, REQUEST_BYTES_HELD
@@ -44,11 +44,24 @@ _MOST_REFUSED: Final = 0.05
 _ROOM: Final = 0.125
 
 
+class Ending(NamedTuple):
+    """What became of the requests that were under way when the server was told to stop."""
+
+    finished: int
+    cut_off: int
+
+
 class HttpServer:
     """Serves an ASGI application on the running loop, to one listening socket."""
 
     def __init__(
-        self, application: Application, *, refusal: Refusal, limit: int, patience: Patience
+        self,
+        application: Application,
+        *,
+        refusal: Refusal,
+        limit: int,
+        patience: Patience,
+        closed: Callable[[CloseReason], None] = lambda _: None,
     ) -> None:
         self.refusal = refusal
         self.patience = patience
@@ -60,6 +73,7 @@ class HttpServer:
         """Connections without a complete head, the longest waiting first."""
         self._application = application
         self._limit = limit
+        self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._exchanges: set[Exchange] = set()
@@ -77,11 +91,13 @@ class HttpServer:
             lambda: Connection(self), sock=listening, backlog=BACKLOG
         )
 
-    async def stop(self) -> None:
+    async def stop(self) -> Ending:
         """Finish the requests under way and close everything, within `stop_s` and a second."""
         self.is_stopping = True
         await asyncio.sleep(_ARRIVING_S)
+        under_way = len(self._exchanges)
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
+        cut_off = len(self._exchanges)
         if self._listener is not None:
             self._listener.close()
         for connection in list(self._connections):
@@ -94,6 +110,7 @@ class HttpServer:
             connection.abort(CloseReason.STOPPING)
         if self._next_look is not None:
             self._next_look.cancel()
+        return Ending(under_way - cut_off, cut_off)
 
     async def _until(self, holds: Callable[[], bool], *, within_s: float) -> None:
         with suppress(TimeoutError):
@@ -121,6 +138,7 @@ class HttpServer:
         """Remove a closed connection."""
         CONNECTIONS_OPEN.dec()
         CONNECTIONS_CLOSED.add(reason)
+        self._closed(reason)
         self._connections.discard(connection)
         self.waiting.pop(connection, None)
 
