@@ -23,6 +23,12 @@ UNREADABLE = [
     ("INDELIBLE_SEAL_INTERVAL_MS", "0"),
     ("INDELIBLE_WITNESS_INTERVAL_MS", "soon"),
     ("INDELIBLE_SCRUB_BYTES_PER_S", "0"),
+    ("INDELIBLE_METRICS_KEY", "too-short"),
+    ("INDELIBLE_METRICS_LISTEN", "9464"),
+    ("INDELIBLE_METRICS_LISTEN", ":9464"),
+    ("INDELIBLE_METRICS_LISTEN", "127.0.0.1:0"),
+    ("INDELIBLE_METRICS_LISTEN", "127.0.0.1:65536"),
+    ("INDELIBLE_METRICS_LISTEN", "127.0.0.1:http"),
     ("INDELIBLE_LOG_FORMAT", "xml"),
     ("INDELIBLE_LOG_LEVEL", "INFO "),
     ("INDELIBLE_PORT", "http"),
@@ -56,6 +62,8 @@ READABLE: list[tuple[str, str, str, Any]] = [
     ("INDELIBLE_DATA_DIR", "/srv/events", "data_dir", Path("/srv/events")),
     ("INDELIBLE_LISTEN", "::1", "listen", "::1"),
     ("INDELIBLE_PORT", "0", "port", 0),
+    ("INDELIBLE_METRICS_LISTEN", "0.0.0.0:9464", "metrics_listen", ("0.0.0.0", 9464)),
+    ("INDELIBLE_METRICS_LISTEN", "[::1]:9464", "metrics_listen", ("::1", 9464)),
     ("INDELIBLE_LOG_FORMAT", "json", "log_format", Format.JSON),
     ("INDELIBLE_LOG_LEVEL", "error", "log_level", Level.ERROR),
     ("INDELIBLE_PORT", "65535", "port", 65535),
@@ -216,11 +224,13 @@ def test_every_setting_is_named_after_its_variable_and_explained(
 
 
 def test_every_key_is_marked_as_a_secret() -> None:
-    assert {"server_api_key", "server_admin_key"} == {field.name for field in SECRETS}
+    assert {"server_api_key", "server_admin_key", "metrics_key"} == {
+        field.name for field in SECRETS
+    }
 
 
 def test_settings_can_be_printed_without_giving_a_secret_away() -> None:
-    settings = Settings.from_environ(environment())
+    settings = Settings.from_environ(environment(INDELIBLE_METRICS_KEY="metrics-key-0123456789"))
     for field in SECRETS:
         assert getattr(settings, field.name) not in repr(settings)
         assert getattr(settings, field.name) not in str(settings)

@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ import uvloop
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
+from indelible.api.scraping import scraped
 from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
@@ -175,6 +176,7 @@ class House:
             accounting=self.accounting,
             limits=self._limits,
             refusals=self.refusals,
+            metrics_key=settings.metrics_key,
             clock=self.clock,
         )
         framework = Deadline(self.api, self.refusals)
@@ -351,20 +353,32 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewel
     Raises:
         AddressInUse, and what `House` raises.
     """
-    with listening(settings.listen, settings.port) as on:  # before anything is written
+    with ExitStack() as sockets:
+        # Before anything is written: another server may have the port.
+        on = sockets.enter_context(listening(settings.listen, settings.port))
+        scraped_on = None
+        if settings.metrics_listen is not None:
+            scraped_on = sockets.enter_context(listening(*settings.metrics_listen))
         house = House(settings)
         try:
-            signalled, ending = uvloop.run(_until_signalled(house, on, announce))
+            signalled, ending = uvloop.run(_until_signalled(house, on, scraped_on, announce))
         finally:
             house.close()
     return Farewell(signalled.by, monotonic_s() - signalled.at_s, ending)
 
 
 async def _until_signalled(
-    house: House, on: socket.socket, announce: Callable[[Welcome], None]
+    house: House,
+    on: socket.socket,
+    scraped_on: socket.socket | None,
+    announce: Callable[[Welcome], None],
 ) -> tuple[Signalled, Ending]:
     stop = until_signalled()
-    return stop, await run(house, on, announce=announce, stop=stop)
+    key, refusals = house.settings.metrics_key, house.refusals
+    async with AsyncExitStack() as beside:
+        if scraped_on is not None:
+            await beside.enter_async_context(scraped(scraped_on, key=key, refusals=refusals))
+        return stop, await run(house, on, announce=announce, stop=stop)
 
 
 async def run(
@@ -429,7 +443,10 @@ def _refuse_one_secret_for_two(settings: Settings) -> None:
         SettingInvalid: one secret was given for two keys.
     """
     first: dict[str, str] = {}
-    for _, variable, secret in _fixed_secrets(settings):
+    given = [(variable, secret) for _, variable, secret in _fixed_secrets(settings)]
+    if settings.metrics_key is not None:
+        given.append(("INDELIBLE_METRICS_KEY", settings.metrics_key))
+    for variable, secret in given:
         if secret in first:
             raise SettingInvalid(f"{first[secret]} and {variable} are the same")
         first[secret] = variable

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from indelible.errors import SettingInvalid
 from indelible.network import Network, parse_networks
@@ -64,6 +64,21 @@ def _port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise ValueError("must be from 0 to 65535")
     return value
+
+
+class Endpoint(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def _endpoint(text: str) -> Endpoint:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError("needs an address and a port, such as 127.0.0.1:9464")
+    return Endpoint(host, int(port))
 
 
 def _percent(text: str) -> float:
@@ -213,6 +228,22 @@ class Settings:
         "count by the day: give them 60000 or more.",
     )
 
+    metrics_key: str | None = _setting(
+        "INDELIBLE_METRICS_KEY",
+        _secret,
+        None,
+        "Key that opens /metrics, sent as `Authorization: Bearer`, and nothing else. An admin key "
+        "opens it too.",
+        secret=True,
+    )
+    metrics_listen: Endpoint | None = _setting(
+        "INDELIBLE_METRICS_LISTEN",
+        _endpoint,
+        None,
+        "Address and port of a second listener that serves /metrics alone, such as "
+        "127.0.0.1:9464. It wants the metrics key if one is set, and no key otherwise: let only "
+        "your monitoring reach it.",
+    )
     log_format: Format = _setting(
         "INDELIBLE_LOG_FORMAT",
         _choice(Format),

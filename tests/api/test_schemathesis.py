@@ -41,6 +41,10 @@ Authorization = "Bearer {API_KEY}"
 [[operations]]
 include-tag = "manage"
 headers = {{ Authorization = "Bearer {ADMIN_KEY}" }}
+
+[[operations]]
+include-path = "/metrics"
+headers = {{ Authorization = "Bearer {ADMIN_KEY}" }}
 """
 
 # Two cases of three are made for the edges of the product body; the fuzzing goes there too.

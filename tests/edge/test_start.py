@@ -15,6 +15,7 @@ from tests.edge.wire import eventually, first
 from tests.world import (
     ADMIN_KEY,
     API_KEY,
+    AS_ADMIN,
     AS_APPLICATION,
     TOKEN,
     World,
@@ -145,7 +146,7 @@ def assert_reads(world: World, tx_id: str) -> None:
         assert 200 == answer.status_code, answer.text
         assert "kept" in answer.text
     assert world.http.get("/healthz").json()["status"] in ("ok", "degraded", "failing")
-    assert 200 == world.http.get("/metrics").status_code
+    assert 200 == world.http.get("/metrics", headers=AS_ADMIN).status_code
 
 
 def test_a_journal_that_cannot_be_written_at_the_start_is_served_for_reading(

@@ -16,6 +16,7 @@ from indelible.api.errors import MAX_BODY_BYTES, answering
 from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
+from indelible.api.scraping import scrapers_only
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
@@ -39,16 +40,20 @@ def make_api(
     accounting: Accounting,
     limits: Limits,
     refusals: Refusals,
+    metrics_key: str | None,
     clock: Clock,
 ) -> Litestar:
-    """Build the application over parts that are already open."""
+    """Build the application over parts that are already open.
+
+    `metrics_key` opens /metrics, as an admin key does; None where there is none.
+    """
 
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=_routes(gate),
+            route_handlers=_routes(gate, metrics_key),
             dependencies={
                 "gate": given(gate),
                 "registry": given(registry),
@@ -77,7 +82,7 @@ def make_api(
     return build(None)
 
 
-def _routes(gate: Gate) -> list[ControllerRouterHandler]:
+def _routes(gate: Gate, metrics_key: str | None) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
     parameters = Parameters()
     return [
@@ -97,6 +102,13 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
             opt={"keys": ["adminKey"]},
         ),
         Router("/", route_handlers=[*health.ROUTES, *docs.ROUTES], tags=["server"]),
+        Router(
+            "/",
+            route_handlers=health.SCRAPED_ROUTES,
+            guards=[scrapers_only(gate, metrics_key)],
+            tags=["server"],
+            opt={"keys": ["metricsKey", "adminKey"]},
+        ),
     ]
 
 

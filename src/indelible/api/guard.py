@@ -78,7 +78,7 @@ def keys_only(gate: Gate) -> Guard:
     """Lets a request pass with an application or admin key, which becomes its `auth`."""
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if _method(connection) == "OPTIONS":
+        if method_of(connection) == "OPTIONS":
             return  # says which methods there are, as the description does
         connection.scope["auth"] = key_of(connection, gate)
 
@@ -92,7 +92,7 @@ def key_of(connection: Connection, gate: Gate) -> Key:
         InvalidApiKey, IpNotAllowed.
     """
     return gate.key_of_bearer(
-        connection.headers.get("authorization"), lambda: _caller(connection, gate)
+        connection.headers.get("authorization"), lambda: caller_of(connection, gate)
     )
 
 
@@ -100,10 +100,10 @@ def admins_only(gate: Gate) -> Guard:
     """Lets a request pass only with an admin key."""
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if _method(connection) == "OPTIONS":
+        if method_of(connection) == "OPTIONS":
             return  # says which methods there are, as the description does
         connection.scope["auth"] = gate.admin(
-            connection.headers.get("authorization"), lambda: _caller(connection, gate)
+            connection.headers.get("authorization"), lambda: caller_of(connection, gate)
         )
 
     return check
@@ -118,7 +118,7 @@ def json_only(connection: Connection, _: BaseRouteHandler) -> None:
     Raises:
         UnsupportedMediaType.
     """
-    if _method(connection) not in ("POST", "PUT", "PATCH"):
+    if method_of(connection) not in ("POST", "PUT", "PATCH"):
         return
     declared = connection.headers.get("content-type", "")
     encoding = connection.headers.get("content-encoding", "identity")
@@ -133,10 +133,12 @@ def project_of(request: Connection, gate: TheGate, project: ProjectName = None) 
     return gate.project_of_key(request.auth, project)
 
 
-def _method(connection: Connection) -> str:
+def method_of(connection: Connection) -> str:
+    """The method of a request."""
     return str(connection.scope.get("method"))
 
 
-def _caller(connection: Connection, gate: Gate) -> Address | None:
+def caller_of(connection: Connection, gate: Gate) -> Address | None:
+    """Who a request comes from, as far as the trusted proxies tell."""
     peer = connection.client.host if connection.client else None
     return gate.caller(peer, connection.headers.getall("x-forwarded-for", []))

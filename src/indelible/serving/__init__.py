@@ -28,8 +28,10 @@ from indelible.serving.exchange import (
     Application,
     Headers,
     Message,
+    Receive,
     Refusal,
     Scope,
+    Send,
 )
 from indelible.serving.patience import CloseReason, Patience
 from indelible.serving.server import BACKLOG, Ending, HttpServer
@@ -38,7 +40,9 @@ __all__ = [
     "Ending",
     "Patience",
     "Signalled",
+    "lifespan",
     "listening",
+    "plain_refusal",
     "serve_asgi",
     "until_signalled",
 ]
@@ -149,6 +153,15 @@ async def _living(app: Application) -> AsyncIterator[None]:
     finally:
         await go("shutdown")
         await task
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Answer ASGI's lifespan messages for an application that opens and closes nothing."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 def plain_refusal(error: IndelibleError, _: Scope | None) -> tuple[int, Headers, bytes]:

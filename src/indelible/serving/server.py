@@ -78,6 +78,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._exchanges: set[Exchange] = set()
         self._held = 0
+        self._shown = 0  # of the held bytes, in the metrics: they are the sum of all servers
         self._room_at: float = patience.memory_bytes  # held bytes at which to look for room
         self._is_making_room = False
         self._looked_at = self._loop.time()
@@ -198,7 +199,8 @@ class HttpServer:
         self.now += min(time - self._looked_at, _MOST_STALL_S)
         self._looked_at = time
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        REQUEST_BYTES_HELD.set(self._held)
+        REQUEST_BYTES_HELD.inc(self._held - self._shown)
+        self._shown = self._held
         self._end_overdue(deque(c for c in self._connections if c.due <= self.now))
         self._next_look = self._loop.call_later(self.patience.look_s, self._look)
 
