@@ -20,14 +20,14 @@ from indelible.api.scraping import scrapers_only
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
-from indelible.journal.registry import Registry
+from indelible.erasure.erase import Eraser
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
+from indelible.registry.registry import Registry
 
 
 def make_api(
