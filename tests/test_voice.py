@@ -7,6 +7,8 @@ refusal that a caller was answered with is counted in some line, by its code.
 import asyncio
 import json
 import logging
+import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +28,7 @@ from indelible.refusals import Refusals
 from indelible.voice import JsonLines, TextLines, restarted
 from tests.cli.command import PROGRAM, run, surroundings
 from tests.edge.lines import Line, chunked, exchange, post
+from tests.edge.wire import eventually
 from tests.world import (
     ADMIN_KEY,
     API_KEY,
@@ -39,6 +42,7 @@ from tests.world import (
 )
 
 SECRET = "s3cr3t-4111111111111111"
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 LARGE = chunked(SECRET.encode() * 1_000_000)
 FORGED = '\n{"ts": "2026-01-01T00:00:00.000Z", "level": "info", "message": "forged"}\x1b[2J'
 
@@ -188,6 +192,42 @@ def test_start_and_stop_have_a_line_each(spoken: tuple[Counter[str], ServerProce
     assert ("started", spoken[1].url, 1) == (first["event"], first["url"], first["projects"])
     assert str(spoken[1].data_dir.resolve()) == first["data_dir"]
     assert ("stopped", "SIGTERM", 0) == (last["event"], last["why"], last["cut_off"])
+
+
+def test_a_stop_says_how_many_requests_were_finished(tmp_path: Path) -> None:
+    request = post("/api/e", json.dumps(product()).encode(), "Content-Type: application/json")
+    with started(tmp_path, INDELIBLE_LOG_FORMAT="json") as server, Line(server.url) as line:
+        line.send(request[:-10])
+        eventually(lambda: server.count("indelible_request_bytes_held") > 0)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: b"unavailable" in exchange(server.url, HEALTH).body)
+        line.send(request[-10:])
+        assert 200 == line.read().status
+        assert 0 == server.process.wait(60)
+        last = lines_of(server)[-1]
+
+    assert ("stopped", 0) == (last["event"], last["cut_off"])
+    assert last["finished"] in (1, 2)  # a question for the health may have been under way too
+
+
+def shape(sentence: str) -> str:
+    """A sentence without its numbers and names, to compare it with another one."""
+    sentence = re.sub(r"data folder [^,]+", "data folder X", sentence)
+    return re.sub(r"(project|request)s\b", r"\1", re.sub(r"\d[\d.,:]*", "0 ", sentence))
+
+
+def test_the_lines_of_the_manual_are_those_that_a_server_writes(
+    spoken: tuple[Counter[str], ServerProcess],
+) -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/monitor.md").read_text()
+    (text,) = re.findall(r"```\n(2026.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    written = {shape(line["message"]): line for line in lines_of(spoken[1])}
+
+    for line in text.splitlines():
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO     ", line), line
+        assert shape(line[34:]) in written, line[34:]
+    assert list(json.loads(example)) == list(written[shape(json.loads(example)["message"])])
 
 
 # One line a minute

@@ -94,9 +94,9 @@ class HttpServer:
 
     async def stop(self) -> Ending:
         """Finish the requests under way and close everything, within `stop_s` and a second."""
-        self.is_stopping = True
-        await asyncio.sleep(_ARRIVING_S)
+        self.is_stopping = True  # from here on no exchange begins
         under_way = len(self._exchanges)
+        await asyncio.sleep(_ARRIVING_S)
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
         cut_off = len(self._exchanges)
         if self._listener is not None:
