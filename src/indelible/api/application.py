@@ -13,10 +13,16 @@ from indelible.api import docs, erasures, events, health, ingest, manage, sender
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
-from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
+from indelible.api.guard import (
+    IS_PUBLIC,
+    admins_only,
+    json_only,
+    keys_only,
+    project_of,
+    scrapers_only,
+)
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
-from indelible.api.scraping import scrapers_only
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits

@@ -13,7 +13,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from indelible.api.reading import Reading
-from indelible.edge.gate import Gate
+from indelible.edge.gate import Gate, has_bearer
 from indelible.erasure.erase import Eraser
 from indelible.errors import (
     BodyTooLarge,
@@ -79,7 +79,7 @@ def keys_only(gate: Gate) -> Guard:
     """Lets a request pass with an application or admin key, which becomes its `auth`."""
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if method_of(connection) == "OPTIONS":
+        if _method(connection) == "OPTIONS":
             return  # says which methods there are, as the description does
         connection.scope["auth"] = key_of(connection, gate)
 
@@ -93,7 +93,7 @@ def key_of(connection: Connection, gate: Gate) -> Key:
         InvalidApiKey, IpNotAllowed.
     """
     return gate.key_of_bearer(
-        connection.headers.get("authorization"), lambda: caller_of(connection, gate)
+        connection.headers.get("authorization"), lambda: _caller(connection, gate)
     )
 
 
@@ -101,11 +101,23 @@ def admins_only(gate: Gate) -> Guard:
     """Lets a request pass only with an admin key."""
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if method_of(connection) == "OPTIONS":
+        if _method(connection) == "OPTIONS":
             return  # says which methods there are, as the description does
         connection.scope["auth"] = gate.admin(
-            connection.headers.get("authorization"), lambda: caller_of(connection, gate)
+            connection.headers.get("authorization"), lambda: _caller(connection, gate)
         )
+
+    return check
+
+
+def scrapers_only(gate: Gate, metrics_key: str | None) -> Guard:
+    """Lets a request pass with the metrics key, if there is one, or with an admin key."""
+
+    def check(connection: Connection, _: BaseRouteHandler) -> None:
+        authorization = connection.headers.get("authorization")
+        if _method(connection) == "OPTIONS" or has_bearer(authorization, metrics_key):
+            return
+        gate.admin(authorization, lambda: _caller(connection, gate))
 
     return check
 
@@ -119,7 +131,7 @@ def json_only(connection: Connection, _: BaseRouteHandler) -> None:
     Raises:
         UnsupportedMediaType.
     """
-    if method_of(connection) not in ("POST", "PUT", "PATCH"):
+    if _method(connection) not in ("POST", "PUT", "PATCH"):
         return
     declared = connection.headers.get("content-type", "")
     encoding = connection.headers.get("content-encoding", "identity")
@@ -134,12 +146,10 @@ def project_of(request: Connection, gate: TheGate, project: ProjectName = None) 
     return gate.project_of_key(request.auth, project)
 
 
-def method_of(connection: Connection) -> str:
-    """The method of a request."""
+def _method(connection: Connection) -> str:
     return str(connection.scope.get("method"))
 
 
-def caller_of(connection: Connection, gate: Gate) -> Address | None:
-    """Who a request comes from, as far as the trusted proxies tell."""
+def _caller(connection: Connection, gate: Gate) -> Address | None:
     peer = connection.client.host if connection.client else None
     return gate.caller(peer, connection.headers.getall("x-forwarded-for", []))

@@ -1,24 +1,19 @@
-"""Who may read the metrics, and a listener that serves nothing else.
+"""A listener for the metrics alone.
 
 Metrics name projects and count their events, so they are not for everyone who reaches the server.
-On the server's own port they want a key. Loopback is no proof there: behind a proxy on the same
-machine, every caller comes from it. A listener of their own is reached only by those whom the
-operator lets reach it, and wants a key if one is set.
+On the server's own port they want a key (`guard.scrapers_only`). Loopback is no proof there: behind
+a proxy on the same machine, every caller comes from it. A listener of their own is reached only by
+those whom the operator lets reach it, and wants a key if one is set.
 """
 
 import asyncio
-import hmac
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from litestar.handlers import BaseRouteHandler
-from litestar.types import Guard
-
 from indelible import metrics
-from indelible.api.guard import Connection, caller_of, method_of
-from indelible.edge.gate import Gate
+from indelible.edge.gate import has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
 from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed, NotFound
 from indelible.refusals import Refusals
@@ -27,17 +22,6 @@ from indelible.serving import Patience, lifespan, plain_refusal, serve_asgi
 PATH: Final = "/metrics"
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 _PATIENCE: Final = Patience(connections=32, memory_bytes=1024 * 1024, reserved_bytes=0)
-
-
-def scrapers_only(gate: Gate, key: str | None) -> Guard:
-    """Let a request pass with the metrics key, if there is one, or with an admin key."""
-
-    def check(connection: Connection, _: BaseRouteHandler) -> None:
-        authorization = connection.headers.get("authorization")
-        if method_of(connection) != "OPTIONS" and not _has_key(authorization, key):
-            gate.admin(authorization, lambda: caller_of(connection, gate))
-
-    return check
 
 
 class MetricsDoor:
@@ -67,7 +51,7 @@ class MetricsDoor:
             answer = refuse(MethodNotAllowed(), request)
             answer.headers.append((b"allow", b"GET, HEAD"))
             return answer
-        if self._key is not None and not _has_key(request.header(b"authorization"), self._key):
+        if self._key is not None and not has_bearer(request.header(b"authorization"), self._key):
             return refuse(InvalidApiKey(), request)
         return Answer(200, metrics.exposition(), CONTENT_TYPE)
 
@@ -98,12 +82,3 @@ async def scraped(on: socket.socket, *, key: str | None, refusals: Refusals) -> 
     finally:
         stop.set()
         await serving
-
-
-def _has_key(authorization: str | None, key: str | None) -> bool:
-    scheme, _, secret = (authorization or "").partition(" ")
-    return (
-        key is not None
-        and scheme.lower() == "bearer"
-        and hmac.compare_digest(secret.strip().encode(), key.encode())
-    )
