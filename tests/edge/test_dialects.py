@@ -193,6 +193,14 @@ def test_no_event_is_looked_into_before_the_gate_has_opened() -> None:
     assert iter(found.events) is found.events, "they are made one by one, as they are asked for"
 
 
+def test_a_batch_says_when_it_was_sent_and_its_records_say_so_as_sent() -> None:
+    found = reading(vtilt.DIALECT, {"token": "t", "batch": [], "sent_at": 1_764_000_000})
+    assert 1_764_000_000 == found.sent_at
+    assert "1764000000" == bytes(found.origin.sent_at).decode()
+
+    assert reading(vtilt.DIALECT, {"token": "t", "event": "e"}).sent_at is None
+
+
 def test_no_two_dialects_have_one_path() -> None:
     paths = [path.path for dialect in DIALECTS for path in dialect.paths]
     assert sorted(set(paths)) == sorted(paths)

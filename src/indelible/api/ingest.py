@@ -12,8 +12,7 @@ from indelible.edge.intake import Limits
 from indelible.edge.schema import LOSS_REPORT, Json, Operation, Schema
 
 METHODS: Final[dict[str, tuple[str, ...]]] = {
-    "/v1/events": ("POST",),
-    "/v1/events/batch": ("POST",),
+    path.path: path.methods for dialect in DIALECTS for path in dialect.paths
 }
 """What the hot routes add to the methods of paths that the framework knows."""
 
