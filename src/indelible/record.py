@@ -2,7 +2,7 @@ r"""The stored record, to the byte: its writer and its readers. Pure.
 
 An entry of the log has a payload, the bytes that were sent, and a record: whatever else is known of
 it, serialised once as JSON with sorted keys, without spaces, and never changed afterwards. The leaf
-commits to these bytes, so nobody writes them a second time; a reader takes what it needs from them.
+commits to these bytes, so they are never serialised again; a reader takes what it needs from them.
 docs/reference/formats.md describes both for a stranger.
 
     Product         what a product event says besides its properties
@@ -204,7 +204,7 @@ def outlines(text: bytes) -> list[Outline | None]:
 
 
 def captures(text: bytes) -> list[Capture | None]:
-    """As `outlines`, for whoever counts captures.
+    """As `outlines`, to count captures.
 
     Raises:
         UnknownVersion: one has a form that is not known here.
