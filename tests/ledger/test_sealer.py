@@ -24,6 +24,7 @@ from indelible.errors import (
 from indelible.event import Level
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.note import open_note
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, tiles_between
@@ -39,7 +40,7 @@ from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
 from indelible.ledger.sealer import Sealer, integrate
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from tests.journal.contract import NEW_YEAR_MS, ManualClock
 from tests.ledger.sealing import Parts
 from tests.ledger.test_tilestore import no_room

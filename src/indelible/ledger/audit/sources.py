@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from indelible.errors import LogUnreadable
-from indelible.ledger.tilestore import most_bytes_of
+from indelible.ledger.format.layout import most_bytes_of
 from indelible.untrusted import FolderReader
 
 Content = bytes | LogUnreadable | None

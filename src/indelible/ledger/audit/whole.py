@@ -25,8 +25,8 @@ from indelible.ledger.audit.findings import Finding, Gravity, Report
 from indelible.ledger.audit.known import Known
 from indelible.ledger.audit.memory import Remembered
 from indelible.ledger.audit.sources import Source
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.verify import Verdict
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 
 
 @dataclass(frozen=True, slots=True)
