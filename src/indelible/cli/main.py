@@ -36,6 +36,7 @@ from indelible.cli.failure import (
     Failure,
     called_wrongly,
     io_failed,
+    not_here,
     of_error,
     report,
 )
@@ -102,16 +103,11 @@ def run(arguments: Sequence[str]) -> int:
         report(failure, as_json=as_json)
         return failure.exit_code
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] == "indelible":
+        absent = not_here(missing)
+        if absent is None:
             raise
-        failure = Failure(
-            "server_not_installed",
-            f"This command needs {missing.name}, which is not here",
-            hint='pip install "indelible[server]"',
-            exit_code=ExitCode.BROKEN,
-        )
-        report(failure, as_json=as_json)
-        return failure.exit_code
+        report(absent, as_json=as_json)
+        return absent.exit_code
     except (MemoryError, RecursionError) as error:
         failure = Failure(
             "out_of_memory",

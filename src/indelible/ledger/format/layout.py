@@ -1,4 +1,4 @@
-"""What a log publishes, by name, and how long each file may be. Pure.
+"""The names of the files that a log publishes, and their size limits. Pure.
 
 The tiles lie where C2SP tlog-tiles has them (`tile`), the checkpoint beside them.
 """

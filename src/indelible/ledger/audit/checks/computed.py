@@ -17,6 +17,7 @@ TIME: Final = "time"
 RANGE: Final = 65_536
 """Events that are computed again at once: 256 tiles."""
 _FEW_RANGES: Final = 2  # below this the processes would cost more than they bring
+_MOST_PROCESSES: Final = 61  # as many as Windows can wait for
 _RANGES_AHEAD: Final = 4  # handed to processes before the first comes back
 
 Progress = Callable[[int, int], None]
@@ -147,7 +148,8 @@ def _in_order(ranges: Iterator[Range], *, count: int, processes: int) -> Iterato
         return
     # Spawned: a process that was forked would share the journal's connection.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, count), mp_context=context) as pool:
+    most = min(processes, count, _MOST_PROCESSES)
+    with ProcessPoolExecutor(most, mp_context=context) as pool:
         waiting = [pool.submit(recompute, one) for one in islice(ranges, _RANGES_AHEAD)]
         try:
             while waiting:
