@@ -34,7 +34,8 @@ from indelible.ledger.format.note import parse_note
 from indelible.ledger.format.policy import Witness as Member
 from indelible.ledger.format.policy import parse_policy
 from indelible.ledger.format.tree import leaf_hash, root_of
-from indelible.ledger.witness.rules import Witness, create, hash_of, read_key
+from indelible.ledger.witness.rules import Witness, hash_of
+from indelible.ledger.witness.store import create, read_key
 from indelible.testing import InMemoryServer
 from indelible.testing.server import Refusal
 from tests.cli.command import call

@@ -33,7 +33,9 @@ from indelible.ledger.format.note import Signer, parse_note
 from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tile import TileHashes
 from indelible.ledger.format.tree import prove_consistency
-from indelible.ledger.witness.rules import Witness, create, read_key, request_body
+from indelible.ledger.witness.request import request_body
+from indelible.ledger.witness.rules import Witness
+from indelible.ledger.witness.store import create, read_key
 
 FEWEST_EVENTS: Final = 8
 
