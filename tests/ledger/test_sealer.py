@@ -35,10 +35,11 @@ from indelible.ledger.format.tree import (
     prove_consistency,
     root_of,
 )
+from indelible.ledger.growth import integrate
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
-from indelible.ledger.sealer import Sealer, integrate
+from indelible.ledger.sealer import Sealer
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.tilestore import FolderTiles
 from tests.journal.contract import NEW_YEAR_MS, ManualClock

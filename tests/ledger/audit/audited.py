@@ -27,8 +27,8 @@ from indelible.ledger.format.policy import Group, KnownLog, Policy, Witness
 from indelible.ledger.format.proof import Proof
 from indelible.ledger.format.tile import TileHashes
 from indelible.ledger.format.tree import EMPTY_ROOT, prove_inclusion, prove_root
+from indelible.ledger.growth import integrate
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.sealer import integrate
 from indelible.ledger.tilestore import FolderTiles
 
 ORIGIN = "log.example/shop"

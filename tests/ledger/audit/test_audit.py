@@ -28,7 +28,7 @@ from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tile import WIDTH, TileHashes, tiles_between
 from indelible.ledger.format.tree import prove_root
 from indelible.ledger.format.verify import Verdict
-from indelible.ledger.sealer import integrate
+from indelible.ledger.growth import integrate
 from indelible.ledger.tilestore import FolderTiles
 from tests.cli.command import Ran, assert_refused, call
 from tests.ledger.audit.audited import (

@@ -19,7 +19,7 @@ from indelible.ledger.format.note import Note
 from indelible.ledger.format.policy import KnownLog, Policy, Witness
 from indelible.ledger.format.tile import ENTRIES, Tile, tile_at, tiles_between
 from indelible.ledger.format.tree import leaf_hash, root_of
-from indelible.ledger.sealer import integrate
+from indelible.ledger.growth import integrate
 from indelible.ledger.tilestore import FolderTiles
 from tests.cli.command import call, run
 from tests.ledger.format import worked

@@ -20,7 +20,7 @@ from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import Signer
 from indelible.ledger.format.tile import TileHashes, tiles_between
 from indelible.ledger.format.tree import prove_root
-from indelible.ledger.sealer import MOST_ENTRIES, integrate
+from indelible.ledger.growth import MOST_ENTRIES, integrate
 from indelible.ledger.tilestore import FolderTiles
 from indelible.untrusted import check_regular, read_below
 
