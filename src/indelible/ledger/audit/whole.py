@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from indelible.ledger.audit.checks.belief import believe, read_own
 from indelible.ledger.audit.checks.computed import Computed, Progress, compute
 from indelible.ledger.audit.checks.erasures import check_erasures
-from indelible.ledger.audit.checks.events import Range
 from indelible.ledger.audit.checks.files import Besides, besides, name_strays, read_note
 from indelible.ledger.audit.checks.heads import Heads, read_heads
 from indelible.ledger.audit.checks.levels import check_ahead, check_levels
+from indelible.ledger.audit.checks.ranges import Range
 from indelible.ledger.audit.checks.remembered import check_remembered, recall, remember
 from indelible.ledger.audit.checks.roots import check_heads, check_root
 from indelible.ledger.audit.checks.rows import count_stored

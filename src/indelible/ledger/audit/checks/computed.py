@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
-from indelible.ledger.audit.checks.events import Range, Recomputed, out_of_order, recompute
+from indelible.ledger.audit.checks.events import recompute
+from indelible.ledger.audit.checks.ranges import Range, Recomputed, out_of_order
 from indelible.ledger.audit.findings import MOST_FINDINGS, Report, cannot
 from indelible.ledger.format.tile import WIDTH, Tile
 from indelible.ledger.format.tree import EMPTY_ROOT, root_of
