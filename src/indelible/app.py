@@ -30,6 +30,7 @@ from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
+from indelible.erasure.retention import Retention, Rule
 from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -38,10 +39,9 @@ from indelible.journal.disk import DiskGuard, Reserve
 from indelible.journal.registry import Registry, Role, digest_of
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore
-from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
-from indelible.ledger.retention import Retention, Rule
 from indelible.query.health import Lookout
 from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings

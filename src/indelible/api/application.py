@@ -19,9 +19,9 @@ from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
+from indelible.erasure.erase import Eraser
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
