@@ -21,7 +21,7 @@ True
 from indelible.condition.document import from_json, to_json
 from indelible.condition.facts import FACTS, Fact, Type
 from indelible.condition.language import parse
-from indelible.condition.matching import matches
+from indelible.condition.matching import Predicate, matches, prepared
 from indelible.condition.reading import read
 from indelible.condition.terms import (
     MAX_BYTES,
@@ -57,12 +57,14 @@ __all__ = [
     "Moment",
     "Not",
     "Op",
+    "Predicate",
     "Test",
     "Type",
     "from_json",
     "leaves",
     "matches",
     "parse",
+    "prepared",
     "read",
     "roots",
     "text",

@@ -4,7 +4,9 @@
 one by a property test.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any as AnyValue
 from typing import Final, assert_never
 
 from indelible.condition.facts import Type
@@ -18,7 +20,6 @@ from indelible.condition.terms import (
     Op,
     Path,
     Test,
-    Value,
     moment,
     number,
 )
@@ -26,113 +27,121 @@ from indelible.condition.terms import (
 Facts = Mapping[str, object]
 """The facts of one event: JSON values, and `Moment` for those that are always times."""
 
+Predicate = Callable[[Facts, Collection[str]], bool]
+"""Whether something is true of an event with these facts, of a person in these cohorts."""
+
+Reader = Callable[[object], object]
+"""Returns a value if it is one of the reader's type, else `_MISSING`."""
+
 _MISSING: Final = object()
 _NO_COHORTS: Final[frozenset[str]] = frozenset()
 
 
 def matches(condition: Condition, facts: Facts, cohorts: Collection[str] = _NO_COHORTS) -> bool:
     """Whether `condition` is true of an event with these facts, of a person in these cohorts."""
+    return prepared(condition)(facts, cohorts)
+
+
+def prepared(condition: Condition) -> Predicate:
+    """`matches` for many events: what depends on the condition alone is done once."""
     match condition:
         case Test():
-            return _holds(condition, facts)
+            return _prepared_test(condition)
         case All(terms):
-            return all(matches(term, facts, cohorts) for term in terms)
+            every = list(map(prepared, terms))
+            return lambda facts, cohorts: all(term(facts, cohorts) for term in every)
         case Any(terms):
-            return any(matches(term, facts, cohorts) for term in terms)
+            either = list(map(prepared, terms))
+            return lambda facts, cohorts: any(term(facts, cohorts) for term in either)
         case Not(term):
-            return not matches(term, facts, cohorts)
+            opposite = prepared(term)
+            return lambda facts, cohorts: not opposite(facts, cohorts)
         case InCohort(cohort):
-            return cohort in cohorts
+            return lambda _, cohorts: cohort in cohorts
         case _:
             assert_never(condition)
 
 
-def _holds(test: Test, facts: Facts) -> bool:
-    found = _found(test.path, facts)
+def _prepared_test(test: Test) -> Predicate:
+    path = test.path
     if test.op is Op.EXISTS:
-        return found is not _MISSING
-    if found is _MISSING:
-        return False
+        return lambda facts, _: _found(path, facts) is not _MISSING
     if test.op is Op.IN:
         assert isinstance(test.value, tuple)
-        return any(
-            _is_equal(_as(kind, found), value)
-            for value, kind in zip(test.value, test.types, strict=True)
-        )
-    compared = _as(test.types[0], found)
-    return compared is not _MISSING and _COMPARED[test.op](compared, test.value)
+        typed = tuple(zip(test.types, test.value, strict=True))
+        groups = [
+            (_AS[kind], frozenset(value for of, value in typed if of is kind))
+            for kind in set(test.types)
+        ]
+        return lambda facts, _: _is_in(_found(path, facts), groups)
+    as_type, compare, value = _AS[test.types[0]], _COMPARED[test.op], test.value
+
+    def holds(facts: Facts, _: Collection[str]) -> bool:
+        found = as_type(_found(path, facts))
+        return found is not _MISSING and compare(found, value)
+
+    return holds
+
+
+def _is_in(found: object, groups: Sequence[tuple[Reader, Collection[object]]]) -> bool:
+    return any(as_type(found) in values for as_type, values in groups)
 
 
 def _found(path: Path, facts: Facts) -> object:
     """What stands at `path`, through objects alone; `_MISSING` if nothing does."""
     value: object = facts
     for segment in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return _MISSING
         value = value.get(segment, _MISSING)
     return value
 
 
-def _as(kind: Type, value: object) -> object:
-    """`value` as one of this type; `_MISSING` if it has another."""
-    match kind:
-        case Type.TEXT:
-            return value if isinstance(value, str) else _MISSING
-        case Type.NUMBER:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return _MISSING
-            try:
-                return number(value)
-            except OverflowError:
-                return _MISSING
-        case Type.BOOL:
-            return value if isinstance(value, bool) else _MISSING
-        case Type.TIME:
-            if isinstance(value, str):
-                value = moment(value)
-            return value if isinstance(value, Moment) else _MISSING
-        case Type.NULL:
-            return None if value is None else _MISSING
-        case _:
-            assert_never(kind)
+def _as_text(value: object) -> object:
+    return value if isinstance(value, str) else _MISSING
 
 
-def _is_equal(one: object, value: Value) -> bool:
-    return one is not _MISSING and one == value
+def _as_number(value: object) -> object:
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return _MISSING  # true and false too
+    try:
+        return number(value)
+    except OverflowError:
+        return _MISSING
 
 
-def _text_test(compare: Callable[[str, str], bool]) -> Callable[[object, object], bool]:
-    def compared(one: object, value: object) -> bool:
-        assert isinstance(one, str)
-        assert isinstance(value, str)
-        return compare(one, value)
-
-    return compared
+def _as_bool(value: object) -> object:
+    return value if isinstance(value, bool) else _MISSING
 
 
-def _ordered(compare: Callable[[float, float], bool]) -> Callable[[object, object], bool]:
-    """Numbers as they are: Python compares an integer with a double exactly. Times by moment."""
-
-    def compared(one: object, value: object) -> bool:
-        return compare(_size(one), _size(value))
-
-    return compared
+def _as_time(value: object) -> object:
+    if isinstance(value, str):
+        value = moment(value)
+    return value if isinstance(value, Moment) else _MISSING
 
 
-def _size(value: object) -> float:
-    if isinstance(value, Moment):
-        return value.at_ms
-    assert isinstance(value, int | float)
-    return value
+def _as_null(value: object) -> object:
+    return None if value is None else _MISSING
 
 
-_COMPARED: Final[Mapping[Op, Callable[[object, object], bool]]] = {
-    Op.EQUAL: lambda one, value: one == value,
-    Op.LESS: _ordered(lambda one, value: one < value),
-    Op.AT_MOST: _ordered(lambda one, value: one <= value),
-    Op.MORE: _ordered(lambda one, value: one > value),
-    Op.AT_LEAST: _ordered(lambda one, value: one >= value),
-    Op.CONTAINS: _text_test(lambda one, value: value in one),
-    Op.STARTS_WITH: _text_test(str.startswith),
-    Op.ENDS_WITH: _text_test(str.endswith),
+_AS: Final[Mapping[Type, Reader]] = {
+    Type.TEXT: _as_text,
+    Type.NUMBER: _as_number,
+    Type.BOOL: _as_bool,
+    Type.TIME: _as_time,
+    Type.NULL: _as_null,
+}
+
+# Python compares an integer with a double exactly, and their hashes agree.
+_COMPARED: Final[Mapping[Op, Callable[[AnyValue, AnyValue], bool]]] = {
+    Op.EQUAL: operator.eq,
+    Op.LESS: operator.lt,
+    Op.AT_MOST: operator.le,
+    Op.MORE: operator.gt,
+    Op.AT_LEAST: operator.ge,
+    Op.CONTAINS: operator.contains,
+    Op.STARTS_WITH: str.startswith,
+    Op.ENDS_WITH: str.endswith,
 }
