@@ -304,18 +304,18 @@ class Events:
             entries = self._journal.leaves(project_id, start, end)
             found = [wish.times.hold(decode(entry).received_at_ms) for entry in entries]
         else:
-            records = self._journal.records(project_id, start, end)
-            leaves = list(_leaves_of(records.leaves))
+            rows = self._journal.rows(project_id, start, end, with_payloads=False)
+            leaves = list(_leaves_of(rows.leaves))
             found = [wish.times.hold(leaf.received_at_ms) for leaf in leaves]
             if (matches := wish.matches) is not None:
                 found = [
                     held and matches(leaf.kind.word, record or _ERASED)
                     for held, leaf, record in zip(
-                        found, leaves, _OUTLINES.decode(records.text), strict=True
+                        found, leaves, _OUTLINES.decode(rows.records_json), strict=True
                     )
                 ]
             if wish.filter is not None:
-                found = wish.filter.narrow(found, start, leaves, records.text)
+                found = wish.filter.narrow(found, start, leaves, rows.records)
         return found if run[0] == start else found[::-1]
 
     def _entries(self, project_id: int, indexes: Sequence[int]) -> Iterator[Entry]:

@@ -26,9 +26,9 @@ from indelible.journal.contract import Entry
 from indelible.leaf import Leaf
 from indelible.moment import parse_time_ms
 
-Record = dict[str, Any]
+Facts = dict[str, Any]
 
-_RECORDS: Final = msgspec.json.Decoder(list[Record | None])
+_RECORD: Final = msgspec.json.Decoder(Facts)
 _IN_PAYLOAD: Final = frozenset({"properties", "payload", "facts"})
 
 
@@ -57,34 +57,37 @@ class Filter:
         return bool(self._late)
 
     def narrow(
-        self, found: list[bool], start: int, run: Sequence[Leaf], records: str
+        self,
+        found: Sequence[bool],
+        start: int,
+        run: Sequence[Leaf],
+        records: Sequence[bytes | None],
     ) -> list[bool]:
         """Of the events from index `start` on that are `found`, which may match.
 
-        As far as leaf and record tell; `records` are those of the run, as one JSON list.
+        As far as leaf and record tell; a record is None once its event has been erased.
         """
         if not self._early:
-            return found
+            return list(found)
         return [
             held and _are_true(self._early, _facts(index, leaf, record))
             for index, (held, leaf, record) in enumerate(
-                zip(found, run, _RECORDS.decode(records), strict=True), start
+                zip(found, run, records, strict=True), start
             )
         ]
 
     def finds(self, entry: Entry) -> bool:
         """Whether an event that may match does, by its payload."""
-        facts: Record = {}
+        facts: Facts = {}
         if self._late_needs_record:
-            record = None if entry.record is None else msgspec.json.decode(entry.record)
-            facts = _facts(entry.index, entry.leaf, record)
+            facts = _facts(entry.index, entry.leaf, entry.record)
         if entry.payload is not None:
             name, value = _content(entry.leaf.kind, entry.payload)
             facts[name] = value
         return _are_true(self._late, facts)
 
 
-def _are_true(terms: Sequence[Predicate], facts: Record) -> bool:
+def _are_true(terms: Sequence[Predicate], facts: Facts) -> bool:
     return all(term(facts, ()) for term in terms)
 
 
@@ -97,12 +100,9 @@ def _terms(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-def _facts(index: int, leaf: Leaf, record: Record | None) -> Record:
-    """The facts of an event but for its payload; see `indelible.condition.FACTS`.
-
-    The record, None where it has been erased, becomes them.
-    """
-    facts: Record = {"erased": True} if record is None else record
+def _facts(index: int, leaf: Leaf, record: bytes | None) -> Facts:
+    """The facts of an event but for its payload; see `indelible.condition.FACTS`."""
+    facts: Facts = {"erased": True} if record is None else _RECORD.decode(record)
     facts["index"] = index
     facts["tx_id"] = tx_text(leaf.tx)
     facts["kind"] = leaf.kind.word
