@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from indelible.clock import monotonic_s
 from indelible.edge.http import Answer, Message, Receive, Request, Scope, Send, refuse
+from indelible.edge.notice import Notices
 from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
 
@@ -49,8 +50,11 @@ class Edge:
     `/v1/events`), else 405. HEAD is answered as GET is; the server leaves out the body.
     """
 
-    def __init__(self, routes: Mapping[str, HotRoute], framework: Framework) -> None:
+    def __init__(
+        self, routes: Mapping[str, HotRoute], framework: Framework, notices: Notices
+    ) -> None:
         self._routes = routes
+        self._notices = notices
         self._framework = framework
         self._said: dict[tuple[str, str], _Said] = {}
         self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
@@ -114,6 +118,7 @@ class Edge:
             REQUESTS_REFUSED.add(route.path, error.code)
             if error.http_status >= 500:
                 self._say(route.path, error)
+            self._notices.refused(request, error)
             return refuse(error, request)
         except Exception as error:  # the request's one door: no fault of ours may go unanswered
             # The message might quote a payload, so only the place goes to the log.
