@@ -46,7 +46,7 @@ def excerpt(source: str, position: int) -> list[str]:
     """
     from rich.cells import cell_len, set_cell_size
 
-    from indelible.cli.screen import plain
+    from indelible.printable import plain
 
     start = source.rfind("\n", 0, position) + 1
     end = source.find("\n", position)
