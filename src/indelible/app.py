@@ -28,6 +28,7 @@ from indelible.edge.dialects import DIALECTS
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.large import LargeBodies
+from indelible.edge.notice import Notices
 from indelible.edge.pipeline import hot_routes
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
@@ -176,7 +177,8 @@ class House:
             clock=self.clock,
         )
         framework = Deadline(self.api, self.refusals)
-        self.edge = Edge(self._hot_routes(), framework, self.refusals)
+        self.notices = Notices(self.clock)
+        self.edge = Edge(self._hot_routes(), framework, self.refusals, self.notices)
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
@@ -251,6 +253,7 @@ class House:
             limits=self._limits,
             large=self.large,
             confirm=bounded(self.ledger.confirm),
+            notices=self.notices,
             clock=self.clock,
         )
         return hot_routes(DIALECTS, intake)

@@ -8,6 +8,7 @@ from typing import Final
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.large import LargeBodies
+from indelible.edge.notice import Notices
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.errors import Overloaded
@@ -45,6 +46,7 @@ class Intake:
         limits: how much one request may bring.
         large: the turns of large bodies.
         confirm: waits for receipts.
+        notices: told what is refused or dropped.
         clock: tells when a request was received.
     """
 
@@ -55,6 +57,7 @@ class Intake:
     limits: Limits
     large: LargeBodies
     confirm: Confirm
+    notices: Notices
     clock: Clock
 
     async def submit_in_runs(self, drafts: Sequence[Draft]) -> list[Outcome]:

@@ -29,6 +29,7 @@ from indelible.edge.dialect import Call, Dialect, Path, Reading, Result
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import Lost, LostWarning, Report, ignore, settle
+from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
 from indelible.edge.settle import counted, settle_audit, settle_product
 from indelible.edge.shallow import Text
@@ -112,7 +113,9 @@ class Ingest:
         results, lost_warning = await self._settle(batch, outcomes)
         if wish is not None and batch.arrival is not None:
             await self._confirm(batch.arrival.project.id, results, wish)
-        return self._dialect.answer(call, results, lost_warning)
+        answer = self._dialect.answer(call, results, lost_warning)
+        self._intake.notices.dropped(request, map(_fate, results))
+        return answer
 
     def take(
         self, call: Call, text: Text, opened: tuple[Key, Project] | None, wish: Wish | None
@@ -173,7 +176,9 @@ class Ingest:
         """
         gate = self._intake.gate
         key = gate.key_of_bearer(request.header(b"authorization"), lambda: request.caller(gate))
-        return key, gate.project_of_key(key, request.query.get("project"))
+        project = gate.project_of_key(key, request.query.get("project"))
+        request.project_id = project.id
+        return key, project
 
     def _open_by_token(self, call: Call, reading: Reading) -> tuple[Key, Project]:
         """Find the token of a request, and with it the project.
@@ -188,6 +193,7 @@ class Ingest:
         tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
         key = gate.key_of_tokens(tokens, lambda: request.caller(gate), request.page)
         assert key.project is not None
+        request.project_id = key.project.id
         return key, key.project
 
     def _arrive(self, request: Request, reading: Reading, key: Key, project: Project) -> Arrival:
@@ -288,3 +294,9 @@ class Ingest:
         for one, receipt in zip(kept, receipts, strict=True):
             if receipt is not None:
                 one.level, one.receipt = wish.level, receipt
+
+
+def _fate(result: Result) -> Fate:
+    if isinstance(result, Dropped):
+        return result.reason, result.client_id
+    return None, None
