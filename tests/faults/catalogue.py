@@ -412,7 +412,7 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/edge/gate.py",
-        "        if name is not None and name != key.project.name:\n",
+        "        if name is not None and name != own.name:\n",
         "        if name is not None and name not in self._known.snapshot.projects:\n",
         "an application key may name another project, and is not told that it stays in its own",
         ("tests/edge/test_audit.py", "tests/api/test_manage.py"),

@@ -804,6 +804,7 @@ ALTER TABLE project DROP COLUMN audit_monthly_limit;
 ALTER TABLE access_key DROP COLUMN rate;
 ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;
+ALTER TABLE access_key DROP COLUMN scopes;
 DROP TABLE usage;
 CREATE TABLE usage (
     project_id INTEGER NOT NULL, month TEXT NOT NULL, events INTEGER NOT NULL,

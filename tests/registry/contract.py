@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pytest
 
+from indelible.access import Scope
 from indelible.errors import AlreadyExists, JournalUnwritable
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Entry
@@ -48,6 +49,7 @@ def a_key(number: int = 1, project: Project | None = SHOP, role: Role = Role.APP
         revoked_at_ms=None,
         fixed=False,
         rate=Rate(0.5, 20),
+        scopes=frozenset({Scope.WRITE}) if role is Role.APPLICATION else role.scopes,
         origins=("https://shop.example", "https://*.shop.example") if role is Role.TOKEN else (),
     )
 

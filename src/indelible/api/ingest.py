@@ -59,6 +59,7 @@ from indelible.errors import (
     Unavailable,
     UnknownToken,
     UnsupportedMediaType,
+    WriteScopeMissing,
 )
 from indelible.event import MAX_COUNT, MAX_TRAIL_CHARS, DropReason, Level, LossReason, WarnReason
 
@@ -415,6 +416,7 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     InvalidIdempotencyKey,
     InvalidApiKey,
     Forbidden,
+    WriteScopeMissing,
     IpNotAllowed,
     NotFound,
     RateLimited,

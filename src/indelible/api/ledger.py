@@ -9,6 +9,7 @@ from litestar import Response, get
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
+from indelible.access import Scope
 from indelible.api.events import NDJSON
 from indelible.api.guard import (
     IS_PUBLIC,
@@ -21,7 +22,7 @@ from indelible.api.guard import (
     TheProject,
     TheReading,
     TheRegistry,
-    key_of,
+    caller_of,
 )
 from indelible.edge.waiting import LONGEST_WAIT_S, Wish, wish_of
 from indelible.errors import (
@@ -30,6 +31,7 @@ from indelible.errors import (
     NotFound,
     NotSealed,
     NotWitnessed,
+    ReadScopeMissing,
     Tampered,
 )
 from indelible.event import tx_bytes, tx_text
@@ -51,10 +53,7 @@ _BRIEFLY: Final = "max-age=2"
 
 _RECEIPTS_AT_ONCE: Final = 100
 
-_OPT: Final = {
-    "refusals": (InvalidApiKey, IpNotAllowed, NotFound, Tampered),
-    "keys": ["applicationKey", "adminKey"],
-}
+_OPT: Final = {"refusals": (InvalidApiKey, ReadScopeMissing, IpNotAllowed, NotFound, Tampered)}
 
 LogName = Annotated[str, PathParameter(description="The log: its project's name.")]
 FilePath = Annotated[
@@ -275,9 +274,8 @@ def read_file(
     log = ledger.logs.named(log_name)
     project = None if log is None else registry.snapshot.project_by_id(log.project_id)
     if project is None or project.ledger_access != "public":
-        key = key_of(request, gate)
-        theirs = None if key.project is None else key.project.id
-        if project is None or theirs not in (None, project.id):
+        caller = caller_of(request, gate, Scope.READ)
+        if project is None or not caller.may_enter(project.id):
             raise NotFound("There is no such log")
     else:
         request.scope["state"][IS_PUBLIC] = True

@@ -42,7 +42,8 @@ CREATE TABLE access_key (
     fixed         INTEGER NOT NULL, -- 1: given by the server's environment
     rate          REAL,             -- most events a second; NULL: no limit
     burst         INTEGER,          -- most events at once; NULL as the rate is
-    origins       TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: pages of any origin
+    origins       TEXT NOT NULL DEFAULT '', -- comma-separated; empty: pages of any origin
+    scopes        TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: all that its role may have
 );
 
 -- Events stored by calendar month. The lanes are apart: what a public token sends takes nothing from

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from indelible.access import Scope
 from indelible.errors import NotFound
 from indelible.network import parse_networks
 from indelible.registry.values import Key, LogRow, Project, Rate, Role, Row
@@ -34,6 +35,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     rate: float | None
     burst: int | None
     origins: str
+    scopes: str
 
     @classmethod
     def of(cls, key: Key) -> "KeyRow":
@@ -54,10 +56,12 @@ class KeyRow(msgspec.Struct, frozen=True):
             rate=None if key.rate is None else key.rate.per_s,
             burst=None if key.rate is None else key.rate.burst,
             origins=",".join(key.origins),
+            scopes="" if key.scopes == key.role.scopes else ",".join(sorted(key.scopes)),
         )
 
     def key(self, projects: Mapping[int, Project]) -> Key:
         """Return the key, as one of these projects by id."""
+        role = Role(self.role)
         rate = None
         if self.rate is not None:
             assert self.burst is not None
@@ -65,7 +69,7 @@ class KeyRow(msgspec.Struct, frozen=True):
         return Key(
             id=self.id,
             project=None if self.project_id is None else projects[self.project_id],
-            role=Role(self.role),
+            role=role,
             digest=self.digest,
             token=self.token,
             prefix=self.prefix,
@@ -77,6 +81,7 @@ class KeyRow(msgspec.Struct, frozen=True):
             fixed=bool(self.fixed),
             rate=rate,
             origins=tuple(self.origins.split(",")) if self.origins else (),
+            scopes=frozenset(map(Scope, self.scopes.split(","))) if self.scopes else role.scopes,
         )
 
 

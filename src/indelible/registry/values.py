@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+from indelible.access import EVERY_SCOPE, OF_APPLICATIONS, Scope
 from indelible.network import Address, Network, contains
 
 ProjectKind = Literal["live", "test"]
@@ -24,6 +25,17 @@ class Role(StrEnum):
     TOKEN = "token"  # noqa: S105 — a role, not a secret
     APPLICATION = "application"
     ADMIN = "admin"
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What a key of this role may do unless it is narrowed."""
+        match self:
+            case Role.TOKEN:
+                return frozenset({Scope.WRITE})
+            case Role.APPLICATION:
+                return OF_APPLICATIONS
+            case Role.ADMIN:
+                return EVERY_SCOPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,7 @@ class Key:
     fixed: bool
     rate: Rate | None
     origins: tuple[str, ...]
+    scopes: frozenset[Scope]
 
     def is_valid(self, at_ms: int) -> bool:
         """Whether it is neither revoked nor past the end of its rotation."""
