@@ -275,6 +275,7 @@ class House:
         Returns the secrets that were made now, by what they are called.
         """
         settings, registry, made = self.settings, self.registry, {}
+        registry.projects.make_server()
         is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
         if is_first_start:
             registry.projects.create(DEFAULT_PROJECT)

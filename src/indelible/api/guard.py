@@ -72,7 +72,8 @@ ProjectName = Annotated[
     str | None,
     QueryParameter(
         name="project",
-        description="Which project, for an admin key; `default` when left out.",
+        description="Which project, for an admin key; `default` when left out. `_server` is the "
+        "server's own log: admin keys and whatever else belongs to no project.",
     ),
 ]
 
@@ -128,7 +129,7 @@ def json_only(connection: Connection, _: BaseRouteHandler) -> None:
 
 def project_of(request: Connection, gate: TheGate, project: ProjectName = None) -> Project:
     """The project that the request is about."""
-    return gate.project_of(request.auth, project)
+    return gate.project_to_read(request.auth, project)
 
 
 def _method(connection: Connection) -> str:

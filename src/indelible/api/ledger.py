@@ -42,7 +42,7 @@ from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
 from indelible.query.events import PIECE_BYTES, Events
-from indelible.registry.values import Project
+from indelible.registry.values import SERVER_ID, Project
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -269,12 +269,14 @@ def read_file(
     path: FilePath,
 ) -> Response[bytes]:
     """The log's files in the form of C2SP tlog-tiles, for anyone when the project's ledger is
-    public, else with a key of the project. `checkpoint` is the newest signed one, `witnessed` the
+    public, else with a key of the project; those of the server's own log, `_server`, with an
+    admin key. `checkpoint` is the newest signed one, `witnessed` the
     newest that met the quorum, `policy` what the log says of its key and its witnesses."""
     log = ledger.logs.named(log_name)
     project = None if log is None else registry.snapshot.project_by_id(log.project_id)
     if project is None or project.ledger_access != "public":
-        caller = caller_of(request, gate, Scope.READ)
+        is_servers = project is not None and project.id == SERVER_ID
+        caller = caller_of(request, gate, Scope.MANAGE if is_servers else Scope.READ)
         if project is None or not caller.may_enter(project.id):
             raise NotFound("There is no such log")
     else:

@@ -108,6 +108,18 @@ class Gate:
         caller.require(scope)
         return caller
 
+    def project_to_read(self, caller: Caller, name: str | None) -> Project:
+        """`project_of`, or what stands for the server if `name` says so, whose log takes `manage`.
+
+        Raises:
+            Forbidden, NotFound.
+        """
+        server = self._known.snapshot.server
+        if server is None or name != server.name:
+            return self.project_of(caller, name)
+        caller.require(Scope.MANAGE)
+        return server
+
     def project_of(self, caller: Caller, name: str | None) -> Project:
         """The project that a request of this caller is about.
 

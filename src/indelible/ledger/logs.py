@@ -165,7 +165,7 @@ class Logs:
         path = self._key_path(row.name)
         was_begun = path.exists()
         if was_begun:
-            signer = _read_key(path)
+            signer = read_key(path)
             if signer.key.text != row.vkey:
                 raise LogExists(f"{path} is the key of another log than the journal knows")
         else:
@@ -189,7 +189,7 @@ class Logs:
         path = self._key_path(row.name)
         if not path.exists():
             raise LogKeyMissing(f"{path} is not there, and {row.origin} is signed with it")
-        signer = _read_key(path)
+        signer = read_key(path)
         if signer.key != key:
             raise LogKeyMissing(f"{path} is not the key of {row.origin}")
         head = self._lock.head(row.origin)
@@ -284,8 +284,9 @@ def is_vacant(data_dir: Path, name: str) -> bool:
     return not left and not key_path(data_dir, name).exists()
 
 
-def _read_key(path: Path) -> Signer:
-    """
+def read_key(path: Path) -> Signer:
+    """Read the private key of a log.
+
     Raises:
         LogKeyMissing: there is no key in the file.
     """

@@ -14,7 +14,16 @@ import msgspec
 from indelible.access import OF_APPLICATIONS, Scope
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound
 from indelible.network import Network
-from indelible.registry.values import DEFAULT_GRACE_MS, Key, NewKey, Project, Rate, Role, digest_of
+from indelible.registry.values import (
+    DEFAULT_GRACE_MS,
+    SERVER_ID,
+    Key,
+    NewKey,
+    Project,
+    Rate,
+    Role,
+    digest_of,
+)
 
 if TYPE_CHECKING:
     from indelible.registry.registry import Registry
@@ -47,7 +56,7 @@ class Keys:
         """Make a key; `secret` fixes it (the server's environment does that), else it is random.
 
         `scopes` narrows an application key; None leaves what the role has. `log` is False for the
-        keys that a project is born with.
+        keys that a project is born with; an admin key is always in the server's log.
 
         Raises:
             InvalidParameter: a token or application key without a project, an admin key with
@@ -70,7 +79,7 @@ class Keys:
                 scopes=role.scopes if scopes is None else scopes,
                 secret=secret,
             )
-            if log:
+            if log or project is None:
                 self._change("key.created", made.key, added=[made.key])
             else:
                 self._registry.change_untold(added=[made.key])
@@ -222,19 +231,15 @@ class Keys:
         changed: Sequence[Key] = (),
         facts: Mapping[str, object] | None = None,
     ) -> None:
+        if key.project is None:
+            self._registry.projects.make_server()
         self._registry.change(
             name,
             {**_public(key), **(facts or {})},
-            project_id=self._log_of(key),
+            project_id=SERVER_ID if key.project is None else key.project.id,
             added=added,
             changed=changed,
         )
-
-    def _log_of(self, key: Key) -> int:
-        """Changes of an admin key are facts of the server: the first project's log has them."""
-        if key.project is not None:
-            return key.project.id
-        return min(project.id for project in self._registry.snapshot.projects.values())
 
 
 def _check_origins(role: Role, origins: Sequence[str]) -> None:

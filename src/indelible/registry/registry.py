@@ -1,9 +1,10 @@
 """The one door for changes of projects, keys and logs.
 
 A change is one step: the rows and the `administration` event that tells of it are written and
-synced in one transaction, then the snapshot is replaced, and only then the call returns. Only a
-project's birth, with its first keys, is not in its log, so that its first event has index 0; nor
-are the steps in which its signed log is made.
+synced in one transaction, then the snapshot is replaced, and only then the call returns. The event
+is in the log of the project that changes, or in the server's own log if it belongs to no project.
+Only a project's birth, with its first keys, is not in its log, so that its first event has index 0;
+nor are the steps in which its signed log is made.
 
 `_turn` is held by the thread that looks at the snapshot in order to change it. Readers need no
 lock: they take the snapshot, which never changes.

@@ -14,7 +14,7 @@ import msgspec
 from indelible.access import Scope
 from indelible.errors import NotFound
 from indelible.network import parse_networks
-from indelible.registry.values import Key, LogRow, Project, Rate, Role, Row
+from indelible.registry.values import SERVER_ID, Key, LogRow, Project, Rate, Role, Row
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -99,13 +99,16 @@ _DECODE: Final = msgspec.msgpack.Decoder(_Wire).decode
 class Snapshot:
     """Projects by name, keys by the digest of their secret, tokens by their text, logs by name.
 
-    Keys that are not valid any more are among them.
+    Keys that are not valid any more are among them. `server` stands for what belongs to no project,
+    and owns the server's own log; it is None only in a journal that no server of this version has
+    opened.
     """
 
     projects: Mapping[str, Project]
     keys: Mapping[bytes, Key]
     tokens: Mapping[str, Key]
     logs: Mapping[str, LogRow]
+    server: Project | None = None
 
     @classmethod
     def of(
@@ -115,10 +118,11 @@ class Snapshot:
         by_id = {project.id: project for project in projects}
         built = [row.key(by_id) for row in keys]
         return cls(
-            projects={project.name: project for project in by_id.values()},
+            projects={p.name: p for p in by_id.values() if p.id != SERVER_ID},
             keys={key.digest: key for key in built},
             tokens={key.token: key for key in built if key.token is not None},
             logs={log.name: log for log in logs},
+            server=by_id.get(SERVER_ID),
         )
 
     @classmethod
@@ -135,7 +139,7 @@ class Snapshot:
         """Return the snapshot as bytes: some 900 for a project with its log and three keys."""
         return _ENCODE(
             _Wire(
-                list(self.projects.values()),
+                [*self.projects.values(), *([] if self.server is None else [self.server])],
                 [KeyRow.of(key) for key in self.keys.values()],
                 list(self.logs.values()),
             )
@@ -144,9 +148,11 @@ class Snapshot:
     def after(self, rows: Iterable[Row]) -> "Snapshot":
         """Return the snapshot with these rows added, each in place of the one with its identity."""
         projects, keys, logs = dict(self.projects), dict(self.keys), dict(self.logs)
-        tokens = dict(self.tokens)
+        tokens, server = dict(self.tokens), self.server
         for row in rows:
             match row:
+                case Project(id=0):
+                    server = row
                 case Project():
                     projects[row.name] = row
                     theirs = [
@@ -162,7 +168,7 @@ class Snapshot:
                         tokens[row.token] = row
                 case LogRow():
                     logs[row.name] = row
-        return Snapshot(projects, keys, tokens, logs)
+        return Snapshot(projects, keys, tokens, logs, server)
 
     def project(self, name: str) -> Project:
         """Return the project with this name.
@@ -178,7 +184,9 @@ class Snapshot:
             ) from None
 
     def project_by_id(self, project_id: int) -> Project | None:
-        """Return the project with this id, or None if there is none."""
+        """Return the project with this id, the server's among them, or None if there is none."""
+        if project_id == SERVER_ID:
+            return self.server
         return next((p for p in self.projects.values() if p.id == project_id), None)
 
 

@@ -17,6 +17,11 @@ BURST_S: Final = 10
 """A burst that nobody chose is what the rate gives in this many seconds."""
 DEFAULT_GRACE_MS: Final = 24 * 60 * 60 * 1000
 
+SERVER_ID: Final = 0
+"""Owns the server's own log. Projects have ids from 1 on."""
+SERVER_NAME: Final = "_server"
+"""No project can have this name: theirs begin with a letter or digit."""
+
 
 class Role(StrEnum):
     """What a key is for. A token writes product events; an application key writes and reads one
