@@ -156,7 +156,8 @@ def make_old(data: Path) -> None:
     connection.execute(
         "DROP VIEW event; DROP VIEW event_part_0; DROP TABLE event_0;"
         "DELETE FROM log WHERE project_id = 0; DELETE FROM project WHERE id = 0;"
-        "ALTER TABLE access_key DROP COLUMN scopes; PRAGMA user_version = 3"
+        "ALTER TABLE access_key DROP COLUMN scopes; ALTER TABLE log DROP COLUMN shard;"
+        " PRAGMA user_version = 3"
     )
     create_view(connection)
     connection.close()
@@ -212,6 +213,26 @@ def test_a_backup_from_before_there_was_one_gives_it_a_successor(tmp_path: Path)
         assert 200 == frozen.status_code
         server.stop()
     assert ["default", SERVER, f"{SERVER}.2"] == audited(data)
+
+
+def test_the_log_of_a_project_keeps_its_names_and_row_ids_beside_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with started(data, INDELIBLE_LEDGER_ORIGIN="log.example/ledger") as server:
+        server.send(product())
+        server.stop()
+    connection = apsw.Connection(str(data / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
+
+    assert [
+        (1, "default", "log.example/ledger/default", 0),
+        (0, SERVER, f"log.example/ledger/{SERVER}", 0),
+    ] == list(
+        connection.execute(
+            "SELECT project_id, name, origin, shard FROM log ORDER BY project_id DESC"
+        )
+    )
+    assert [(0,), (1 << 40,)] == list(connection.execute("SELECT id FROM event ORDER BY id"))
+    for folder, end in (("keys", ".key"), ("ledger", "")):
+        assert {f"default{end}", f"{SERVER}{end}"} == {p.name for p in (data / folder).iterdir()}
 
 
 def test_a_backup_has_it(world: ServerProcess, tmp_path: Path) -> None:

@@ -506,6 +506,7 @@ ALTER TABLE access_key DROP COLUMN rate;
 ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;
 ALTER TABLE access_key DROP COLUMN scopes;
+ALTER TABLE log DROP COLUMN shard;
 CREATE TABLE old (project_id INTEGER, month TEXT, events INTEGER, PRIMARY KEY (project_id, month));
 INSERT INTO old SELECT project_id, month, sum(events) FROM usage GROUP BY 1, 2;
 DROP TABLE usage;

@@ -9,7 +9,7 @@ import pytest
 
 from indelible.access import Scope
 from indelible.errors import AlreadyExists, JournalUnwritable
-from indelible.event import Kind, Lane
+from indelible.event import Kind, Lane, LogId
 from indelible.journal.contract import Entry
 from indelible.network import parse_networks
 from indelible.registry.snapshot import Snapshot
@@ -81,7 +81,7 @@ class StoreRig(Protocol):
 
 
 def told(name: str, project_id: int = 1, **facts: object) -> Administration:
-    return Administration(project_id, name, facts, 1_700_000_000_003)
+    return Administration(LogId(project_id), name, facts, 1_700_000_000_003)
 
 
 class StoreContract:

@@ -496,7 +496,10 @@ def test_a_key_of_a_journal_from_before_scopes_has_all_that_its_role_had(
         registry.keys.create(role, owner)
     sqlite.journal.close()
     connection = apsw.Connection(str(sqlite.folder / "journal.db"))
-    connection.execute("ALTER TABLE access_key DROP COLUMN scopes; PRAGMA user_version = 3")
+    connection.execute(
+        "ALTER TABLE access_key DROP COLUMN scopes; ALTER TABLE log DROP COLUMN shard;"
+        " PRAGMA user_version = 3"
+    )
     connection.close()
     sqlite.reopen()
 

@@ -71,6 +71,7 @@ DROP TABLE usage_of_both;
 """,
     3: """
 ALTER TABLE access_key ADD COLUMN scopes TEXT NOT NULL DEFAULT '';
+ALTER TABLE log ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

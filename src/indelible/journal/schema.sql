@@ -23,7 +23,8 @@ CREATE TABLE log (
     project_id INTEGER NOT NULL REFERENCES project (id),
     origin     TEXT UNIQUE,          -- NULL, as the key, until the key is made
     vkey       TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen'))
+    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen')),
+    shard      INTEGER NOT NULL DEFAULT 0  -- of the project's log; there is only 0 today
 );
 
 -- `token` is the public project token, kept readable; of every other key only the digest is kept.

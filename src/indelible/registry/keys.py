@@ -13,6 +13,7 @@ import msgspec
 
 from indelible.access import OF_APPLICATIONS, Scope
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound
+from indelible.event import LogId
 from indelible.network import Network
 from indelible.registry.values import (
     DEFAULT_GRACE_MS,
@@ -236,7 +237,7 @@ class Keys:
         self._registry.change(
             name,
             {**_public(key), **(facts or {})},
-            project_id=SERVER_ID if key.project is None else key.project.id,
+            log=LogId(SERVER_ID) if key.project is None else key.project.log,
             added=added,
             changed=changed,
         )

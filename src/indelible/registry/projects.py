@@ -82,6 +82,6 @@ class Projects:
         with self._registry.turn() as snapshot:
             project = replace(snapshot.project(name), **changes)
             self._registry.change(
-                "project.changed", dict(changes), project_id=project.id, changed=[project]
+                "project.changed", dict(changes), log=project.log, changed=[project]
             )
         return project

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import JournalUnwritable
-from indelible.event import Lane
+from indelible.event import Lane, LogId
 from indelible.registry.keys import Keys
 from indelible.registry.logs import SignedLogs
 from indelible.registry.projects import Projects
@@ -48,16 +48,16 @@ class Registry:
         name: str,
         facts: Mapping[str, object],
         *,
-        project_id: int,
+        log: LogId,
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
     ) -> None:
-        """Write rows, and the event `name` with `facts` into the log of a project.
+        """Write rows, and the event `name` with `facts` into a log.
 
         Raises:
             AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
         """
-        event = Administration(project_id, name, facts, self.clock())
+        event = Administration(log, name, facts, self.clock())
         self._apply(added, changed, [event])
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:

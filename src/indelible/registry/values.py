@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from indelible.access import EVERY_SCOPE, OF_APPLICATIONS, Scope
+from indelible.event import LogId
 from indelible.network import Address, Network, contains
 
 ProjectKind = Literal["live", "test"]
@@ -63,6 +64,11 @@ class Project:
     retention_days: int | None
     audit_monthly_limit: int | None
 
+    @property
+    def log(self) -> LogId:
+        """The log that its events join."""
+        return LogId(self.id)
+
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
@@ -78,6 +84,12 @@ class LogRow:
     origin: str | None
     vkey: str | None
     state: LogState
+    shard: int = 0
+
+    @property
+    def id(self) -> LogId:
+        """Whose log it is; a frozen one has that of its successor."""
+        return LogId(self.project_id, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
