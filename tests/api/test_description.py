@@ -15,6 +15,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from indelible import metrics
+from indelible.access import ROUTES, Door, Scope
 from indelible.app import House
 from indelible.event import DropReason, WarnReason
 from indelible.settings import Settings
@@ -83,6 +84,10 @@ def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[st
             assert {"applicationKey", "adminKey"} == allowed
         else:
             assert not allowed, path
+        access = ROUTES.get(f"{method.upper()} {path}", Door.TOKEN)
+        needed = {Scope.READ} if access is Door.LEDGER else {access} & set(Scope)
+        for requirement in operation["security"]:
+            assert [needed] == [set(scopes) for scopes in requirement.values()]
         assert bool(allowed) == (
             "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/"))
         )

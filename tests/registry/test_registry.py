@@ -486,6 +486,15 @@ def test_projects_and_keys_that_were_added_are_those_that_a_restart_reads(
     assert registry.snapshot == Registry(RegistryTables(sqlite.journal)).snapshot
 
 
+def test_a_key_that_is_made_during_a_change_of_its_project_has_the_new_rules(
+    registry: Registry, project: Project
+) -> None:
+    changed = registry.projects.change("default", {"monthly_limit": 7})
+    assert changed != project
+
+    assert changed == registry.keys.create(Role.TOKEN, project).key.project
+
+
 # Scopes
 
 

@@ -14,11 +14,11 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from indelible import __version__
-from indelible.access import OF_APPLICATIONS, ROUTES, Access, Door, Scope
+from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
 from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
-from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.api.openapi import ERROR, Json, ref, refusals, security_of
 from indelible.edge.intake import Limits
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
@@ -257,7 +257,7 @@ def _put_straight(operation: Json, opt: Mapping[str, Any], access: Access) -> No
         if status not in ("400", "500")
     }
     operation["responses"] = {**answers, **refusals((*errors, IndelibleError) if errors else ())}
-    operation["security"] = [{name: []} for name in _keys_for(access)]
+    operation["security"] = security_of(access)
     operation.pop("deprecated", None)
     for parameter in operation.get("parameters", ()):
         for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
@@ -269,13 +269,6 @@ def _put_straight(operation: Json, opt: Mapping[str, Any], access: Access) -> No
     body = operation.get("requestBody")
     if body is not None:
         body["content"][JSON]["example"] = _BODIES[operation["operationId"]]
-
-
-def _keys_for(access: Access) -> tuple[str, ...]:
-    """The kinds of keys that may open the route."""
-    if access in OF_APPLICATIONS or access is Door.LEDGER:
-        return ("applicationKey", "adminKey")
-    return ("adminKey",) if isinstance(access, Scope) else ()
 
 
 def _sendable(schema: Json) -> Json:

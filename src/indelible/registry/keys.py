@@ -69,7 +69,9 @@ class Keys:
             )
         _check_origins(role, origins)
         _check_scopes(role, scopes)
-        with self._registry.turn():
+        with self._registry.turn() as snapshot:
+            # The caller's may be from before a change of its rules.
+            project = None if project is None else snapshot.project(project.name)
             made = self._make(
                 role,
                 project,
