@@ -53,11 +53,6 @@ def log_of_two(shared: World) -> Iterator[Log]:
 def unsealing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that seals its first event, and the next ones in an hour."""
     folder = tmp_path_factory.mktemp("unsealing")
-    with started(folder) as server:  # which begins with an event of the server's own log
-        params = {"project": "_server", "wait": "sealed", "timeout": "60s"}
-        (event,) = server.http.get("/v1/events?project=_server", headers=AS_ADMIN).json()["events"]
-        path = f"/v1/events/{event['tx_id']}/receipt"
-        assert 200 == server.http.get(path, params=params, headers=AS_ADMIN).status_code
     with started(folder, INDELIBLE_SEAL_INTERVAL_MS="3600000") as server:
         first = server.send(product(), params={"wait": "sealed", "timeout": "20s"})
         assert "sealed" == first.json()["events"][0]["status"]

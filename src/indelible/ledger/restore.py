@@ -9,7 +9,7 @@ log that it succeeds. Erasures that the replaced journal knows of are made again
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +103,7 @@ def prepare(
         registry.projects.make_server()  # a backup of an older version has none
         misfits: list[Fit] = []
         fits = [_fit(row, journal, lock, data_dir) for row in registry.logs.all("open")]
-        fits += _fits_of_ordered(registry.logs.all("new"), journal, lock, data_dir)
+        fits += _fits_of_ordered(registry, journal, lock, data_dir)
         for fit in fits:
             if fit.refusal is None:
                 continue
@@ -155,23 +155,26 @@ def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None, data_dir: 
 
 
 def _fits_of_ordered(
-    rows: Iterable[LogRow], journal: SqliteJournal, lock: LockStore | None, data_dir: Path
+    registry: Registry, journal: SqliteJournal, lock: LockStore | None, data_dir: Path
 ) -> Iterator[Fit]:
-    """How logs fit that the backup ordered and the replaced journal has made since.
+    """Compare the logs that the backup ordered with those that the replaced journal made of them.
 
-    So it is with the server's own log in a backup from a version that had none.
+    So it is with the server's own log, if the backup is of a version that had none. A log that has
+    signed nothing yet is taken over.
     """
-    for row in rows:
-        key = key_path(data_dir, row.name)
-        if not key.exists():  # if only its folder is there, the next start refuses it
+    for row in registry.logs.all("new"):
+        path = key_path(data_dir, row.name)
+        if not path.exists():  # if only its folder is there, the next start refuses it
             continue
-        made = read_key(key).key
+        made = read_key(path).key
         head = None if lock is None else lock.head(made.name)
-        if made.text == row.vkey and (head is None or head.size == 0):
-            continue  # the next start goes on with its creation
-        refusal = JournalShorter(f"{made.name}: the backup is from before this log was made")
-        known = replace(row, origin=made.name, vkey=made.text)
-        yield Fit(known, journal.next_index(row.project_id), head, refusal)
+        if head is not None and head.size == 0:
+            registry.logs.identify(row.name, origin=made.name, vkey=made.text)
+            registry.logs.open(row.name)
+        elif head is not None or made.text != row.vkey:
+            refusal = JournalShorter(f"{made.name}: the backup is from before this log was made")
+            known = replace(row, origin=made.name, vkey=made.text)
+            yield Fit(known, journal.next_index(row.project_id), head, refusal)
 
 
 def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:

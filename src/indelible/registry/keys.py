@@ -57,7 +57,7 @@ class Keys:
         """Make a key; `secret` fixes it (the server's environment does that), else it is random.
 
         `scopes` narrows an application key; None leaves what the role has. `log` is False for the
-        keys that a project is born with; an admin key is always in the server's log.
+        keys that a project or the server is born with.
 
         Raises:
             InvalidParameter: a token or application key without a project, an admin key with
@@ -82,7 +82,7 @@ class Keys:
                 scopes=role.scopes if scopes is None else scopes,
                 secret=secret,
             )
-            if log or project is None:
+            if log:
                 self._change("key.created", made.key, added=[made.key])
             else:
                 self._registry.change_untold(added=[made.key])

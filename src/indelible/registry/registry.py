@@ -3,8 +3,8 @@
 A change is one step: the rows and the `administration` event that tells of it are written and
 synced in one transaction, then the snapshot is replaced, and only then the call returns. The event
 is in the log of the project that changes, or in the server's own log if it belongs to no project.
-Only a project's birth, with its first keys, is not in its log, so that its first event has index 0;
-nor are the steps in which its signed log is made.
+Only the birth of a project or of the server, with its first keys, is in no log: a new log is empty,
+so that the first event of a project has index 0. Nor are the steps in which a signed log is made.
 
 `_turn` is held by the thread that looks at the snapshot in order to change it. Readers need no
 lock: they take the snapshot, which never changes.
