@@ -96,6 +96,7 @@ def access_page() -> str:
     doors = {
         Door.OPEN: "nothing",
         Door.TOKEN: "a project token",
+        Door.METRICS: "the metrics key, else `manage`",
         Door.LEDGER: "nothing if the project's ledger is public, else `read`",
     }
     rows += [
@@ -113,7 +114,8 @@ def metrics_page() -> str:
         "",
         inspect.cleandoc(
             """
-            Served at `/metrics` in the Prometheus text format. In each lane, events received =
+            Served at `/metrics` in the Prometheus text format, [with a key or by a listener of
+            their own](../how-to/monitor.md). In each lane, events received =
             stored + duplicate + dropped + those of requests that were refused as a whole after
             they were read (`unavailable`, `overloaded`) or are still under way.
             """

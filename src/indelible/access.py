@@ -29,12 +29,13 @@ class Door(StrEnum):
     """A route that no scope opens.
 
     `open` for anyone; `token` with a project token; `ledger` for anyone if the project's ledger is
-    public, else with `read`.
+    public, else with `read`; `metrics` with the metrics key, else with `manage`.
     """
 
     OPEN = "open"
     TOKEN = "token"  # noqa: S105 — a door, not a secret
     LEDGER = "ledger"
+    METRICS = "metrics"
 
 
 Access = Scope | Door
@@ -65,7 +66,7 @@ ROUTES: Final[Mapping[str, Access]] = {
     "DELETE /v1/keys/{key_id}": Scope.MANAGE,
     "POST /v1/erasures": Scope.MANAGE,
     "GET /healthz": Door.OPEN,
-    "GET /metrics": Door.OPEN,
+    "GET /metrics": Door.METRICS,
     "GET /": Door.OPEN,
     "GET /docs": Door.OPEN,
     "GET /openapi.json": Door.OPEN,

@@ -82,14 +82,18 @@ def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[st
             assert {"adminKey"} == allowed
         elif operation["tags"] == ["read"] or path.startswith("/v1/events"):
             assert {"applicationKey", "adminKey"} == allowed
+        elif path == "/metrics":
+            assert {"metricsKey", "adminKey"} == allowed
         else:
             assert not allowed, path
         access = ROUTES.get(f"{method.upper()} {path}", Door.TOKEN)
-        needed = {Scope.READ} if access is Door.LEDGER else {access} & set(Scope)
+        behind = {Door.LEDGER: Scope.READ, Door.METRICS: Scope.MANAGE}
+        needed = access if isinstance(access, Scope) else behind.get(access)
         for requirement in operation["security"]:
-            assert [needed] == [set(scopes) for scopes in requirement.values()]
+            for name, scopes in requirement.items():
+                assert ([] if name == "metricsKey" else [needed]) == scopes
         assert bool(allowed) == (
-            "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/"))
+            "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/", "/metrics"))
         )
     assert len(names) == len(list(operations(document)))
 
@@ -189,7 +193,9 @@ def test_the_page_names_every_operation_code_reason_and_counter(
                 assert example in page.text
     for reason in (*DropReason, *WarnReason):
         assert f"<code>{reason.value}</code>" in page.text
-    names = re.findall(r"^# HELP (\S+)", shared.http.get("/metrics").text, re.MULTILINE)
+    names = re.findall(
+        r"^# HELP (\S+)", shared.http.get("/metrics", headers=AS_ADMIN).text, re.MULTILINE
+    )
     assert len(names) >= len(list(metrics.REGISTRY.collect()))
     for name in names:
         if not name.endswith("_created"):

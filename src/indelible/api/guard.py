@@ -12,9 +12,9 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
-from indelible.access import ROUTES, Scope
+from indelible.access import ROUTES, Access, Door, Scope
 from indelible.api.reading import Reading
-from indelible.edge.gate import Gate
+from indelible.edge.gate import Gate, has_bearer
 from indelible.erasure.erase import Eraser
 from indelible.errors import (
     BodyTooLarge,
@@ -78,17 +78,22 @@ ProjectName = Annotated[
 ]
 
 
-def declared_only(gate: Gate) -> Guard:
+def declared_only(gate: Gate, metrics_key: str | None) -> Guard:
     """Lets a request pass that has what `access.ROUTES` declares; its `auth` becomes the caller.
 
     Where the route decides for itself (`Door.LEDGER`) or is open to anyone, there is none.
+    `metrics_key` is the key of `Door.METRICS`, if there is one.
     """
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
         method = _method(connection)
         if method == "OPTIONS":
             return  # says which methods there are, as the description does
-        access = ROUTES[f"{method} {connection.scope['path_template']}"]
+        access: Access = ROUTES[f"{method} {connection.scope['path_template']}"]
+        if access is Door.METRICS:
+            if has_bearer(connection.headers.get("authorization"), metrics_key):
+                return
+            access = Scope.MANAGE
         if isinstance(access, Scope):
             connection.scope["auth"] = caller_of(connection, gate, access)
 

@@ -58,6 +58,8 @@ def security_of(access: Access) -> list[Json]:
             return []
         case Door.LEDGER:
             return security_of(Scope.READ)
+        case Door.METRICS:
+            return [{"metricsKey": []}, *security_of(Scope.MANAGE)]
         case Scope():
             names = ["adminKey"] if access is Scope.MANAGE else ["applicationKey", "adminKey"]
             return [{name: [access.value]} for name in names]
