@@ -165,6 +165,10 @@ class AuditIngest:
             return _Taken(items, lost)
 
         results, lost_warning = await self._take(request, owner, project, read)
+        self._intake.notices.dropped(
+            request,
+            ((r.code if isinstance(r, IndelibleError) else None, None) for r in results),
+        )
         rejected = sum(isinstance(result, IndelibleError) for result in results)
         if wish is not None:
             stored = [result for result in results if isinstance(result, AuditReceipt)]
@@ -263,7 +267,9 @@ class AuditIngest:
         gate = self._intake.gate
         authorization = request.header(b"authorization")
         caller = gate.caller_on(route, authorization, lambda: request.address(gate))
-        return caller.key, gate.project_of(caller, request.query.get("project"))
+        project = gate.project_of(caller, request.query.get("project"))
+        request.project_id = project.id
+        return caller.key, project
 
     def _item_of(
         self, raw: msgspec.Raw, project: Project, request: Request, shared_key: str | None
