@@ -30,7 +30,7 @@ _AT_ONCE: Final = 8
 _crew: Final = Crew(_AT_ONCE)
 
 
-async def _elsewhere(call: Callable[[], R]) -> R:
+async def elsewhere(call: Callable[[], R]) -> R:
     """Make `call`, which may wait, on another thread and in this context."""
     try:
         loop = asyncio.get_running_loop()
@@ -98,15 +98,15 @@ class AsyncIndelible:
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """`Indelible.flush`, awaited."""
-        return await _elsewhere(lambda: self.client.flush(timeout_s))
+        return await elsewhere(lambda: self.client.flush(timeout_s))
 
     async def shutdown(self, timeout_s: float = 30.0) -> bool:
         """`Indelible.shutdown`, awaited."""
-        return await _elsewhere(lambda: self.client.shutdown(timeout_s))
+        return await elsewhere(lambda: self.client.shutdown(timeout_s))
 
     async def doctor(self) -> "Diagnosis":
         """`Indelible.doctor`, awaited."""
-        return await _elsewhere(self.client.doctor)
+        return await elsewhere(self.client.doctor)
 
     async def __aenter__(self) -> Self:
         return self
@@ -141,7 +141,7 @@ class AsyncAudit:
         timeout_s: float | None = None,
     ) -> Receipt:
         """`Audit.send`, awaited. A call that is cancelled goes on in the background."""
-        return await _elsewhere(
+        return await elsewhere(
             lambda: self._audit.send(
                 event_name,
                 payload,
@@ -158,16 +158,16 @@ class AsyncAudit:
         self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
-        return await _elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))
+        return await elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))
 
     async def fetch_receipt(
         self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """`Audit.fetch_receipt`, awaited."""
-        return await _elsewhere(
+        return await elsewhere(
             lambda: self._audit.fetch_receipt(tx_id, wait=wait, timeout_s=timeout_s)
         )
 
     async def verify(self, receipt: Receipt | str, *, policy: str) -> "Verification":
         """`Audit.verify`, awaited."""
-        return await _elsewhere(lambda: self._audit.verify(receipt, policy=policy))
+        return await elsewhere(lambda: self._audit.verify(receipt, policy=policy))

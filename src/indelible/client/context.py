@@ -23,7 +23,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
-from indelible.client.decorate import decorated
+from indelible.client.decorate import Run, decorated
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,7 +136,7 @@ class Block:
         return decorated(function, lambda *_, **__: _Run(self._make()))
 
 
-class _Run:
+class _Run(Run):
     """One call of a function that was decorated with a `Block`."""
 
     def __init__(self, context: Context) -> None:
@@ -144,9 +144,6 @@ class _Run:
 
     def step(self) -> AbstractContextManager[object]:
         return Block(lambda: self._context)
-
-    def ended(self, error: BaseException | None) -> None:
-        """Each step was left already."""
 
 
 def bound(context: Context | None = None, **fields: object) -> Block:
