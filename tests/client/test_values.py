@@ -40,6 +40,7 @@ from starlette.datastructures import URL, Headers, QueryParams, Secret
 from werkzeug.datastructures import MultiDict as WerkzeugMultiDict
 from werkzeug.local import LocalProxy
 
+from indelible.client import Receipt
 from indelible.client.encode import MAX_DEPTH, TOO_MANY, encode
 from indelible.client.privacy import MASK
 from indelible.event import LossReason
@@ -450,6 +451,15 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
         if text.isascii():
             receipt = client.audit.send("a.b", {}, idempotency_key=given_id)
             assert text == receipt.idempotency_key
+            client.audit.send_async("queued", {}, idempotency_key=given_id)
+            assert client.flush(60)
+            [queued] = stub.deliveries[-1].events
+            assert text == queued["idempotency_key"]
+            [again] = client.audit.send_batch(
+                [{"event_name": "a.b", "payload": {}, "idempotency_key": given_id}]
+            )
+            assert isinstance(again, Receipt)
+            assert (text, True) == (again.idempotency_key, again.duplicate)
         assert {} == client.counts().lost == client.audit.counts().lost
     assert [text] * 5 == [sent[name]["distinct_id"] for name in ("a", "b", "d", "$set", "e")]
     assert text == sent["c"]["properties"]["$device_id"]
@@ -457,6 +467,20 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
     assert text == sent["$identify"]["properties"]["$anon_distinct_id"]
     assert text == sent["$create_alias"]["properties"]["alias"]
     assert text == sent["f"]["uuid"]
+
+
+@pytest.mark.parametrize("key", [True, [1], object(), math.nan, "", "a b", "é"])
+def test_what_has_no_text_that_a_header_can_carry_is_no_idempotency_key(
+    stub: Stub, key: Any
+) -> None:
+    with client_of(stub) as client:
+        with pytest.raises((TypeError, ValueError), match="idempotency_key"):
+            client.audit.send("a.b", {}, idempotency_key=key)
+        client.audit.send_async("a.b", {}, idempotency_key=key)
+        assert client.flush(60)
+
+        assert {LossReason.ENCODE_FAILED: 1} == client.audit.counts().lost
+    assert [] == stub.deliveries
 
 
 def test_meta_and_trail_of_a_context_are_text_whatever_was_put_in(stub: Stub) -> None:

@@ -10,13 +10,14 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 
 from indelible.client.client import Indelible
 from indelible.client.crew import Crew
+from indelible.client.encode import IdLike
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
-from indelible.client.receipt import AuditEvent, AuditType, Receipt, Wait
+from indelible.client.receipt import AuditEvent, AuditFields, AuditType, Receipt, Wait
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class AsyncAudit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
         attempts: int = 1,
         wait: Wait | None = None,
         timeout_s: float | None = None,
@@ -155,7 +156,7 @@ class AsyncAudit:
         )
 
     async def send_batch(
-        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
+        self, events: Sequence[AuditEvent | AuditFields], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
         return await elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))

@@ -21,10 +21,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from indelible.client import context
 from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
 from indelible.client.crew import each_at_once
-from indelible.client.encode import blame
+from indelible.client.encode import IdLike, blame
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
-from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
+from indelible.client.receipt import (
+    DISABLED,
+    SPOOLED,
+    AuditEvent,
+    AuditFields,
+    AuditType,
+    Receipt,
+    Wait,
+)
 from indelible.client.retry import Again, Halve, Refused, Taken, may_settle_each, meaning_of
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
@@ -73,7 +81,7 @@ class Audit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
         attempts: int = 1,
         wait: Wait | None = None,
         timeout_s: float | None = None,
@@ -109,7 +117,7 @@ class Audit:
         return self._send(event, attempts=attempts, wait=wait, timeout_s=timeout_s)
 
     def send_batch(
-        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
+        self, events: Sequence[AuditEvent | AuditFields], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """Store many; a receipt or an error for each, by its place.
 
@@ -153,7 +161,7 @@ class Audit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
     ) -> None:
         """Queue one audit event and return at once; never raises.
 
@@ -189,7 +197,7 @@ class Audit:
             lane.outbox.lose(LossReason.ENCODE_FAILED, why=blame(error, given))
             return
         stamp = lane.outbox.stamp()
-        capture = AuditCapture(stamp, event_name, payload, described, event.idempotency_key)
+        capture = AuditCapture(stamp, event_name, payload, described, event.key)
         self._put(lane, capture, size)
 
     def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
@@ -404,7 +412,7 @@ class Audit:
     def _let_go(self, event: AuditEvent) -> Receipt:
         """Switched off on purpose, as on a developer's machine: nothing that works may break."""
         self._unsent.draw()
-        return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
+        return Receipt(status=DISABLED, idempotency_key=event.key or "")
 
     def _prepared(self, event: AuditEvent) -> Prepared:
         lane = self._lane()
@@ -416,7 +424,7 @@ class Audit:
         stamp = lane.outbox.stamp()
         try:
             record, repaired = wire.encode(
-                AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
+                AuditCapture(stamp, event.event_name, event.payload, meta, event.key)
             )
         except Exception:  # numbered already, so its fate is counted too
             lane.outbox.lose(LossReason.ENCODE_FAILED)

@@ -15,7 +15,7 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audited import audited
 from indelible.client.capture import Observed, ProductCapture, Stamp
-from indelible.client.encode import WrongType, blame
+from indelible.client.encode import IdLike, WrongType, blame
 from indelible.client.hidden import Hidden
 from indelible.client.joins import Joins
 from indelible.client.options import ClientOptions, Options
@@ -206,11 +206,11 @@ class Indelible:
         self,
         event: str,
         *,
-        distinct_id: str | None = None,
-        anonymous_id: str | None = None,
+        distinct_id: IdLike | None = None,
+        anonymous_id: IdLike | None = None,
         properties: Mapping[str, object] | None = None,
         timestamp: datetime | None = None,
-        uuid: str | None = None,
+        uuid: IdLike | None = None,
     ) -> None:
         """Queue one product event and return at once; never raises.
 
@@ -276,10 +276,10 @@ class Indelible:
 
     def identify(
         self,
-        distinct_id: str,
+        distinct_id: IdLike,
         properties: Mapping[str, object] | None = None,
         *,
-        anonymous_id: str | None = None,
+        anonymous_id: IdLike | None = None,
     ) -> None:
         """Say who the visitor is, and write properties of the person; never blocks or raises.
 
@@ -308,7 +308,7 @@ class Indelible:
     set_distinct_id = staticmethod(contexts.set_distinct_id)
     set_anonymous_id = staticmethod(contexts.set_anonymous_id)
 
-    def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
+    def alias(self, alias: IdLike, *, distinct_id: IdLike | None = None) -> None:
         """Fold the id `alias` into a person; never blocks or raises."""
         self.capture("$create_alias", distinct_id=distinct_id, properties={"alias": alias})
 
@@ -317,7 +317,7 @@ class Indelible:
         properties: Mapping[str, object] | None = None,
         *,
         once: Mapping[str, object] | None = None,
-        distinct_id: str | None = None,
+        distinct_id: IdLike | None = None,
     ) -> None:
         """Write properties of a person: `properties` always, `once` only where there is none."""
         own: dict[str, object] = {}
@@ -338,8 +338,8 @@ class Indelible:
     def context(
         self,
         *,
-        distinct_id: str | None = None,
-        anonymous_id: str | None = None,
+        distinct_id: IdLike | None = None,
+        anonymous_id: IdLike | None = None,
         properties: Mapping[str, object] | None = None,
         meta: Mapping[str, str] | None = None,
         trail: str | None = None,

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
 from indelible.client.decorate import Run, decorated
+from indelible.client.encode import IdLike
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +51,8 @@ class Context:
         ignored: the middleware records nothing for this request.
     """
 
-    distinct_id: str | None = None
-    anonymous_id: str | None = None
+    distinct_id: IdLike | None = None
+    anonymous_id: IdLike | None = None
     properties: dict[str, object] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     request_id: str | None = None
@@ -165,8 +166,8 @@ def bound(context: Context | None = None, **fields: object) -> Block:
 
 def described(
     *,
-    distinct_id: str | None = None,
-    anonymous_id: str | None = None,
+    distinct_id: IdLike | None = None,
+    anonymous_id: IdLike | None = None,
     properties: Mapping[str, object] | None = None,
     meta: Mapping[str, str] | None = None,
     trail: str | None = None,
@@ -209,7 +210,7 @@ def inherited() -> Context:
     )
 
 
-def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
+def set_distinct_id(distinct_id: IdLike | None) -> None:
     """Say who the current request or job belongs to; sends nothing, and never raises.
 
     The request's own events belong to this person, however late in the request this is called and
@@ -218,14 +219,14 @@ def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
     """
     context = current()
     if context is not None:
-        context.distinct_id = distinct_id  # type: ignore[assignment]  # text by the time it is sent
+        context.distinct_id = distinct_id
 
 
-def set_anonymous_id(anonymous_id: str | int | uuid.UUID | None) -> None:
+def set_anonymous_id(anonymous_id: IdLike | None) -> None:
     """The same for a visitor who is not known yet: counts while no `distinct_id` is set."""
     context = current()
     if context is not None:
-        context.anonymous_id = anonymous_id  # type: ignore[assignment]  # as above
+        context.anonymous_id = anonymous_id
 
 
 def set_event_name(name: str) -> None:

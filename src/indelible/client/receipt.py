@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, NotRequired, Self, TypedDict, get_args
 
-from indelible.client.encode import id_of
+from indelible.client.encode import IdLike, id_of
 
 AuditType = Literal["success", "info", "warning", "error", "debug", "audit"]
 Wait = Literal["sealed", "witnessed"]
@@ -34,7 +34,7 @@ class AuditEvent:
     payload: object
     type: AuditType = "info"
     meta: Mapping[str, str] | None = None
-    idempotency_key: str | None = None
+    idempotency_key: IdLike | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.event_name, str) or not self.event_name:
@@ -54,13 +54,28 @@ class AuditEvent:
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
 
     @classmethod
-    def of(cls, event: "AuditEvent | Mapping[str, Any]") -> Self:
+    def of(cls, event: "AuditEvent | AuditFields") -> Self:
         """`event` itself, or the event that a mapping of its attributes means.
 
         Raises:
             TypeError, ValueError: it is none.
         """
         return event if isinstance(event, cls) else cls(**event)  # type: ignore[arg-type]
+
+    @property
+    def key(self) -> str | None:
+        """`idempotency_key` as text."""
+        return None if self.idempotency_key is None else str(self.idempotency_key)
+
+
+class AuditFields(TypedDict):
+    """An `AuditEvent` as a dict, as `send_batch` takes it too."""
+
+    event_name: str
+    payload: object
+    type: NotRequired[AuditType]
+    meta: NotRequired[Mapping[str, str] | None]
+    idempotency_key: NotRequired[IdLike | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
