@@ -4,6 +4,7 @@ Every call but the durable ones returns at once, does no I/O and never raises: a
 must not become a fault in the caller. What cannot be delivered is counted by reason.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from indelible.client import lifecycle
 from indelible.client.audited import audited
 from indelible.client.capture import Observed, ProductCapture, Stamp
 from indelible.client.encode import IdLike, WrongType, blame
-from indelible.client.hidden import Hidden
+from indelible.client.hidden import Hidden, Secret
 from indelible.client.joins import Joins
 from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
@@ -110,7 +111,7 @@ class Indelible:
             redaction = options.redaction()
             if self._can_send(options.host, "token", "product", complain):
                 wire = ProductWire(
-                    token=str(options.token),
+                    token=Secret.of(json.dumps(options.token)),
                     process_id=process_id,
                     redaction=redaction,
                     max_event_bytes=options.max_event_bytes,

@@ -17,7 +17,7 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -26,6 +26,7 @@ from indelible import __version__
 from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
 from indelible.client.proxy import ProxyUnusable, proxy_for
+from indelible.client.sockets import connected, secured
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.transport import Answer, Transport, TransportFailed, in_ascii
 from indelible.client.trust import TrustUnreadable, tls_context
@@ -117,7 +118,6 @@ class _Walk:
         self._clock = clock
         self._secret_name = _SECRETS[lane]
         self._host = (options.audit_host if lane == Lane.AUDIT else None) or options.host
-        self._addresses: Sequence[tuple[str, int]] = ()
         self._socket: socket.socket | None = None
         self._transport: Transport | None = None
         self._answer: Answer | None = None
@@ -208,29 +208,26 @@ class _Walk:
                 f"nobody knows the name {name}: {error.strerror or error}",
                 "Check the host's spelling, and that this machine reaches a name server.",
             ) from None
-        self._addresses = [(str(address[4][0]), port) for address in found]
-        listed = ", ".join(dict.fromkeys(address for address, _ in self._addresses))
+        listed = ", ".join(dict.fromkeys(str(address[4][0]) for address in found))
         if self._proxy is not None:
             return f"{name}, the proxy of the environment, is {listed}"
         return f"{name} is {listed}" if name != listed else f"{name} needs no look-up"
 
     def _connect(self) -> str:
         name, port = self._place
-        trouble: OSError | None = None
-        for address in self._addresses:
-            try:
-                self._socket = socket.create_connection(address, self._options.connect_s)
-            except OSError as error:
-                trouble = error
-            else:
-                return f"{address[0]} port {port} answers"
-        why = "no answer in time" if isinstance(trouble, TimeoutError) else "it was refused"
-        if trouble is not None and trouble.strerror:
-            why = trouble.strerror
-        raise _Failed(
-            f"no connection to {name} port {port}: {why}",
-            "Start the server, check the port, and let the firewall pass it.",
-        )
+        try:
+            self._socket = connected(
+                name, port, deadline=self._connect_until(), monotonic=self._clock.monotonic
+            )
+        except OSError as error:
+            raise _Failed(
+                f"no connection to {name} port {port}: {error.strerror or error}",
+                "Start the server, check the port, and let the firewall pass it.",
+            ) from None
+        return f"{self._socket.getpeername()[0]} port {port} answers"
+
+    def _connect_until(self) -> float:
+        return self._clock.monotonic() + self._options.connect_s
 
     def _secure(self) -> str | None:
         parts = urlsplit(str(self._host))
@@ -239,9 +236,15 @@ class _Walk:
         name = self._place[0].partition("%")[0].rstrip(".")
         try:
             context = tls_context(self._options.ca_file)
-            with context.wrap_socket(self._socket, server_hostname=name) as secured:
-                certificate = secured.getpeercert() or {}
-                version = secured.version()
+            with secured(
+                self._socket,
+                context,
+                name,
+                deadline=self._connect_until(),
+                monotonic=self._clock.monotonic,
+            ) as tls:
+                certificate = tls.getpeercert() or {}
+                version = tls.version()
         except TrustUnreadable as error:
             raise _Failed(str(error), "Name a file of certificates in PEM that is there.") from None
         except ssl.SSLCertVerificationError as error:
