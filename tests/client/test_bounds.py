@@ -318,6 +318,37 @@ def test_a_dropped_client_closes_its_connections(
     assert [] == left
 
 
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_no_connection_is_open_when_the_process_has_ended(
+    server: InMemoryServer, tmp_path: Path, mode: str
+) -> None:
+    text = f"""\
+import atexit, threading
+from indelible import Indelible
+
+def use(client=None):
+    client.capture("tick")
+    client.audit.send_async("row.read", "x")
+    client.audit.send("row.written", "x")
+
+atexit.register(lambda: use(client))  # after the client's own, so on a calling thread
+client = Indelible(exit_s=30, mode={mode!r})
+closed = Indelible(mode={mode!r})
+for one in (client, closed):
+    use(one)
+    threads = [threading.Thread(target=use, args=(one,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+closed.shutdown()
+"""
+    with Program(text, tmp_path / "program", **address(server), PYTHONDEVMODE="1") as program:
+        assert (0, "") == program.end()
+
+    assert {"tick": 13, "row.read": 13, "row.written": 13} == arrived(server)
+
+
 def test_the_audit_side_of_a_client_is_enough_to_hold_it(stub: Stub, tmp_path: Path) -> None:
     audit = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path).audit
     gc.collect()

@@ -8,6 +8,7 @@ One event has one Idempotency-Key for ever: over retries, over restarts, through
 server stores it once, however often it arrives.
 """
 
+import builtins
 import random
 import sys
 import threading
@@ -186,8 +187,9 @@ class Audit:
                 idempotency_key=idempotency_key,
             )
             described = self._meta_of(event)
-            payload = dict(payload) if isinstance(payload, dict) else payload
-            size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
+            kind: Any = builtins.type(payload)  # `isinstance` would wake a lazy object
+            payload = dict(payload) if issubclass(kind, dict) else payload  # type: ignore[call-overload]
+            size = len(payload) if issubclass(kind, str) else _PAYLOAD_BYTES  # type: ignore[arg-type]
         except Exception as error:
             if self._options.strict:
                 raise
@@ -482,7 +484,8 @@ class Audit:
         try:
             yield transport
         finally:
-            if len(self._idle) < MAX_IN_FLIGHT:
+            is_over = outbox.is_ending or outbox.is_closed  # nobody would close it any more
+            if len(self._idle) < MAX_IN_FLIGHT and not is_over:
                 self._idle.append(transport)
             else:
                 transport.close()
@@ -490,6 +493,7 @@ class Audit:
     def _at_exit(self, timeout_s: float) -> None:
         """Settle calls under way on threads that the end of the process would cut off."""
         self._under_way.end(timeout_s)
+        self._close()
 
     def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""

@@ -175,6 +175,8 @@ class Worker:
                 threading.Event().wait(max(pause_s, _SETTLE_S))
         finally:
             self._lent_thread = None
+            if self._retired:
+                self._sender.close()
             self._working.release()
 
     def stop(self, timeout_s: float) -> None:
@@ -197,6 +199,10 @@ class Worker:
         while self.thread is not None and not self.is_here and self._time.monotonic() < deadline:
             self._inbox.ring()
             threading.Event().wait(_LOOK_EACH_S)
+        # Or the connection, idle by now, would be finalised while it is open.
+        if self.thread is None and self._working.acquire(blocking=False):
+            self._sender.close()
+            self._working.release()
 
     def leave(self, when_left: Callable[[], None]) -> None:
         """Nothing more will come: end when what is here is delivered, or is on disk."""
@@ -368,6 +374,7 @@ class Worker:
                         records.append(record)
             finally:  # whatever came between, those that were taken out are kept
                 self.shelf.add(records, at_ns // 1_000_000)
+                self._inbox.put_down()
             if mark is not None:
                 self._set(mark)
         self.shelf.close_due()
