@@ -5,6 +5,7 @@ import ipaddress
 import json
 import logging
 import math
+import traceback
 import uuid
 from array import array
 from collections import ChainMap, Counter, OrderedDict, UserList, UserString, namedtuple
@@ -40,7 +41,7 @@ from starlette.datastructures import URL, Headers, QueryParams, Secret
 from werkzeug.datastructures import MultiDict as WerkzeugMultiDict
 from werkzeug.local import LocalProxy
 
-from indelible.client import Receipt
+from indelible.client import AuditEvent, Receipt
 from indelible.client.encode import MAX_DEPTH, TOO_MANY, encode
 from indelible.client.privacy import MASK
 from indelible.event import LossReason
@@ -606,6 +607,38 @@ def test_a_value_that_raises_when_it_is_looked_at_costs_itself_only(
         for one in stub.stored.values()
     )
     assert "hush" not in json.dumps(list(stub.stored.values()))
+
+
+def test_a_lazy_object_is_not_woken_at_any_door(stub: Stub) -> None:
+    woken = []
+
+    def wake() -> dict[str, str]:
+        woken.append(traceback.format_stack())
+        return {"name": "Ada"}
+
+    with client_of(stub) as client:
+        for lazy in (SimpleLazyObject(wake), LocalProxy(wake), FakeModel(wake)):
+            client.audit.send_async("a.b", lazy)
+            client.audit.send("a.b", lazy)
+            client.audit.send_batch([AuditEvent(event_name="a.b", payload=lazy)])
+            client.audit.send_batch([{"event_name": "a.b", "payload": [lazy]}])
+            client.capture("e", properties={"v": lazy, "deep": {"v": [lazy]}})
+        assert client.flush(60)
+
+        assert {} == client.counts().lost == client.audit.counts().lost
+    assert [] == woken
+    assert "Ada" not in json.dumps(list(stub.stored.values()))
+
+
+class FakeModel:
+    """Stands for another object, whose class it says is its own."""
+
+    def __init__(self, wake: Any) -> None:
+        self._wake = wake
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._wake())
 
 
 def _hashes(value: object) -> bool:

@@ -125,9 +125,9 @@ class Outbox:
             self.lose(LossReason.AFTER_SHUTDOWN)
         elif worker.is_in_hook:
             self.lose(LossReason.BEFORE_SEND)  # captured by before_send itself: it would never end
-        elif len(inbox) + worker.shelf.in_memory >= self._most:
+        elif inbox.waiting + worker.shelf.in_memory >= self._most:
             self.lose(LossReason.QUEUE_FULL)
-        elif not inbox.has_room(estimate_bytes, worker.shelf.memory_bytes):
+        elif not inbox.has_room(estimate_bytes, worker.shelf):
             self.lose(LossReason.QUEUE_BYTES)
         else:
             inbox.put(capture, estimate_bytes)
