@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,24 +104,44 @@ def test_many_reasons_and_long_ones_are_few_and_short_lines(
 # The worker.
 
 
-def test_a_worker_does_not_spin_after_a_fault_of_its_own(stub: Stub) -> None:
-    main = threading.get_ident()
+def _faulty(stub: Stub, time: Time, **options: Any) -> Indelible:
+    read = Options.read({}, token=TOKEN, host=stub.url, batch_s=0, retry_base_s=0, **options)
+    return Indelible._of(read, time=time)
 
-    def wall_ns() -> int:
-        if threading.get_ident() != main:
+
+def test_a_worker_does_not_spin_after_a_fault_of_its_own(stub: Stub, tmp_path: Path) -> None:
+    def monotonic() -> float:
+        if sys._getframe(1).f_code.co_name == "adopt":  # before anything is packed or sent
             raise ArithmeticError
-        return time.time_ns()
+        return time.monotonic()
 
-    client = Indelible._of(
-        Options.read({}, token=TOKEN, host=stub.url, batch_s=0, retry_base_s=0),
-        time=Time(wall_ns=wall_ns, monotonic=time.monotonic),
-    )
+    faulty = Time(wall_ns=time.time_ns, monotonic=monotonic)
+    client = _faulty(stub, faulty, spool=True, spool_dir=tmp_path)
     client.capture("tick")
     time.sleep(0.6)
     failures = client.counts().failures
     client.shutdown(0.1)
 
     assert 1 <= failures <= 5
+
+
+def test_a_fault_of_its_own_counts_as_a_failed_try(stub: Stub) -> None:
+    main = threading.get_ident()
+
+    def wall_ns() -> int:
+        if threading.get_ident() != main:  # as a request is written
+            raise ArithmeticError
+        return time.time_ns()
+
+    faulty = Time(wall_ns=wall_ns, monotonic=time.monotonic)
+    client = _faulty(stub, faulty, breaker_failures=2, breaker_probe_s=3_600)
+    client.capture("tick")
+    _wait_until(lambda: client.counts().failures >= 2)
+    time.sleep(1)
+    failures = client.counts().failures
+    client.shutdown(0.1)
+
+    assert 2 == failures
 
 
 # Clocks.
@@ -150,6 +171,7 @@ def test_a_wall_clock_that_steps_costs_no_event(stub: Stub, tmp_path: Path, step
 
         counts = client.counts(), client.audit.counts()
         assert [(10, {}), (10, {})] == [(one.delivered, one.lost) for one in counts]
+        assert [(0, 0), (0, 0)] == [(one.unspooled, one.failures) for one in counts]
     assert 20 == len(stub.stored)
 
 
@@ -187,6 +209,8 @@ print(client.audit.send("row.written", "x").status, client.flush(60), client.aud
 
     assert 0 == code, said
     assert said.startswith("accepted True {}\n")
+    assert "the spool: Not a directory" in said
+    assert "in the worker" not in said
     assert {"row.read": 1, "row.written": 1} == arrived(server)
 
 
@@ -227,18 +251,20 @@ def test_two_clients_with_different_options_share_a_spool(stub: Stub, tmp_path: 
     small = Indelible(
         api_key=API_KEY, host=stub.url, spool_dir=tmp_path, spool_bytes=20_000, batch_events=7
     )
-    large = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path, batch_bytes=2_000)
     for place in range(200):
         small.audit.send_async("small", {"place": place})
-        large.audit.send_async("large", {"place": place})
     small.flush(0.3)
+    large = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path, batch_bytes=2_000)
+    for place in range(200):
+        large.audit.send_async("large", {"place": place})
     large.flush(0.3)
     stub.usual = takes()
     assert small.flush(60)
     assert large.flush(60)
     for client in (small, large):
         client.shutdown()
-        assert (200, {}) == (client.audit.counts().delivered, client.audit.counts().lost)
+        counts = client.audit.counts()
+        assert (200, {}, 0) == (counts.delivered, counts.lost, counts.adopted)
 
     assert 400 == len(stub.stored)
     assert [] == list((tmp_path / "audit").iterdir())

@@ -1,7 +1,7 @@
 """Sockets whose every wait ends at a deadline, from the first address on.
 
-The standard library's time-outs begin again: for each address of a name, for each byte that arrives,
-and with gevent for each byte of a handshake. A server that drips, or a name with many dead
+The time-outs of the standard library begin again: for each address of a name, for each byte that
+arrives, and with gevent for each byte of a handshake. A server that drips, or a name with many dead
 addresses, could hold a caller for hours.
 
 LIMIT: looking a name up is the system's own business and has its own limit (resolv.conf, usually
