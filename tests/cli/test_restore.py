@@ -12,10 +12,10 @@ from typing import Any
 import apsw
 import pytest
 
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import parse_note
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import parse_note
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.cli.command import assert_refused, at, begin, call, fine
 from tests.edge.wire import eventually
 from tests.world import AS_ADMIN, ServerProcess, product, started

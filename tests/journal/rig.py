@@ -5,9 +5,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from indelible.journal.contract import JournalReader
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.reader import open_reader
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.registry.registry import Registry
 from tests.journal.contract import NEW_YEAR_MS, ManualClock
 from tests.journal.disk import FaultyDisk
 
@@ -26,8 +29,13 @@ class SqliteRig:
         self._names = itertools.count()
         self._open()
 
+    @property
+    def reader(self) -> JournalReader:
+        return self.journal
+
     def new_project(self) -> int:
-        return Registry(self.journal, clock=self.clock).create_project(f"p{next(self._names)}").id
+        registry = Registry(RegistryTables(self.journal), clock=self.clock)
+        return registry.projects.create(f"p{next(self._names)}").id
 
     def reopen(self) -> None:
         self.journal.close()
@@ -52,6 +60,33 @@ class SqliteRig:
     def _open(self) -> None:
         self.database = Database(self.folder / "journal.db", vfs=self.disk.name, **self._database)
         self.journal = self._kind(self.database, clock=self.clock)
+
+
+class BesideRig(SqliteRig):
+    """The same, with a reader that stays open beside the writer, as in another process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._beside: JournalReader | None = None
+        super().__init__(folder)
+
+    @property
+    def reader(self) -> JournalReader:
+        if self._beside is None:
+            self._beside = open_reader(self.folder / "journal.db", vfs=self.disk.name)
+        return self._beside
+
+    def lose_power(self) -> None:
+        self._close_reader()
+        super().lose_power()
+
+    def close(self) -> None:
+        self._close_reader()
+        super().close()
+
+    def _close_reader(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
 
 
 MakeRigOf = Callable[[type[SqliteJournal]], SqliteRig]

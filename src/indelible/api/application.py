@@ -19,13 +19,13 @@ from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
-from indelible.journal.registry import Registry
+from indelible.erasure.erase import Eraser
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
+from indelible.registry.registry import Registry
 
 
 def make_api(

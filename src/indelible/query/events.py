@@ -21,10 +21,10 @@ from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, t
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
-from indelible.journal.registry import Project
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
+from indelible.registry.values import Project
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]
@@ -271,11 +271,11 @@ class Events:
             entries = self._journal.leaves(project_id, start, end)
             found = [times.hold(decode(entry).received_at_ms) for entry in entries]
         else:
-            records = self._journal.records(project_id, start, end)
+            rows = self._journal.rows(project_id, start, end, with_payloads=False)
             found = [
                 times.hold(leaf.received_at_ms) and matches(leaf.kind.word, record or _ERASED)
                 for leaf, record in zip(
-                    _leaves_of(records.leaves), _OUTLINES.decode(records.text), strict=True
+                    _leaves_of(rows.leaves), _OUTLINES.decode(rows.records_json), strict=True
                 )
             ]
         return found if run[0] == start else found[::-1]
