@@ -83,6 +83,21 @@ def test_what_was_refused_takes_no_room_from_what_waits(stub: Stub, tmp_path: Pa
         assert 0 == client.audit.counts().unspooled
 
 
+def test_no_two_files_of_refused_events_have_one_name(stub: Stub, tmp_path: Path) -> None:
+    stub.usual = lambda line, request: (refuses() if request.events else takes())(line, request)
+    at_once = Time(wall_ns=lambda: 1_800_000_000 * 10**9, monotonic=time.monotonic)
+    options = Options.read(
+        {}, token=TOKEN, api_key=API_KEY, host=stub.url, spool=True, spool_dir=tmp_path
+    )
+    with Indelible._of(options, time=at_once) as client:
+        client.capture("tick")
+        client.audit.send_async("row.read", "x")
+        assert client.flush(60)
+
+    names = [path.name for path in tmp_path.glob("*/refused/*")]
+    assert 2 == len(set(names)), names
+
+
 def test_many_reasons_and_long_ones_are_few_and_short_lines(
     stub: Stub, caplog: pytest.LogCaptureFixture
 ) -> None:
