@@ -20,6 +20,7 @@ from indelible.client.hidden import Secret
 from indelible.client.inbox import Inbox, Mark
 from indelible.client.lifecycle import hold, is_over, release
 from indelible.client.options import Options
+from indelible.client.reports import Reports
 from indelible.client.sender import Sender
 from indelible.client.shelf import Shelf
 from indelible.client.tally import Counts, Numbers, Tally
@@ -65,11 +66,9 @@ class Outbox:
         sender = Sender(
             wire,
             options,
-            process_id=process_id,
             time=time,
-            tally=self._tally,
-            captured=self._captured,
-            new_transport=self.new_transport,
+            transport=self.new_transport(),
+            reports=Reports(process_id, tally=self._tally, numbers=self._numbers, time=time),
         )
 
         def new_shelf(worker: Worker) -> Shelf:
