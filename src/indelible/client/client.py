@@ -336,23 +336,7 @@ class Indelible:
 
     # Context.
 
-    def context(
-        self,
-        *,
-        distinct_id: IdLike | None = None,
-        anonymous_id: IdLike | None = None,
-        properties: Mapping[str, object] | None = None,
-        meta: Mapping[str, str] | None = None,
-        trail: str | None = None,
-    ) -> contexts.Block:
-        """A block, or a decorator, in which events have these unless they say otherwise."""
-        return contexts.described(
-            distinct_id=distinct_id,
-            anonymous_id=anonymous_id,
-            properties=properties,
-            meta=meta,
-            trail=trail,
-        )
+    context = staticmethod(contexts.described)
 
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None

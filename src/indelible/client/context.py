@@ -172,7 +172,14 @@ def described(
     meta: Mapping[str, str] | None = None,
     trail: str | None = None,
 ) -> Block:
-    """A block or decorator in which events have these unless they say otherwise."""
+    """A block, or a decorator, in which events have these unless they say otherwise.
+
+    Args:
+        distinct_id, anonymous_id: whose they are.
+        properties: of product events.
+        meta: of audit events.
+        trail: groups audit events (`immutable_trail`).
+    """
 
     def make() -> Context:
         inner = inherited()

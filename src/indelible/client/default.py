@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.client import Indelible
-from indelible.client.context import Block, described
+from indelible.client.context import described
 from indelible.client.context import set_anonymous_id as set_anonymous_id
 from indelible.client.context import set_distinct_id as set_distinct_id
 from indelible.client.encode import IdLike
@@ -131,22 +131,8 @@ def set(
     default_client().set(properties, once=once, distinct_id=distinct_id)
 
 
-def context(
-    *,
-    distinct_id: IdLike | None = None,
-    anonymous_id: IdLike | None = None,
-    properties: Mapping[str, object] | None = None,
-    meta: Mapping[str, str] | None = None,
-    trail: str | None = None,
-) -> Block:
-    """`Indelible.context`; it makes no client, so that a module may decorate with it."""
-    return described(
-        distinct_id=distinct_id,
-        anonymous_id=anonymous_id,
-        properties=properties,
-        meta=meta,
-        trail=trail,
-    )
+context = described
+"""`Indelible.context`; it makes no client, so that a module may decorate with it."""
 
 
 def audited(

@@ -10,9 +10,10 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from indelible.client.batch import Batch
 from indelible.client.capture import Capture
 from indelible.client.options import Options
-from indelible.client.shelf import Batch, Shelf
+from indelible.client.shelf import Shelf
 
 
 @dataclass(slots=True, eq=False)

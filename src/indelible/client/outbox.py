@@ -18,9 +18,11 @@ from typing import Final
 from indelible.client.capture import Capture, Record, Stamp
 from indelible.client.hidden import Secret
 from indelible.client.inbox import Inbox, Mark
-from indelible.client.lifecycle import hold, is_over, release
+from indelible.client.lifecycle import is_over, release
+from indelible.client.notices import Notices
 from indelible.client.options import Options
 from indelible.client.reports import Reports
+from indelible.client.roles import Roles
 from indelible.client.sender import Sender
 from indelible.client.shelf import Shelf
 from indelible.client.tally import Counts, Numbers, Tally
@@ -63,33 +65,34 @@ class Outbox:
         self._numbers = Numbers()
         self._random: deque[bytes] = deque()
         self._inbox = Inbox(options)
-        sender = Sender(
-            wire,
-            options,
-            time=time,
-            transport=self.new_transport(),
-            reports=Reports(process_id, tally=self._tally, numbers=self._numbers, time=time),
+        roles = Roles()
+        self._notices = Notices(
+            wire.lane, options, tally=self._tally, monotonic=time.monotonic, roles=roles
         )
-
-        def new_shelf(worker: Worker) -> Shelf:
-            return Shelf(
+        self._worker = Worker(
+            self._inbox,
+            Shelf(
                 options,
-                lane=wire.lane,
+                wire,
                 folder=spool_folder,
                 process_id=process_id,
                 time=time,
-                notes=worker,
-                event_id_of=wire.event_id_of,
-            )
-
-        self._worker = Worker(
-            self._inbox,
-            wire,
-            options,
+                tally=self._tally,
+                notices=self._notices,
+            ),
+            Sender(
+                wire,
+                options,
+                time=time,
+                transport=self.new_transport(),
+                reports=Reports(process_id, tally=self._tally, numbers=self._numbers, time=time),
+            ),
+            wire=wire,
+            options=options,
             time=time,
             tally=self._tally,
-            sender=sender,
-            new_shelf=new_shelf,
+            notices=self._notices,
+            roles=roles,
         )
         self._closed = False
         self._pid = os.getpid()
@@ -162,7 +165,7 @@ class Outbox:
         """Count events that are let go; the worker will tell `on_drop`, and log `why`."""
         self._tally.add(reason, count)
         if why is not None:
-            self._worker.explain(reason, why)
+            self._notices.explain(reason, why)
 
     def note_delivered(self, count: int) -> None:
         """Count events that went another way than the queue."""
@@ -316,9 +319,7 @@ class Outbox:
         if self._worker.thread is None and not self._inbox and self._worker.shelf.is_empty:
             self._worker.stop(0)
             return
-        leftover = _Leftover(self, self._options.exit_s)
-        hold(leftover)
-        self._worker.leave(lambda: release(leftover))
+        self._worker.leave(_Leftover(self, self._options.exit_s))
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
