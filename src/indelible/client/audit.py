@@ -35,6 +35,9 @@ from indelible.client.receipt import (
     AuditType,
     Receipt,
     Wait,
+    is_portable,
+    receipt_path,
+    wait_query,
 )
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
@@ -229,9 +232,8 @@ class Audit:
             AuditRefused: the server has no such event, or it is not that far yet.
             AuditFailed: no answer came.
         """
-        query = f"?wait={_level(wait)}&timeout={timeout_s:.3f}s" if wait else ""
-        answer = self._asked("GET", f"/v1/events/{tx_id}/receipt{query}", timeout_s + 5)
-        if b"tlog-proof" not in answer.text.partition(b"\n")[0]:
+        answer = self._asked("GET", receipt_path(tx_id, wait, timeout_s), timeout_s + 5)
+        if not is_portable(answer.text):
             raise AuditFailed("No receipt came: something in front of the server answered 200")
         return answer.text.decode()
 
@@ -273,7 +275,7 @@ class Audit:
         limit_s = timeout_s or self._options.total_s
         # The server is to answer before we stop listening, so that a stored event is known as one.
         patience_s = limit_s * _PATIENCE
-        query = f"?wait={_level(wait)}&timeout={patience_s:.3f}s" if wait else ""
+        query = wait_query(wait, patience_s)
         one = self._prepared(event)
         try:
             outcome = self._tried_often(one, query, attempts, timeout_s, limit_s)
@@ -434,12 +436,6 @@ class Audit:
 def _close(idle: deque[Transport]) -> None:
     while idle:
         idle.pop().close()
-
-
-def _level(wait: Wait | None) -> str:
-    if wait not in ("sealed", "witnessed"):
-        raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
-    return wait
 
 
 def _hint(answer: Answer) -> str | None:

@@ -26,6 +26,7 @@ from indelible import __version__
 from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
 from indelible.client.proxy import ProxyUnusable, proxy_for
+from indelible.client.receipt import is_portable, receipt_path
 from indelible.client.sockets import connected, secured
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.transport import Answer, Transport, TransportFailed, in_ascii
@@ -339,14 +340,9 @@ class _Walk:
     def _wait_for_seal(self) -> str | None:
         if not self._options.api_key:
             return None  # a token may write only
-        path = f"/v1/events/{quote(str(self._tx_id))}/receipt?wait=sealed"
-        answer = self._asked(
-            "GET",
-            f"{path}&timeout={_SEALED_WITHIN_S:g}s",
-            None,
-            self._key_header,
-            total_s=max(self._options.total_s, _SEALED_WITHIN_S) + 2.0,
-        )
+        path = receipt_path(str(self._tx_id), "sealed", _SEALED_WITHIN_S)
+        total_s = max(self._options.total_s, _SEALED_WITHIN_S) + 2.0
+        answer = self._asked("GET", path, None, self._key_header, total_s)
         if answer.status != 200:
             raise _Failed(
                 f"not within {_SEALED_WITHIN_S:g} s: {_said(answer)}",
@@ -358,9 +354,9 @@ class _Walk:
     def _look_at_receipt(self) -> str | None:
         if not self._receipt:
             return None
-        kind = self._receipt.partition(b"\n")[0].decode("utf-8", "replace")
-        if "tlog-proof" not in kind:
+        if not is_portable(self._receipt):
             raise _Failed("what came is no receipt", "Check what stands before the server.")
+        kind = self._receipt.partition(b"\n")[0].decode("utf-8", "replace")
         return f"{len(self._receipt):,} bytes, {kind}; `indelible verify` checks it offline"
 
     def _ask_for_witnesses(self) -> str | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NotRequired, Self, TypedDict, get_args
+from urllib.parse import quote
 
 from indelible.client.encode import IdLike, id_of
 
@@ -76,6 +77,29 @@ class AuditFields(TypedDict):
     type: NotRequired[AuditType]
     meta: NotRequired[Mapping[str, str] | None]
     idempotency_key: NotRequired[IdLike | None]
+
+
+def receipt_path(tx_id: str, wait: Wait | None, timeout_s: float) -> str:
+    """Where a server has the portable receipt of an event, after waiting for it for so long.
+
+    Raises:
+        ValueError: nothing can be waited for by that name.
+    """
+    return f"/v1/events/{quote(tx_id, safe='')}/receipt{wait_query(wait, timeout_s)}"
+
+
+def wait_query(wait: Wait | None, timeout_s: float) -> str:
+    """The query by which a server is asked to wait; empty if it need not."""
+    if wait is None:
+        return ""
+    if wait not in get_args(Wait):
+        raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
+    return f"?wait={wait}&timeout={timeout_s:.3f}s"
+
+
+def is_portable(text: bytes) -> bool:
+    """Whether this is a receipt, and no page of something in front."""
+    return b"tlog-proof" in text.partition(b"\n")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,12 +178,12 @@ class ProductWire:
         return [Outcome("delivered")] * len(records) if taken else None
 
     def outcome_of(self, body: Mapping[str, Any]) -> Outcome:
-        reason = str(body.get("reason") or "refused")
-        if body.get("result") == "retry":
-            return again(reason)
-        if body.get("result") in _DELIVERED:
+        word, reason = str(body.get("result")), str(body.get("reason") or "refused")
+        if word in _DELIVERED:
             return Outcome("delivered", body=body)
-        return Outcome("refused", reason, body=body)
+        if word == "drop":
+            return Outcome("refused", reason, body=body)
+        return again(reason if word == "retry" else "an answer that cannot be read")
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
         return self.frame([record], None, sent_at_ms=0), {}
