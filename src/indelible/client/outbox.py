@@ -30,6 +30,7 @@ from indelible.client.timing import Time
 from indelible.client.transport import Transport
 from indelible.client.wire import Wire
 from indelible.client.worker import Worker
+from indelible.client.writer import Writer
 from indelible.event import LossReason
 
 _LOOK_EACH_S: Final = 0.05
@@ -65,33 +66,34 @@ class Outbox:
         self._numbers = Numbers()
         self._random: deque[bytes] = deque()
         self._inbox = Inbox(options)
-        roles = Roles()
-        self._notices = Notices(
+        self._roles = roles = Roles()
+        notices = Notices(
             wire.lane, options, tally=self._tally, monotonic=time.monotonic, roles=roles
         )
+        shelf = Shelf(
+            options,
+            wire,
+            folder=spool_folder,
+            process_id=process_id,
+            time=time,
+            tally=self._tally,
+            notices=notices,
+        )
+        reports = Reports(process_id, tally=self._tally, numbers=self._numbers, time=time)
+        transport = self.new_transport()
+        self._sender = Sender(wire, options, time=time, transport=transport, reports=reports)
+        self._writer = Writer(wire, options, tally=self._tally, notices=notices, roles=roles)
+        self._notices = notices
         self._worker = Worker(
             self._inbox,
-            Shelf(
-                options,
-                wire,
-                folder=spool_folder,
-                process_id=process_id,
-                time=time,
-                tally=self._tally,
-                notices=self._notices,
-            ),
-            Sender(
-                wire,
-                options,
-                time=time,
-                transport=self.new_transport(),
-                reports=Reports(process_id, tally=self._tally, numbers=self._numbers, time=time),
-            ),
+            shelf,
+            self._sender,
+            self._writer,
             wire=wire,
             options=options,
             time=time,
             tally=self._tally,
-            notices=self._notices,
+            notices=notices,
             roles=roles,
         )
         self._closed = False
@@ -125,7 +127,7 @@ class Outbox:
         inbox, worker = self._inbox, self._worker
         if self._closed:
             self.lose(LossReason.AFTER_SHUTDOWN)
-        elif worker.is_in_hook:
+        elif self._writer.is_in_hook:
             self.lose(LossReason.BEFORE_SEND)  # captured by before_send itself: it would never end
         elif inbox.waiting + worker.shelf.in_memory >= self._most:
             self.lose(LossReason.QUEUE_FULL)
@@ -155,7 +157,7 @@ class Outbox:
 
     def raise_fault(self) -> None:
         """With `strict`, in sync mode: raise what an event was let go for since the last call."""
-        fault = self._worker.take_fault()
+        fault = self._writer.take_fault()
         if fault is not None:
             raise fault
 
@@ -205,7 +207,7 @@ class Outbox:
     @property
     def is_down(self) -> bool:
         """Whether the server is taken to be down: a call that would wait for it need not."""
-        return self._worker.is_down
+        return self._sender.pace.is_open
 
     def new_transport(self) -> Transport:
         """A connection of one's own to the same server."""
@@ -226,7 +228,7 @@ class Outbox:
         Safe in a signal handler. `total_s` shortens an exchange that this thread has to do itself.
         """
         worker = self._worker
-        if worker.is_here:
+        if self._roles.is_worker:
             return False  # it would wait for itself
         if worker.stopped.is_set():
             return self.counts().waiting == 0

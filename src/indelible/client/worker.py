@@ -43,6 +43,7 @@ class Worker:
         inbox: where callers leave events.
         shelf: what it holds. Others may read how much that is, and nothing else.
         sender: the way to the server; this worker's alone.
+        writer: makes of a capture what is sent.
         tally, notices: where the fate of each is counted and said.
         roles: kept up to date here.
 
@@ -55,6 +56,7 @@ class Worker:
         inbox: Inbox,
         shelf: Shelf,
         sender: Sender,
+        writer: Writer,
         *,
         wire: Wire,
         options: Options,
@@ -86,7 +88,7 @@ class Worker:
         self._last = deque((None,))  # for the one who does the last of the work
         self._is_refused_thread = False
         self._flushing = False
-        self._writer = Writer(wire, options, tally=tally, notices=notices, roles=roles)
+        self._writer = writer
 
     # What callers ask.
 
@@ -99,25 +101,6 @@ class Worker:
     def thread(self) -> int | None:
         """The id of its thread; None while there is none."""
         return self._roles.worker
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the calling thread does the work, so that it would wait for itself."""
-        return self._roles.is_worker
-
-    @property
-    def is_in_hook(self) -> bool:
-        """Whether the calling thread is in `before_send`."""
-        return self._writer.is_in_hook
-
-    @property
-    def is_down(self) -> bool:
-        """Whether the server is taken to be down."""
-        return self._sender.pace.is_open
-
-    def take_fault(self) -> BaseException | None:
-        """What an event was dropped for since the last call, with `strict` in sync mode."""
-        return self._writer.take_fault()
 
     # Beginning and end.
 
@@ -188,7 +171,11 @@ class Worker:
         """
         self._retired = True
         deadline = self._time.monotonic() + timeout_s
-        while self.thread is not None and not self.is_here and self._time.monotonic() < deadline:
+        while (
+            self.thread is not None
+            and not self._roles.is_worker
+            and self._time.monotonic() < deadline
+        ):
             self._inbox.ring()
             threading.Event().wait(_LOOK_EACH_S)
         # Or the connection, idle by now, would be finalised while it is open.
