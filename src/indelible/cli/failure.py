@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -26,6 +27,9 @@ class ExitCode(IntEnum):
     BROKEN = 3
 
 
+INTERRUPTED: Final = 130
+"""What a shell says of a process that Ctrl-C ended."""
+
 # Codes that only commands have; every other one is a server's (docs/reference/errors.md).
 CODES: Final = {
     "called_wrongly": "An argument is missing, unknown, or cannot be read.",
@@ -40,7 +44,12 @@ CODES: Final = {
 
 
 class Failure(Exception):
-    """Ends the command. `code` is public and permanent, the message may be reworded."""
+    """Ends the command. `code` is public and permanent, the message may be reworded.
+
+    `excerpt` has the lines that show people the place of the fault in what they typed.
+    """
+
+    excerpt: Sequence[str] = ()
 
     def __init__(self, code: str, message: str, *, hint: str, exit_code: ExitCode) -> None:
         super().__init__(message)
@@ -115,6 +124,8 @@ def report(failure: Failure, *, as_json: bool) -> None:
         print(json.dumps(failure.body()), file=sys.stderr)
         return
     print(f"{failure.code}: {clipped(failure.message)}", file=sys.stderr)
+    for line in failure.excerpt:
+        print(line, file=sys.stderr)
     print(f"try: {clipped(_as_typed_here(failure.hint))}", file=sys.stderr)
 
 

@@ -33,6 +33,7 @@ from indelible.cli import (
     witness,
 )
 from indelible.cli.failure import (
+    INTERRUPTED,
     ExitCode,
     Failure,
     called_wrongly,
@@ -43,8 +44,6 @@ from indelible.cli.failure import (
     report_as_line,
 )
 from indelible.errors import IndelibleError
-
-_INTERRUPTED = 130  # what a shell says of a process that Ctrl-C ended
 
 
 def make_app() -> typer.Typer:
@@ -147,7 +146,7 @@ def _run(arguments: Sequence[str]) -> int:
         # typer takes an EOFError for an answer that was not given; a file that ends early is one.
         if isinstance(abort.__cause__, EOFError):
             raise abort.__cause__ from None
-        return _INTERRUPTED
+        return INTERRUPTED
     except SystemExit as end:
         # typer's own answer to a pipe that nobody reads is to end with 1.
         if isinstance(end.__context__, BrokenPipeError):
