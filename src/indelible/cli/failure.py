@@ -40,7 +40,11 @@ CODES: Final = {
     "file_refused": "A file is not read: a link, a device or a pipe, or longer than it may be.",
     "out_of_memory": "What was to be read is more than this machine can hold.",
     "server_not_installed": "Only the client is installed.",
+    "system_unsupported": "The command needs what this system, such as Windows, does not have.",
 }
+
+
+_POSIX_MODULES: Final = ("fcntl", "resource", "uvloop")
 
 
 class Failure(Exception):
@@ -66,6 +70,26 @@ class Failure(Exception):
 def called_wrongly(message: str, *, hint: str) -> Failure:
     """The caller can mend it."""
     return Failure("called_wrongly", message, hint=hint, exit_code=ExitCode.CALLED_WRONGLY)
+
+
+def not_here(missing: ModuleNotFoundError) -> Failure | None:
+    """The failure for a module that is not installed, or None if the module is one of ours."""
+    name = (missing.name or "indelible").partition(".")[0]
+    if name == "indelible":
+        return None
+    if name in _POSIX_MODULES:
+        return Failure(
+            "system_unsupported",
+            f"This command needs {name}, which this system does not have",
+            hint="Run it on Linux or macOS; `verify` and `audit` work here.",
+            exit_code=ExitCode.BROKEN,
+        )
+    return Failure(
+        "server_not_installed",
+        f"This command needs {name}, which is not here",
+        hint='pip install "indelible[server]"',
+        exit_code=ExitCode.BROKEN,
+    )
 
 
 def io_failed(error: OSError) -> Failure:

@@ -39,6 +39,7 @@ from indelible.cli.failure import (
     called_wrongly,
     internal,
     io_failed,
+    not_here,
     of_error,
     report,
     report_as_line,
@@ -106,16 +107,11 @@ def run(arguments: Sequence[str]) -> int:
         tell(failure)
         return failure.exit_code
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] == "indelible":
+        absent = not_here(missing)
+        if absent is None:
             raise
-        failure = Failure(
-            "server_not_installed",
-            f"This command needs {missing.name}, which is not here",
-            hint='pip install "indelible[server]"',
-            exit_code=ExitCode.BROKEN,
-        )
-        tell(failure)
-        return failure.exit_code
+        tell(absent)
+        return absent.exit_code
     except (MemoryError, RecursionError) as error:
         failure = Failure(
             "out_of_memory",
