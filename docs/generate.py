@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from indelible.access import ROUTES, Door
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
 from indelible.client import Counts, Options
@@ -23,9 +24,10 @@ from indelible.condition import (
     to_json,
 )
 from indelible.condition.language import GRAMMAR
+from indelible.edge.dialects import DIALECTS
 from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
-from indelible.event import DropReason, LossReason, WarnReason
+from indelible.event import DropReason, Lane, LossReason, WarnReason
 from indelible.metrics import REGISTRY
 from indelible.serving.patience import CloseReason
 from indelible.settings import Settings
@@ -34,13 +36,17 @@ CONDITION_EXAMPLES = (
     'event = "purchase" and properties.amount >= 100 and not exists(properties.coupon)',
     'kind = "audit" and meta.service in ("billing", "ledger") and meta.type != "info"',
     'event starts_with "user." or distinct_id = "user_42"',
-    'received_at >= 2026-01-31 and received_at < 2026-02-01T12:00:00Z',
+    "received_at >= 2026-01-31 and received_at < 2026-02-01T12:00:00Z",
     'properties.plan = null or properties."price (EUR)" > 9.99',
     'properties.url contains "/pricing" and properties.country not in ("DE", "AT")',
     "index > 1000 and not (properties.$bot = true or exists(erased))",
 )
 
 FOLDER = Path(__file__).parent / "reference"
+
+_PRODUCT_PATHS = [
+    path.path for dialect in DIALECTS if dialect.lane is Lane.PRODUCT for path in dialect.paths
+]
 
 
 def settings_page() -> str:
@@ -95,6 +101,36 @@ def errors_page() -> str:
     rows += ["In `lost_warning` of the answer; the events beside it were taken all the same.", ""]
     rows += ["| reason | meaning |", "| --- | --- |"]
     rows += [f"| `{reason}` | {reason.meaning} |" for reason in LostWarning]
+    return "\n".join(rows) + "\n"
+
+
+def access_page() -> str:
+    """Every route, and the keys that open it."""
+    rows = [
+        "# Who may do what",
+        "",
+        "A key has scopes. An application key has `write`, `read` and `query` for its project, or "
+        "those that `indelible keys create application --scope …` named; an admin key has all four "
+        "for every project. A caller whose key lacks the scope gets 403, and the code names it: "
+        "`write_scope_missing`, `read_scope_missing`, `query_scope_missing`, "
+        "`manage_scope_missing`. Without a valid key the answer is 401 `invalid_api_key`.",
+        "",
+        "Product ingest takes the public project token instead, which opens nothing else.",
+        "",
+        "| route | needs |",
+        "| --- | --- |",
+    ]
+    doors = {
+        Door.OPEN: "nothing",
+        Door.TOKEN: "a project token",
+        Door.METRICS: "the metrics key, else `manage`",
+        Door.LEDGER: "nothing if the project's ledger is public, else `read`",
+    }
+    rows += [
+        f"| `{route}` | {doors[access] if isinstance(access, Door) else f'`{access}`'} |"
+        for route, access in ROUTES.items()
+    ]
+    rows += [f"| `POST {path}` | {doors[Door.TOKEN]} |" for path in _PRODUCT_PATHS]
     return "\n".join(rows) + "\n"
 
 
@@ -202,7 +238,7 @@ def conditions_page() -> str:
         "| --- | --- |",
         *(f"| `{op}` | {op.meaning} |" for op in Op),
         "",
-        "`in_cohort(\"name\")` is part of the language; no cohort is known to a search yet, so "
+        '`in_cohort("name")` is part of the language; no cohort is known to a search yet, so '
         "there it is refused. There are no regular expressions.",
         "",
         "## Values",
@@ -274,6 +310,7 @@ def _as_markdown(meaning: str) -> str:
 
 PAGES = {
     "settings.md": settings_page,
+    "access.md": access_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,
     "client.md": client_page,

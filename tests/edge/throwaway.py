@@ -60,7 +60,6 @@ def schema(limits: Limits) -> Schema:
         summary="Send rows",
         description="Stores rows.",
         operation_id="send_rows",
-        security=[],
         parameters=[],
         body={"application/json": {"schema": ref("Rows")}},
         answers={"200": answer("How many were stored.", {"type": "string"}, "text/plain")},

@@ -6,7 +6,8 @@ Each dialect describes itself; here the descriptions become operations of the do
 from collections.abc import Iterator
 from typing import Final
 
-from indelible.api.openapi import refusals
+from indelible.access import ROUTES, Access, Door
+from indelible.api.openapi import refusals, security_of
 from indelible.edge.dialects import DIALECTS
 from indelible.edge.intake import Limits
 from indelible.edge.schema import LOSS_REPORT, Json, Operation, Schema
@@ -28,7 +29,10 @@ def schemas(limits: Limits) -> dict[str, Json]:
 def paths(limits: Limits) -> dict[str, Json]:
     """The operations of the hot routes, by path and method, with the limits of this server."""
     return {
-        path: {method: _operation(one, limits) for method, one in operations.items()}
+        path: {
+            method: _operation(one, limits, ROUTES.get(f"{method.upper()} {path}", Door.TOKEN))
+            for method, one in operations.items()
+        }
         for schema in _described(limits)
         for path, operations in schema.operations.items()
     }
@@ -38,13 +42,13 @@ def _described(limits: Limits) -> Iterator[Schema]:
     return (dialect.schema(limits) for dialect in DIALECTS)
 
 
-def _operation(one: Operation, limits: Limits) -> Json:
+def _operation(one: Operation, limits: Limits, access: Access) -> Json:
     operation: Json = {
         "tags": ["ingest"],
         "summary": one.summary,
         "description": one.description,
         "operationId": one.operation_id,
-        "security": one.security,
+        "security": security_of(access),
         "parameters": one.parameters,
         "responses": {**one.answers, **refusals(one.refusals)},
     }

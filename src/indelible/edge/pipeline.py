@@ -175,10 +175,11 @@ class Ingest:
             InvalidApiKey, IpNotAllowed, Forbidden, NotFound.
         """
         gate = self._intake.gate
-        key = gate.key_of_bearer(request.header(b"authorization"), lambda: request.caller(gate))
-        project = gate.project_of_key(key, request.query.get("project"))
+        route, authorization = f"POST {self._path.path}", request.header(b"authorization")
+        caller = gate.caller_on(route, authorization, lambda: request.address(gate))
+        project = gate.project_of(caller, request.query.get("project"))
         request.project_id = project.id
-        return key, project
+        return caller.key, project
 
     def _open_by_token(self, call: Call, reading: Reading) -> tuple[Key, Project]:
         """Find the token of a request, and with it the project.
@@ -191,7 +192,7 @@ class Ingest:
         tokens = self._dialect.tokens(reading, request)
         # A property named `token` may be anything; a valid token of another project is a mix-up.
         tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
-        key = gate.key_of_tokens(tokens, lambda: request.caller(gate), request.page)
+        key = gate.key_of_tokens(tokens, lambda: request.address(gate), request.page)
         assert key.project is not None
         request.project_id = key.project.id
         return key, key.project

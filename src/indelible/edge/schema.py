@@ -37,7 +37,6 @@ class Operation:
     Attributes:
         summary, description: for people.
         operation_id: unique in the document.
-        security: which keys open it; none where the token is in the body.
         parameters: of query and headers.
         body: the content of the request by media type; None if it has none.
         answers: responses that are no errors, by status.
@@ -47,7 +46,6 @@ class Operation:
     summary: str
     description: str
     operation_id: str
-    security: list[Json]
     parameters: list[Json]
     body: Json | None
     answers: dict[str, Json]

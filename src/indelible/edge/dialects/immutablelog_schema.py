@@ -40,6 +40,7 @@ from indelible.errors import (
     NotFound,
     PayloadTooLarge,
     RateLimited,
+    WriteScopeMissing,
 )
 from indelible.event import MAX_TRAIL_CHARS, Level
 
@@ -134,6 +135,7 @@ _REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     InvalidIdempotencyKey,
     InvalidApiKey,
     Forbidden,
+    WriteScopeMissing,
     IpNotAllowed,
     NotFound,
     RateLimited,
@@ -141,7 +143,6 @@ _REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     *STORE_REFUSALS,
 )
 
-_KEYS: Final[list[Json]] = [{"applicationKey": []}, {"adminKey": []}]
 _PARAMETERS: Final[list[Json]] = [
     {
         "name": "Idempotency-Key",
@@ -173,7 +174,6 @@ def describe_one(limits: Limits) -> Schema:
         description="Stores one event; the 202 is sent after the sync. Sent again with the same "
         "Idempotency-Key it is answered with the first result and `duplicate`.",
         operation_id="send_audit_event",
-        security=_KEYS,
         parameters=_PARAMETERS,
         body=_body("AuditEvent", _EXAMPLE),
         answers={"202": answer("Stored.", ref("AuditReceipt"))},
@@ -199,7 +199,6 @@ def describe_batch(limits: Limits) -> Schema:  # noqa: ARG001 — a batch has no
         "that cannot be taken does not hinder the others. An event without a key of its own goes "
         "by the request's Idempotency-Key and its place.",
         operation_id="send_audit_events",
-        security=_KEYS,
         parameters=_PARAMETERS,
         body=_body("AuditBatch", {"events": [{**_EXAMPLE, "idempotency_key": "payment-1"}]}),
         answers={"202": answer("Every event has its result.", ref("AuditBatchAnswer"))},

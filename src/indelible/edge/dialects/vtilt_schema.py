@@ -221,7 +221,6 @@ def _post(suffix: str, more: str, answers: dict[str, Json]) -> Operation:
         "with an index survives power loss. The project token is in the body. The body may be "
         "packed with gzip, deflate or base64, up to three layers." + more,
         operation_id="send_product_events" + suffix,
-        security=[],
         parameters=[*_QUERY_TOKENS, _COMPRESSION, *WAIT],
         body={
             "application/json": json_body,
@@ -248,7 +247,6 @@ def _get(suffix: str, more: str, answers: dict[str, Json]) -> Operation:
         description="As POST, with the body in `data`: for pages that can only load an image."
         + more,
         operation_id="send_product_events_with_get" + suffix,
-        security=[],
         parameters=[
             {
                 "name": "data",
