@@ -25,12 +25,12 @@ from indelible.api.scraping import scraped
 from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
+from indelible.edge.dialects import DIALECTS
 from indelible.edge.gate import Gate
-from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.large import LargeBodies
 from indelible.edge.notice import Notices
-from indelible.edge.product import ProductIngest, Route
+from indelible.edge.pipeline import hot_routes
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
 from indelible.erasure.retention import Retention, Rule
@@ -68,13 +68,6 @@ _LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
 DEFAULT_PROJECT: Final = "default"
 
 _COLLECT_AFTER: Final = (50_000, 20, 20)
-
-PRODUCT_ROUTES: Final = (
-    Route("/api/e", crawlers="discard", crawler_status=204),
-    # PostHog's clients take a 204 for a failure and send again.
-    Route("/batch/", crawlers="mark", crawler_status=200),
-    Route("/batch", crawlers="mark", crawler_status=200),
-)
 
 
 @dataclass(slots=True)
@@ -257,23 +250,14 @@ class House:
             gate=self.gate,
             rates=Rates(),
             disk=self.disk,
-            committer=self.committer,
+            store=self.committer.submit,
             limits=self._limits,
             large=self.large,
             confirm=bounded(self.ledger.confirm),
             notices=self.notices,
             clock=self.clock,
         )
-        audit = AuditIngest(intake)
-        routes = [
-            HotRoute("/v1/events", {"POST": audit.one}, cross_origin=False),
-            HotRoute("/v1/events/batch", {"POST": audit.batch}, cross_origin=False),
-        ]
-        for route in PRODUCT_ROUTES:
-            product = ProductIngest(route, intake)
-            handlers = {"POST": product, "GET": product}
-            routes.append(HotRoute(route.path, handlers, cross_origin=True))
-        return {route.path: route for route in routes}
+        return hot_routes(DIALECTS, intake)
 
     def _refuse_taken_keys(self) -> None:
         """

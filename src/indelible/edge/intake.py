@@ -1,4 +1,4 @@
-"""What every ingest handler works with."""
+"""What the pipeline needs of the rest of the house."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -12,7 +12,6 @@ from indelible.edge.notice import Notices
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.errors import Overloaded
-from indelible.journal.commit import Committer
 from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskGuard
 
@@ -37,12 +36,24 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The parts that a request passes on its way into the journal."""
+    """The one place where the edge meets the rest of the house.
+
+    Attributes:
+        gate: finds the project and what its key may do.
+        rates: how many events each key may still send.
+        disk: refuses events of a lane while the disk is too full for them.
+        store: makes drafts durable and says what became of each: `Committer.submit`.
+        limits: how much one request may bring.
+        large: the turns of large bodies.
+        confirm: waits for receipts.
+        notices: told what is refused or dropped.
+        clock: tells when a request was received.
+    """
 
     gate: Gate
     rates: Rates
     disk: DiskGuard
-    committer: Committer
+    store: Submit
     limits: Limits
     large: LargeBodies
     confirm: Confirm
@@ -53,14 +64,14 @@ class Intake:
         """Store the drafts of a large request, in order and in several groups of the journal.
 
         Raises:
-            Overloaded, Unavailable, JournalUnwritable: as `Committer.submit` does. The groups
+            Overloaded, Unavailable, JournalUnwritable: as `store` does. The groups
                 before the one that failed are stored.
         """
         outcomes: list[Outcome] = []
         for run in _runs(drafts):
             while True:
                 try:
-                    outcomes += await self.committer.submit(run)
+                    outcomes += await self.store(run)
                     break
                 except Overloaded:
                     if not outcomes:
