@@ -263,7 +263,7 @@ def happen(office: Office, incident: str, before: Path) -> None:
         case "restart":
             office.reopen()
         case "forget the last stretch":
-            # What a power cut does to a file that is not synced: the journal's cursor is ahead.
+            # What a power cut does to a file that is not synced: the journal is ahead.
             office.accounting.close()
             shutil.copy(file, before)
             office.open()

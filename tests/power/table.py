@@ -40,6 +40,9 @@ SYNCS: Final = {
     "client/spool.py Spool.refuse: file.append(records, sync=True)": Row("spool", promises.SAFE),
     "client/spool.py _keep_folder: _sync_folder(one.parent)": Row("spool-killed", promises.SAFE),
     "client/spool.py SpoolFile.append: os.fsync(self._file.fileno())": Row("spool", promises.SAFE),
+    "derived.py Derived._prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
     "durable.py new_file: sync_folder(path.parent)": Row("output", promises.OUTPUT),
     "durable.py sync_folder: sync_file(folder)": Row("first-start", promises.KEYS),
     "durable.py sync_file: _sync(handle, path)": Row("first-start", promises.KEYS),
@@ -73,10 +76,10 @@ SYNCS: Final = {
     "ledger/logs.py _write_key: durable.write_file(path, f'{signer.text}\\n'.encode(), mod...": Row(
         "first-start", promises.STARTS
     ),
-    "ledger/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
+    "ledger/audit/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
         "output", promises.REMEMBERED
     ),
-    "ledger/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
+    "ledger/audit/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
     "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
         "restore", promises.RETIRED
     ),
@@ -101,20 +104,21 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
         "mended", promises.READERS
     ),
-    "ledger/witness.py create: durable.keep_folder(folder, mode=448)": Row(
+    "ledger/witness/rules.py create: durable.keep_folder(folder, mode=448)": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness.py create: durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
+    "ledger/witness/rules.py create: "
+    "durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
-    "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
+    "ledger/witness/rules.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
+    "ledger/witness/rules.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
 }
 
 FAULTS: Final = {
     Fault(
         "a witness goes on after a sync that failed",
-        "ledger/witness.py",
+        "ledger/witness/rules.py",
         '            self._failure = f"{type(error).__name__}: {error}"\n',
         "            pass\n",
     ): Row("failed-sync", promises.POISONED),
@@ -183,14 +187,6 @@ FAULTS: Final = {
         "return Erased(tuple(entries), erased, len(wanted) - erased, self.database.sweep())",
         "return Erased(tuple(entries), erased, len(wanted) - erased, True)",
     ): Row("erasure", promises.ERASED),
-    Fault(
-        "retention moves on before it has erased",
-        "ledger/retention.py",
-        "        erased = 0\n        for first, end in runs:\n",
-        "        erased = 0\n"
-        "        self._journal.move_cursor(CURSOR, project_id, behind)\n"
-        "        for first, end in runs:\n",
-    ): Row("erasure", promises.EXPIRED),
     Fault(
         "what a dead process left is forgotten once it is found",
         "client/spool.py",

@@ -18,10 +18,10 @@ from msgspec import Struct
 
 from indelible.accounting.account import Account, merge, sum_of
 from indelible.accounting.facts import Facts
+from indelible.connections import Readers, open_for_writing
 from indelible.errors import Unavailable
 from indelible.event import Lane
 from indelible.folder import private
-from indelible.journal.connections import Readers, open_for_writing
 
 logger = logging.getLogger(__name__)
 

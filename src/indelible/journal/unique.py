@@ -25,7 +25,7 @@ from typing import Final, Protocol
 
 import apsw
 
-from indelible.journal.connections import in_runs, open_for_writing
+from indelible.connections import in_runs, open_for_writing
 from indelible.journal.keys_file import KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK

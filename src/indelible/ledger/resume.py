@@ -13,8 +13,8 @@ from typing import Any, Final
 import apsw
 
 from indelible.clock import Clock
+from indelible.connections import BUSY_TIMEOUT_MS
 from indelible.errors import JournalUnreadable, NotFound
-from indelible.journal.connections import BUSY_TIMEOUT_MS
 from indelible.journal.database import Database
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal

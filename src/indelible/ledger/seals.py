@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from indelible.journal.connections import Readers, open_for_writing
+from indelible.connections import Readers, open_for_writing
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,20 @@ class Seals:
                 "UPDATE seal SET witnessed_at_ms = ? WHERE origin = ? AND size = ?",
                 (at_ms, origin, size),
             )
+
+    def size(self, origin: str) -> int:
+        """How many events the largest checkpoint of this log covers; 0 if none is known.
+
+        Never more than were sealed: a checkpoint is noted here after it is published.
+        """
+        with suppress(apsw.Error):
+            largest = (
+                self._readers.mine()
+                .execute("SELECT max(size) FROM seal WHERE origin = ?", (origin,))
+                .get
+            )
+            return int(largest or 0)
+        return 0
 
     def times(self, origin: str, index: int) -> Times:
         """When the event with this index was covered for the first time.

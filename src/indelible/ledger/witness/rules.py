@@ -38,6 +38,7 @@ import apsw
 
 from indelible import durable
 from indelible.clock import Clock
+from indelible.connections import Readers, open_for_writing
 from indelible.errors import (
     AlreadyExists,
     KeyMalformed,
@@ -49,7 +50,6 @@ from indelible.errors import (
     WitnessUnwritable,
 )
 from indelible.folder import hold, private
-from indelible.journal.connections import Readers, open_for_writing
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
 from indelible.ledger.format.note import LogKey, Note, open_note, parse_note, strict_base64
