@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
 """What SQLite says of the file itself; every other error is of the machine around it."""
 
+RESTART_HINT: Final = "Restart the server: it makes the file again."
+
 MARKS: Final = """
 CREATE TABLE IF NOT EXISTS mark (
     project_id INTEGER PRIMARY KEY,
@@ -113,9 +115,7 @@ class Derived:
                 self.give_up(f"{self.path.name} is damaged ({error})")
             else:
                 return
-        raise Unavailable(
-            f"{self.path.name} is damaged", hint="Restart the server: it makes the file again."
-        )
+        raise Unavailable(f"{self.path.name} is damaged", hint=RESTART_HINT)
 
     def give_up(self, why: str) -> None:
         """Use the file no more, and remove it, so that the next start makes it again."""

@@ -103,6 +103,25 @@ def test_other_routes_answer_while_a_sync_is_under_way(
         assert 200 == held.result(60).status_code
 
 
+def test_followers_cause_no_sync_of_the_journal(tmp_path: Path, disk: Disk) -> None:
+    with inside(tmp_path, vfs=disk.name, seal_interval_ms=10) as world:
+        disk.synced_by.clear()
+        for _ in range(5):
+            stored = first(world.send(product()))
+            path = f"/v1/events/{stored['tx_id']}/receipt?wait=sealed&timeout=60s"
+            assert 200 == world.http.get(path, headers=AS_APPLICATION).status_code
+        eventually(lambda: is_counted(world))
+        assert {"journal-writer": 5} == disk.synced_by
+
+
+def is_counted(world: World) -> bool:
+    """Whether every event is sealed and in an account."""
+    health = world.http.get("/healthz").json()
+    return (
+        health["ledger"]["oldest_unsealed_s"] is health["accounting"]["oldest_uncounted_s"] is None
+    )
+
+
 def test_requests_that_arrive_during_a_sync_share_the_next_one(
     tmp_path: Path, disk: Disk, pool: ThreadPoolExecutor
 ) -> None:

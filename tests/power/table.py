@@ -15,9 +15,6 @@ class Row(NamedTuple):
 
 
 SYNCS: Final = {
-    "accounting/accounts.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
-        "first-start", promises.INTACT
-    ),
     "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
         "start", promises.STORED
     ),
@@ -61,9 +58,6 @@ SYNCS: Final = {
     "self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_T...": Row("erasure", promises.ERASED),
     "journal/database.py Database._sweep_once: "
     "sync_file(self.path.with_name(f'{self.path.name}-wal'))": Row("erasure", promises.ERASED),
-    "journal/unique.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
-        "first-start", promises.INTACT
-    ),
     "ledger/lockstore.py LockStore.__init__: 'PRAGMA synchronous = FULL'": Row(
         "border", promises.STARTS
     ),
@@ -83,7 +77,6 @@ SYNCS: Final = {
     "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
         "restore", promises.RETIRED
     ),
-    "ledger/seals.py _open: 'PRAGMA synchronous = NORMAL'": Row("first-start", promises.INTACT),
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),

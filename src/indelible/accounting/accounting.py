@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts, Mark
+from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts
 from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
+from indelible.derived import Mark
 from indelible.journal.contract import JournalReader
 from indelible.journal.follow import Follower
 from indelible.journal.pieces import pieces
