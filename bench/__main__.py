@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `peers`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`."""
 
 import argparse
 import contextlib
@@ -443,7 +443,7 @@ def in_bulk(work: Path, scale: float) -> None:
         float, _run("bench.rows", str(folder), str(round(200_000 * scale))).split()
     )
     _report(
-        "11 reading a log in bulk, CPU of one thread",
+        "13 reading a log in bulk, CPU of one thread",
         f"{whole:.2f} us an event",
         f"without payloads {without:.2f} us",
         f"{whole / without:.1f} times",

@@ -1,4 +1,4 @@
-"""``python -m bench.rows FOLDER EVENTS``: what reading in bulk costs, one thread, nothing beside."""
+"""``python -m bench.rows FOLDER EVENTS``: what reading in bulk costs, in one thread."""
 
 import sys
 import time

@@ -10,7 +10,7 @@ import json
 import logging
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,8 @@ import uvloop
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
-from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
+from indelible.api.scraping import scraped
+from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, HotRoute
 from indelible.edge.gate import Gate
@@ -44,9 +45,17 @@ from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_poli
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore
 from indelible.query.health import Lookout
+from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
 from indelible.registry.values import Role, digest_of
-from indelible.serving import Patience, listening, serve_asgi, until_signalled
+from indelible.serving import (
+    Ending,
+    Patience,
+    Signalled,
+    listening,
+    serve_asgi,
+    until_signalled,
+)
 from indelible.settings import Settings
 from indelible.untrusted import read_file
 
@@ -73,6 +82,7 @@ class Welcome:
     url: str
     data_dir: Path
     token: str
+    projects: int
     made: dict[str, str] = field(default_factory=dict)
 
 
@@ -92,6 +102,7 @@ class House:
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.refusals = Refusals()
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
@@ -172,9 +183,12 @@ class House:
             ledger=self.ledger,
             accounting=self.accounting,
             limits=self._limits,
+            refusals=self.refusals,
+            metrics_key=settings.metrics_key,
             clock=self.clock,
         )
-        self.edge = Edge(self._hot_routes(), Deadline(self.api))
+        framework = Deadline(self.api, self.refusals)
+        self.edge = Edge(self._hot_routes(), framework, self.refusals)
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
@@ -186,6 +200,7 @@ class House:
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        self.refusals.close()
         await self.large.stop()
         await self.committer.stop()
         await asyncio.to_thread(self.retention.stop)
@@ -285,9 +300,9 @@ class House:
             registry.projects.create(DEFAULT_PROJECT)
         project = registry.snapshot.project(DEFAULT_PROJECT)
         wanted = (
-            ("token", Role.TOKEN, project, settings.token),
-            ("API key", Role.APPLICATION, project, settings.api_key),
-            ("admin key", Role.ADMIN, None, settings.admin_key),
+            ("token", Role.TOKEN, project, settings.server_token),
+            ("API key", Role.APPLICATION, project, settings.server_api_key),
+            ("admin key", Role.ADMIN, None, settings.server_admin_key),
         )
         for name, role, owner, given in wanted:
             if given is not None:
@@ -299,7 +314,7 @@ class House:
     def write_cli_file(self, url: str) -> None:
         """Leave the address and an admin key for commands that run on this machine."""
         path = self.settings.data_dir / CLI_FILE
-        admin_key = self.settings.admin_key or self.made.get("admin key")
+        admin_key = self.settings.server_admin_key or self.made.get("admin key")
         if admin_key is None:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 left = read_file(path, most_bytes=64 * 1024, only_mine=True)
@@ -323,7 +338,22 @@ class House:
         return False
 
 
-def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How a server ended.
+
+    Attributes:
+        why: the signal that it obeyed.
+        took_s: from the signal until everything was closed.
+        ending: what became of the requests under way.
+    """
+
+    why: str
+    took_s: float
+    ending: Ending
+
+
+def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewell:
     """Run a server until SIGINT or SIGTERM, then answer what is under way and close.
 
     `announce` is called once, when the first request would be answered.
@@ -331,18 +361,32 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     Raises:
         AddressInUse, and what `House` raises.
     """
-    with listening(settings.listen, settings.port) as on:  # before anything is written
+    with ExitStack() as sockets:
+        # Before anything is written: another server may have the port.
+        on = sockets.enter_context(listening(settings.listen, settings.port))
+        scraped_on = None
+        if settings.metrics_listen is not None:
+            scraped_on = sockets.enter_context(listening(*settings.metrics_listen))
         house = House(settings)
         try:
-            uvloop.run(_until_signalled(house, on, announce))
+            signalled, ending = uvloop.run(_until_signalled(house, on, scraped_on, announce))
         finally:
             house.close()
+    return Farewell(signalled.by, monotonic_s() - signalled.at_s, ending)
 
 
 async def _until_signalled(
-    house: House, on: socket.socket, announce: Callable[[Welcome], None]
-) -> None:
-    await run(house, on, announce=announce, stop=until_signalled())
+    house: House,
+    on: socket.socket,
+    scraped_on: socket.socket | None,
+    announce: Callable[[Welcome], None],
+) -> tuple[Signalled, Ending]:
+    stop = until_signalled()
+    key, refusals = house.settings.metrics_key, house.refusals
+    async with AsyncExitStack() as beside:
+        if scraped_on is not None:
+            await beside.enter_async_context(scraped(scraped_on, key=key, refusals=refusals))
+        return stop, await run(house, on, announce=announce, stop=stop)
 
 
 async def run(
@@ -352,7 +396,7 @@ async def run(
     announce: Callable[[Welcome], None],
     stop: asyncio.Event,
     patience: Patience | None = None,
-) -> None:
+) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, when the first request would be answered.
@@ -360,7 +404,8 @@ async def run(
 
     def answering(url: str) -> None:
         house.write_cli_file(url)
-        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+        projects = len(house.registry.snapshot.projects)
+        announce(Welcome(url, house.settings.data_dir, house.token(), projects, house.made))
 
     house.start()
     # All that was made up to here lives as long as the process: the collector need not look at it.
@@ -371,12 +416,13 @@ async def run(
     # read.
     gc.set_threshold(*_COLLECT_AFTER)
     try:
-        await serve_asgi(
+        return await serve_asgi(
             house.edge,
             on=on,
             announce=answering,
             stop=stop,
             refusal=house.edge.refusal,
+            closed=house.edge.closed,
             patience=patience or _patience(house.settings),
         )
     finally:
@@ -392,9 +438,9 @@ def _patience(settings: Settings) -> Patience:
 def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
     """Return role, variable and value of each secret fixed by the environment."""
     given = (
-        (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
-        (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
-        (Role.ADMIN, "INDELIBLE_ADMIN_KEY", settings.admin_key),
+        (Role.TOKEN, "INDELIBLE_SERVER_TOKEN", settings.server_token),
+        (Role.APPLICATION, "INDELIBLE_SERVER_API_KEY", settings.server_api_key),
+        (Role.ADMIN, "INDELIBLE_SERVER_ADMIN_KEY", settings.server_admin_key),
     )
     return [(role, variable, secret) for role, variable, secret in given if secret is not None]
 
@@ -405,7 +451,10 @@ def _refuse_one_secret_for_two(settings: Settings) -> None:
         SettingInvalid: one secret was given for two keys.
     """
     first: dict[str, str] = {}
-    for _, variable, secret in _fixed_secrets(settings):
+    given = [(variable, secret) for _, variable, secret in _fixed_secrets(settings)]
+    if settings.metrics_key is not None:
+        given.append(("INDELIBLE_METRICS_KEY", settings.metrics_key))
+    for variable, secret in given:
         if secret in first:
             raise SettingInvalid(f"{first[secret]} and {variable} are the same")
         first[secret] = variable

@@ -12,8 +12,15 @@ from indelible.accounting.accounting import Accounting
 from indelible.api import docs, erasures, events, health, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
-from indelible.api.errors import MAX_BODY_BYTES, answer_error
-from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
+from indelible.api.errors import MAX_BODY_BYTES, answering
+from indelible.api.guard import (
+    IS_PUBLIC,
+    admins_only,
+    json_only,
+    keys_only,
+    project_of,
+    scrapers_only,
+)
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
 from indelible.clock import Clock
@@ -25,6 +32,7 @@ from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
+from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
 
 
@@ -37,16 +45,21 @@ def make_api(
     ledger: Ledger,
     accounting: Accounting,
     limits: Limits,
+    refusals: Refusals,
+    metrics_key: str | None,
     clock: Clock,
 ) -> Litestar:
-    """Build the application over parts that are already open."""
+    """Build the application over parts that are already open.
+
+    `metrics_key` opens /metrics, as an admin key does; None where there is none.
+    """
 
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=_routes(gate),
+            route_handlers=_routes(gate, metrics_key),
             dependencies={
                 "gate": given(gate),
                 "registry": given(registry),
@@ -61,7 +74,7 @@ def make_api(
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
             },
-            exception_handlers={Exception: answer_error},
+            exception_handlers={Exception: answering(refusals)},
             before_send=[_put_allow, _open_public_ledger],
             request_max_body_size=MAX_BODY_BYTES,
             openapi_config=openapi_config,
@@ -75,7 +88,7 @@ def make_api(
     return build(None)
 
 
-def _routes(gate: Gate) -> list[ControllerRouterHandler]:
+def _routes(gate: Gate, metrics_key: str | None) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
     parameters = Parameters()
     return [
@@ -95,6 +108,13 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
             opt={"keys": ["adminKey"]},
         ),
         Router("/", route_handlers=[*health.ROUTES, *docs.ROUTES], tags=["server"]),
+        Router(
+            "/",
+            route_handlers=health.SCRAPED_ROUTES,
+            guards=[scrapers_only(gate, metrics_key)],
+            tags=["server"],
+            opt={"keys": ["metricsKey", "adminKey"]},
+        ),
     ]
 
 

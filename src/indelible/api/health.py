@@ -5,6 +5,8 @@ from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
 from indelible.api.guard import TheLookout
+from indelible.api.scraping import CONTENT_TYPE, PATH
+from indelible.errors import Forbidden, InvalidApiKey, IpNotAllowed
 from indelible.query.health import Health
 
 _FAILING = ResponseSpec(
@@ -29,15 +31,17 @@ async def healthz(lookout: TheLookout) -> Response[Health]:
 
 
 @get(
-    "/metrics",
+    PATH,
     sync_to_thread=False,
+    opt={"refusals": (InvalidApiKey, Forbidden, IpNotAllowed)},
     summary="Metrics",
     response_description="Each counter, with its help text.",
     media_type="text/plain",
 )
 def prometheus() -> Response[bytes]:
     """Every counter, in the Prometheus text format."""
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
 
-ROUTES = [healthz, prometheus]
+ROUTES = [healthz]
+SCRAPED_ROUTES = [prometheus]
