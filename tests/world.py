@@ -19,6 +19,7 @@ import uvloop
 
 from indelible.app import House, Welcome, run
 from indelible.clock import Clock, now_ms
+from indelible.edge.notice import Listener
 from indelible.serving import Patience, listening
 from indelible.settings import Settings
 from tests import nursery
@@ -251,15 +252,19 @@ def inside(
     vfs: str | None = None,
     patience: Patience | None = None,
     clock: Clock = now_ms,
+    listener: Listener | None = None,
     **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
     `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
-    server takes for the time; `settings` are fields of `Settings`.
+    server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
+    `Settings`.
     """
     fixed = {"server_token": TOKEN, "server_api_key": API_KEY, "server_admin_key": ADMIN_KEY}
     house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs, clock=clock)
+    if listener is not None:
+        house.notices.listen(listener)
     port = a_free_port()
     ready = threading.Event()
     welcome: list[Welcome] = []

@@ -28,6 +28,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits
 from indelible.edge.large import LargeBodies
+from indelible.edge.notice import Notices
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
@@ -188,7 +189,8 @@ class House:
             clock=self.clock,
         )
         framework = Deadline(self.api, self.refusals)
-        self.edge = Edge(self._hot_routes(), framework, self.refusals)
+        self.notices = Notices(self.clock)
+        self.edge = Edge(self._hot_routes(), framework, self.refusals, self.notices)
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
@@ -263,6 +265,7 @@ class House:
             limits=self._limits,
             large=self.large,
             confirm=bounded(self.ledger.confirm),
+            notices=self.notices,
             clock=self.clock,
         )
         audit = AuditIngest(intake)

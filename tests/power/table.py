@@ -97,15 +97,17 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
         "mended", promises.READERS
     ),
-    "ledger/witness/rules.py create: durable.keep_folder(folder, mode=448)": Row(
+    "ledger/witness/store.py create: durable.keep_folder(folder, mode=448)": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness/rules.py create: "
+    "ledger/witness/store.py create: "
     "durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness/rules.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
-    "ledger/witness/rules.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
+    "ledger/witness/store.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
+    "ledger/witness/store.py open_database: 'PRAGMA synchronous = FULL'": Row(
+        "witness", promises.COSIGNED
+    ),
 }
 
 FAULTS: Final = {
