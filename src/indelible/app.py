@@ -17,6 +17,7 @@ from typing import Final
 
 import uvloop
 
+from indelible.access import Scope
 from indelible.accounting.accounting import Accounting
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
@@ -298,6 +299,7 @@ class House:
         Returns the secrets that were made now, by what they are called.
         """
         settings, registry, made = self.settings, self.registry, {}
+        registry.projects.make_server()
         is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
         if is_first_start:
             registry.projects.create(DEFAULT_PROJECT)
@@ -337,7 +339,7 @@ class House:
 
     def _is_admin(self, secret: str) -> bool:
         with suppress(Exception):
-            return self.gate.admin(f"Bearer {secret}", lambda: None).role is Role.ADMIN
+            return Scope.MANAGE in self.gate.caller(f"Bearer {secret}", lambda: None).scopes
         return False
 
 

@@ -28,7 +28,7 @@ SYNCS: Final = {
     "cli/restore.py restore: sync_folder(folder)": Row("restore", promises.REPEATED),
     "cli/restore.py restore: sync_folder(folder) (2)": Row("restore", promises.RESTORED),
     "client/shelf.py Shelf._write_down: "
-    "batch.file.append(data, sync=self._lane == Lane.AUDIT)": Row("spool", promises.SAFE),
+    "batch.file.append(data, sync=self._wire.lane == Lane.AUDIT)": Row("spool", promises.SAFE),
     "client/spool.py Spool.__init__: _keep_folder(folder)": Row("spool", promises.SAFE),
     "client/spool.py Spool.__init__: _sync_folder(folder)": Row("spool", promises.SAFE),
     "client/spool.py Spool._aside: _sync_folder(self.folder)": Row("spool", promises.SAFE),

@@ -6,7 +6,7 @@ from litestar.openapi import ResponseSpec
 from indelible import __version__, metrics
 from indelible.api.guard import TheLookout
 from indelible.api.scraping import CONTENT_TYPE, PATH
-from indelible.errors import Forbidden, InvalidApiKey, IpNotAllowed
+from indelible.errors import InvalidApiKey, IpNotAllowed, ManageScopeMissing
 from indelible.query.health import Health
 
 _FAILING = ResponseSpec(
@@ -33,7 +33,7 @@ async def healthz(lookout: TheLookout) -> Response[Health]:
 @get(
     PATH,
     sync_to_thread=False,
-    opt={"refusals": (InvalidApiKey, Forbidden, IpNotAllowed)},
+    opt={"refusals": (InvalidApiKey, ManageScopeMissing, IpNotAllowed)},
     summary="Metrics",
     response_description="Each counter, with its help text.",
     media_type="text/plain",
@@ -43,5 +43,4 @@ def prometheus() -> Response[bytes]:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
 
-ROUTES = [healthz]
-SCRAPED_ROUTES = [prometheus]
+ROUTES = [healthz, prometheus]
