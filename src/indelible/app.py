@@ -136,8 +136,13 @@ class House:
             )
             opened.callback(self.accounting.close)
             self.retention = Retention(
-                self.journal, rules=self._rules, clock=clock, in_doubt=self.steadiness.in_doubt
+                settings.data_dir,
+                self.journal,
+                rules=self._rules,
+                clock=clock,
+                in_doubt=self.steadiness.in_doubt,
             )
+            opened.callback(self.retention.close)
             self._build()
             self._opened = opened.pop_all()
 

@@ -20,7 +20,7 @@ from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
 from indelible.erasure.erase import Eraser
-from indelible.journal.sqlite import SqliteJournal
+from indelible.journal.contract import Journal
 from indelible.ledger.ledger import Ledger
 from indelible.query.events import Events
 from indelible.query.health import Lookout
@@ -31,7 +31,7 @@ from indelible.registry.registry import Registry
 
 def make_api(
     *,
-    journal: SqliteJournal,
+    journal: Journal,
     registry: Registry,
     gate: Gate,
     lookout: Lookout,

@@ -11,8 +11,8 @@ import apsw
 import msgspec
 
 from indelible.clock import rfc3339
+from indelible.connections import in_runs
 from indelible.event import Kind
-from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft
 from indelible.record import Erasure, encode_record
 

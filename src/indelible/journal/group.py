@@ -11,8 +11,8 @@ import apsw
 from msgspec.structs import replace
 
 from indelible import leaf
+from indelible.connections import in_runs
 from indelible.event import Kind, Lane
-from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.keys_file import Mark
 from indelible.journal.stored import Row, row_at

@@ -21,7 +21,7 @@ from indelible.clock import monotonic_s, rfc3339
 from indelible.condition import Condition
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
-from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
+from indelible.journal.contract import LARGEST_INDEX, Entry, JournalReader, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
 from indelible.leaf import SIZE, Leaf, decode
@@ -142,7 +142,7 @@ class _Cursor:
 class Events:
     """The events of every project, for reading."""
 
-    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+    def __init__(self, journal: JournalReader, ledger: Ledger) -> None:
         self._journal = journal
         self._ledger = ledger
 
