@@ -12,7 +12,9 @@ from indelible.condition import MAX_BYTES, Condition, read
 from indelible.errors import InvalidCondition, InvalidCursor
 from indelible.event import Kind
 from indelible.journal.contract import LARGEST_INDEX
-from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Order, Page, Search, View
+from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Page
+from indelible.query.facts import View
+from indelible.query.search import Order, Search
 
 NDJSON: Final = "application/x-ndjson"
 _TEXT: Final[dict[str, Any]] = {"max_length": 1_024}
