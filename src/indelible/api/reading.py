@@ -31,8 +31,11 @@ class Reading:
         """Each of `pieces`, made when the one before it has been sent.
 
         An empty one is not sent: it is where others get their turn, and where the search for the
-        next piece ends if the client has gone.
+        next piece ends if the client has gone. The first is sent even so, since the head of the
+        answer goes with it: nobody waits for that until something is found, and HEAD is answered.
         """
+        is_first = True
         while (piece := await self.made(lambda: next(pieces, None))) is not None:
-            if piece:
+            if piece or is_first:
                 yield piece
+            is_first = False

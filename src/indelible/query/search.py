@@ -146,9 +146,13 @@ def _times(search: Search) -> Times:
         InvalidParameter.
     """
     start, end = search.received_from, search.received_to
-    return Times(
-        0 if start is None else _time(start, "from"), None if end is None else _time(end, "to")
-    )
+    from_ms = 0 if start is None else _time(start, "from")
+    to_ms = None if end is None else _time(end, "to")
+    if to_ms is not None and to_ms < from_ms:
+        raise InvalidParameter(
+            "`to` is before `from`", hint="Nothing was received then: exchange the two."
+        )
+    return Times(from_ms, to_ms)
 
 
 def _time(text: str, name: str) -> int:
