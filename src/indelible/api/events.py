@@ -122,7 +122,9 @@ async def search_events(
             project_of, search, order=order, limit=limit, cursor=cursor, after=after
         ).encode()
 
-    encoded: Any = await reading.made(page)  # a Page, as far as a caller of the route can tell
+    encoded: Any = await reading.made(
+        project_of.id, page
+    )  # a Page, as far as a caller of the route can tell
     return Response(encoded, media_type="application/json")
 
 
@@ -198,7 +200,7 @@ async def export(
         received_from=received_from, received_to=received_to, filter=_condition(filter_)
     )
     lines = events.export(project_of, search, start=start, end=end)
-    return Stream(reading.pieces(lines), media_type=NDJSON)
+    return Stream(reading.pieces(project_of.id, lines), media_type=NDJSON)
 
 
 def _condition(given: str | None) -> Condition | None:
