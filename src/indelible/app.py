@@ -18,6 +18,7 @@ from typing import Final
 import uvloop
 
 from indelible.accounting.accounting import Accounting
+from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
 from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
@@ -35,14 +36,20 @@ from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard, Reserve
+from indelible.journal.part import clock_part, journal_part
 from indelible.journal.registry import Registry, Role, digest_of
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore
+from indelible.ledger.part import ledger_part, retention_part
 from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.retention import Retention, Rule
-from indelible.query.health import Lookout
+from indelible.parts import Part
+from indelible.query.events import Events
+from indelible.query.health import Lookout, disk_part
+from indelible.query.senders import Senders
 from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
 from indelible.untrusted import read_file
@@ -144,46 +151,48 @@ class House:
         )
         self.gate = Gate(self.registry, clock=self.clock, trusted_proxies=settings.trusted_proxies)
         self.large = LargeBodies(max_waiting_bytes=settings.max_waiting_bytes)
-        self.lookout = Lookout(
-            journal=self.journal,
-            committer=self.committer,
-            disk=self.disk,
-            reserve=self.reserve,
-            ledger=self.ledger,
-            accounting=self.accounting,
-            clock=self.clock,
-            steadiness=self.steadiness,
-        )
         self.committer.pulse.on_beat(self.steadiness.look)
+        lookout = Lookout(pulse=self.committer.pulse)
+        self.parts = self._list_parts(lookout)
+        lookout.watch(self.parts)
         use_own_threads()
         self.api = make_api(
-            journal=self.journal,
-            registry=self.registry,
+            self.parts,
             gate=self.gate,
-            lookout=self.lookout,
-            ledger=self.ledger,
-            accounting=self.accounting,
+            health=lookout.form,
             limits=self._limits,
             clock=self.clock,
         )
         self.edge = Edge(self._hot_routes(), Deadline(self.api))
 
+    def _list_parts(self, lookout: Lookout) -> list[Part]:
+        """Every part, in the order in which an event passes them: so they start and stop."""
+        journal, ledger = self.journal, self.ledger
+        reading = {
+            "events": Events(journal, ledger),
+            "senders": Senders(self.accounting.accounts),
+            "eraser": Eraser(journal, clock=self.clock),
+        }
+        return [
+            Part(name="bodies", stop=self.large.stop),
+            journal_part(journal, self.committer, self.registry),
+            disk_part(self.disk, self.reserve, lookout),
+            retention_part(self.retention),
+            ledger_part(ledger),
+            accounting_part(self.accounting),
+            clock_part(journal, self.clock, self.steadiness),
+            Part(name="reading", gives=reading),
+        ]
+
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
-        self.committer.start()
-        self.lookout.start()
-        self.ledger.start()
-        self.accounting.start()
-        self.retention.start()
+        for part in self.parts:
+            part.start()
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
-        await self.large.stop()
-        await self.committer.stop()
-        await asyncio.to_thread(self.retention.stop)
-        await asyncio.to_thread(self.ledger.stop)
-        await asyncio.to_thread(self.accounting.stop)
-        await asyncio.to_thread(self.lookout.stop)
+        for part in self.parts:
+            await part.stop()
 
     def _compare_clock(self) -> None:
         """Distrust the clock if it is far from the newest event: it may be wrong since boot."""
@@ -218,7 +227,9 @@ class House:
         return tokens[-1] if tokens else ""
 
     def close(self) -> None:
-        """Close the journal and let go of the folder."""
+        """Close the parts and the journal, and let go of the folder."""
+        for part in reversed(self.parts):
+            part.close()
         self._opened.close()
 
     @property

@@ -1,61 +1,49 @@
 """The Litestar application: every route that is not hot, with what the routes are given."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.accounting.accounting import Accounting
-from indelible.api import docs, erasures, events, health, ingest, manage, senders
+from indelible.api import docs, erasures, events, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answer_error
 from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
+from indelible.api.health import health_routes
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
-from indelible.journal.registry import Registry
-from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.erase import Eraser
-from indelible.ledger.ledger import Ledger
-from indelible.query.events import Events
-from indelible.query.health import Lookout
-from indelible.query.senders import Senders
+from indelible.parts import Part
 
 
 def make_api(
+    parts: Sequence[Part],
     *,
-    journal: SqliteJournal,
-    registry: Registry,
     gate: Gate,
-    lookout: Lookout,
-    ledger: Ledger,
-    accounting: Accounting,
+    health: type[msgspec.Struct],
     limits: Limits,
     clock: Clock,
 ) -> Litestar:
-    """Build the application over parts that are already open."""
+    """Build the application over parts that are already open; `health` is the type of theirs."""
+    gifts = {name: gift for part in parts for name, gift in part.gives.items()}
 
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=_routes(gate),
+            route_handlers=_routes(gate, health),
             dependencies={
+                **{name: given(gift) for name, gift in gifts.items()},
                 "gate": given(gate),
-                "registry": given(registry),
-                "journal": given(journal),
-                "lookout": given(lookout),
-                "ledger": given(ledger),
-                "senders": given(Senders(accounting.accounts)),
-                "eraser": given(Eraser(journal, clock=clock)),
-                "events": given(Events(journal, ledger)),
                 "reading": given(Reading()),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
@@ -71,11 +59,11 @@ def make_api(
 
     # The framework describes an application only if it may add pages of its own to it, so the one
     # that is described is another than the one that is served.
-    description = Description(build, limits)
+    description = Description(build, limits, health)
     return build(None)
 
 
-def _routes(gate: Gate) -> list[ControllerRouterHandler]:
+def _routes(gate: Gate, health: type[msgspec.Struct]) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
     parameters = Parameters()
     return [
@@ -94,7 +82,7 @@ def _routes(gate: Gate) -> list[ControllerRouterHandler]:
             tags=["manage"],
             opt={"keys": ["adminKey"]},
         ),
-        Router("/", route_handlers=[*health.ROUTES, *docs.ROUTES], tags=["server"]),
+        Router("/", route_handlers=[*health_routes(health), *docs.ROUTES], tags=["server"]),
     ]
 
 
