@@ -22,10 +22,10 @@ from indelible.journal.contract import Draft
 from indelible.journal.database import Database
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.format.note import is_signed
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.note import is_signed
-from indelible.ledger.policy import Policy
-from indelible.ledger.verify import Verdict, verify_receipt
 
 RATE: Final = 5_000
 _PAYLOAD: Final = (

@@ -35,15 +35,22 @@ def event(token: str, place: int) -> dict[str, object]:
     }
 
 
-def requests(token: str, batch: int) -> Callable[[int], bytes]:
-    """Makes the n-th request as bytes: one event, or a batch of `batch`."""
+def requests(token: str, batch: int, *, is_framed: bool = False) -> Callable[[int], bytes]:
+    """Makes the n-th request as bytes: one event, or a batch of `batch`.
+
+    `is_framed`: the events of a batch as `bench/tessera` takes them, each after its length.
+    """
+    events = [event(token, place) for place in range(batch)]
     if batch == 1:
-        document: object = event(token, 1)
+        body = json.dumps(events[0]).encode()
+    elif is_framed:
+        frames = [json.dumps(each).encode() for each in events]
+        body = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
     else:
-        document = {"api_key": token, "batch": [event(token, place) for place in range(batch)]}
-    body = json.dumps(document).encode()
+        body = json.dumps({"api_key": token, "batch": events}).encode()
     head = (
-        f"POST /api/e HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        "POST /api/e HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        f"{'X-Frames: 1' if is_framed and batch > 1 else 'X-Events: 1'}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
     template = head + body
@@ -51,13 +58,20 @@ def requests(token: str, batch: int) -> Callable[[int], bytes]:
 
 
 def drive(
-    port: int, *, token: str, connections: int, seconds: float, batch: int, rate: float
+    port: int,
+    *,
+    token: str,
+    connections: int,
+    seconds: float,
+    batch: int,
+    rate: float,
+    is_framed: bool = False,
 ) -> dict[str, object]:
     """Keep one request under way on each connection for `seconds`; what came of it.
 
     No more than `rate` events a second are sent; a connection that is ahead of it waits its turn.
     """
-    request = requests(token, batch)
+    request = requests(token, batch, is_framed=is_framed)
     selector = selectors.DefaultSelector()
     sent_at: dict[int, float] = {}
     latencies: list[float] = []
@@ -92,7 +106,8 @@ def drive(
         now = time.perf_counter()
     latencies.sort()
     return {
-        "events_per_s": len(latencies) * batch / (now - began),
+        "events_per_s": (len(latencies) - refused) * batch / (now - began),
+        "events": (len(latencies) - refused) * batch,
         "p50_ms": 1000 * latencies[len(latencies) // 2],
         "p99_ms": 1000 * latencies[len(latencies) * 99 // 100],
         "refused": refused,
@@ -124,6 +139,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rate", type=float, default=float("inf"), help="events a second at most")
+    parser.add_argument("--framed", action="store_true", help="batches as bench/tessera takes them")
     given = parser.parse_args()
     outcome = drive(
         given.port,
@@ -132,5 +148,6 @@ if __name__ == "__main__":
         seconds=given.seconds,
         batch=given.batch,
         rate=given.rate,
+        is_framed=given.framed,
     )
     print(json.dumps(outcome))

@@ -8,7 +8,6 @@ is the median of the ratios of neighbouring runs.
 
 import argparse
 import contextlib
-import os
 import signal
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ import httpx
 from tests.world import ADMIN_KEY, a_free_port, environment
 
 from bench.__main__ import conditions, load
+from bench.usage import cpu_s
 
 _HERE: Final = Path(__file__).parent.parent
 _SHAPES: Final = {"single": (64, 1), "batched": (8, 100)}
@@ -75,10 +75,10 @@ def _turn(checkout: Path, connections: int, size: int, seconds: float) -> Turn:
         _serving(checkout, Path(folder)) as (pid, port),
     ):
         load(port, seconds=0.5, connections=connections, size=size)  # warm
-        before, events_before = _cpu_s(pid), _events(port)
+        before, events_before = cpu_s(pid), _events(port)
         outcome = load(port, seconds=seconds, connections=connections, size=size)
-        cpu_s, events = _cpu_s(pid) - before, _events(port) - events_before
-    return Turn(1e6 * cpu_s / events, outcome["events_per_s"], outcome["p99_ms"])
+        spent_s, events = cpu_s(pid) - before, _events(port) - events_before
+    return Turn(1e6 * spent_s / events, outcome["events_per_s"], outcome["p99_ms"])
 
 
 @contextlib.contextmanager
@@ -100,17 +100,6 @@ def _serving(checkout: Path, folder: Path) -> Iterator[tuple[int, int]]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU of a process and its children, all threads, user and system."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0.0
-    for each in (pid, *map(int, children)):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / ticks
-    return total
 
 
 def _events(port: int) -> float:

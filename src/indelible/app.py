@@ -31,6 +31,9 @@ from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import bounded
+from indelible.erasure.erase import Eraser
+from indelible.erasure.part import retention_part
+from indelible.erasure.retention import Retention, Rule
 from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
@@ -40,12 +43,10 @@ from indelible.journal.part import clock_part, journal_part
 from indelible.journal.registry import Registry, Role, digest_of
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
-from indelible.ledger.erase import Eraser
+from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore
-from indelible.ledger.part import ledger_part, retention_part
-from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
-from indelible.ledger.retention import Retention, Rule
+from indelible.ledger.part import ledger_part
 from indelible.parts import Part
 from indelible.query.events import Events
 from indelible.query.health import Lookout, disk_part

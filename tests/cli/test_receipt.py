@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.cli.command import assert_refused, at, call, fine
 from tests.cli.conftest import Shop
 from tests.world import AS_ADMIN, audit

@@ -21,7 +21,7 @@ from indelible.client import AsyncIndelible, AuditEvent, Indelible, LossReason, 
 from indelible.client.asynchronous import AsyncAudit
 from indelible.client.audit import Audit
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
-from indelible.ledger.verify import Verdict
+from indelible.ledger.format.verify import Verdict
 from tests.client.stub import (
     API_KEY,
     TOKEN,

@@ -10,13 +10,19 @@ import httpx
 import pytest
 
 from indelible.cli.audit import targets_of
-from indelible.ledger.audit import Audit, audit_log
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import open_note
-from indelible.ledger.policy import Policy, parse_policy
-from indelible.ledger.proof import Proof
-from indelible.ledger.tree import Hashes, check_consistency, leaf_hash, prove_consistency, root_of
-from indelible.ledger.verify import Verdict, log_keys, verify_receipt
+from indelible.ledger.audit.whole import Audit, audit_log
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import open_note
+from indelible.ledger.format.policy import Policy, parse_policy
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tree import (
+    Hashes,
+    check_consistency,
+    leaf_hash,
+    prove_consistency,
+    root_of,
+)
+from indelible.ledger.format.verify import Verdict, log_keys, verify_receipt
 from tests.crash.load import History, Load, complaints, merged
 from tests.world import AS_APPLICATION, a_free_port, audit, plain_client, spawn
 

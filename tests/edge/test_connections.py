@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from indelible.ledger.witness import hash_of
+from indelible.ledger.witness.rules import hash_of
 from tests.edge.lines import Line, chunked, exchange, held, post, waits_of
 from tests.edge.wire import eventually, fresh
-from tests.ledger import worked
-from tests.ledger.witnesses import Book, witness
+from tests.ledger.format import worked
+from tests.ledger.witness.witnesses import Book, witness
 from tests.world import (
     ADMIN_KEY,
     API_KEY,

@@ -8,8 +8,8 @@ import pytest
 
 from tests.edge.lines import Line, chunked, exchange, post
 from tests.edge.wire import eventually, fresh, known_as, tenant
-from tests.ledger import worked
-from tests.ledger.witnesses import witness
+from tests.ledger.format import worked
+from tests.ledger.witness.witnesses import witness
 from tests.world import (
     API_KEY,
     AS_ADMIN,

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import parse_note
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import parse_note
 from indelible.serving import Patience
 from tests.edge.disk import a_disk
 from tests.edge.lines import Line, Reply, exchange, post
 from tests.edge.test_faults import bombard
 from tests.edge.wire import eventually, fresh
-from tests.ledger import worked
-from tests.ledger.witnesses import spawn
+from tests.ledger.format import worked
+from tests.ledger.witness.witnesses import spawn
 from tests.world import inside, product, started
 
 JSON = "Content-Type: application/json"

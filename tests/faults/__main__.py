@@ -17,7 +17,9 @@ from typing import Final, NamedTuple
 
 from tests.faults.catalogue import FAULTS, ROOT, Fault
 
-ROOM: Final = ("tests/journal", "tests/ledger", "tests/edge", "tests/api", "tests/serving")
+ROOM: Final = tuple(
+    f"tests/{room}" for room in ("journal", "ledger", "erasure", "edge", "api", "serving")
+)
 
 _WITHIN_S: Final = 300.0
 _ROOM_WITHIN_S: Final = 3600.0

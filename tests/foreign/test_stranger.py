@@ -26,13 +26,12 @@ from tlog_scales.tlog import (
     InclusionProofInvalid,
 )
 
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.evidence import Packed, pack
-from indelible.ledger.note import Signer, parse_note
-from indelible.ledger.proof import Proof
-from indelible.ledger.tile import ENTRIES, Tile, TileHashes, decode_entries, tile_at
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
-from indelible.ledger.tree import (
+from indelible.ledger.audit.evidence import Packed, pack
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import Signer, parse_note
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tile import ENTRIES, Tile, TileHashes, decode_entries, tile_at
+from indelible.ledger.format.tree import (
     Hashes,
     check_inclusion,
     leaf_hash,
@@ -40,6 +39,7 @@ from indelible.ledger.tree import (
     prove_inclusion,
     root_of,
 )
+from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
 from tests.cli.command import call
 from tests.foreign import stranger
 from tests.foreign.needs import needed
@@ -50,7 +50,7 @@ from tests.foreign.stranger import (
     tlog_tiles,
     tlog_tiles_here,
 )
-from tests.ledger import worked
+from tests.ledger.format import worked
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, audit, started
 
 pytestmark = [

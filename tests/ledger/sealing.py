@@ -20,9 +20,9 @@ from indelible.journal.database import Database
 from indelible.journal.follow import Follower
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.format.policy import Policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.logs import Log
-from indelible.ledger.policy import Policy
 from indelible.ledger.tilestore import CHECKPOINT
 
 PROJECT = "shop"

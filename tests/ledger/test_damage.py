@@ -17,13 +17,13 @@ import apsw
 import pytest
 
 from indelible.errors import JournalDiffers, NotStarted, SealingStopped, Tampered
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.policy import Policy, parse_policy
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.policy import Policy, parse_policy
+from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
-from indelible.ledger.verify import Verdict, verify_receipt
+from tests.ledger.audit.test_bit_flips import COLUMNS, flipped
 from tests.ledger.sealing import PROJECT, Parts
-from tests.ledger.test_bit_flips import COLUMNS, flipped
 from tests.world import (
     AS_ADMIN,
     AS_APPLICATION,

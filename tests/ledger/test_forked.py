@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from indelible.ledger.policy import Witness, parse_policy
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.policy import Witness, parse_policy
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.cli.command import call, fine
-from tests.ledger.test_witnessed import Town, a_town, health_with_alarms, receipt, send
-from tests.ledger.witnesses import looks_like, policy_of, stranger
+from tests.ledger.witness.test_witnessed import Town, a_town, health_with_alarms, receipt, send
+from tests.ledger.witness.witnesses import looks_like, policy_of, stranger
 from tests.query.log import new_log
 from tests.world import AS_APPLICATION, ServerProcess, assert_canonical_error, product, started
 

@@ -20,13 +20,13 @@ from indelible.journal.database import Database
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
-from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import Signer, open_note
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
-from indelible.ledger.note import Signer, open_note
-from indelible.ledger.policy import Policy
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
-from indelible.ledger.tree import leaf_hash, root_of
 from indelible.settings import Settings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, inside, product, spawn, started
 

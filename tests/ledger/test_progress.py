@@ -21,12 +21,12 @@ from indelible import __version__
 from indelible.app import House
 from indelible.event import Kind, Level
 from indelible.journal.contract import Draft
-from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import open_note
+from indelible.ledger.format.policy import Policy, parse_policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import Head
-from indelible.ledger.note import open_note
 from indelible.ledger.part import LedgerHealth, ledger_part
-from indelible.ledger.policy import Policy, parse_policy
 from indelible.ledger.progress import Progress
 from indelible.ledger.seals import SEALS_FILE
 from indelible.query.health import Lookout

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from indelible.leaf import decode
-from indelible.ledger.opening import Opening
-from indelible.ledger.policy import Policy, parse_policy
-from indelible.ledger.proof import Proof
-from indelible.ledger.tree import HASH_SIZE
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.opening import Opening
+from indelible.ledger.format.policy import Policy, parse_policy
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tree import HASH_SIZE
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.query.log import Log, new_log
 from tests.world import (
     AS_ADMIN,

@@ -23,23 +23,23 @@ from indelible.errors import (
 )
 from indelible.event import Level
 from indelible.layout import LOCK_FILE
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.logs import Log
-from indelible.ledger.note import open_note
-from indelible.ledger.policy import Policy
-from indelible.ledger.sealer import Sealer, integrate
-from indelible.ledger.soundness import Soundness
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile, tiles_between
-from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
-from indelible.ledger.tree import (
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import open_note
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, tiles_between
+from indelible.ledger.format.tree import (
     Hashes,
     check_consistency,
     leaf_hash,
     prove_consistency,
     root_of,
 )
+from indelible.ledger.ledger import Choices, Ledger
+from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger.logs import Log
+from indelible.ledger.sealer import Sealer, integrate
+from indelible.ledger.soundness import Soundness
+from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from tests.journal.contract import NEW_YEAR_MS, ManualClock
 from tests.ledger.sealing import Parts
 from tests.ledger.test_tilestore import no_room

@@ -16,7 +16,7 @@ import pytest
 
 from indelible import durable
 from indelible.errors import IndelibleError, TileConflict, TileMissing
-from indelible.ledger.tile import ENTRIES, WIDTH, ReadTiles, Tile
+from indelible.ledger.format.tile import ENTRIES, WIDTH, ReadTiles, Tile
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
 from tests.ledger.tilestore import MakeTiles, TileStoreContract, bundle, hashes
 

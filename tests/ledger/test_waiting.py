@@ -10,9 +10,9 @@ import pytest
 from indelible.edge.waiting import LONGEST_WAIT_S, MOST_RECEIPTS, Wish, wish_of
 from indelible.errors import InvalidParameter
 from indelible.event import Level
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.proof import Proof
-from indelible.ledger.verify import Verdict, verify_receipt
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from tests.query.log import new_log
 from tests.world import (
     AS_APPLICATION,

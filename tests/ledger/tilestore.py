@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from indelible.errors import TileConflict, TileMissing
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile, encode_entries
+from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, encode_entries
+from indelible.ledger.format.tree import HASH_SIZE
 from indelible.ledger.tilestore import CHECKPOINT, NOTES, TileStore
-from indelible.ledger.tree import HASH_SIZE
 
 MakeTiles = Callable[[Path], TileStore]
 

@@ -20,16 +20,16 @@ import apsw
 from indelible.cli.audit import targets_of
 from indelible.errors import IndelibleError, InvalidApiKey, JournalShorter
 from indelible.layout import CLI_FILE
-from indelible.ledger.audit import audit_log
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import parse_note
-from indelible.ledger.policy import parse_policy
-from indelible.ledger.proof import Proof
+from indelible.ledger.audit.sources import FolderSource
+from indelible.ledger.audit.whole import audit_log
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import parse_note
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tree import leaf_hash, root_of
+from indelible.ledger.format.verify import Verdict, verify_receipt
 from indelible.ledger.seals import SEALS_FILE, Seals
-from indelible.ledger.sources import FolderSource
 from indelible.ledger.tilestore import CHECKPOINT
-from indelible.ledger.tree import leaf_hash, root_of
-from indelible.ledger.verify import Verdict, verify_receipt
 from tests.cli.command import call
 from tests.power.door import Door, opened
 

@@ -28,17 +28,17 @@ from indelible.journal.contract import Draft
 from indelible.journal.database import Database
 from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.note import parse_note
-from indelible.ledger.policy import Witness as Member
-from indelible.ledger.policy import parse_policy
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import parse_note
+from indelible.ledger.format.policy import Witness as Member
+from indelible.ledger.format.policy import parse_policy
+from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
-from indelible.ledger.tree import leaf_hash, root_of
-from indelible.ledger.witness import Witness, create, hash_of, read_key
+from indelible.ledger.witness.rules import Witness, create, hash_of, read_key
 from indelible.testing import InMemoryServer
 from indelible.testing.server import Refusal
 from tests.cli.command import call
-from tests.ledger.witnesses import Book, looks_like, policy_of
+from tests.ledger.witness.witnesses import Book, looks_like, policy_of
 from tests.power import promises
 from tests.power.door import Door, opened
 from tests.power.promises import Found, Mark
@@ -425,7 +425,7 @@ def prepare_afresh(folder: Path) -> None:
 
 
 def logbook() -> Book:
-    from tests.ledger import worked
+    from tests.ledger.format import worked
 
     return Book.of(worked.SIGNER, "0123456789")
 

@@ -9,9 +9,9 @@ from litestar.params import JSONBody
 from indelible.api.guard import BODY_REFUSALS, NowMs, TheEraser, TheRegistry
 from indelible.api.manage import Name
 from indelible.clock import rfc3339
+from indelible.erasure.erase import DEFAULT_REASON, Eraser, Selection
 from indelible.errors import InvalidParameter, NotErasable, NotFound, Unavailable
 from indelible.event import tx_text
-from indelible.ledger.erase import DEFAULT_REASON, Eraser, Selection
 
 MOST_TX_IDS: Final = 10_000
 _MAX_BODY_BYTES: Final = 1024 * 1024  # so many ids take 380 KiB

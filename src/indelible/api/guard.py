@@ -14,6 +14,7 @@ from litestar.types import Guard
 
 from indelible.api.reading import Reading
 from indelible.edge.gate import Gate
+from indelible.erasure.erase import Eraser
 from indelible.errors import (
     BodyTooLarge,
     Forbidden,
@@ -28,7 +29,6 @@ from indelible.errors import (
 )
 from indelible.journal.registry import Key, Project, Registry
 from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.erase import Eraser
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events

@@ -36,10 +36,10 @@ from indelible.event import tx_bytes, tx_text
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.pieces import pieces
 from indelible.journal.registry import Project
+from indelible.ledger.format.verify import verify_receipt
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
-from indelible.ledger.verify import verify_receipt
 from indelible.query.events import PIECE_BYTES, Events
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it

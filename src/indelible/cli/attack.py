@@ -14,12 +14,12 @@ from indelible.cli.audit import logs_lying, targets_of
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.errors import NotAttackable
 from indelible.layout import JOURNAL_FILE, LEDGER_FOLDER
-from indelible.ledger.audit import Audit, audit_log
-from indelible.ledger.memory import Memory
+from indelible.ledger.audit.memory import Memory
+from indelible.ledger.audit.whole import Audit, audit_log
 
 if TYPE_CHECKING:
     from indelible.cli.journal_rows import LogRow
-    from indelible.ledger.attack import Attempt
+    from indelible.ledger.audit.attack import Attempt
 
 _HEADER = ("forgery", "audit alone", "+ saved head", "+ receipt", "+ witnesses")
 
@@ -52,8 +52,8 @@ def attack(
     log = _log_of(folder, project)
     # What the witness logs of the forgeries that it refuses stands in the table.
     logging.getLogger("indelible").addHandler(logging.NullHandler())
-    from indelible.ledger.attack import attack as forge
-    from indelible.ledger.forgeable import Copy
+    from indelible.ledger.audit.attack import attack as forge
+    from indelible.ledger.audit.forgeable import Copy
 
     with tempfile.TemporaryDirectory(prefix="indelible-attack-") as workspace:
         copy = Copy.of(folder, Path(workspace, "copy"), log=log.name, project_id=log.project_id)
@@ -95,7 +95,7 @@ def _log_of(folder: Path, project: str | None) -> "LogRow":
 
 
 def _show(name: str, attempts: "list[Attempt]") -> None:
-    from indelible.ledger.forgeries import COLUMNS
+    from indelible.ledger.audit.forgeries import COLUMNS
 
     screen.line(f"log {name}, copied; every forgery on a fresh copy of it")
     screen.line()

@@ -18,14 +18,14 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure, called_wrongly
 from indelible.cli.verify import PolicyFile, read_policy
 from indelible.layout import JOURNAL_FILE, LEDGER_FOLDER, LOCK_FILE
-from indelible.ledger.audit import Audit, audit_log
-from indelible.ledger.checks.computed import Progress
-from indelible.ledger.findings import Gravity
-from indelible.ledger.known import Known
-from indelible.ledger.memory import Memory
-from indelible.ledger.policy import Policy
-from indelible.ledger.sources import FolderSource, Source, UrlSource
-from indelible.ledger.verify import Verdict
+from indelible.ledger.audit.checks.computed import Progress
+from indelible.ledger.audit.findings import Gravity
+from indelible.ledger.audit.known import Known
+from indelible.ledger.audit.memory import Memory
+from indelible.ledger.audit.sources import FolderSource, Source, UrlSource
+from indelible.ledger.audit.whole import Audit, audit_log
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.verify import Verdict
 from indelible.untrusted import FileRefused
 
 _MOST_SHOWN: Final = 50

@@ -14,7 +14,7 @@ from indelible.cli.server import data_folder
 from indelible.layout import LEDGER_FOLDER
 
 if TYPE_CHECKING:
-    from indelible.ledger.evidence import Packed
+    from indelible.ledger.audit.evidence import Packed
 
 _DEFAULT: Final = "default"
 
@@ -93,7 +93,7 @@ def _folder(data: Path, project: str) -> Path:
 
 
 def _write(log: Path, output: Path) -> "Packed":
-    from indelible.ledger.evidence import pack
+    from indelible.ledger.audit.evidence import pack
     from indelible.ledger.tilestore import FolderTiles
 
     # For its owner alone: a log that is not public shows when how much was sent.

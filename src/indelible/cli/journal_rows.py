@@ -16,7 +16,7 @@ import apsw
 from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT, limit_time, open_to_read
 from indelible.errors import JournalUnreadable, Unverifiable
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
-from indelible.ledger.known import Row, SignedHead
+from indelible.ledger.audit.known import Row, SignedHead
 from indelible.untrusted import FileRefused
 
 _LONGEST_S: Final = 60.0  # of one call here, each of which reads a bounded part of the file
@@ -43,7 +43,7 @@ class LogRow:
 
 
 class JournalFile:
-    """The rows of one project: an `indelible.ledger.known.JournalRows`.
+    """The rows of one project: an `indelible.ledger.audit.known.JournalRows`.
 
     Each process that it is handed to opens the file for itself.
     """

@@ -11,8 +11,8 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.clock import rfc3339
 from indelible.errors import PolicyMalformed
-from indelible.ledger.policy import MOST_POLICY_BYTES, Policy, parse_policy
-from indelible.ledger.verify import Outcome, Verdict, Verification, verify_receipt
+from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
+from indelible.ledger.format.verify import Outcome, Verdict, Verification, verify_receipt
 from indelible.untrusted import FileRefused, read_file
 
 STDIN: Final = "-"

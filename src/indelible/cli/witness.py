@@ -10,9 +10,9 @@ from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.clock import now_ms, rfc3339
 
 if TYPE_CHECKING:
-    from indelible.ledger.note import LogKey
-    from indelible.ledger.policy import Witness as Line
-    from indelible.ledger.witness import Evidence
+    from indelible.ledger.format.note import LogKey
+    from indelible.ledger.format.policy import Witness as Line
+    from indelible.ledger.witness.rules import Evidence
 
 _DEFAULT_PORT = 8766
 
@@ -86,9 +86,9 @@ def serve(
     import uvloop
 
     from indelible.errors import KeyMalformed
-    from indelible.ledger.policy import Witness as Line
-    from indelible.ledger.witness import Witness, create, read_key
-    from indelible.ledger.witness_http import run
+    from indelible.ledger.format.policy import Witness as Line
+    from indelible.ledger.witness.http import run
+    from indelible.ledger.witness.rules import Witness, create, read_key
     from indelible.serving import listening
 
     if new is not None:
@@ -119,7 +119,7 @@ def evidence(data: Folder, as_json: options.Json = False) -> int:
     With --json each one is there whole, beside what the witness had cosigned by then: two signed
     notes that anybody can compare. Works while the witness runs.
     """
-    from indelible.ledger.witness import read_evidence
+    from indelible.ledger.witness.rules import read_evidence
 
     found, left_out = read_evidence(data)
     if as_json:
@@ -146,7 +146,7 @@ def evidence(data: Folder, as_json: options.Json = False) -> int:
 def _log_keys(vkeys: list[str], policy: Path | None) -> "list[LogKey]":
     from indelible.cli.verify import read_policy
     from indelible.errors import KeyMalformed
-    from indelible.ledger.note import LogKey
+    from indelible.ledger.format.note import LogKey
 
     try:
         keys = [LogKey.parse(vkey) for vkey in vkeys]
@@ -165,7 +165,7 @@ def _log_keys(vkeys: list[str], policy: Path | None) -> "list[LogKey]":
 
 
 def _announce(line: "Line", keys: "list[LogKey]", *, as_json: bool) -> None:
-    from indelible.ledger.policy import Policy
+    from indelible.ledger.format.policy import Policy
 
     text = Policy(witnesses=(line,)).text.splitlines()[0]
     if as_json:

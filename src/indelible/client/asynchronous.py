@@ -22,7 +22,7 @@ from indelible.errors import AuditFailed
 if TYPE_CHECKING:
     from indelible.client.audit import Audit
     from indelible.client.doctor import Diagnosis
-    from indelible.ledger.verify import Verification
+    from indelible.ledger.format.verify import Verification
 
 R = TypeVar("R")
 

@@ -35,7 +35,7 @@ from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisa
 from indelible.event import LossReason
 
 if TYPE_CHECKING:
-    from indelible.ledger.verify import Verification
+    from indelible.ledger.format.verify import Verification
 
 MAX_IN_FLIGHT: Final = 8
 _BATCH: Final = 100
@@ -234,8 +234,8 @@ class Audit:
             ImportError: the extra is missing: ``pip install "indelible[verify]"``.
             AuditFailed: the receipt had to be fetched and was not.
         """
-        from indelible.ledger.policy import parse_policy  # needs the extra
-        from indelible.ledger.verify import verify_receipt
+        from indelible.ledger.format.policy import parse_policy  # needs the extra
+        from indelible.ledger.format.verify import verify_receipt
 
         if isinstance(receipt, Receipt):
             if receipt.receipt is None and receipt.tx_id is None:

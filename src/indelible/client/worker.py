@@ -130,8 +130,12 @@ class Worker:
     # Beginning and end.
 
     def begin(self) -> None:
-        """Begin the thread, unless there is one or somebody does so now."""
-        if self._options.mode == "sync" or not self._beginning.acquire(blocking=False):
+        """Begin the thread, unless there is one or somebody does so now.
+
+        In sync mode there is one only for what a dropped client left: no caller will come for it.
+        """
+        is_callers = self._options.mode == "sync" and not self._leaving
+        if is_callers or not self._beginning.acquire(blocking=False):
             return
         try:
             if not may_begin_thread():

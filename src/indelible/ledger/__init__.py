@@ -1,20 +1,12 @@
 """The ledger: what makes every event provable, and still erasable.
 
-The formats are those of the C2SP family (signed notes, checkpoints, tiles, cosignatures, portable
-proofs, policies), so that checkers exist which we did not write. Their modules are pure; each one's
-docstring is the specification that it follows.
-
-    tree, tile, note, checkpoint, cosignature, proof, policy    formats, pure
-    opening                       what a receipt of ours carries besides the proof, pure
-    verify                        checking a receipt, with `cryptography` alone
-    audit, checks                 checking a whole log; what it reads and says: sources, known,
-                                  memory, findings
-    tilestore, lockstore, seals   what lies on disk
-    logs, sealer                  writing: a log's birth, its checkpoints
-    witnessing, cosigners         asking witnesses for their cosignatures
-    witness, witness_http         being one
-    ledger, progress, receipts    what the rest of the house asks for
-    erase, retention, restore     destroying contents, and going on after a loss
-    evidence                      a log in one file, for strangers
-    attack, forgeries, forgeable  which forgery of a log is noticed by whom
+format                        the formats, and checking a receipt: pure, usable by itself
+audit                         checking a whole log; and forging one, to see who notices
+witness                       being a witness, and asking others
+tilestore, lockstore, seals   what lies on disk
+logs, sealer, witnessing      writing: a log's birth, its checkpoints, their cosignatures
+ledger, progress, receipts    what the rest of the house asks for
+files, notes, stored          what lies on disk, read so that damage is named and not handed on
+soundness, scrub, damages     comparing it with what was signed, and rebuilding it
+restore, resume               going on after a loss, and after a fork
 """

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from indelible.errors import IndelibleError, NotFound, Tampered, TileMissing
 from indelible.event import Level
 from indelible.ledger import notes
+from indelible.ledger.format.tile import Tile, parse_path
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log, Logs
 from indelible.ledger.progress import Progress
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tile import Tile, parse_path
 from indelible.ledger.tilestore import CHECKPOINT, NOTES, POLICY, WITNESSED
 
 

@@ -21,9 +21,11 @@ from indelible.leaf import decode
 from indelible.ledger import notes
 from indelible.ledger.damages import SCRUB_FILE, Damages
 from indelible.ledger.files import Files
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.tile import WIDTH, TileHashes
+from indelible.ledger.format.tree import prove_root
 from indelible.ledger.lockstore import Halt, Head, LockStore
 from indelible.ledger.logs import SEALER, Log, Logs
-from indelible.ledger.policy import Policy
 from indelible.ledger.progress import Progress
 from indelible.ledger.receipts import Receipts
 from indelible.ledger.scrub import Scrub
@@ -31,9 +33,7 @@ from indelible.ledger.sealer import Sealer, mend
 from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
-from indelible.ledger.tile import WIDTH, TileHashes
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
-from indelible.ledger.tree import prove_root
 
 if TYPE_CHECKING:
     from indelible.ledger.witnessing import Witnessing

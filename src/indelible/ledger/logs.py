@@ -30,12 +30,12 @@ from indelible.journal.contract import Journal
 from indelible.journal.registry import LogRow, Registry
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger import notes
-from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import LogKey, Signer, open_note
+from indelible.ledger.format.policy import KnownLog, Policy
+from indelible.ledger.format.tree import EMPTY_ROOT
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.note import LogKey, Signer, open_note
-from indelible.ledger.policy import KnownLog, Policy
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
-from indelible.ledger.tree import EMPTY_ROOT
 
 logger = logging.getLogger(__name__)
 

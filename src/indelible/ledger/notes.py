@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from indelible.errors import IndelibleError, LockUnwritable, Tampered
 from indelible.layout import LOCK_FILE
-from indelible.ledger.checkpoint import Checkpoint
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import LogKey, open_note
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.verify import cosigned
 from indelible.ledger.lockstore import Head
-from indelible.ledger.note import LogKey, open_note
-from indelible.ledger.policy import Policy
 from indelible.ledger.tilestore import TileStore
-from indelible.ledger.verify import cosigned
 
 RootAt = Callable[[int], bytes]
 """The root of the first so many leaves, up to the lock's size, as they were signed."""

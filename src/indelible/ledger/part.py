@@ -1,9 +1,8 @@
-"""The signed logs, and the end of what is kept for a time only, as parts of the server."""
+"""The signed logs as a part of the server."""
 
 from typing import Final
 
 from indelible.ledger.ledger import Ledger
-from indelible.ledger.retention import Retention
 from indelible.parts import Look, Part, PartHealth, Word, off_the_loop
 
 DEGRADED_LAG_MS: Final = 10_000
@@ -48,8 +47,3 @@ def ledger_part(ledger: Ledger) -> Part:
         looks=[Look("the oldest unsealed event", find, is_dear=True)],
         gives={"ledger": ledger},
     )
-
-
-def retention_part(retention: Retention) -> Part:
-    """What erases events that are kept for a time only."""
-    return Part(name="retention", start=retention.start, stop=off_the_loop(retention.stop))

@@ -16,14 +16,9 @@ from indelible.errors import NotSealed, NotWitnessed, Tampered, Unverifiable
 from indelible.event import Level
 from indelible.journal.contract import Entry, Journal
 from indelible.leaf import decode
-from indelible.ledger.lockstore import Head
-from indelible.ledger.logs import Log, Logs
-from indelible.ledger.opening import Opening
-from indelible.ledger.progress import Progress
-from indelible.ledger.proof import Proof
-from indelible.ledger.soundness import Soundness
-from indelible.ledger.stored import entries
-from indelible.ledger.tile import (
+from indelible.ledger.format.opening import Opening
+from indelible.ledger.format.proof import Proof
+from indelible.ledger.format.tile import (
     ENTRIES,
     HEIGHT,
     WIDTH,
@@ -34,13 +29,18 @@ from indelible.ledger.tile import (
     hashes_of,
     tile_at,
 )
-from indelible.ledger.tree import (
+from indelible.ledger.format.tree import (
     Subtree,
     check_inclusion,
     leaf_hash,
     node_hash,
     prove_inclusion,
 )
+from indelible.ledger.lockstore import Head
+from indelible.ledger.logs import Log, Logs
+from indelible.ledger.progress import Progress
+from indelible.ledger.soundness import Soundness
+from indelible.ledger.stored import entries
 
 _TILES_KEPT: Final = 512  # of 511 hashes each: some 20 MiB at most
 

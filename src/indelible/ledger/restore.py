@@ -35,10 +35,10 @@ from indelible.journal.registry import LogRow, Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.format.tree import Frontier, leaf_hash
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import is_vacant, key_path
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
-from indelible.ledger.tree import Frontier, leaf_hash
 
 SUCCEEDED: Final = "log.succeeded"
 _READ_AT_ONCE: Final = 65_536

@@ -22,14 +22,14 @@ from indelible.errors import IndelibleError, Tampered
 from indelible.journal.contract import Journal
 from indelible.ledger import notes
 from indelible.ledger.damages import NOTES, Damages
+from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, TileHashes, hashes_of, tile_at
+from indelible.ledger.format.tree import leaf_hash, prove_root
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log
 from indelible.ledger.receipts import changed, sound_opening
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
-from indelible.ledger.tile import ENTRIES, WIDTH, Tile, TileHashes, hashes_of, tile_at
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
-from indelible.ledger.tree import leaf_hash, prove_root
 from indelible.metrics import SCRUBBED_BYTES
 
 logger = logging.getLogger(__name__)

@@ -32,11 +32,8 @@ from indelible.errors import (
 )
 from indelible.journal.contract import Journal
 from indelible.journal.follow import Run
-from indelible.ledger.checkpoint import Checkpoint
-from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.logs import SEALER, Log
-from indelible.ledger.soundness import Soundness
-from indelible.ledger.tile import (
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
     ReadTiles,
@@ -50,8 +47,11 @@ from indelible.ledger.tile import (
     tile_at,
     tiles_between,
 )
+from indelible.ledger.format.tree import Frontier, leaf_hash, prove_root, subtrees_of
+from indelible.ledger.lockstore import Head, LockStore
+from indelible.ledger.logs import SEALER, Log
+from indelible.ledger.soundness import Soundness
 from indelible.ledger.tilestore import TileStore
-from indelible.ledger.tree import Frontier, leaf_hash, prove_root, subtrees_of
 from indelible.metrics import SEAL_SECONDS
 
 logger = logging.getLogger(__name__)

@@ -30,9 +30,7 @@ from indelible.errors import (
     Unverifiable,
 )
 from indelible.journal.contract import Journal
-from indelible.ledger.lockstore import Head
-from indelible.ledger.logs import Log
-from indelible.ledger.tile import (
+from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
     ReadTiles,
@@ -45,7 +43,9 @@ from indelible.ledger.tile import (
     root_of_full,
     tile_at,
 )
-from indelible.ledger.tree import HASH_SIZE, Frontier, leaf_hash, prove_root
+from indelible.ledger.format.tree import HASH_SIZE, Frontier, leaf_hash, prove_root
+from indelible.ledger.lockstore import Head
+from indelible.ledger.logs import Log
 from indelible.metrics import TILES_REBUILT
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from indelible import durable
 from indelible.errors import TileConflict, TileMalformed, TileMissing
-from indelible.ledger.note import MOST_NOTE_BYTES
-from indelible.ledger.policy import MOST_POLICY_BYTES
-from indelible.ledger.tile import (
+from indelible.ledger.format.note import MOST_NOTE_BYTES
+from indelible.ledger.format.policy import MOST_POLICY_BYTES
+from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
     ReadTiles,
@@ -24,7 +24,7 @@ from indelible.ledger.tile import (
     encode_entries,
     parse_path,
 )
-from indelible.ledger.tree import HASH_SIZE
+from indelible.ledger.format.tree import HASH_SIZE
 from indelible.untrusted import FileRefused, FolderReader
 
 CHECKPOINT: Final = "checkpoint"

@@ -13,12 +13,12 @@ from typing import Final
 from indelible.clock import Clock, monotonic_s
 from indelible.errors import IndelibleError
 from indelible.event import Level
-from indelible.ledger.cosigners import Cosigners
+from indelible.ledger.format.policy import Policy
+from indelible.ledger.format.tile import ReadTiles, TileHashes
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log
-from indelible.ledger.policy import Policy
 from indelible.ledger.progress import Progress
-from indelible.ledger.tile import ReadTiles, TileHashes
+from indelible.ledger.witness.cosigners import Cosigners
 
 logger = logging.getLogger(__name__)
 

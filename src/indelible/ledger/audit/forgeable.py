@@ -1,0 +1,212 @@
+"""A data folder that may be forged: one log of it, copied, with its journal, its lock and its key.
+
+What an operator could do to a log is done here with the means of an operator: SQL behind the
+server's back, tiles written anew, and whatever head one likes, signed with the log's own key.
+"""
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import apsw
+
+from indelible.errors import NotAttackable
+from indelible.folder import private
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
+from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.note import Signer
+from indelible.ledger.format.tile import TileHashes, tiles_between
+from indelible.ledger.format.tree import prove_root
+from indelible.ledger.sealer import MOST_ENTRIES, integrate
+from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.untrusted import check_regular, read_below
+
+_MOST_KEY_BYTES: Final = 4_096
+
+
+class EventRow(NamedTuple):
+    """An event as the journal's table has it."""
+
+    id: int
+    leaf: bytes
+    unique_key: bytes | None
+    salts: bytes | None
+    record: bytes | None
+    payload: bytes | None
+
+
+class Copy:
+    """The copy; `log` is the log of the project `project_id`."""
+
+    def __init__(self, folder: Path, log: str, project_id: int) -> None:
+        self.folder = folder
+        self.log = log
+        self.project_id = project_id
+
+    @classmethod
+    def of(cls, source: Path, folder: Path, *, log: str, project_id: int) -> "Copy":
+        """Copy what matters of a data folder, also beside a server that writes to it.
+
+        Raises:
+            NotAttackable: a part of it is missing.
+        """
+        parts = [source / JOURNAL_FILE, source / LOCK_FILE, source / KEYS_FOLDER / f"{log}.key"]
+        for path in (*parts, source / LEDGER_FOLDER / log):
+            if not path.exists():
+                raise NotAttackable(f"{path} is not there")
+        (folder / KEYS_FOLDER).mkdir(parents=True, mode=0o700)
+        copy = cls(folder, log, project_id)
+        _copy_log(FolderTiles(source / LEDGER_FOLDER / log), copy)
+        # After the files: lock and journal may be ahead of them, never behind.
+        for path in parts[:2]:
+            _copy_database(path, folder / path.name)
+        key = read_below(source, f"{KEYS_FOLDER}/{parts[2].name}", most_bytes=_MOST_KEY_BYTES)
+        private(folder / KEYS_FOLDER / parts[2].name).write_bytes(key)
+        return copy
+
+    def again(self, folder: Path) -> "Copy":
+        """A copy of the copy."""
+        shutil.copytree(self.folder, folder)
+        return Copy(folder, self.log, self.project_id)
+
+    @property
+    def files(self) -> Path:
+        """The log's folder."""
+        return self.folder / LEDGER_FOLDER / self.log
+
+    @property
+    def tiles(self) -> FolderTiles:
+        return FolderTiles(self.files)
+
+    @property
+    def signer(self) -> Signer:
+        """The log's own key."""
+        return Signer.parse((self.folder / KEYS_FOLDER / f"{self.log}.key").read_text("utf-8"))
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is published; whether it is signed does not matter here."""
+        return Checkpoint.parse(self.note.rpartition("\n\n")[0] + "\n")
+
+    @property
+    def note(self) -> str:
+        note = self.tiles.published(CHECKPOINT)
+        assert note is not None
+        return note
+
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` events, by the tiles that lie there."""
+        return prove_root(TileHashes(self.tiles.read, self.checkpoint.size), size)
+
+    def row(self, index: int) -> EventRow:
+        with self.journal() as connection:
+            (row,) = connection.execute(
+                "SELECT id, leaf, unique_key, salts, record, payload FROM event WHERE id = ?",
+                (self.id(index),),
+            )
+        return EventRow(*row)
+
+    def id(self, index: int) -> int:
+        return self.project_id << INDEX_BITS | index
+
+    @property
+    def last_id(self) -> int:
+        """The largest that an event of the log can have."""
+        return self.id(INDEX_MASK)
+
+    def journal(self) -> "closing[apsw.Connection]":
+        connection = apsw.Connection(str(self.folder / JOURNAL_FILE))
+        connection.execute("PRAGMA synchronous = OFF; PRAGMA ignore_check_constraints = ON")
+        return closing(connection)
+
+    def change(self, statement: str, *values: "apsw.SQLiteValue") -> None:
+        """Change the journal behind everybody's back; `{log}` stands for the log's table."""
+        with self.journal() as connection:
+            connection.execute(statement.format(log=table_of(self.project_id)), values)
+
+    def shift(self, start: int, by: int) -> None:
+        """Give the events from `start` on other indexes; two steps, as ids must stay unique."""
+        first, far = self.id(start), 1 << 62
+        self.change(
+            "UPDATE {log} SET id = id + ? WHERE id BETWEEN ? AND ?", far, first, self.last_id
+        )
+        self.change("UPDATE {log} SET id = id - ? WHERE id > ?", far - by, far)
+
+    def put(self, row: EventRow) -> None:
+        self.change("INSERT INTO {log} VALUES (?, ?, ?, ?, ?, ?)", *row)
+
+    def sign(self, size: int, root: bytes) -> str:
+        """What a log says at this size, signed with its own key."""
+        signer = self.signer
+        return signer.sign(Checkpoint(signer.key.name, size, root).text)
+
+    def sign_anew(self, size: int) -> None:
+        """Make every tile again from the journal, sign, and have lock and checkpoint agree."""
+        shutil.rmtree(self.files / "tile", ignore_errors=True)
+        self.write_tiles(size)
+        self.show(size, prove_root(TileHashes(self.tiles.read, size), size))
+
+    def write_tiles(self, size: int) -> None:
+        """The tiles and bundles of the first `size` events of the journal, where they are not."""
+        with self.journal() as connection:
+            rows = connection.execute(
+                "SELECT leaf FROM event WHERE id >= ? AND id < ? ORDER BY id",
+                (self.id(0), self.id(size)),
+            ).fetchall()
+        entries: list[bytes] = [entry for (entry,) in rows]  # type: ignore[misc]
+        for start in range(0, len(entries), MOST_ENTRIES):
+            integrate(self.tiles, start, entries[start : start + MOST_ENTRIES])
+
+    def show(self, size: int, root: bytes) -> None:
+        """Sign and publish this head; the lock forgets that there was another."""
+        note = self.sign(size, root)
+        connection = apsw.Connection(str(self.folder / LOCK_FILE))
+        connection.execute(
+            "UPDATE head SET size = ?, root = ?, note = ? WHERE origin = ?",
+            (size, root, note, self.signer.key.name),
+        )
+        connection.close()
+        (self.files / CHECKPOINT).write_text(note, "utf-8")
+        (self.files / WITNESSED).unlink(missing_ok=True)
+
+
+def _copy_log(source: FolderTiles, copy: Copy) -> None:
+    """The notes, and the tiles that the checkpoint demands: no others are there to stay.
+
+    Raises:
+        NotAttackable: there is no checkpoint.
+        NoteMalformed, TileMissing.
+    """
+    # Before the checkpoint: so it is the older of the two whatever a server does meanwhile.
+    witnessed = source.published(WITNESSED)
+    notes = {
+        WITNESSED: witnessed,
+        **{name: source.published(name) for name in (CHECKPOINT, POLICY)},
+    }
+    if notes[CHECKPOINT] is None:
+        raise NotAttackable(f"{source.folder / CHECKPOINT} is not there")
+    for name, note in notes.items():
+        if note is not None:
+            copy.tiles.publish(name, note)
+    for tile in tiles_between(0, copy.checkpoint.size):
+        path = copy.files / tile.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(*source.read([tile]))
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """A SQLite file as it is at one moment, its write-ahead log included.
+
+    Raises:
+        FileRefused: it is no regular file.
+    """
+    check_regular(source)
+    with (
+        closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as read,
+        closing(apsw.Connection(str(target))) as written,
+        written.backup("main", read, "main") as copying,
+    ):
+        while not copying.done:
+            copying.step(1_000)

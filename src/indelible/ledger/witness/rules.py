@@ -1,0 +1,484 @@
+"""A witness, as C2SP tlog-witness 1.0.0 has it: its rules, and the little that it remembers.
+
+A witness cosigns a checkpoint only if it continues the last one that it cosigned for the same
+origin. What it remembers is its word, so it is on disk before the cosignature leaves:
+
+    witness.key    its private key, in one line, mode 0600
+    witness.db     the last checkpoint it cosigned for each origin, and the evidence it keeps
+
+They are made together, once, by an explicit order, and belong together for ever. A witness that has
+lost one of them is retired; one that was restored from a backup must be retired too.
+LIMIT: an old copy of both, put back in place, cannot be told from the newest.
+
+A request is a line ``old <size>``, at most 63 hashes, an empty line and a checkpoint. Checks, in
+this order, with the status of the answer:
+
+    400    the body is malformed
+    404    the origin is unknown
+    403    no log key that is trusted for the origin has signed, or its signature is wrong
+    400    old is above the checkpoint's size
+    409    old is not the size last cosigned, 0 if none; the body is that size
+    422    size 0 with a root other than the empty tree's; the proof fails; same size, another root
+    200    it is stored, and the body is a cosignature line
+"""
+
+import base64
+import hashlib
+import logging
+import re
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from indelible import durable
+from indelible.clock import Clock
+from indelible.errors import (
+    AlreadyExists,
+    KeyMalformed,
+    NoteMalformed,
+    SignatureMissing,
+    SignatureWrong,
+    WitnessMissing,
+    WitnessRefused,
+    WitnessUnwritable,
+)
+from indelible.folder import hold, private
+from indelible.journal.connections import Readers, open_for_writing
+from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.cosignature import Cosigner
+from indelible.ledger.format.note import LogKey, Note, open_note, parse_note, strict_base64
+from indelible.ledger.format.tree import EMPTY_ROOT, HASH_SIZE, check_consistency
+
+logger = logging.getLogger(__name__)
+
+KEY_FILE: Final = "witness.key"
+DATABASE_FILE: Final = "witness.db"
+
+MOST_BODY_BYTES: Final = 64 * 1024
+MOST_HASHES: Final = 63
+LARGEST_SIZE: Final = 2**63 - 1  # what SQLite can hold
+
+MOST_EVIDENCE: Final = 1_000
+"""Of each origin and reason this many are kept, the first ones; the rest is counted.
+
+LIMIT: whoever can read a log's checkpoints can send them with a wrong proof, and so use up what is
+kept as `not_consistent`; never what is kept for the other reasons, which only the log can cause.
+"""
+
+PLAIN_TEXT: Final = "text/plain; charset=utf-8"
+SIZE_TEXT: Final = "text/x.tlog.size"
+
+_OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,18})", re.ASCII)
+
+_SCHEMA: Final = """
+CREATE TABLE witness (vkey TEXT NOT NULL);
+CREATE TABLE cosigned (
+    origin  TEXT PRIMARY KEY,
+    size    INTEGER NOT NULL,
+    root    BLOB NOT NULL,
+    note    TEXT NOT NULL      -- the checkpoint with its log's signatures and our cosignature
+) WITHOUT ROWID;
+CREATE TABLE evidence (
+    id      INTEGER PRIMARY KEY,
+    at_ms   INTEGER NOT NULL,
+    origin  TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    digest  BLOB NOT NULL UNIQUE,   -- of the reason and of what the log signed
+    body    TEXT NOT NULL,          -- the request
+    seen    TEXT                    -- what we had cosigned by then; NULL: nothing
+);
+CREATE INDEX evidence_of ON evidence (origin, reason);
+CREATE TABLE left_out (
+    origin  TEXT NOT NULL,
+    reason  TEXT NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (origin, reason)
+) WITHOUT ROWID;
+"""
+
+
+class Reason(StrEnum):
+    """Why a request that the log had signed was refused and kept."""
+
+    OTHER_ROOT = "other_root"
+    """The log has signed two roots for one size: with the checkpoint beside it, proof of a fork."""
+    NOT_CONSISTENT = "not_consistent"
+    """The proof does not lead from the last checkpoint to this one."""
+    EMPTY_ROOT = "empty_root"
+    """The log has signed a root for size 0 that is not the empty tree's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back over HTTP."""
+
+    status: int
+    body: str
+    content_type: str = PLAIN_TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A refused request; `seen` is the note that the witness had cosigned by then, if any."""
+
+    at_ms: int
+    origin: str
+    reason: Reason
+    body: str
+    seen: str | None
+
+    @property
+    def size(self) -> int:
+        """The size of the checkpoint that was refused."""
+        return _size(self.body.partition("\n\n")[2])
+
+    @property
+    def seen_size(self) -> int | None:
+        """The size that the witness had cosigned by then."""
+        return None if self.seen is None else _size(self.seen)
+
+
+class _Request(NamedTuple):
+    old: int
+    proof: tuple[bytes, ...]
+    note: Note
+    checkpoint: Checkpoint
+
+
+class _Last(NamedTuple):
+    """What was cosigned last for an origin; `note` is None when nothing ever was."""
+
+    size: int
+    root: bytes
+    note: str | None
+
+
+_NOTHING: Final = _Last(0, EMPTY_ROOT, None)
+
+
+class Witness:
+    """A witness over its folder, which it holds for itself until `close`.
+
+    Args:
+        folder: where `create` made it.
+        logs: the keys of the logs that it cosigns; a key's name is its log's origin.
+        cosigner: its key, as `read_key` finds it.
+        clock: gives the time in cosignatures.
+        most_evidence: how much is kept of each origin and reason.
+
+    Raises:
+        DataFolderInUse: another process has the folder.
+        WitnessRefused: the database is not there, is damaged, or is another witness's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        logs: Sequence[LogKey],
+        cosigner: Cosigner,
+        clock: Clock,
+        *,
+        most_evidence: int = MOST_EVIDENCE,
+    ) -> None:
+        self._most_evidence = most_evidence
+        self._cosigner = cosigner
+        self._clock = clock
+        self._logs: dict[str, list[LogKey]] = {}
+        for key in logs:
+            self._logs.setdefault(key.name, []).append(key)
+        self._writing = threading.Lock()
+        self._failure: str | None = None
+        path = folder / DATABASE_FILE
+        with ExitStack() as opened:
+            opened.enter_context(hold(folder))
+            _compare(path, cosigner)
+            self._writer = _open(path)
+            opened.callback(_close, self._writer)
+            self._readers = Readers(path, vfs=None)
+            opened.callback(self._readers.close)
+            self._opened = opened.pop_all()
+
+    @property
+    def name(self) -> str:
+        """The name of its key."""
+        return self._cosigner.key.name
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is cosigned any more, or None while all is well."""
+        return self._failure
+
+    def close(self) -> None:
+        """Close the database and let go of the folder."""
+        self._opened.close()
+
+    def add_checkpoint(self, body: bytes) -> Answer:
+        """Take a request as the table above has it; an answer of 200 survives power loss.
+
+        Raises:
+            WitnessUnwritable: nothing was cosigned.
+        """
+        request = _parse(body)
+        if request is None:
+            return _refusal(400, "this is not a request to add a checkpoint")
+        keys = self._logs.get(request.checkpoint.origin)
+        if keys is None:
+            return _refusal(404, "this origin is not known here")
+        try:
+            signed = open_note(str(request.note), keys)
+        except (SignatureMissing, SignatureWrong):
+            return _refusal(403, "no key that is trusted for this origin has signed")
+        if request.old > request.checkpoint.size:
+            return _refusal(400, "the old size is above the checkpoint's")
+        with self._writing:
+            if self._failure is not None:
+                raise WitnessUnwritable(self._failure)
+            try:
+                return self._settle(request, signed)
+            except apsw.Error as error:
+                self._poison(error)
+                raise WitnessUnwritable(f"{type(error).__name__}: {error}") from error
+
+    def latest(self, origin_hash: str) -> str | None:
+        """The newest cosigned note of the origin with this SHA-256, in hex; None: there is none."""
+        rows = self._readers.mine().execute("SELECT origin, note FROM cosigned")
+        return next((str(note) for origin, note in rows if hash_of(origin) == origin_hash), None)
+
+    def _settle(self, request: _Request, signed: Note) -> Answer:
+        """The checks that need what was cosigned last, and the new last."""
+        checkpoint = request.checkpoint
+        last = self._last(checkpoint.origin)
+        reason = _contradiction(request, last)
+        if reason is not None:
+            self._keep(request, signed, reason, last)
+        if request.old != last.size:
+            return Answer(409, f"{last.size}\n", SIZE_TEXT)
+        if reason is not None:
+            return _refusal(422, f"{reason}: this does not continue what was cosigned")
+        cosignature = self._cosigner.cosign(signed.text, self._clock() // 1000)
+        cosigned = str(Note(signed.text, (*signed.signatures, cosignature)))
+        # Nobody sees the cosignature before this has returned.
+        if not self._advance(checkpoint, last, cosigned):
+            return Answer(409, f"{self._last(checkpoint.origin).size}\n", SIZE_TEXT)
+        return Answer(200, cosignature.line)
+
+    def _last(self, origin: str) -> _Last:
+        rows = self._writer.execute(
+            "SELECT size, root, note FROM cosigned WHERE origin = ?", (origin,)
+        )
+        return next((_Last(*row) for row in rows), _NOTHING)
+
+    def _advance(self, new: Checkpoint, last: _Last, note: str) -> bool:
+        """Store `new` if `last` still is the last; on return it survives power loss."""
+        with self._writer:
+            self._writer.execute(
+                "INSERT INTO cosigned (origin, size, root, note) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (origin) DO UPDATE"
+                " SET size = excluded.size, root = excluded.root, note = excluded.note"
+                " WHERE size = ? AND root = ?",
+                (new.origin, new.size, new.root, note, last.size, last.root),
+            )
+            changed = self._writer.changes()
+        return changed == 1
+
+    def _keep(self, request: _Request, signed: Note, reason: Reason, last: _Last) -> None:
+        """Keep a refused request, once.
+
+        Once by what its log signed: the rest of a body anybody may vary, and fill the table.
+        """
+        origin = request.checkpoint.origin
+        digest = hashlib.sha256(f"{reason}\n{signed.text}".encode()).digest()
+        found = self._writer.execute("SELECT 1 FROM evidence WHERE digest = ?", (digest,)).get
+        if found is not None:
+            return
+        body = request_body(request.old, request.proof, str(signed))
+        with self._writer:
+            kept = self._writer.execute(
+                "SELECT count(*) FROM evidence WHERE origin = ? AND reason = ?", (origin, reason)
+            ).get
+            if kept < self._most_evidence:
+                logger.error("%s: refused and kept as evidence: %s", origin, reason)
+                self._writer.execute(
+                    "INSERT INTO evidence (at_ms, origin, reason, digest, body, seen)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (self._clock(), origin, reason, digest, body, last.note),
+                )
+            else:
+                self._writer.execute(
+                    "INSERT INTO left_out (origin, reason, count) VALUES (?, ?, 1)"
+                    " ON CONFLICT DO UPDATE SET count = count + 1",
+                    (origin, reason),
+                )
+
+    def _poison(self, error: apsw.Error) -> None:
+        """After a sync that failed nobody knows what the disk holds: never again in this process.
+
+        A full disk is no such case: SQLite has undone the whole transaction.
+        """
+        if not isinstance(error, (apsw.FullError, apsw.BusyError)):
+            self._failure = f"{type(error).__name__}: {error}"
+            logger.error("the witness has stopped: %s", self._failure)
+
+
+def create(folder: Path, name: str) -> None:
+    """Make a new witness with a new key named `name` in `folder`, which is made if need be.
+
+    Raises:
+        AlreadyExists: the folder has one, or a part of one.
+        KeyMalformed: a key cannot have this name.
+    """
+    cosigner = Cosigner.generate(name)
+    durable.keep_folder(folder, mode=0o700)
+    with hold(folder):
+        for part in (KEY_FILE, DATABASE_FILE):
+            if (folder / part).exists():
+                raise AlreadyExists(
+                    f"{folder / part} is there already",
+                    hint="Start that witness without --new, or give a new one another folder.",
+                )
+        database = _open(private(folder / DATABASE_FILE))
+        with database:
+            database.execute(_SCHEMA)
+            database.execute("INSERT INTO witness (vkey) VALUES (?)", (cosigner.key.text,))
+        database.close()
+        # power lost here: a database without a key, which is refused and has signed nothing
+        durable.write_file(folder / KEY_FILE, f"{cosigner.text}\n".encode(), mode=0o600)
+        durable.sync_folder(folder)
+
+
+def read_key(folder: Path) -> Cosigner:
+    """The key of the witness in `folder`.
+
+    Raises:
+        WitnessMissing: there is none, and no database either.
+        WitnessRefused: the key is not there, or is none, though the database is.
+    """
+    path = folder / KEY_FILE
+    try:
+        return Cosigner.parse(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if (folder / DATABASE_FILE).exists():
+            raise WitnessRefused(f"{path} is not there; its database is") from None
+        raise WitnessMissing(f"{folder} holds no witness") from None
+    except (KeyMalformed, UnicodeDecodeError) as error:
+        raise WitnessRefused(f"{path} is not the key of a witness: {error}") from None
+
+
+def read_evidence(folder: Path) -> tuple[list[Evidence], int]:
+    """What the witness in `folder` has kept, oldest first, and how much it left out.
+
+    It may be serving meanwhile.
+
+    Raises:
+        WitnessMissing: there is none.
+        WitnessRefused: its database cannot be read.
+    """
+    path = folder / DATABASE_FILE
+    if not path.exists():
+        raise WitnessMissing(f"{folder} holds no witness")
+    readers = Readers(path, vfs=None)
+    try:
+        connection = readers.mine()
+        rows: list[Any] = connection.execute(
+            "SELECT at_ms, origin, reason, body, seen FROM evidence ORDER BY id"
+        ).fetchall()
+        left_out: int = connection.execute("SELECT coalesce(sum(count), 0) FROM left_out").get
+    except apsw.Error as error:
+        raise WitnessRefused(f"{path} cannot be read: {error}") from error
+    finally:
+        readers.close()
+    return [Evidence(at, origin, Reason(why), *rest) for at, origin, why, *rest in rows], left_out
+
+
+def hash_of(origin: str) -> str:
+    """What stands for an origin in a witness's paths.
+
+    >>> hash_of("log.example/indelible")
+    '40afa5574e20287116a2acb7914d66edf3734240a5cf038be6f2d134b92fa328'
+    """
+    return hashlib.sha256(origin.encode()).hexdigest()
+
+
+def request_body(old: int, proof: Sequence[bytes], note: str) -> str:
+    """The request to add `note`, given the proof from `old` to its size."""
+    hashes = "".join(f"{base64.b64encode(one).decode()}\n" for one in proof)
+    return f"old {old}\n{hashes}\n{note}"
+
+
+def _parse(body: bytes) -> _Request | None:
+    """The request in a body; None when it is malformed."""
+    try:
+        head, separator, text = body.decode("utf-8").partition("\n\n")
+        note = parse_note(text)
+        checkpoint = Checkpoint.parse(note.text)
+    except (UnicodeDecodeError, NoteMalformed):
+        return None
+    first, *lines = head.split("\n")
+    old = _OLD.fullmatch(first)
+    proof = [strict_base64(line) for line in lines]
+    if not separator or old is None or len(proof) > MOST_HASHES:
+        return None
+    hashes = tuple(one for one in proof if one is not None and len(one) == HASH_SIZE)
+    if len(hashes) != len(proof) or max(int(old[1]), checkpoint.size) > LARGEST_SIZE:
+        return None
+    return _Request(int(old[1]), hashes, note, checkpoint)
+
+
+def _contradiction(request: _Request, last: _Last) -> Reason | None:
+    """Why this checkpoint can never be cosigned after `last`; None when nothing speaks against it.
+
+    With an old size that is not the last one there is no proof to look at, only sizes and roots.
+    """
+    new = request.checkpoint
+    if new.size == 0 and new.root != EMPTY_ROOT:
+        return Reason.EMPTY_ROOT
+    if new.size == last.size and new.root != last.root:
+        return Reason.OTHER_ROOT
+    if request.old != last.size:
+        return None
+    proven = check_consistency(request.old, new.size, request.proof, last.root, new.root)
+    return None if proven else Reason.NOT_CONSISTENT
+
+
+def _size(note: str) -> int:
+    return Checkpoint.parse(parse_note(note).text).size
+
+
+def _refusal(status: int, sentence: str) -> Answer:
+    return Answer(status, f"{sentence}\n")
+
+
+def _compare(path: Path, cosigner: Cosigner) -> None:
+    """
+    Raises:
+        WitnessRefused: this is not the database that was made with this key.
+    """
+    if not path.exists():
+        raise WitnessRefused(f"{path} is not there; its key is")
+    try:
+        readers = Readers(path, vfs=None)
+        try:
+            vkey = readers.mine().execute("SELECT vkey FROM witness").get
+        finally:
+            readers.close()
+    except apsw.Error as error:
+        raise WitnessRefused(f"{path} is not the database of a witness: {error}") from error
+    if vkey != cosigner.key.text:
+        raise WitnessRefused(f"{path} is the database of another witness: {vkey}")
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = open_for_writing(path, vfs=None, cache_kib=1024)
+    connection.execute("PRAGMA synchronous = FULL")  # an answer of 200 survives power loss
+    return connection
+
+
+def _close(connection: apsw.Connection) -> None:
+    with suppress(apsw.Error):
+        connection.close()
