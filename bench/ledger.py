@@ -20,12 +20,13 @@ from indelible.clock import now_ms
 from indelible.event import Kind, tx_bytes, tx_time_ms
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.format.note import is_signed
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.verify import Verdict, verify_receipt
 from indelible.ledger.ledger import Choices, Ledger
+from indelible.registry.registry import Registry
 
 RATE: Final = 5_000
 _PAYLOAD: Final = (
@@ -159,9 +160,9 @@ class _Opened:
     def __init__(self, data_dir: Path) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
         self.journal = SqliteJournal(Database(data_dir / "journal.db"))
-        self.registry = Registry(self.journal)
+        self.registry = Registry(RegistryTables(self.journal))
         if not self.registry.snapshot.projects:
-            self.registry.create_project("default")
+            self.registry.projects.create("default")
         self.ledger = Ledger(
             data_dir,
             journal=self.journal,

@@ -40,7 +40,7 @@ from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard, Reserve
 from indelible.journal.part import clock_part, journal_part
-from indelible.journal.registry import Registry, Role, digest_of
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
@@ -51,6 +51,8 @@ from indelible.parts import Part
 from indelible.query.events import Events
 from indelible.query.health import Lookout, disk_part
 from indelible.query.senders import Senders
+from indelible.registry.registry import Registry
+from indelible.registry.values import Role, digest_of
 from indelible.serving import Patience, listening, serve_asgi, until_signalled
 from indelible.settings import Settings
 from indelible.untrusted import read_file
@@ -114,7 +116,7 @@ class House:
             self.journal = SqliteJournal(self.database, clock=clock)
             opened.callback(self.journal.close)
             self._compare_clock()
-            self.registry = Registry(self.journal, clock=clock)
+            self.registry = Registry(RegistryTables(self.journal), clock=clock)
             self._refuse_taken_keys()
             self.ledger = Ledger(
                 settings.data_dir,
@@ -219,10 +221,10 @@ class House:
 
     def token(self) -> str:
         """The newest valid token of the project `default`."""
-        project = self.registry.project(DEFAULT_PROJECT)
+        project = self.registry.snapshot.project(DEFAULT_PROJECT)
         tokens = [
             key.token
-            for key in self.registry.all_keys()
+            for key in self.registry.keys.all()
             if key.project == project and key.token and key.is_valid(self.clock())
         ]
         return tokens[-1] if tokens else ""
@@ -286,8 +288,8 @@ class House:
         settings, registry, made = self.settings, self.registry, {}
         is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
         if is_first_start:
-            registry.create_project(DEFAULT_PROJECT)
-        project = registry.project(DEFAULT_PROJECT)
+            registry.projects.create(DEFAULT_PROJECT)
+        project = registry.snapshot.project(DEFAULT_PROJECT)
         wanted = (
             ("token", Role.TOKEN, project, settings.token),
             ("API key", Role.APPLICATION, project, settings.api_key),
@@ -295,9 +297,9 @@ class House:
         )
         for name, role, owner, given in wanted:
             if given is not None:
-                registry.fix_key(role, owner, given, log=not is_first_start)
-            elif not any((k.role, k.project) == (role, owner) for k in registry.all_keys()):
-                made[name] = registry.create_key(role, owner, label="first", log=False).secret
+                registry.keys.fix(role, owner, given, log=not is_first_start)
+            elif not any((k.role, k.project) == (role, owner) for k in registry.keys.all()):
+                made[name] = registry.keys.create(role, owner, label="first", log=False).secret
         return made
 
     def write_cli_file(self, url: str) -> None:
@@ -309,7 +311,7 @@ class House:
                 left = read_file(path, most_bytes=64 * 1024, only_mine=True)
                 admin_key = str(json.loads(left)["admin_key"])
         if admin_key is None or not self._is_admin(admin_key):
-            admin_key = self.registry.create_key(Role.ADMIN, None, label="this machine").secret
+            admin_key = self.registry.keys.create(Role.ADMIN, None, label="this machine").secret
         draft = path.with_suffix(".tmp")
         try:
             draft.unlink(missing_ok=True)  # written through, if it were a link

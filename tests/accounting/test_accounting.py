@@ -21,8 +21,9 @@ from indelible.errors import Unavailable
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.registry.registry import Registry
 from tests.journal.contract import DAY_MS, NEW_YEAR_MS, ManualClock
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -65,9 +66,9 @@ class Office:
 
     def __post_init__(self) -> None:
         self.journal = SqliteJournal(Database(self.folder / "journal.db"), clock=self.clock)
-        registry = Registry(self.journal, clock=self.clock)
+        registry = Registry(RegistryTables(self.journal), clock=self.clock)
         self.project, self.neighbour = (
-            (registry.snapshot.projects.get(name) or registry.create_project(name)).id
+            (registry.snapshot.projects.get(name) or registry.projects.create(name)).id
             for name in ("p", "q")
         )
         self.open()

@@ -10,8 +10,9 @@ from pathlib import Path
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft, Stored
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.registry.registry import Registry
 
 AT_ONCE = 1_000
 PROJECT = 1
@@ -36,9 +37,9 @@ def drafts(start: int, end: int) -> list[Draft]:
 def open_journal(folder: Path) -> SqliteJournal:
     """The journal in `folder`, with project 1."""
     journal = SqliteJournal(Database(folder / "journal.db"))
-    registry = Registry(journal)
+    registry = Registry(RegistryTables(journal))
     if not registry.snapshot.projects:
-        assert PROJECT == registry.create_project("default").id
+        assert PROJECT == registry.projects.create("default").id
     return journal
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from indelible import Indelible
 from indelible.edge.rates import Rates
 from indelible.event import Lane
-from indelible.journal.registry import Key, Project, Rate, Role
 from indelible.origin import allows, parse_origin
+from indelible.registry.values import Key, Project, Rate, Role
 from tests.edge.test_lost import report
 from tests.edge.wire import Tenant, stay_within_a_month, tenant
 from tests.world import (

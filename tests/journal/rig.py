@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.registry.registry import Registry
 from tests.journal.contract import NEW_YEAR_MS, ManualClock
 from tests.journal.disk import FaultyDisk
 
@@ -27,7 +28,8 @@ class SqliteRig:
         self._open()
 
     def new_project(self) -> int:
-        return Registry(self.journal, clock=self.clock).create_project(f"p{next(self._names)}").id
+        registry = Registry(RegistryTables(self.journal), clock=self.clock)
+        return registry.projects.create(f"p{next(self._names)}").id
 
     def reopen(self) -> None:
         self.journal.close()

@@ -29,8 +29,9 @@ from indelible.journal.contract import (
 )
 from indelible.journal.database import Database
 from indelible.journal.moments import BLOCK
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.registry.registry import Registry
 from tests.journal.contract import (
     MODEL_SETTINGS,
     JournalContract,
@@ -208,7 +209,7 @@ def test_nothing_that_changes_the_journal_writes_a_file_outside_the_folder(tmp_p
     files = Witnessed()
     database = Database(tmp_path / "journal.db", vfs=files.name)
     journal = SqliteJournal(database)
-    project = Registry(journal).create_project("p").id
+    project = Registry(RegistryTables(journal)).projects.create("p").id
     journal.append([a_draft(project, payload=b"x" * 2_000) for _ in range(2_000)])
 
     assert 2_000 == erase(journal, project, *range(2_000)).erased

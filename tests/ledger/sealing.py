@@ -18,12 +18,13 @@ from indelible.event import Kind
 from indelible.journal.contract import Draft, Stored
 from indelible.journal.database import Database
 from indelible.journal.follow import Follower
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.logs import Log
 from indelible.ledger.tilestore import CHECKPOINT
+from indelible.registry.registry import Registry
 
 PROJECT = "shop"
 ROUNDS = (3, 250, 10)
@@ -37,10 +38,10 @@ class Parts:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.journal = SqliteJournal(Database(folder / "journal.db"))
-        self.registry = Registry(self.journal)
+        self.registry = Registry(RegistryTables(self.journal))
         if PROJECT not in self.registry.snapshot.projects:
-            self.registry.create_project(PROJECT)
-        self.project_id = self.registry.project(PROJECT).id
+            self.registry.projects.create(PROJECT)
+        self.project_id = self.registry.snapshot.project(PROJECT).id
         self.ledger = Ledger(
             folder,
             journal=self.journal,

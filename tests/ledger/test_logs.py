@@ -17,7 +17,7 @@ import pytest
 from indelible.app import House
 from indelible.errors import IndelibleError, LogExists, NotStarted
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
@@ -27,6 +27,8 @@ from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.registry.logs import SignedLogs
+from indelible.registry.registry import Registry
 from indelible.settings import Settings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, inside, product, spawn, started
 
@@ -662,17 +664,17 @@ class Fuse:
         self.moments += 1
 
 
-class FusedRegistry(Registry):
+class FusedLogs(SignedLogs):
     fuse: Fuse
 
-    def identify_log(self, name: str, *, origin: str, vkey: str) -> None:
+    def identify(self, name: str, *, origin: str, vkey: str) -> None:
         self.fuse.pass_moment()
-        super().identify_log(name, origin=origin, vkey=vkey)
+        super().identify(name, origin=origin, vkey=vkey)
         self.fuse.pass_moment()
 
-    def open_log(self, name: str) -> None:
+    def open(self, name: str) -> None:
         self.fuse.pass_moment()
-        super().open_log(name)
+        super().open(name)
         self.fuse.pass_moment()
 
 
@@ -688,10 +690,11 @@ class FusedLock(LockStore):
 def give_birth(folder: Path, fuse: Fuse) -> None:
     """The start of a server on a new folder, up to the moment of the fuse."""
     journal = SqliteJournal(Database(folder / "journal.db"))
-    registry = FusedRegistry(journal)
-    registry.fuse = fuse
+    registry = Registry(RegistryTables(journal))
+    registry.logs = logs = FusedLogs(registry)
+    logs.fuse = fuse
     if not registry.snapshot.projects:
-        registry.create_project(LOG)
+        registry.projects.create(LOG)
     lock = FusedLock(folder / LOCK_FILE, may_create=True)
     lock.fuse = fuse
     try:

@@ -26,7 +26,7 @@ from indelible.event import Kind
 from indelible.journal import unique
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.note import parse_note
@@ -35,6 +35,7 @@ from indelible.ledger.format.policy import parse_policy
 from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 from indelible.ledger.witness.rules import Witness, create, hash_of, read_key
+from indelible.registry.registry import Registry
 from indelible.testing import InMemoryServer
 from indelible.testing.server import Refusal
 from tests.cli.command import call
@@ -248,10 +249,10 @@ def prepare_erasure(folder: Path) -> None:
     data.mkdir(parents=True)
     long_ago = now_ms() - 30 * DAY_MS
     journal = SqliteJournal(Database(data / "journal.db"), clock=lambda: long_ago)
-    registry = Registry(journal)
-    registry.create_project("default")
-    old = registry.create_project("old")
-    secret = registry.create_key(registry_role("application"), old, label="", log=False).secret
+    registry = Registry(RegistryTables(journal))
+    registry.projects.create("default")
+    old = registry.projects.create("old")
+    secret = registry.keys.create(registry_role("application"), old, label="", log=False).secret
     journal.append(
         [
             Draft(
@@ -274,7 +275,7 @@ def prepare_erasure(folder: Path) -> None:
 
 
 def registry_role(name: str) -> Any:
-    from indelible.journal.registry import Role
+    from indelible.registry.values import Role
 
     return Role(name)
 

@@ -167,7 +167,7 @@ FAULTS: Final = {
         "ledger/logs.py",
         "        _write_key(self._key_path(row.name), signer)\n"
         "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
-        "        self._registry.open_log(row.name)\n"
+        "        self._registry.logs.open(row.name)\n"
         "        _write_key(self._key_path(row.name), signer)\n"
         "        root = Checkpoint(signer.key.name, 0, EMPTY_ROOT)\n",
     ): Row("start", promises.STARTS),

@@ -1,4 +1,4 @@
 """Everything over HTTP that is not ingest: reading, management, health, and the description of it.
 
-Litestar serves it; the rules live in `query`, `journal.registry` and the gate.
+Litestar serves it; the rules live in `query`, `registry` and the gate.
 """

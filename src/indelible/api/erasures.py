@@ -88,7 +88,7 @@ def erase_events(
     id, kind and time stay, and with them every proof; a late resend is still a duplicate. Where a
     transaction id is unknown nothing is erased. Ids that an event only mentions are not followed.
     """
-    project = registry.project(data.project or "default")
+    project = registry.snapshot.project(data.project or "default")
     selection = _select(eraser, project.id, data)
     if data.dry_run:
         return ErasureCertificate(

@@ -27,13 +27,14 @@ from indelible.errors import (
     UnknownParameter,
     UnsupportedMediaType,
 )
-from indelible.journal.registry import Key, Project, Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
+from indelible.registry.registry import Registry
+from indelible.registry.values import Key, Project
 
 IS_PUBLIC: Final = "is_public"
 """Key of a connection's state: set if the answer may be read by pages of any origin."""

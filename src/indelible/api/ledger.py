@@ -35,12 +35,12 @@ from indelible.errors import (
 from indelible.event import tx_bytes, tx_text
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.pieces import pieces
-from indelible.journal.registry import Project
 from indelible.ledger.format.verify import verify_receipt
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import NOTES
 from indelible.query.events import PIECE_BYTES, Events
+from indelible.registry.values import Project
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -273,7 +273,7 @@ def read_file(
     public, else with a key of the project. `checkpoint` is the newest signed one, `witnessed` the
     newest that met the quorum, `policy` what the log says of its key and its witnesses."""
     log = ledger.logs.named(log_name)
-    project = None if log is None else registry.project_by_id(log.project_id)
+    project = None if log is None else registry.snapshot.project_by_id(log.project_id)
     if project is None or project.ledger_access != "public":
         key = key_of(request, gate)
         theirs = None if key.project is None else key.project.id

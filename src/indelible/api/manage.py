@@ -7,11 +7,23 @@ import msgspec
 from litestar import delete, get, patch, post
 from litestar.params import JSONBody, PathParameter
 
-from indelible.api.guard import BODY_REFUSALS, KEY_REFUSALS, NowMs, TheLedger, TheRegistry
+from indelible.api.guard import (
+    BODY_REFUSALS,
+    KEY_REFUSALS,
+    NowMs,
+    TheJournal,
+    TheLedger,
+    TheRegistry,
+)
 from indelible.clock import rfc3339
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
 from indelible.event import Lane
-from indelible.journal.registry import (
+from indelible.journal.contract import Journal
+from indelible.network import Network, parse_networks
+from indelible.origin import MAX_CHARS, parse_origin
+from indelible.registry.keys import Unset
+from indelible.registry.registry import Registry
+from indelible.registry.values import (
     BURST_S,
     DEFAULT_GRACE_MS,
     BotPolicy,
@@ -21,12 +33,8 @@ from indelible.journal.registry import (
     Project,
     ProjectKind,
     Rate,
-    Registry,
     Role,
-    Unset,
 )
-from indelible.network import Network, parse_networks
-from indelible.origin import MAX_CHARS, parse_origin
 
 # (?!\\n): in Python a `$` alone would also let a line break at the end pass.
 Name = Annotated[
@@ -187,10 +195,10 @@ class KeyMade(msgspec.Struct):
     response_description="Every project.",
     opt={"refusals": KEY_REFUSALS},
 )
-def list_projects(registry: TheRegistry, now_ms: NowMs) -> Projects:
+def list_projects(registry: TheRegistry, journal: TheJournal, now_ms: NowMs) -> Projects:
     """Every project, with its token and how much of its month is used."""
     projects = sorted(registry.snapshot.projects.values(), key=lambda p: p.id)
-    return Projects([_project(p, registry, now_ms) for p in projects])
+    return Projects([_project(p, registry, journal, now_ms) for p in projects])
 
 
 @post(
@@ -201,7 +209,11 @@ def list_projects(registry: TheRegistry, now_ms: NowMs) -> Projects:
     opt={"refusals": (*BODY_REFUSALS, AlreadyExists, Unavailable)},
 )
 def create_project(
-    registry: TheRegistry, ledger: TheLedger, now_ms: NowMs, data: JSONBody[NewProject]
+    registry: TheRegistry,
+    journal: TheJournal,
+    ledger: TheLedger,
+    now_ms: NowMs,
+    data: JSONBody[NewProject],
 ) -> ProjectMade:
     """Makes a project with an empty, signed log, a token and an application key."""
     if data.name not in registry.snapshot.projects and not ledger.logs.is_vacant(data.name):
@@ -209,7 +221,7 @@ def create_project(
             f"Parts of an older log {data.name!r} are in the data folder",
             hint="Choose another name, or take its key and its folder in ledger/ away.",
         )
-    project = registry.create_project(
+    project = registry.projects.create(
         data.name,
         kind=data.kind,
         monthly_limit=data.monthly_limit,
@@ -218,9 +230,9 @@ def create_project(
         retention_days=data.retention_days,
     )
     ledger.settle()
-    token = registry.create_key(Role.TOKEN, project, label="first", log=False)
-    api_key = registry.create_key(Role.APPLICATION, project, label="first", log=False)
-    return ProjectMade(_project(project, registry, now_ms), token.secret, api_key.secret)
+    token = registry.keys.create(Role.TOKEN, project, label="first", log=False)
+    api_key = registry.keys.create(Role.APPLICATION, project, label="first", log=False)
+    return ProjectMade(_project(project, registry, journal, now_ms), token.secret, api_key.secret)
 
 
 @patch(
@@ -231,7 +243,11 @@ def create_project(
     opt={"refusals": (*BODY_REFUSALS, NotFound, Unavailable)},
 )
 def change_project(
-    registry: TheRegistry, now_ms: NowMs, name: ProjectPath, data: JSONBody[ProjectChange]
+    registry: TheRegistry,
+    journal: TheJournal,
+    now_ms: NowMs,
+    name: ProjectPath,
+    data: JSONBody[ProjectChange],
 ) -> ProjectView:
     """Changes a monthly limit, the bot policy or who may read the signed log's files, from the
     next request on; the retention, within the hour."""
@@ -242,7 +258,7 @@ def change_project(
     }
     if not changes:
         raise InvalidParameter(f"Name what to change: {', '.join(ProjectChange.__struct_fields__)}")
-    return _project(registry.change_project(name, changes), registry, now_ms)
+    return _project(registry.projects.change(name, changes), registry, journal, now_ms)
 
 
 @get(
@@ -254,7 +270,7 @@ def change_project(
 )
 def list_keys(registry: TheRegistry, now_ms: NowMs) -> Keys:
     """Every key that was ever made, oldest first; no secrets."""
-    return Keys([_key(key, now_ms) for key in registry.all_keys()])
+    return Keys([_key(key, now_ms) for key in registry.keys.all()])
 
 
 @post(
@@ -267,8 +283,8 @@ def list_keys(registry: TheRegistry, now_ms: NowMs) -> Keys:
 def create_key(registry: TheRegistry, now_ms: NowMs, data: JSONBody[KeyWanted]) -> KeyMade:
     """Makes a key and shows its secret, this once."""
     networks = list(_networks(data.networks))
-    project = None if data.project is None else registry.project(data.project)
-    made = registry.create_key(
+    project = None if data.project is None else registry.snapshot.project(data.project)
+    made = registry.keys.create(
         Role(data.role),
         project,
         label=data.label,
@@ -301,7 +317,7 @@ def change_key(
     origins = data.origins
     if not isinstance(origins, Unset):
         origins = _origins(origins)
-    return _key(registry.change_key(key_id, rate=rate, origins=origins), now_ms)
+    return _key(registry.keys.change(key_id, rate=rate, origins=origins), now_ms)
 
 
 @post(
@@ -316,7 +332,7 @@ def rotate_key(
 ) -> KeyMade:
     """Makes a successor with the same rights; both are valid until the grace time is over. A key
     that is fixed by the server's environment cannot be rotated."""
-    return _made(registry.rotate_key(key_id, grace_ms=data.grace_s * 1000), now_ms)
+    return _made(registry.keys.rotate(key_id, grace_ms=data.grace_s * 1000), now_ms)
 
 
 @delete(
@@ -330,7 +346,7 @@ def rotate_key(
 def revoke_key(registry: TheRegistry, now_ms: NowMs, key_id: KeyId) -> KeyView:
     """Ends a key at once. One that is fixed by the server's environment comes back when the server
     is started again with it."""
-    return _key(registry.revoke_key(key_id), now_ms)
+    return _key(registry.keys.revoke(key_id), now_ms)
 
 
 ROUTES = [
@@ -395,7 +411,7 @@ def _lonely_burst() -> InvalidParameter:
     return InvalidParameter("burst is given without a rate", hint="Give both.")
 
 
-def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
+def _project(project: Project, registry: Registry, journal: Journal, now_ms: int) -> ProjectView:
     theirs = [
         (key.created_at_ms, key.id, token)
         for token, key in registry.snapshot.tokens.items()
@@ -409,7 +425,7 @@ def _project(project: Project, registry: Registry, now_ms: int) -> ProjectView:
         events_this_month=registry.events_this_month(project, Lane.PRODUCT),
         audit_monthly_limit=project.audit_monthly_limit,
         audit_events_this_month=registry.events_this_month(project, Lane.AUDIT),
-        events=registry.events_stored(project),
+        events=journal.next_index(project.id),
         bot_policy=project.bot_policy,
         ledger_access=project.ledger_access,
         retention_days=project.retention_days,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from indelible.event import WarnReason
-from indelible.journal.registry import BotPolicy, Key, Project
+from indelible.registry.values import BotPolicy, Key, Project
 
 
 class Arrival(Struct, frozen=True, gc=False):

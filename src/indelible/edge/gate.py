@@ -12,9 +12,10 @@ from indelible.errors import (
     OriginNotAllowed,
     UnknownToken,
 )
-from indelible.journal.registry import Key, Project, Registry, Role, digest_of
 from indelible.network import Address, Network, client_address
 from indelible.origin import allows
+from indelible.registry.snapshot import Known
+from indelible.registry.values import Key, Project, Role, digest_of
 
 Caller = Callable[[], Address | None]
 """Finds out who is calling. Called only for keys that are bound to addresses."""
@@ -27,10 +28,8 @@ tokens that are bound to origins."""
 class Gate:
     """Opens for a valid token or key. Nothing that it raises or logs repeats a secret."""
 
-    def __init__(
-        self, registry: Registry, *, clock: Clock, trusted_proxies: Sequence[Network]
-    ) -> None:
-        self._registry = registry
+    def __init__(self, known: Known, *, clock: Clock, trusted_proxies: Sequence[Network]) -> None:
+        self._known = known
         self._clock = clock
         self._trusted_proxies = trusted_proxies
 
@@ -52,9 +51,9 @@ class Gate:
         if len(distinct) > 1:
             raise MixedTokens
         (token,) = distinct
-        key = self._registry.snapshot.tokens.get(token)
+        key = self._known.snapshot.tokens.get(token)
         if key is None or not key.is_valid(self._clock()):
-            if digest_of(token) in self._registry.snapshot.keys or _looks_secret(token):
+            if digest_of(token) in self._known.snapshot.keys or _looks_secret(token):
                 raise UnknownToken(
                     "An API key stands where the project token belongs",
                     hint="Send the public project token, which begins with ind_pub_ unless it was "
@@ -71,7 +70,7 @@ class Gate:
 
     def is_token(self, text: str) -> bool:
         """Whether `text` is a valid project token."""
-        key = self._registry.snapshot.tokens.get(text)
+        key = self._known.snapshot.tokens.get(text)
         return key is not None and key.is_valid(self._clock())
 
     def key_of_bearer(self, authorization: str | None, caller: Caller) -> Key:
@@ -84,7 +83,7 @@ class Gate:
         scheme, _, secret = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise InvalidApiKey
-        key = self._registry.snapshot.keys.get(digest_of(secret.strip()))
+        key = self._known.snapshot.keys.get(digest_of(secret.strip()))
         if key is None or not key.is_valid(self._clock()):
             raise InvalidApiKey
         if key.role is Role.TOKEN:
@@ -105,10 +104,10 @@ class Gate:
             NotFound: there is no such project.
         """
         if key.project is None:
-            return self._registry.project(name or "default")
+            return self._known.snapshot.project(name or "default")
         if name is not None and name != key.project.name:
             raise Forbidden(f"This key belongs to another project than {name!r}")
-        return self._registry.snapshot.projects[key.project.name]
+        return self._known.snapshot.projects[key.project.name]
 
     def admin(self, authorization: str | None, caller: Caller) -> Key:
         """

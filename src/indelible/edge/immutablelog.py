@@ -51,7 +51,6 @@ from indelible.errors import (
 )
 from indelible.event import Kind, Lane, WarnReason, clean_trail, tx_text
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
-from indelible.journal.registry import Key, Project
 from indelible.metrics import (
     EVENTS_DROPPED,
     EVENTS_DUPLICATE,
@@ -59,6 +58,7 @@ from indelible.metrics import (
     EVENTS_STORED,
     EVENTS_WARNED,
 )
+from indelible.registry.values import Key, Project
 
 TYPES: Final = ("success", "info", "warning", "error", "debug", "audit")
 DEFAULT_TYPE: Final = "info"

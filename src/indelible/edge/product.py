@@ -24,7 +24,6 @@ from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EventRefused
 from indelible.event import DropReason, Kind, Lane, WarnReason, tx_text, tx_uuid
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
-from indelible.journal.registry import BotPolicy
 from indelible.metrics import (
     EVENTS_DROPPED,
     EVENTS_DUPLICATE,
@@ -32,6 +31,7 @@ from indelible.metrics import (
     EVENTS_STORED,
     EVENTS_WARNED,
 )
+from indelible.registry.values import BotPolicy
 
 CONTENT_TYPES: Final = frozenset(
     {

@@ -24,8 +24,8 @@ from indelible.clock import monotonic_s
 from indelible.edge.http import Request
 from indelible.errors import AuditRateLimited, RateLimited
 from indelible.event import Lane
-from indelible.journal.registry import Key, Project
 from indelible.metrics import EVENTS_RATE_LIMITED
+from indelible.registry.values import Key, Project
 
 _ATTEMPT: Final = b"x-indelible-attempt"  # our client numbers its tries
 

@@ -5,9 +5,9 @@ from typing import Final
 
 from indelible.clock import Clock, Steadiness, rfc3339
 from indelible.journal.commit import STUCK_S, Committer
-from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.parts import Look, Part, PartHealth
+from indelible.registry.registry import Registry
 
 AHEAD_MS: Final = 60_000
 

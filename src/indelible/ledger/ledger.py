@@ -14,7 +14,6 @@ from indelible.clock import Clock
 from indelible.errors import IndelibleError, Tampered
 from indelible.event import Level
 from indelible.journal.follow import Follower
-from indelible.journal.registry import Registry
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
 from indelible.leaf import decode
@@ -34,6 +33,7 @@ from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
+from indelible.registry.registry import Registry
 
 if TYPE_CHECKING:
     from indelible.ledger.witnessing import Witnessing
@@ -80,7 +80,7 @@ class Ledger:
         self._soundness = Soundness(journal)
         self.damages = Damages(data_dir / SCRUB_FILE)
         with ExitStack() as opened:
-            signed = any(row.state == "open" for row in registry.logs())
+            signed = any(row.state == "open" for row in registry.logs.all())
             self._lock = LockStore(data_dir / LOCK_FILE, may_create=not signed)
             opened.callback(self._lock.close)
             self._seals = Seals(data_dir / SEALS_FILE)

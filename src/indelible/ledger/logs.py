@@ -27,7 +27,6 @@ from indelible.errors import (
     Unverifiable,
 )
 from indelible.journal.contract import Journal
-from indelible.journal.registry import LogRow, Registry
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger import notes
 from indelible.ledger.format.checkpoint import Checkpoint
@@ -36,6 +35,8 @@ from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tree import EMPTY_ROOT
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.registry.registry import Registry
+from indelible.registry.values import LogRow
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Logs:
         """
         # Two requests that make projects at once must not make two keys for one of them.
         with self._settling:
-            rows = self._registry.logs("new" if self._by_name else None)
+            rows = self._registry.logs.all("new" if self._by_name else None)
             for row in rows:
                 if row.name in self._by_name:
                     continue
@@ -149,7 +150,7 @@ class Logs:
         head = Head(root.origin, 0, root.root, signer.sign(root.text))
         if self._lock.head(head.origin) is None:
             self._lock.create(head)
-        self._registry.open_log(row.name)
+        self._registry.logs.open(row.name)
         # power lost here: the log is open; opening it publishes what is not there yet
         log = Log(row.name, row.project_id, head.origin, signer.key, signer, tiles)
         self._publish(log, head)
@@ -175,7 +176,7 @@ class Logs:
             raise LogExists(f"The log {head.origin} has signed {head.size:,} events already")
         if tiles.folder.is_dir() and any(tiles.folder.iterdir()):
             raise LogExists(f"{tiles.folder} holds files of an older log")
-        self._registry.identify_log(row.name, origin=signer.key.name, vkey=signer.key.text)
+        self._registry.logs.identify(row.name, origin=signer.key.name, vkey=signer.key.text)
         return signer
 
     def _open(self, row: LogRow) -> Log:

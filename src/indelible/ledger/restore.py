@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import apsw
-import msgspec
 
 from indelible import durable
 from indelible.clock import Clock
@@ -28,10 +27,9 @@ from indelible.errors import (
     LogRefused,
 )
 from indelible.event import Kind
-from indelible.journal.contract import Draft
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE
-from indelible.journal.registry import LogRow, Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
@@ -39,8 +37,9 @@ from indelible.ledger.format.tree import Frontier, leaf_hash
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import is_vacant, key_path
 from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
+from indelible.registry.registry import Registry
+from indelible.registry.values import LogRow
 
-SUCCEEDED: Final = "log.succeeded"
 _READ_AT_ONCE: Final = 65_536
 
 
@@ -100,17 +99,19 @@ def prepare(
         if (data_dir / LOCK_FILE).exists():
             lock = LockStore(data_dir / LOCK_FILE, may_create=False)
             opened.callback(lock.close)
-        rows = [row for row in Registry(journal).logs() if row.state == "open"]
+        registry = Registry(RegistryTables(journal), clock=clock)
         misfits: list[Fit] = []
-        for row in rows:
+        for row in registry.logs.all("open"):
             fit = _fit(row, journal, lock, data_dir)
             if fit.refusal is None:
                 continue
             if not new_log:
                 raise fit.refusal
             misfits.append(fit)
-        done = [succeed(journal, data_dir, fit, clock) for fit in misfits]
-        erased, unread = (0, None) if before is None else _erase_again(journal, before, clock)
+        done = [succeed(registry, data_dir, fit) for fit in misfits]
+        erased, unread = 0, None
+        if before is not None:
+            erased, unread = _erase_again(journal, registry, before, clock)
         return Restored(tuple(done), erased, unread)
 
 
@@ -159,7 +160,8 @@ def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
     return frontier.root()
 
 
-def succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> Succession:
+def succeed(registry: Registry, data_dir: Path, fit: Fit) -> Succession:
+    """Freeze a log and order its successor, which the next start makes."""
     old = fit.row
     successor = _successor_name(data_dir, old.name)
     head = fit.head
@@ -169,22 +171,7 @@ def succeed(journal: SqliteJournal, data_dir: Path, fit: Fit, clock: Clock) -> S
         "frozen_root": None if head is None else head.root.hex(),
         "kept": fit.entries,
     }
-    with journal.database.transaction() as connection:
-        connection.execute("UPDATE log SET state = 'frozen' WHERE name = ?", (old.name,))
-        connection.execute(
-            "INSERT INTO log (name, project_id, state) VALUES (?, ?, 'new')",
-            (successor, old.project_id),
-        )
-        journal.log(
-            connection,
-            Draft(
-                project_id=old.project_id,
-                kind=Kind.ADMINISTRATION,
-                received_at_ms=clock(),
-                payload=msgspec.json.encode(facts, order="sorted"),
-                record=msgspec.json.encode({"event": SUCCEEDED}),
-            ),
-        )
+    registry.logs.succeed(old.name, successor, facts)
     if head is not None:
         _publish_last(data_dir, old, head)
     return Succession(old.name, successor, fit.entries, None if head is None else head.size)
@@ -208,12 +195,13 @@ def _successor_name(data_dir: Path, name: str) -> str:
     return next(one for one in names if is_vacant(data_dir, one))
 
 
-def _erase_again(journal: SqliteJournal, before: Path, clock: Clock) -> tuple[int, str | None]:
+def _erase_again(
+    journal: SqliteJournal, registry: Registry, before: Path, clock: Clock
+) -> tuple[int, str | None]:
     """Erase what the replaced journal knows to be erased and the backup still has.
 
     How many events that were, and why the replaced journal could not be read to its end, if so.
     """
-    registry = Registry(journal)
     names = {project.id for project in registry.snapshot.projects.values()}
     erased = 0
     try:

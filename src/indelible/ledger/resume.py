@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
-import msgspec
 
 from indelible.clock import Clock
 from indelible.errors import JournalUnreadable, NotFound
-from indelible.event import Kind
 from indelible.journal.connections import BUSY_TIMEOUT_MS
-from indelible.journal.contract import Draft
 from indelible.journal.database import Database
-from indelible.journal.registry import LogRow, Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import JOURNAL_FILE, LOCK_FILE
 from indelible.ledger.lockstore import Halt, LockStore, read_halts
 from indelible.ledger.restore import Fit, Restored, Succession, retire_keys, succeed
+from indelible.registry.registry import Registry
+from indelible.registry.values import LogRow
 
 RESUMED: Final = "log.resumed"
 
@@ -61,24 +60,14 @@ def resume_same(data_dir: Path, project: str, *, clock: Clock) -> Halted:
         NotFound: it has none.
     """
     with ExitStack() as opened:
-        halted, journal, row = _find(data_dir, project, clock, opened)
+        halted, _, registry, row = _find(data_dir, project, clock, opened)
         facts = {
             "log": halted.halt.origin,
             "signed": halted.halt.size,
             "halted_at_ms": halted.halt.at_ms,
             "reason": halted.halt.reason,
         }
-        with journal.database.transaction() as connection:
-            journal.log(
-                connection,
-                Draft(
-                    project_id=row.project_id,
-                    kind=Kind.ADMINISTRATION,
-                    received_at_ms=clock(),
-                    payload=msgspec.json.encode(facts, order="sorted"),
-                    record=msgspec.json.encode({"event": RESUMED}),
-                ),
-            )
+        registry.change(RESUMED, facts, project_id=row.project_id)
         # power lost here: the log is still halted, and the same command may be given again
         lock = LockStore(data_dir / LOCK_FILE, may_create=False)
         opened.callback(lock.close)
@@ -93,12 +82,12 @@ def resume_new(data_dir: Path, project: str, *, clock: Clock) -> Succession:
         NotFound: it has none.
     """
     with ExitStack() as opened:
-        halted, journal, row = _find(data_dir, project, clock, opened)
+        halted, journal, registry, row = _find(data_dir, project, clock, opened)
         lock = LockStore(data_dir / LOCK_FILE, may_create=False)
         opened.callback(lock.close)
         entries = journal.next_index(row.project_id)
         fit = Fit(row, entries, lock.head(halted.halt.origin), None)
-        done = succeed(journal, data_dir, fit, clock)
+        done = succeed(registry, data_dir, fit)
     # power lost here: the frozen log's key is still there, and the journal asks for none
     retire_keys(data_dir, Restored((done,), 0, None))
     return done
@@ -106,8 +95,8 @@ def resume_new(data_dir: Path, project: str, *, clock: Clock) -> Succession:
 
 def _find(
     data_dir: Path, project: str, clock: Clock, opened: ExitStack
-) -> tuple[Halted, SqliteJournal, LogRow]:
-    """The halted log of a project, with the journal, opened, and its row there."""
+) -> tuple[Halted, SqliteJournal, Registry, LogRow]:
+    """The halted log of a project, with journal and registry, opened, and its row there."""
     halted = [one for one in halted_logs(data_dir) if one.project == project]
     if not halted:
         raise NotFound(
@@ -115,8 +104,8 @@ def _find(
         )
     journal = SqliteJournal(Database(data_dir / JOURNAL_FILE), clock=clock)
     opened.callback(journal.close)
-    (row,) = [row for row in Registry(journal).logs() if row.name == halted[0].log]
-    return halted[0], journal, row
+    registry = Registry(RegistryTables(journal), clock=clock)
+    return halted[0], journal, registry, registry.snapshot.logs[halted[0].log]
 
 
 def _open_logs(path: Path) -> list[tuple[str, str, str]]:

@@ -21,10 +21,10 @@ from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, t
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
-from indelible.journal.registry import Project
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
+from indelible.registry.values import Project
 
 Order = Literal["newest", "oldest"]
 View = dict[str, Any]

@@ -17,7 +17,7 @@ from indelible.clock import rfc3339
 from indelible.errors import InvalidCursor
 from indelible.event import Lane
 from indelible.journal.pieces import cut
-from indelible.journal.registry import Project
+from indelible.registry.values import Project
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200

@@ -13,7 +13,7 @@ from indelible.cli.audit import targets_of
 from indelible.event import Kind
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
-from indelible.journal.registry import Registry
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.audit.known import Known
 from indelible.ledger.audit.memory import Memory
@@ -29,6 +29,7 @@ from indelible.ledger.format.tree import EMPTY_ROOT, prove_inclusion, prove_root
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.sealer import integrate
 from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.registry.registry import Registry
 
 ORIGIN = "log.example/shop"
 SIGNER = Signer(ORIGIN, bytes(range(32)))
@@ -59,7 +60,7 @@ class Shop:
         shop = cls(folder)
         folder.mkdir(parents=True)
         with shop.journal() as journal:
-            shop.project_id = Registry(journal).create_project("shop").id
+            shop.project_id = Registry(RegistryTables(journal)).projects.create("shop").id
             with journal.database.transaction() as connection:
                 connection.execute(
                     "UPDATE log SET origin = ?, vkey = ?, state = 'open' WHERE name = 'shop'",

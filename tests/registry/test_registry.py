@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from indelible.errors import AlreadyExists, InvalidParameter, JournalUnwritable, NotFound
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Stored
-from indelible.journal.registry import Key, Project, Registry, Role
+from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.network import parse_networks
+from indelible.registry.registry import Registry
+from indelible.registry.values import Key, Project, Role
 from tests.journal.contract import DAY_MS, NEW_YEAR_MS, a_draft, numbered, whole_log
 from tests.journal.rig import MakeRigOf, SqliteRig
 
@@ -25,7 +27,7 @@ A, B = "ind_adm_first-secret-0001", "ind_adm_second-secret-0002"
 
 
 def open_registry(rig: SqliteRig) -> Registry:
-    return Registry(rig.journal, clock=rig.clock)
+    return Registry(RegistryTables(rig.journal), clock=rig.clock)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def registry(sqlite: SqliteRig) -> Registry:
 
 @pytest.fixture
 def project(registry: Registry) -> Project:
-    return registry.create_project("default")
+    return registry.projects.create("default")
 
 
 def administration(rig: SqliteRig, project: Project) -> list[tuple[str, dict[str, Any]]]:
@@ -70,14 +72,14 @@ def bytes_under(folder: Path) -> bytes:
 def test_no_file_holds_a_secret(sqlite: SqliteRig, registry: Registry, project: Project) -> None:
     fixed = "iml_live_fixed-by-the-environment"
     made = [
-        registry.create_key(Role.APPLICATION, project, label="shop"),
-        registry.create_key(Role.ADMIN, None),
-        registry.create_key(Role.APPLICATION, project, secret=fixed),
+        registry.keys.create(Role.APPLICATION, project, label="shop"),
+        registry.keys.create(Role.ADMIN, None),
+        registry.keys.create(Role.APPLICATION, project, secret=fixed),
     ]
-    made.append(registry.rotate_key(made[0].key.id))
-    made.append(registry.rotate_key(made[1].key.id))
-    registry.revoke_key(made[3].key.id)
-    token = registry.create_key(Role.TOKEN, project).secret
+    made.append(registry.keys.rotate(made[0].key.id))
+    made.append(registry.keys.rotate(made[1].key.id))
+    registry.keys.revoke(made[3].key.id)
+    token = registry.keys.create(Role.TOKEN, project).secret
 
     files = bytes_under(sqlite.folder)  # the WAL among them
     sqlite.reopen()  # folds the WAL into the file
@@ -96,14 +98,14 @@ def test_no_file_holds_a_secret(sqlite: SqliteRig, registry: Registry, project: 
 def test_secrets_are_long_random_and_named_after_what_they_open(
     registry: Registry, project: Project
 ) -> None:
-    trial = registry.create_project("trial", kind="test")
+    trial = registry.projects.create("trial", kind="test")
     for role, owner, prefix in (
         (Role.TOKEN, project, "ind_pub_"),
         (Role.APPLICATION, project, "iml_live_"),
         (Role.APPLICATION, trial, "iml_test_"),
         (Role.ADMIN, None, "ind_adm_"),
     ):
-        secrets = [registry.create_key(role, owner).secret for _ in range(3)]
+        secrets = [registry.keys.create(role, owner).secret for _ in range(3)]
         assert 3 == len(set(secrets))
         for secret in secrets:
             assert secret.startswith(prefix)
@@ -115,19 +117,19 @@ def test_a_token_or_application_key_has_a_project_and_an_admin_key_none(
 ) -> None:
     for role, owner in ((Role.TOKEN, None), (Role.APPLICATION, None), (Role.ADMIN, project)):
         with pytest.raises(InvalidParameter):
-            registry.create_key(role, owner)
-    assert [] == registry.all_keys()
+            registry.keys.create(role, owner)
+    assert [] == registry.keys.all()
 
 
 def test_a_secret_that_was_ever_used_is_not_taken_again(
     registry: Registry, project: Project
 ) -> None:
-    key = registry.create_key(Role.APPLICATION, project, secret=A).key
+    key = registry.keys.create(Role.APPLICATION, project, secret=A).key
     with pytest.raises(AlreadyExists):
-        registry.create_key(Role.ADMIN, None, secret=A)
-    registry.revoke_key(key.id)
+        registry.keys.create(Role.ADMIN, None, secret=A)
+    registry.keys.revoke(key.id)
     with pytest.raises(AlreadyExists):
-        registry.create_key(Role.APPLICATION, project, secret=A)
+        registry.keys.create(Role.APPLICATION, project, secret=A)
 
 
 # Rotation
@@ -136,8 +138,8 @@ def test_a_secret_that_was_ever_used_is_not_taken_again(
 def test_both_keys_are_valid_during_the_window_of_a_rotation_and_then_the_new_one(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    old = registry.create_key(Role.APPLICATION, project)
-    new = registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
+    old = registry.keys.create(Role.APPLICATION, project)
+    new = registry.keys.rotate(old.key.id, grace_ms=HOUR_MS)
     both = [old.secret, new.secret]
 
     assert both == valid_secrets(sqlite, both)
@@ -148,16 +150,16 @@ def test_both_keys_are_valid_during_the_window_of_a_rotation_and_then_the_new_on
     sqlite.reopen()
     assert [new.secret] == valid_secrets(sqlite, both)
     with pytest.raises(NotFound):
-        registry.rotate_key(old.key.id)
+        registry.keys.rotate(old.key.id)
     with pytest.raises(NotFound):
-        registry.revoke_key(old.key.id)
+        registry.keys.revoke(old.key.id)
 
 
 def test_the_window_is_a_day_unless_another_is_asked_for(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    old = registry.create_key(Role.APPLICATION, project)
-    new = registry.rotate_key(old.key.id)
+    old = registry.keys.create(Role.APPLICATION, project)
+    new = registry.keys.rotate(old.key.id)
     sqlite.clock.now_ms += DAY_MS - 1
     assert [old.secret, new.secret] == valid_secrets(sqlite, [old.secret, new.secret])
     sqlite.clock.now_ms += 1
@@ -167,26 +169,26 @@ def test_the_window_is_a_day_unless_another_is_asked_for(
 def test_a_rotation_without_a_window_ends_the_old_key_at_once(
     sqlite: SqliteRig, registry: Registry
 ) -> None:
-    registry.create_project("default")
-    old = registry.create_key(Role.ADMIN, None)
-    new = registry.rotate_key(old.key.id, grace_ms=0)
+    registry.projects.create("default")
+    old = registry.keys.create(Role.ADMIN, None)
+    new = registry.keys.rotate(old.key.id, grace_ms=0)
     assert [new.secret] == valid_secrets(sqlite, [old.secret, new.secret])
 
 
 def test_rotating_again_never_lengthens_the_window(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    old = registry.create_key(Role.APPLICATION, project)
-    registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
-    registry.rotate_key(old.key.id, grace_ms=DAY_MS)
+    old = registry.keys.create(Role.APPLICATION, project)
+    registry.keys.rotate(old.key.id, grace_ms=HOUR_MS)
+    registry.keys.rotate(old.key.id, grace_ms=DAY_MS)
     sqlite.clock.now_ms += HOUR_MS
     assert [] == valid_secrets(sqlite, [old.secret])
 
 
 def test_a_successor_has_the_rights_of_the_old_key(registry: Registry, project: Project) -> None:
     networks = parse_networks("10.0.0.0/8")
-    old = registry.create_key(Role.APPLICATION, project, label="shop", networks=networks).key
-    new = registry.rotate_key(old.id).key
+    old = registry.keys.create(Role.APPLICATION, project, label="shop", networks=networks).key
+    new = registry.keys.rotate(old.id).key
 
     def rights(key: Key) -> tuple[object, ...]:
         return key.role, key.project, key.label, key.networks
@@ -198,13 +200,13 @@ def test_a_successor_has_the_rights_of_the_old_key(registry: Registry, project: 
 def test_a_revoked_key_opens_nothing_from_that_moment_on(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    key = registry.create_key(Role.APPLICATION, project)
-    registry.revoke_key(key.key.id)
+    key = registry.keys.create(Role.APPLICATION, project)
+    registry.keys.revoke(key.key.id)
     assert [] == valid_secrets(sqlite, [key.secret])
     with pytest.raises(NotFound):
-        registry.rotate_key(key.key.id)
+        registry.keys.rotate(key.key.id)
     with pytest.raises(NotFound):
-        registry.revoke_key("key_unknown")
+        registry.keys.revoke("key_unknown")
 
 
 # Fixed keys
@@ -218,16 +220,16 @@ def test_over_any_restarts_the_fixed_key_is_the_one_the_environment_named_last(
     make_rig_of: MakeRigOf, starts: list[str | None]
 ) -> None:
     rig = make_rig_of(SqliteJournal)
-    open_registry(rig).create_project("default")
+    open_registry(rig).projects.create("default")
     last = None
     for given_key in starts:
         if given_key is not None:
-            open_registry(rig).fix_key(Role.ADMIN, None, given_key)
+            open_registry(rig).keys.fix(Role.ADMIN, None, given_key)
             last = given_key
         rig.clock.now_ms += HOUR_MS
         rig.reopen()
         assert ([] if last is None else [last]) == valid_secrets(rig, [A, B])
-    assert len({s for s in starts if s}) == len(open_registry(rig).all_keys())
+    assert len({s for s in starts if s}) == len(open_registry(rig).keys.all())
 
 
 @pytest.mark.parametrize(
@@ -236,10 +238,10 @@ def test_over_any_restarts_the_fixed_key_is_the_one_the_environment_named_last(
 def test_a_fixed_key_that_comes_back_is_valid_again_and_the_log_tells_it(
     sqlite: SqliteRig, role: Role, has_project: bool
 ) -> None:
-    project = open_registry(sqlite).create_project("default")
+    project = open_registry(sqlite).projects.create("default")
     for secret in (A, B, A, A):
         sqlite.reopen()
-        open_registry(sqlite).fix_key(role, project if has_project else None, secret)
+        open_registry(sqlite).keys.fix(role, project if has_project else None, secret)
         assert [secret] == valid_secrets(sqlite, [A, B])
     names = [name for name, _ in administration(sqlite, project)]
     assert ["key.created", "key.revoked", "key.created", "key.revoked", "key.restored"] == names
@@ -248,12 +250,12 @@ def test_a_fixed_key_that_comes_back_is_valid_again_and_the_log_tells_it(
 def test_fixing_a_key_leaves_those_of_other_roles_and_projects_alone(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    other = registry.create_project("other")
-    registry.fix_key(Role.APPLICATION, other, "iml_live_of-the-other-project")
-    registry.fix_key(Role.TOKEN, project, "token-of-the-project")
-    random = registry.create_key(Role.APPLICATION, project).secret
-    registry.fix_key(Role.APPLICATION, project, A)
-    registry.fix_key(Role.APPLICATION, project, B)
+    other = registry.projects.create("other")
+    registry.keys.fix(Role.APPLICATION, other, "iml_live_of-the-other-project")
+    registry.keys.fix(Role.TOKEN, project, "token-of-the-project")
+    random = registry.keys.create(Role.APPLICATION, project).secret
+    registry.keys.fix(Role.APPLICATION, project, A)
+    registry.keys.fix(Role.APPLICATION, project, B)
     secrets = ["iml_live_of-the-other-project", "token-of-the-project", random, A, B]
     assert [*secrets[:3], B] == valid_secrets(sqlite, secrets)
 
@@ -261,32 +263,32 @@ def test_fixing_a_key_leaves_those_of_other_roles_and_projects_alone(
 def test_a_fixed_key_is_not_rotated_but_changed_where_it_is_fixed(
     registry: Registry, project: Project
 ) -> None:
-    key = registry.fix_key(Role.APPLICATION, project, A)
+    key = registry.keys.fix(Role.APPLICATION, project, A)
     with pytest.raises(InvalidParameter):
-        registry.rotate_key(key.id)
+        registry.keys.rotate(key.id)
 
 
 def test_one_secret_does_not_stand_for_two_roles(registry: Registry, project: Project) -> None:
-    registry.fix_key(Role.APPLICATION, project, A)
+    registry.keys.fix(Role.APPLICATION, project, A)
     with pytest.raises(AlreadyExists):
-        registry.fix_key(Role.ADMIN, None, A)
+        registry.keys.fix(Role.ADMIN, None, A)
 
 
 def test_a_random_key_that_the_environment_fixes_later_ends_when_another_takes_its_place(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    random = registry.create_key(Role.APPLICATION, project).secret
-    assert registry.fix_key(Role.APPLICATION, project, random).fixed
-    registry.fix_key(Role.APPLICATION, project, A)
+    random = registry.keys.create(Role.APPLICATION, project).secret
+    assert registry.keys.fix(Role.APPLICATION, project, random).fixed
+    registry.keys.fix(Role.APPLICATION, project, A)
     assert [A] == valid_secrets(sqlite, [random, A])
 
 
 def test_a_key_that_the_environment_fixes_outlives_its_rotation(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    old = registry.create_key(Role.APPLICATION, project)
-    registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
-    registry.fix_key(Role.APPLICATION, project, old.secret)
+    old = registry.keys.create(Role.APPLICATION, project)
+    registry.keys.rotate(old.key.id, grace_ms=HOUR_MS)
+    registry.keys.fix(Role.APPLICATION, project, old.secret)
     sqlite.clock.now_ms += DAY_MS
     assert [old.secret] == valid_secrets(sqlite, [old.secret])
 
@@ -298,11 +300,11 @@ def test_a_key_with_networks_opens_from_those_addresses_alone(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
     networks = parse_networks("10.1.0.0/16, 2001:db8::/32, 192.0.2.7")
-    registry.create_key(Role.APPLICATION, project, networks=networks)
-    registry.create_key(Role.APPLICATION, project)
+    registry.keys.create(Role.APPLICATION, project, networks=networks)
+    registry.keys.create(Role.APPLICATION, project)
     sqlite.reopen()
 
-    bound, free = sorted(open_registry(sqlite).all_keys(), key=lambda key: not key.networks)
+    bound, free = sorted(open_registry(sqlite).keys.all(), key=lambda key: not key.networks)
     assert networks == bound.networks
     for address, allowed in (
         ("10.1.255.255", True),
@@ -324,24 +326,24 @@ def test_a_key_with_networks_opens_from_those_addresses_alone(
 
 def test_a_project_is_there_after_a_restart_as_it_was_made_and_changed(sqlite: SqliteRig) -> None:
     registry = open_registry(sqlite)
-    registry.create_project("plain")
-    registry.create_project("rich", kind="test", monthly_limit=5, bot_policy="mark")
-    registry.change_project("rich", {"monthly_limit": None})
-    registry.change_project("plain", {"bot_policy": "off", "monthly_limit": 7})
+    registry.projects.create("plain")
+    registry.projects.create("rich", kind="test", monthly_limit=5, bot_policy="mark")
+    registry.projects.change("rich", {"monthly_limit": None})
+    registry.projects.change("plain", {"bot_policy": "off", "monthly_limit": 7})
 
     sqlite.reopen()
 
     registry = open_registry(sqlite)
-    rich, plain = registry.project("rich"), registry.project("plain")
+    rich, plain = registry.snapshot.project("rich"), registry.snapshot.project("plain")
     assert ("test", None, "mark") == (rich.kind, rich.monthly_limit, rich.bot_policy)
     assert ("live", 7, "off") == (plain.kind, plain.monthly_limit, plain.bot_policy)
     assert NEW_YEAR_MS == plain.created_at_ms
     changes = [("project.changed", {"bot_policy": "off", "monthly_limit": 7})]
     assert changes == administration(sqlite, plain)
     with pytest.raises(NotFound):
-        registry.project("unknown")
+        registry.snapshot.project("unknown")
     with pytest.raises(NotFound):
-        registry.change_project("unknown", {"monthly_limit": 1})
+        registry.projects.change("unknown", {"monthly_limit": 1})
 
 
 def test_the_month_of_a_project_is_counted_without_administration(
@@ -349,13 +351,13 @@ def test_the_month_of_a_project_is_counted_without_administration(
 ) -> None:
     sqlite.journal.append(numbered(project.id, 3))
     sqlite.journal.append(numbered(project.id, 3))
-    registry.create_key(Role.APPLICATION, project)
+    registry.keys.create(Role.APPLICATION, project)
     sqlite.journal.append([a_draft(project.id, kind=Kind.AUDIT, lane=Lane.AUDIT)])
-    registry.create_key(Role.APPLICATION, project)
+    registry.keys.create(Role.APPLICATION, project)
 
     def counts() -> tuple[int, int, int]:
         product, audit = (registry.events_this_month(project, lane) for lane in Lane)
-        return product, audit, registry.events_stored(project)
+        return product, audit, sqlite.journal.next_index(project.id)
 
     assert (3, 1, 6) == counts()
     sqlite.clock.now_ms += 31 * DAY_MS
@@ -367,9 +369,9 @@ def test_two_callers_who_make_the_same_project_at_once_do_not_stop_the_journal(
 ) -> None:
     # Each has looked before the other wrote, as two threads of the server can.
     one, two = open_registry(sqlite), open_registry(sqlite)
-    made = one.create_project("shop")
+    made = one.projects.create("shop")
     with pytest.raises(AlreadyExists):
-        two.create_project("shop")
+        two.projects.create("shop")
     assert sqlite.database.failure is None
     assert [Stored] == [type(o) for o in sqlite.journal.append([a_draft(made.id)])]
 
@@ -381,10 +383,10 @@ def test_every_change_of_a_key_is_an_administration_event_without_its_secret(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
     networks = parse_networks("10.0.0.0/8")
-    old = registry.create_key(Role.APPLICATION, project, label="shop", networks=networks)
-    new = registry.rotate_key(old.key.id, grace_ms=HOUR_MS)
-    registry.revoke_key(new.key.id)
-    registry.create_key(Role.TOKEN, project, label="born with it", log=False)
+    old = registry.keys.create(Role.APPLICATION, project, label="shop", networks=networks)
+    new = registry.keys.rotate(old.key.id, grace_ms=HOUR_MS)
+    registry.keys.revoke(new.key.id)
+    registry.keys.create(Role.TOKEN, project, label="born with it", log=False)
 
     facts = {
         "role": "application",
@@ -419,9 +421,9 @@ def test_every_change_of_a_key_is_an_administration_event_without_its_secret(
 def test_changes_of_admin_keys_stand_in_the_first_projects_log(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    other = registry.create_project("other")
-    key = registry.create_key(Role.ADMIN, None).key
-    registry.revoke_key(registry.rotate_key(key.id).key.id)
+    other = registry.projects.create("other")
+    key = registry.keys.create(Role.ADMIN, None).key
+    registry.keys.revoke(registry.keys.rotate(key.id).key.id)
     names = [name for name, _ in administration(sqlite, project)]
     assert ["key.created", "key.rotated", "key.revoked"] == names
     assert [] == administration(sqlite, other)
@@ -430,22 +432,22 @@ def test_changes_of_admin_keys_stand_in_the_first_projects_log(
 def test_a_change_that_cannot_be_logged_does_not_happen(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    key = registry.create_key(Role.APPLICATION, project)
+    key = registry.keys.create(Role.APPLICATION, project)
     before = whole_log(sqlite.journal, project.id)
     for change in (
-        lambda: registry.create_key(Role.ADMIN, None),
-        lambda: registry.rotate_key(key.key.id),
-        lambda: registry.revoke_key(key.key.id),
-        lambda: registry.change_project("default", {"monthly_limit": 1}),
-        lambda: registry.fix_key(Role.APPLICATION, project, A),
+        lambda: registry.keys.create(Role.ADMIN, None),
+        lambda: registry.keys.rotate(key.key.id),
+        lambda: registry.keys.revoke(key.key.id),
+        lambda: registry.projects.change("default", {"monthly_limit": 1}),
+        lambda: registry.keys.fix(Role.APPLICATION, project, A),
     ):
         sqlite.disk.writes_left = 1
         with pytest.raises(JournalUnwritable):
             change()
         sqlite.disk.writes_left = None
     for seen in (registry, open_registry(sqlite)):
-        assert [key.key] == seen.all_keys()
-        assert seen.project("default").monthly_limit is None
+        assert [key.key] == seen.keys.all()
+        assert seen.snapshot.project("default").monthly_limit is None
     assert before == whole_log(sqlite.journal, project.id)
 
 
@@ -454,11 +456,11 @@ def test_a_change_that_cannot_be_logged_does_not_happen(
 
 def test_making_a_project_rarely_changes_the_schema(sqlite: SqliteRig) -> None:
     """Every connection reads all of it again whenever it is changed."""
-    registry = Registry(sqlite.journal)
+    registry = Registry(RegistryTables(sqlite.journal))
     reader = sqlite.database.reader()
     versions = set()
     for number in range(130):
-        project = registry.create_project(f"shop-{number}")
+        project = registry.projects.create(f"shop-{number}")
         assert project == registry.snapshot.projects[project.name]
         assert 0 == sqlite.journal.next_index(project.id)
         versions.add(reader.pragma("schema_version"))
@@ -469,14 +471,10 @@ def test_making_a_project_rarely_changes_the_schema(sqlite: SqliteRig) -> None:
 def test_projects_and_keys_that_were_added_are_those_that_a_restart_reads(
     sqlite: SqliteRig,
 ) -> None:
-    registry = Registry(sqlite.journal)
+    registry = Registry(RegistryTables(sqlite.journal))
     for number in range(5):
-        project = registry.create_project(f"shop-{number}", retention_days=number or None)
+        project = registry.projects.create(f"shop-{number}", retention_days=number or None)
         for role in (Role.TOKEN, Role.APPLICATION):
-            registry.create_key(role, project, label="first", log=False)
-    registry.create_key(Role.ADMIN, None, log=False)
-    added = registry.snapshot
-
-    registry.refresh()
-
-    assert registry.snapshot == added
+            registry.keys.create(role, project, label="first", log=False)
+    registry.keys.create(Role.ADMIN, None, log=False)
+    assert registry.snapshot == Registry(RegistryTables(sqlite.journal)).snapshot

@@ -1,0 +1,94 @@
+"""The one door for changes of projects, keys and logs.
+
+A change is one step: the rows and the `administration` event that tells of it are written and
+synced in one transaction, then the snapshot is replaced, and only then the call returns. Only a
+project's birth, with its first keys, is not in its log, so that its first event has index 0; nor
+are the steps in which its signed log is made.
+
+`_turn` is held by the thread that looks at the snapshot in order to change it. Readers need no
+lock: they take the snapshot, which never changes.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from indelible.clock import Clock, month_of, now_ms
+from indelible.errors import JournalUnwritable
+from indelible.event import Lane
+from indelible.registry.keys import Keys
+from indelible.registry.logs import SignedLogs
+from indelible.registry.projects import Projects
+from indelible.registry.snapshot import Snapshot
+from indelible.registry.store import PATIENCE_S, Administration, Store
+from indelible.registry.values import Project, Row
+
+
+class Registry:
+    """Projects, keys and logs. Read `snapshot`; change through `projects`, `keys` and `logs`."""
+
+    def __init__(self, store: Store, *, clock: Clock = now_ms) -> None:
+        self._store = store
+        self._turn = threading.RLock()
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self.clock = clock
+        self.snapshot = store.load()
+        self.projects = Projects(self)
+        self.keys = Keys(self)
+        self.logs = SignedLogs(self)
+
+    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
+        """Call `listener` with each new snapshot, on the thread of the change and before the change
+        is acknowledged. What the listener raises, the caller of the change gets."""
+        self._listeners.append(listener)
+
+    def change(
+        self,
+        name: str,
+        facts: Mapping[str, object],
+        *,
+        project_id: int,
+        added: Sequence[Row] = (),
+        changed: Sequence[Row] = (),
+    ) -> None:
+        """Write rows, and the event `name` with `facts` into the log of a project.
+
+        Raises:
+            AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
+        """
+        event = Administration(project_id, name, facts, self.clock())
+        self._apply(added, changed, [event])
+
+    def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:
+        """Write rows that no log tells of; otherwise as `change`."""
+        self._apply(added, changed, [])
+
+    @contextmanager
+    def turn(self) -> Iterator[Snapshot]:
+        """Keep all others from changing anything, for a change that depends on the snapshot.
+
+        Raises:
+            JournalUnwritable: another change has been under way for `PATIENCE_S`.
+        """
+        if not self._turn.acquire(timeout=PATIENCE_S):
+            raise JournalUnwritable(
+                f"another change has been under way for {PATIENCE_S:g} s; this one was not begun"
+            )
+        try:
+            yield self.snapshot
+        finally:
+            self._turn.release()
+
+    def events_this_month(self, project: Project, lane: Lane) -> int:
+        """Return how many events of `lane` were stored in the running calendar month (UTC)."""
+        return self._store.events_used(project.id, lane, month_of(self.clock()))
+
+    def _apply(
+        self, added: Sequence[Row], changed: Sequence[Row], events: Sequence[Administration]
+    ) -> None:
+        with self.turn():
+            self._store.apply(added=added, changed=changed, events=events)
+            # power lost here: the change is made, though nobody was told so
+            self.snapshot = self.snapshot.after([*added, *changed])
+            for listener in self._listeners:
+                listener(self.snapshot)
