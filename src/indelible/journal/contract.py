@@ -12,7 +12,7 @@ LARGEST_INDEX = 2**40 - 1
 """A project's log ends here; the millionth event a second would take twelve days to reach it."""
 
 
-class Draft(Struct, frozen=True, gc=False):
+class Draft(Struct, frozen=True, gc=False, array_like=True):
     """An admitted event, not yet stored.
 
     Attributes:
@@ -42,7 +42,7 @@ class Draft(Struct, frozen=True, gc=False):
     monthly_limit: int | None = None
 
 
-class Stored(Struct, frozen=True, gc=False):
+class Stored(Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The event has an index, and survives power loss.
 
     `conflict`: its client id was known with other content, and it was stored all the same.
@@ -53,7 +53,7 @@ class Stored(Struct, frozen=True, gc=False):
     conflict: bool = False
 
 
-class Duplicate(Struct, frozen=True, gc=False):
+class Duplicate(Struct, frozen=True, gc=False, array_like=True, tag=2):
     """An event with this client id is stored already; nothing was added.
 
     `same_content` is None when the first copy has been erased and cannot be compared any more.
@@ -64,7 +64,7 @@ class Duplicate(Struct, frozen=True, gc=False):
     same_content: bool | None
 
 
-class OverLimit(Struct, frozen=True, gc=False):
+class OverLimit(Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The month of the project's lane is used up; nothing was added."""
 
 
