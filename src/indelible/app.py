@@ -1,44 +1,55 @@
-"""The composition root: builds the parts, wires them, and runs them as one process.
+"""The composition root: builds the parts, wires them, and says which runs in which process.
 
-Its PID owns the socket, the lock on the data folder and the journal. When it dies, however it dies,
-nothing of ours listens or holds a lock any more.
+    writer   the PID: listening socket, lock on the data folder, journal, registry; the API and
+             all that follows the log; starts, restarts and drains the others
+    edges    accept connections, read requests, admit events; they have nothing of the data folder
+
+With `settings.edges` 0 all of it is one process: the same parts, of which the hot routes store and
+look things up directly instead of over a line. When the PID dies, however it dies, nothing of ours
+listens or holds a lock any more.
 """
 
 import asyncio
 import gc
 import json
 import logging
+import os
+import signal
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+import msgspec
 import uvloop
 
+from indelible import __version__, metrics
 from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
 from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
 from indelible.durable import keep_folder
-from indelible.edge.asgi import Edge, HotRoute
+from indelible.edge.asgi import Edge, Framework, HotRoute
 from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
-from indelible.edge.intake import Intake, Limits
+from indelible.edge.intake import Intake, Limits, Submit
 from indelible.edge.large import LargeBodies
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
-from indelible.edge.waiting import bounded
+from indelible.edge.waiting import Confirm, bounded
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
-from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, SettingInvalid
+from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, ProcessLost, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
-from indelible.journal.disk import DiskGuard, Reserve
+from indelible.journal.disk import DiskGuard, DiskState, Reserve
 from indelible.journal.part import clock_part, journal_part
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
@@ -48,13 +59,27 @@ from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import LockStore
 from indelible.ledger.part import ledger_part
 from indelible.parts import Part
+from indelible.processes.edge import Desk, Writer
+from indelible.processes.family import Family, family_part
+from indelible.processes.relay import Relay
+from indelible.processes.writing import Services
+from indelible.processes.zygote import Zygote, make_zygote
 from indelible.query.events import Events
 from indelible.query.health import Lookout, disk_part
 from indelible.query.senders import Senders
 from indelible.registry.registry import Registry
+from indelible.registry.snapshot import Known
 from indelible.registry.values import Role, digest_of
-from indelible.serving import Patience, listening, serve_asgi, until_signalled
-from indelible.settings import Settings
+from indelible.serving import (
+    Patience,
+    connection_limit,
+    listening,
+    living,
+    serve_asgi,
+    until_signalled,
+    url_of,
+)
+from indelible.settings import MOST_EDGES, Settings
 from indelible.untrusted import read_file
 
 logger = logging.getLogger(__name__)
@@ -64,6 +89,7 @@ _LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
 DEFAULT_PROJECT: Final = "default"
 
 _COLLECT_AFTER: Final = (50_000, 20, 20)
+_EDGE_ENDS_S: Final = 5.0  # after its requests are answered
 
 PRODUCT_ROUTES: Final = (
     Route("/api/e", crawlers="discard", crawler_status=204),
@@ -95,9 +121,15 @@ class House:
     """
 
     def __init__(
-        self, settings: Settings, *, vfs: str | None = None, clock: Clock = now_ms
+        self,
+        settings: Settings,
+        *,
+        vfs: str | None = None,
+        clock: Clock = now_ms,
+        processes: "Processes | None" = None,
     ) -> None:
         self.settings = settings
+        self._processes = processes
         self.clock = clock
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
@@ -152,10 +184,10 @@ class House:
             product_percent=settings.product_min_free_percent,
             audit_percent=settings.audit_min_free_percent,
         )
-        self.gate = Gate(self.registry, clock=self.clock, trusted_proxies=settings.trusted_proxies)
+        self.gate = _gate(settings, self.registry, self.clock)
         self.large = LargeBodies(max_waiting_bytes=settings.max_waiting_bytes)
         self.committer.pulse.on_beat(self.steadiness.look)
-        lookout = Lookout(pulse=self.committer.pulse)
+        self.lookout = lookout = Lookout(pulse=self.committer.pulse)
         self.parts = self._list_parts(lookout)
         lookout.watch(self.parts)
         use_own_threads()
@@ -163,10 +195,21 @@ class House:
             self.parts,
             gate=self.gate,
             health=lookout.form,
-            limits=self._limits,
+            limits=_limits(settings),
             clock=self.clock,
         )
-        self.edge = Edge(self._hot_routes(), Deadline(self.api))
+        self.answers = Deadline(self.api)
+        self.edge = _make_edge(
+            settings,
+            known=self.registry,
+            rates=Rates(),
+            disk=self.disk,
+            store=self.committer.submit,
+            large=self.large,
+            confirm=self.ledger.confirm,
+            framework=self.answers,
+            clock=self.clock,
+        )
 
     def _list_parts(self, lookout: Lookout) -> list[Part]:
         """Every part, in the order in which an event passes them: so they start and stop."""
@@ -176,8 +219,13 @@ class House:
             "senders": Senders(self.accounting.accounts),
             "eraser": Eraser(journal, clock=self.clock),
         }
+        if self._processes is None:  # the edge is in this process
+            door = Part(name="bodies", stop=self.large.stop)
+        else:
+            self.family = self._make_family(self._processes)
+            door = family_part(self.family)
         return [
-            Part(name="bodies", stop=self.large.stop),
+            door,
             journal_part(journal, self.committer, self.registry),
             disk_part(self.disk, self.reserve, lookout),
             retention_part(self.retention),
@@ -186,6 +234,36 @@ class House:
             clock_part(journal, self.clock, self.steadiness),
             Part(name="reading", gives=reading),
         ]
+
+    def _make_family(self, processes: "Processes") -> Family:
+        """The edges of this server, in processes of their own."""
+
+        async def health() -> tuple[int, bytes]:
+            await self.lookout.fresh()
+            body = self.lookout.health(version=__version__)
+            return 503 if body.status == "failing" else 200, msgspec.json.encode(body)
+
+        async def page() -> tuple[int, bytes]:
+            return 200, metrics.exposition()
+
+        services = Services(
+            committer=self.committer,
+            confirm=self.ledger.confirm,
+            answers={"/healthz": health, "/metrics": page},
+            application=lambda *request: self.answers(*request),
+        )
+        family = Family(
+            processes.zygote,
+            processes.on,
+            services,
+            edges=self.settings.edges or 1,
+            disk=self.disk,
+            pulse=self.committer.pulse,
+            stop_within_s=Patience().stop_s + _EDGE_ENDS_S,
+        )
+        family.publish(self.registry.snapshot)
+        self.registry.on_change(family.publish)
+        return family
 
     def start(self) -> None:
         """Start what works behind the answers; call it on the event loop that will serve."""
@@ -234,38 +312,6 @@ class House:
         for part in reversed(self.parts):
             part.close()
         self._opened.close()
-
-    @property
-    def _limits(self) -> Limits:
-        settings = self.settings
-        return Limits(
-            max_body_bytes=settings.max_body_bytes,
-            max_event_bytes=settings.max_event_bytes,
-            max_batch=settings.max_batch,
-            max_payload_bytes=settings.max_payload_bytes,
-        )
-
-    def _hot_routes(self) -> dict[str, HotRoute]:
-        intake = Intake(
-            gate=self.gate,
-            rates=Rates(),
-            disk=self.disk,
-            committer=self.committer,
-            limits=self._limits,
-            large=self.large,
-            confirm=bounded(self.ledger.confirm),
-            clock=self.clock,
-        )
-        audit = AuditIngest(intake)
-        routes = [
-            HotRoute("/v1/events", {"POST": audit.one}, cross_origin=False),
-            HotRoute("/v1/events/batch", {"POST": audit.batch}, cross_origin=False),
-        ]
-        for route in PRODUCT_ROUTES:
-            product = ProductIngest(route, intake)
-            handlers = {"POST": product, "GET": product}
-            routes.append(HotRoute(route.path, handlers, cross_origin=True))
-        return {route.path: route for route in routes}
 
     def _refuse_taken_keys(self) -> None:
         """
@@ -329,26 +375,55 @@ class House:
         return False
 
 
+def _edges_by_cores() -> int:
+    """One fewer than there are cores, so that storing has one of its own; none on a single core."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores - 1, MOST_EDGES)
+
+
+class Processes(NamedTuple):
+    """What the processes of a server are made with, before lock and journal are opened."""
+
+    zygote: Zygote
+    on: socket.socket
+
+
 def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     """Run a server until SIGINT or SIGTERM, then answer what is under way and close.
 
+    This process is the writer, with the API and all that follows the log. The edges, which have the
+    port, are processes of their own; with `settings.edges` 0 all of it is in this one.
     `announce` is called once, when the first request would be answered.
 
     Raises:
         AddressInUse, and what `House` raises.
+        ProcessLost: the process that forks the others was ended.
     """
+    if settings.edges is None:
+        settings = replace(settings, edges=_edges_by_cores())
     with listening(settings.listen, settings.port) as on:  # before anything is written
-        house = House(settings)
+        processes = None
+        if settings.edges:
+            edge = partial(_run_edge, settings, on)
+            processes = Processes(make_zygote(on, lambda name: edge), on)  # noqa: ARG005
+        house = None
         try:
+            house = House(settings, processes=processes)
             uvloop.run(_until_signalled(house, on, announce))
         finally:
-            house.close()
+            if processes is not None:
+                processes.zygote.end()
+            if house is not None:
+                house.close()
 
 
 async def _until_signalled(
     house: House, on: socket.socket, announce: Callable[[Welcome], None]
 ) -> None:
-    await run(house, on, announce=announce, stop=until_signalled())
+    if house.settings.edges:
+        await _run_family(house, on, announce=announce, stop=until_signalled())
+    else:
+        await run(house, on, announce=announce, stop=until_signalled())
 
 
 async def run(
@@ -361,7 +436,8 @@ async def run(
 ) -> None:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
-    `announce` is called once, when the first request would be answered.
+    Everything is in this process. `announce` is called once, when the first request would be
+    answered.
     """
 
     def answering(url: str) -> None:
@@ -369,13 +445,7 @@ async def run(
         announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
 
     house.start()
-    # All that was made up to here lives as long as the process: the collector need not look at it.
-    gc.collect()
-    gc.freeze()
-    # A body of a megabyte may hold hundreds of thousands of lists, none of them in a cycle. By the
-    # usual thresholds the collector looks through them again and again: most of the time of a
-    # read.
-    gc.set_threshold(*_COLLECT_AFTER)
+    _spare_collector()
     try:
         await serve_asgi(
             house.edge,
@@ -389,9 +459,146 @@ async def run(
         await house.stop()
 
 
+async def _run_family(
+    house: House,
+    on: socket.socket,
+    *,
+    announce: Callable[[Welcome], None],
+    stop: asyncio.Event,
+) -> None:
+    """Run the parts of the writer, and the edges that have the port."""
+    family, url = house.family, url_of(on)
+    async with living(house.answers):
+        house.write_cli_file(url)
+        connection_limit()  # a request that an edge passes on takes a descriptor here too
+        house.start()
+        _spare_collector()
+        try:
+            await _first_of(family.serving(), stop.wait(), family.is_lost.wait())
+            if not stop.is_set() and not family.is_lost.is_set():
+                announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+                await _first_of(stop.wait(), family.is_lost.wait())
+        finally:
+            await house.stop()
+    if family.is_lost.is_set() and not stop.is_set():
+        raise ProcessLost
+
+
+def _run_edge(
+    settings: Settings, on: socket.socket, line: socket.socket, bell: socket.socket
+) -> None:
+    """Be an edge: the process that accepts connections, reads requests and admits events."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the writer says when to end
+        signal.signal(number, signal.SIG_IGN)
+    uvloop.run(_serve_edge(settings, on, line, bell))
+
+
+async def _serve_edge(
+    settings: Settings, on: socket.socket, line: socket.socket, bell: socket.socket
+) -> None:
+    waiting_bytes = max(settings.max_waiting_bytes // (settings.edges or 1), 1)
+    large, rates = LargeBodies(max_waiting_bytes=waiting_bytes), Rates()
+    disk = DiskState(
+        product_percent=settings.product_min_free_percent,
+        audit_percent=settings.audit_min_free_percent,
+    )
+    writer = Writer(disk, rates, max_waiting_bytes=settings.max_waiting_bytes)
+    await writer.meet(line)
+    edge = _make_edge(
+        settings,
+        known=writer,
+        rates=rates,
+        disk=disk,
+        store=writer.submit,
+        large=large,
+        confirm=writer.confirm,
+        framework=Desk(writer, Relay(bell)),
+        clock=now_ms,
+    )
+    _spare_collector()
+    await serve_asgi(
+        edge,
+        on=on,
+        announce=lambda _: writer.serve(),
+        stop=writer.stopping,
+        refusal=edge.refusal,
+        patience=_patience(settings),
+    )
+    await large.stop()
+    writer.leave()
+
+
+def _make_edge(
+    settings: Settings,
+    *,
+    known: Known,
+    rates: Rates,
+    disk: DiskState,
+    store: Submit,
+    large: LargeBodies,
+    confirm: Confirm,
+    framework: Framework,
+    clock: Clock,
+) -> Edge:
+    """The application that answers requests, in whichever process it is."""
+    intake = Intake(
+        gate=_gate(settings, known, clock),
+        rates=rates,
+        disk=disk,
+        store=store,
+        limits=_limits(settings),
+        large=large,
+        confirm=bounded(confirm),
+        clock=clock,
+    )
+    audit = AuditIngest(intake)
+    routes = [
+        HotRoute("/v1/events", {"POST": audit.one}, cross_origin=False),
+        HotRoute("/v1/events/batch", {"POST": audit.batch}, cross_origin=False),
+    ]
+    for route in PRODUCT_ROUTES:
+        product = ProductIngest(route, intake)
+        handlers = {"POST": product, "GET": product}
+        routes.append(HotRoute(route.path, handlers, cross_origin=True))
+    return Edge({route.path: route for route in routes}, framework)
+
+
+def _gate(settings: Settings, known: Known, clock: Clock) -> Gate:
+    return Gate(known, clock=clock, trusted_proxies=settings.trusted_proxies)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_event_bytes=settings.max_event_bytes,
+        max_batch=settings.max_batch,
+        max_payload_bytes=settings.max_payload_bytes,
+    )
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Wait for one of these, and end the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def _spare_collector() -> None:
+    """Keep Python's collector from looking where there is nothing to collect."""
+    # All that was made up to here lives as long as the process.
+    gc.collect()
+    gc.freeze()
+    # A body of a megabyte may hold hundreds of thousands of lists, none of them in a cycle. By the
+    # usual thresholds the collector looks through them again and again: most of the time of a
+    # read.
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
 def _patience(settings: Settings) -> Patience:
     """The limits of connections; the budget always has room for one body of the longest size."""
-    memory_bytes = max(settings.max_receiving_bytes, settings.max_body_bytes)
+    share_bytes = settings.max_receiving_bytes // (settings.edges or 1)
+    memory_bytes = max(share_bytes, settings.max_body_bytes)
     return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
 
 

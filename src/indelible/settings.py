@@ -30,6 +30,7 @@ _FOR_CLIENTS: Final = frozenset(
         "CA_FILE",
     )
 )
+MOST_EDGES: Final = 64
 _SECRET_LENGTH: Final = 16  # 16 characters of a random key are beyond guessing; a word is not
 
 
@@ -49,6 +50,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value <= 0:
         raise ValueError("must be greater than 0")
+    return value
+
+
+def _edges(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MOST_EDGES:
+        raise ValueError(f"must be from 0 to {MOST_EDGES}")
     return value
 
 
@@ -97,6 +105,13 @@ class Settings:
     )
     port: int = _setting(
         "INDELIBLE_PORT", _port, 8765, "Port to listen on; 0 takes one that is free."
+    )
+    edges: int | None = _setting(
+        "INDELIBLE_EDGES",
+        _edges,
+        None,
+        "Processes that accept connections and read requests, beside the one that stores: when it "
+        "is not set, one fewer than there are processor cores. 0 does everything in one process.",
     )
     token: str | None = _setting(
         "INDELIBLE_TOKEN",

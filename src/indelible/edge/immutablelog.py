@@ -195,7 +195,7 @@ class AuditIngest:
         text = unpack_small(body, packing, limit_bytes=limit_bytes)
         if text is not None:
             taken = read(text)
-            submit = self._intake.committer.submit
+            submit = self._intake.store
             outcomes = iter(await self._store(taken, owner, project, request, submit))
         else:
             async with self._intake.large.turn(len(body), is_known=True) as turns:

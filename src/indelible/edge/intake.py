@@ -11,9 +11,8 @@ from indelible.edge.large import LargeBodies
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.errors import Overloaded
-from indelible.journal.commit import Committer
 from indelible.journal.contract import Draft, Outcome
-from indelible.journal.disk import DiskGuard
+from indelible.journal.disk import DiskState
 
 Submit = Callable[[Sequence[Draft]], Awaitable[Sequence[Outcome]]]
 
@@ -36,12 +35,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The parts that a request passes on its way into the journal."""
+    """The parts that a request passes on its way into the journal.
+
+    `store` is `Committer.submit`, or what brings drafts to it in another process.
+    """
 
     gate: Gate
     rates: Rates
-    disk: DiskGuard
-    committer: Committer
+    disk: DiskState
+    store: Submit
     limits: Limits
     large: LargeBodies
     confirm: Confirm
@@ -51,14 +53,14 @@ class Intake:
         """Store the drafts of a large request, in order and in several groups of the journal.
 
         Raises:
-            Overloaded, Unavailable, JournalUnwritable: as `Committer.submit` does. The groups
+            Overloaded, Unavailable, JournalUnwritable: as `store` does. The groups
                 before the one that failed are stored.
         """
         outcomes: list[Outcome] = []
         for run in _runs(drafts):
             while True:
                 try:
-                    outcomes += await self.committer.submit(run)
+                    outcomes += await self.store(run)
                     break
                 except Overloaded:
                     if not outcomes:

@@ -133,7 +133,7 @@ class ProductIngest:
             taken, outcomes = await self._take_large(request, body, packing, wish)
         else:
             taken = self._take(request, text, wish)
-            outcomes = await self._store(request, taken, self._intake.committer.submit)
+            outcomes = await self._store(request, taken, self._intake.store)
         stored = iter(outcomes)
         results = _results(taken.events[:_RESULTS_AT_ONCE], stored)
         for start in range(_RESULTS_AT_ONCE, len(taken.events), _RESULTS_AT_ONCE):

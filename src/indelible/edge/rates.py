@@ -15,7 +15,7 @@ answers, so a product event gets a result of its own in a 200, and an audit even
 lost, a 503.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -34,6 +34,7 @@ _ATTEMPT: Final = b"x-indelible-attempt"  # our client numbers its tries
 class _Bucket:
     level: float
     at_s: float
+    burst: int
 
 
 class Rates:
@@ -42,14 +43,16 @@ class Rates:
     def __init__(self, *, monotonic: Callable[[], float] = monotonic_s) -> None:
         self._monotonic = monotonic
         self._buckets: dict[str, _Bucket] = {}
+        self._spent: dict[str, int] = {}
 
     def take(self, key: Key, project: Project, lane: Lane, wanted: int) -> int:
         """How many of `wanted` events may pass now; the rest is counted as turned away."""
         if key.rate is None:
             return wanted
         bucket = self._bucket(key)
-        passed = min(wanted, int(bucket.level))
+        passed = min(wanted, max(int(bucket.level), 0))
         bucket.level -= passed
+        self._spent[key.id] = self._spent.get(key.id, 0) + passed
         if passed < wanted:
             EVENTS_RATE_LIMITED.add(lane.value, project.name, count=wanted - passed)
         return passed
@@ -61,13 +64,25 @@ class Rates:
         refused = RateLimited if lane is Lane.PRODUCT or survives_429(request) else AuditRateLimited
         return refused(retry_after_s=max(wait_s, 1))
 
+    def spent(self) -> dict[str, int]:
+        """Return how many events have passed since the last call, by key."""
+        spent, self._spent = self._spent, {}
+        return spent
+
+    def charge(self, spent: Mapping[str, int]) -> None:
+        """Count what another process has let pass. A bucket may owe one burst for it."""
+        for key_id, count in spent.items():
+            bucket = self._buckets.get(key_id)
+            if bucket is not None:
+                bucket.level = max(bucket.level - count, -bucket.burst)
+
     def _bucket(self, key: Key) -> _Bucket:
         """The key's bucket, filled up to now."""
         assert key.rate is not None
         now_s = self._monotonic()
         bucket = self._buckets.get(key.id)
         if bucket is None:
-            bucket = self._buckets[key.id] = _Bucket(key.rate.burst, now_s)
+            bucket = self._buckets[key.id] = _Bucket(key.rate.burst, now_s, key.rate.burst)
         filled = bucket.level + (now_s - bucket.at_s) * key.rate.per_s
         bucket.level = min(key.rate.burst, filled)
         bucket.at_s = now_s
