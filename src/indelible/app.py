@@ -50,9 +50,10 @@ from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
 from indelible.journal.disk import DiskGuard, DiskState, Reserve
+from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.part import clock_part, journal_part
 from indelible.journal.registry_tables import RegistryTables
-from indelible.journal.sqlite import KEYS_FILE, SqliteJournal
+from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
 from indelible.ledger.ledger import Choices, Ledger

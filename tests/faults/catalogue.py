@@ -85,14 +85,14 @@ _JOURNAL: Final = (
         ("tests/journal/test_sqlite.py",),
     ),
     Fault(
-        "src/indelible/journal/sqlite.py",
+        "src/indelible/journal/reading.py",
         'return leaf.hmac_sha256(secret, lane.encode() + b"\\x00" + name)',
         "return leaf.hmac_sha256(secret, name)",
         "an id of one lane is a duplicate in the other",
         ("tests/journal/test_sqlite.py", "tests/edge/test_isolation.py"),
     ),
     Fault(
-        "src/indelible/journal/sqlite.py",
+        "src/indelible/journal/group.py",
         "used >= draft.monthly_limit",
         "used > draft.monthly_limit",
         "one event more than the month allows is stored",

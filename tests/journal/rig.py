@@ -5,7 +5,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from indelible.journal.contract import JournalReader
 from indelible.journal.database import Database
+from indelible.journal.reader import open_reader
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.registry.registry import Registry
@@ -26,6 +28,10 @@ class SqliteRig:
         self._database = database
         self._names = itertools.count()
         self._open()
+
+    @property
+    def reader(self) -> JournalReader:
+        return self.journal
 
     def new_project(self) -> int:
         registry = Registry(RegistryTables(self.journal), clock=self.clock)
@@ -54,6 +60,33 @@ class SqliteRig:
     def _open(self) -> None:
         self.database = Database(self.folder / "journal.db", vfs=self.disk.name, **self._database)
         self.journal = self._kind(self.database, clock=self.clock)
+
+
+class BesideRig(SqliteRig):
+    """The same, with a reader that stays open beside the writer, as in another process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._beside: JournalReader | None = None
+        super().__init__(folder)
+
+    @property
+    def reader(self) -> JournalReader:
+        if self._beside is None:
+            self._beside = open_reader(self.folder / "journal.db", vfs=self.disk.name)
+        return self._beside
+
+    def lose_power(self) -> None:
+        self._close_reader()
+        super().lose_power()
+
+    def close(self) -> None:
+        self._close_reader()
+        super().close()
+
+    def _close_reader(self) -> None:
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
 
 
 MakeRigOf = Callable[[type[SqliteJournal]], SqliteRig]

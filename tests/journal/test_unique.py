@@ -18,8 +18,9 @@ import pytest
 from indelible.errors import JournalUnwritable
 from indelible.journal import unique
 from indelible.journal.contract import Duplicate
+from indelible.journal.keys_file import Mark
 from indelible.journal.moments import BLOCK, Block
-from indelible.journal.unique import Mark, UniqueKeys
+from indelible.journal.unique import UniqueKeys
 from tests.journal.contract import numbered, stored
 from tests.journal.disk import FaultyDisk
 from tests.journal.rig import SqliteRig

@@ -107,8 +107,8 @@ class Accounting:
             self._journal, project_id, start, end, most_bytes=_READ_BYTES, with_payloads=False
         )
         for first, behind in runs:
-            records = self._journal.records(project_id, first, behind)
-            facts.add(facts_of(records, partial(self._report, project_id, first)))
+            rows = self._journal.rows(project_id, first, behind, with_payloads=False)
+            facts.add(facts_of(rows, partial(self._report, project_id, first)))
         (last,) = self._journal.leaves(project_id, end - 1, end)
         self.accounts.take(project_id, facts, Mark(end, decode(last).tx))
 

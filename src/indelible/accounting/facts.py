@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from indelible.accounting.account import Account, account_of, merge
 from indelible.event import Kind, Lane, LossReason, is_process_id, is_sequence
-from indelible.journal.contract import Records
+from indelible.journal.contract import Rows
 
 OTHER: Final = "other"
 
@@ -73,12 +73,12 @@ class _Seen:
     announced: int = 0
 
 
-def facts_of(records: Records, report_at: Callable[[int], bytes]) -> Facts:
+def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
     """Read a stretch; `report_at` finds the payload of the entry of kind loss at a place in it."""
     facts = Facts()
     seen: dict[tuple[Lane, str], _Seen] = {}
-    leaves = _KIND_AND_TIME.iter_unpack(records.leaves)
-    read = _RECORDS.decode(records.text)
+    leaves = _KIND_AND_TIME.iter_unpack(rows.leaves)
+    read = _RECORDS.decode(rows.records_json)
     for at, ((kind, at_ms), record) in enumerate(zip(leaves, read, strict=True)):
         lane = _LANES.get(kind)
         if record is None:

@@ -130,10 +130,10 @@ class Eraser:
             with_payloads=False,
         )
         for start, end in runs:
-            records = self._journal.records(project_id, start, end)
-            kinds = records.leaves[_KIND_AT::SIZE]
+            rows = self._journal.rows(project_id, start, end, with_payloads=False)
+            kinds = rows.leaves[_KIND_AT::SIZE]
             for index, (kind, record) in enumerate(
-                zip(kinds, _read_records(records.text), strict=True), start=start
+                zip(kinds, _read_records(rows.records_json), strict=True), start=start
             ):
                 if kind == Kind.PRODUCT and record and record.distinct_id == distinct_id:
                     yield index

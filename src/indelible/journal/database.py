@@ -4,7 +4,6 @@ What a transaction leaves behind when something fails is decided here and nowher
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +16,13 @@ import apsw
 
 from indelible.durable import sync_file
 from indelible.errors import JournalNewer, JournalUnwritable, SyncFailed
-from indelible.journal.connections import BUSY_TIMEOUT_MS, Readers, open_for_writing
-from indelible.journal.tables import create_table, create_view, table_of
+from indelible.journal.connections import (
+    BUSY_TIMEOUT_MS,
+    Readers,
+    identity_of,
+    open_for_writing,
+)
+from indelible.journal.tables import create_table, create_view, projects_of, table_of
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +111,7 @@ class Database:
             raise
         # The WAL holds the newest acknowledged events; readers find them by its index.
         names = (path.name, f"{path.name}-wal", f"{path.name}-shm")
-        files = ((str(file), _identity(str(file))) for file in map(path.with_name, names))
+        files = ((str(file), identity_of(str(file))) for file in map(path.with_name, names))
         self._files = [(file, identity) for file, identity in files if identity is not None]
 
     def out_of_place(self) -> str | None:
@@ -116,7 +120,7 @@ class Database:
         A file that was moved or removed while open still accepts writes and syncs.
         """
         for file, identity in self._files:
-            found = _identity(file)
+            found = identity_of(file)
             if found != identity:
                 state = "gone" if found is None else "another file than the one that is open"
                 self._was_out_of_place = True
@@ -293,22 +297,10 @@ class Database:
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _identity(file: str) -> tuple[int, int] | None:
-    """Return device and inode of the file at this path, or None if there is none."""
-    try:
-        found = os.stat(file)  # noqa: PTH116 — at every commit, and a Path costs twice as much
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return (-1, -1)
-    return found.st_dev, found.st_ino
-
-
 def _part_logs(connection: apsw.Connection) -> None:
     """Give each project's log the table of its own that it has from version 2 on."""
     connection.execute("ALTER TABLE event RENAME TO every_event")
-    for (project_id,) in connection.execute("SELECT id FROM project").fetchall():
-        assert isinstance(project_id, int)
+    for project_id in projects_of(connection):
         create_table(connection, project_id)
         connection.execute(
             f"INSERT INTO {table_of(project_id)} SELECT id, leaf, unique_key, salts, record,"  # noqa: S608

@@ -11,7 +11,9 @@ import msgspec
 from indelible.errors import AlreadyExists
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
-from indelible.journal.sqlite import SqliteJournal, events_used
+from indelible.journal.group import events_used
+from indelible.journal.reading import SqliteReading
+from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import create_table
 from indelible.registry.snapshot import KeyRow, Snapshot
 from indelible.registry.store import PATIENCE_S, Administration
@@ -24,20 +26,31 @@ _LOG: Final = tuple(field.name for field in fields(LogRow))
 _KEY: Final = KeyRow.__struct_fields__
 
 
-class RegistryTables:
-    """The tables `project`, `access_key` and `log` of a journal."""
+class RegistryRows:
+    """The tables `project`, `access_key` and `log` of a journal, to be read from any process."""
 
-    def __init__(self, journal: SqliteJournal) -> None:
-        self._journal = journal
-        self._database = journal.database
+    def __init__(self, journal: SqliteReading) -> None:
+        self._connection = journal.connection
 
     def load(self) -> Snapshot:
-        reader = self._database.reader()
+        reader = self._connection()
         with reader:  # one state of all three tables
             projects = [Project(*row) for row in reader.execute(_select("project", _PROJECT))]
             keys = [KeyRow(*row) for row in reader.execute(_select("access_key", _KEY))]
             logs = [LogRow(*row) for row in reader.execute(_select("log", _LOG))]
         return Snapshot.of(projects, keys, logs)
+
+    def events_used(self, project_id: int, lane: Lane, month: str) -> int:
+        return events_used(self._connection(), project_id, lane, month)
+
+
+class RegistryTables(RegistryRows):
+    """The same, to be changed as well, by the process that writes the journal."""
+
+    def __init__(self, journal: SqliteJournal) -> None:
+        super().__init__(journal)
+        self._journal = journal
+        self._database = journal.database
 
     def apply(
         self,
@@ -56,9 +69,6 @@ class RegistryTables:
                     self._journal.log(connection, _draft(event))
         except apsw.ConstraintError:
             raise AlreadyExists("Another caller has made the same just now") from None
-
-    def events_used(self, project_id: int, lane: Lane, month: str) -> int:
-        return events_used(self._database.reader(), project_id, lane, month)
 
 
 def _add(connection: apsw.Connection, row: Row) -> None:

@@ -42,6 +42,29 @@ def table_of(project_id: int) -> str:
     return f"event_{project_id:d}"
 
 
+def id_of(project_id: int, index: int) -> int:
+    """The id of the row that holds this entry."""
+    return project_id << INDEX_BITS | index
+
+
+def ids_of(project_id: int, start: int, end: int) -> tuple[int, int]:
+    """The row ids of the indexes [start, end), half-open too."""
+    first, behind = (min(max(index, 0), INDEX_MASK + 1) for index in (start, end))
+    return id_of(project_id, 0) + first, id_of(project_id, 0) + behind
+
+
+def next_index_of(connection: apsw.Connection, project_id: int) -> int:
+    """How many entries the project's log has."""
+    last = connection.execute(f"SELECT max(id) FROM {table_of(project_id)}").get  # noqa: S608
+    return 0 if last is None else (int(last) & INDEX_MASK) + 1
+
+
+def projects_of(connection: apsw.Connection) -> list[int]:
+    """The ids of all projects, ascending."""
+    ids = connection.execute("SELECT id FROM project ORDER BY id").fetchall()
+    return [int(str(project_id)) for (project_id,) in ids]
+
+
 def create_table(connection: apsw.Connection, project_id: int) -> None:
     """Make the table of a new project's log, within a transaction of the caller's.
 

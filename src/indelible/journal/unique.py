@@ -21,11 +21,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import apsw
 
-from indelible.journal.connections import Readers, in_runs, open_for_writing
+from indelible.journal.connections import in_runs, open_for_writing
+from indelible.journal.keys_file import KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
@@ -37,7 +38,7 @@ _MARK_AT: Final = 4  # as many rows as keys of so many merges, with a key or wit
 _RETRY_S: Final = 1.0
 _CACHE_KIB: Final = 32 * 1024
 
-_SCHEMA: Final = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS unique_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mark (
     project_id INTEGER PRIMARY KEY,
@@ -50,13 +51,6 @@ CREATE TABLE IF NOT EXISTS block (
     latest   BLOB NOT NULL
 );
 """
-
-
-class Mark(NamedTuple):
-    """How far the keys of a project reach: the last row's id, and its transaction id."""
-
-    last_id: int
-    last_tx: bytes
 
 
 class Rows(Protocol):
@@ -98,7 +92,7 @@ class UniqueKeys:
         self._path = path
         self._rows = rows
         self._writer = _open(path, vfs)
-        self._readers = Readers(path, vfs=vfs)
+        self._file = KeysFile(path, vfs=vfs)
         self._catch_up(rows)
         self._thread = threading.Thread(target=self._run, name="journal-keys", daemon=True)
         self._thread.start()
@@ -120,10 +114,8 @@ class UniqueKeys:
                 older.append(key)
             else:
                 found[key] = row_id
-        reader = self._readers.mine()
         try:
-            for run in in_runs(older):
-                found.update(reader.execute(_select(len(run)), run))
+            found |= self._file.find(older)
         except apsw.CorruptError:
             _remove(self._path)
             raise
@@ -155,28 +147,8 @@ class UniqueKeys:
                 self._changed.notify_all()
 
     def blocks(self, project_id: int, first: int) -> list[Block]:
-        """The project's blocks from this number on, without a gap, as far as they are kept."""
-        begin = project_id << (INDEX_BITS - BLOCK_BITS)
-        try:
-            rows = (
-                self._readers.mine()
-                .execute(
-                    "SELECT id - ?, earliest, latest FROM block WHERE id >= ? AND id < ?"
-                    " ORDER BY id",
-                    (begin, begin + first, begin + (1 << (INDEX_BITS - BLOCK_BITS))),
-                )
-                .fetchall()
-            )
-        except apsw.Error:
-            return []  # the rows have it all
-        kept: list[Block] = []
-        for number, earliest, latest in rows:
-            if number != first + len(kept):
-                break
-            assert isinstance(earliest, bytes)
-            assert isinstance(latest, bytes)
-            kept.append(Block(earliest, latest))
-        return kept
+        """See `KeysFile.blocks`."""
+        return self._file.blocks(project_id, first)
 
     def close(self) -> None:
         """End the merging. What was not merged is read from the rows at the next start."""
@@ -184,7 +156,7 @@ class UniqueKeys:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join()
-        self._readers.close()
+        self._file.close()
         with suppress(apsw.Error):  # what is not folded in is read from the rows at the next start
             self._writer.close()
 
@@ -312,13 +284,8 @@ def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
     connection = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
     # NORMAL may lose the last merges at a power failure, whole; the marks go back with them.
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(_SCHEMA)
+    connection.execute(SCHEMA)
     return connection
-
-
-@cache
-def _select(keys: int) -> str:
-    return f"SELECT key, id FROM unique_key WHERE key IN ({', '.join('?' * keys)})"  # noqa: S608
 
 
 @cache

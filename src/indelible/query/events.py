@@ -271,11 +271,11 @@ class Events:
             entries = self._journal.leaves(project_id, start, end)
             found = [times.hold(decode(entry).received_at_ms) for entry in entries]
         else:
-            records = self._journal.records(project_id, start, end)
+            rows = self._journal.rows(project_id, start, end, with_payloads=False)
             found = [
                 times.hold(leaf.received_at_ms) and matches(leaf.kind.word, record or _ERASED)
                 for leaf, record in zip(
-                    _leaves_of(records.leaves), _OUTLINES.decode(records.text), strict=True
+                    _leaves_of(rows.leaves), _OUTLINES.decode(rows.records_json), strict=True
                 )
             ]
         return found if run[0] == start else found[::-1]
