@@ -64,7 +64,7 @@ from indelible.processes.edge import Desk, Writer
 from indelible.processes.family import Family, family_part
 from indelible.processes.relay import Relay
 from indelible.processes.writing import Services
-from indelible.processes.zygote import Zygote, make_zygote
+from indelible.processes.zygote import Forks, make_zygote
 from indelible.query.events import Events
 from indelible.query.health import Lookout, disk_part
 from indelible.query.senders import Senders
@@ -385,7 +385,7 @@ def _edges_by_cores() -> int:
 class Processes(NamedTuple):
     """What the processes of a server are made with, before lock and journal are opened."""
 
-    zygote: Zygote
+    zygote: Forks
     on: socket.socket
 
 
@@ -422,7 +422,7 @@ async def _until_signalled(
     house: House, on: socket.socket, announce: Callable[[Welcome], None]
 ) -> None:
     if house.settings.edges:
-        await _run_family(house, on, announce=announce, stop=until_signalled())
+        await run_family(house, on, announce=announce, stop=until_signalled())
     else:
         await run(house, on, announce=announce, stop=until_signalled())
 
@@ -460,14 +460,18 @@ async def run(
         await house.stop()
 
 
-async def _run_family(
+async def run_family(
     house: House,
     on: socket.socket,
     *,
     announce: Callable[[Welcome], None],
     stop: asyncio.Event,
 ) -> None:
-    """Run the parts of the writer, and the edges that have the port."""
+    """As `run`, but with the edges that have the port in processes of their own.
+
+    Raises:
+        ProcessLost: the process that forks the others was ended.
+    """
     family, url = house.family, url_of(on)
     async with living(house.answers):
         house.write_cli_file(url)
@@ -491,12 +495,20 @@ def _run_edge(
     """Be an edge: the process that accepts connections, reads requests and admits events."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the writer says when to end
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(_serve_edge(settings, on, line, bell))
+    uvloop.run(serve_edge(settings, on, line, bell))
 
 
-async def _serve_edge(
-    settings: Settings, on: socket.socket, line: socket.socket, bell: socket.socket
+async def serve_edge(
+    settings: Settings,
+    on: socket.socket,
+    line: socket.socket,
+    bell: socket.socket,
+    *,
+    clock: Clock = now_ms,
+    patience: Patience | None = None,
 ) -> None:
+    """Accept connections and answer requests until the writer, at the other end of `line`, says
+    that the server stops."""
     waiting_bytes = max(settings.max_waiting_bytes // (settings.edges or 1), 1)
     large, rates = LargeBodies(max_waiting_bytes=waiting_bytes), Rates()
     disk = DiskState(
@@ -514,7 +526,7 @@ async def _serve_edge(
         large=large,
         confirm=writer.confirm,
         framework=Desk(writer, Relay(bell)),
-        clock=now_ms,
+        clock=clock,
     )
     _spare_collector()
     await serve_asgi(
@@ -523,7 +535,7 @@ async def _serve_edge(
         announce=lambda _: writer.serve(),
         stop=writer.stopping,
         refusal=edge.refusal,
-        patience=_patience(settings),
+        patience=patience or _patience(settings),
     )
     await large.stop()
     writer.leave()

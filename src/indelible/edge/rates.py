@@ -3,7 +3,8 @@
 Each has a token bucket in the memory of this process: it holds at most the key's burst, fills at
 its rate, and an event takes one from it. There is a bucket for each key that has a rate and was
 used, so memory is bounded by the number of keys; after a restart all of them are full. Only the
-event loop touches them, so there is no lock.
+event loop touches them, so there is no lock. Of several processes that accept events each has its
+own buckets, and is told now and then what passed the others.
 
 An event costs when it is about to be stored. One that is dropped for what it is costs nothing; one
 that turns out to be a duplicate does, since only the journal knows. A request gets what is left in
@@ -25,16 +26,21 @@ from indelible.edge.http import Request
 from indelible.errors import AuditRateLimited, RateLimited
 from indelible.event import Lane
 from indelible.metrics import EVENTS_RATE_LIMITED
-from indelible.registry.values import Key, Project
+from indelible.registry.values import Key, Project, Rate
 
 _ATTEMPT: Final = b"x-indelible-attempt"  # our client numbers its tries
 
 
 @dataclass(slots=True)
 class _Bucket:
+    rate: Rate
     level: float
     at_s: float
-    burst: int
+
+    def fill(self, now_s: float) -> None:
+        filled = self.level + (now_s - self.at_s) * self.rate.per_s
+        self.level = min(self.rate.burst, filled)
+        self.at_s = now_s
 
 
 class Rates:
@@ -70,11 +76,13 @@ class Rates:
         return spent
 
     def charge(self, spent: Mapping[str, int]) -> None:
-        """Count what another process has let pass. A bucket may owe one burst for it."""
+        """Count what another process has let pass. A bucket may owe one burst for it; one that was
+        not used here yet is full when it is."""
         for key_id, count in spent.items():
             bucket = self._buckets.get(key_id)
             if bucket is not None:
-                bucket.level = max(bucket.level - count, -bucket.burst)
+                bucket.fill(self._monotonic())
+                bucket.level = max(bucket.level - count, -bucket.rate.burst)
 
     def _bucket(self, key: Key) -> _Bucket:
         """The key's bucket, filled up to now."""
@@ -82,10 +90,9 @@ class Rates:
         now_s = self._monotonic()
         bucket = self._buckets.get(key.id)
         if bucket is None:
-            bucket = self._buckets[key.id] = _Bucket(key.rate.burst, now_s, key.rate.burst)
-        filled = bucket.level + (now_s - bucket.at_s) * key.rate.per_s
-        bucket.level = min(key.rate.burst, filled)
-        bucket.at_s = now_s
+            bucket = self._buckets[key.id] = _Bucket(key.rate, key.rate.burst, now_s)
+        bucket.rate = key.rate
+        bucket.fill(now_s)
         return bucket
 
 

@@ -12,6 +12,17 @@ LARGEST_INDEX = 2**40 - 1
 """A project's log ends here; the millionth event a second would take twelve days to reach it."""
 
 
+class Commitments(Struct, frozen=True, gc=False, array_like=True):
+    """What a leaf will say of an event's content: see `indelible.leaf`.
+
+    `salts` has that of the payload, then that of the record.
+    """
+
+    salts: bytes
+    payload: bytes
+    record: bytes
+
+
 class Draft(Struct, frozen=True, gc=False, array_like=True):
     """An admitted event, not yet stored.
 
@@ -29,6 +40,8 @@ class Draft(Struct, frozen=True, gc=False, array_like=True):
             the same. Sending it again is then recognised by id and content together.
         monthly_limit: most events of the project in `lane` in a calendar month (UTC), or None for
             no limit. The lanes are counted apart; administration and its like are never counted.
+        commitments: to payload and record, where they were made before; None leaves it to the
+            journal.
     """
 
     project_id: int
@@ -40,6 +53,7 @@ class Draft(Struct, frozen=True, gc=False, array_like=True):
     client_id: str | None = None
     new_entry_on_conflict: bool = False
     monthly_limit: int | None = None
+    commitments: Commitments | None = None
 
 
 class Stored(Struct, frozen=True, gc=False, array_like=True, tag=1):

@@ -23,6 +23,7 @@ from indelible.edge.rates import Rates
 from indelible.errors import Overloaded, StoringSlow
 from indelible.event import Level
 from indelible.journal.commit import ANSWERED_WITHIN_S
+from indelible.journal.commitments import committed
 from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskState
 from indelible.processes.frames import Line
@@ -77,7 +78,7 @@ class Writer:
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._numbers = count()
-        self._held: list[tuple[int, Sequence[Draft]]] = []
+        self._held: list[tuple[int, list[Draft]]] = []
         self._held_bytes = 0
         self._is_under_way = False
         self._sending: asyncio.TimerHandle | None = None
@@ -112,13 +113,13 @@ class Writer:
         return silent_s if silent_s > _SILENT_S else 0.0
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Store drafts: as `Committer.submit`, which does it in the writer."""
+        """Commit to drafts and have them stored: as `Committer.submit`, in the writer."""
         if self._line.unsent_bytes + self._held_bytes > self._max_waiting_bytes:
             raise Overloaded
         number = next(self._numbers)
         stored: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._waiting[number] = (stored, self.pulse.s)
-        self._held.append((number, drafts))
+        self._held.append((number, committed(drafts)))
         self._held_bytes += sum(len(draft.payload) + len(draft.record) for draft in drafts)
         if self._sending is None:
             wait_s = _HELD_S if self._is_under_way else 0.0
@@ -134,7 +135,7 @@ class Writer:
         if self._held:
             held, self._held, self._held_bytes = self._held, [], 0
             self._is_under_way = True
-            self._line.say(Submitted(held))  # type: ignore[arg-type]  # any sequence will do
+            self._line.say(Submitted(held))
 
     async def confirm(
         self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
@@ -230,7 +231,10 @@ class Desk:
     says its figures, and if it does not, that is what is told.
     """
 
-    _TYPES: Final = {"/healthz": "application/json", "/metrics": "text/plain; version=0.0.4"}
+    _TYPES: Final = {
+        "/healthz": "application/json",
+        "/metrics": "text/plain; version=0.0.4; charset=utf-8",
+    }
 
     def __init__(self, writer: Writer, others: Application) -> None:
         self._writer = writer

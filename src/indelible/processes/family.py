@@ -27,7 +27,7 @@ from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
 from indelible.processes.messages import Figures, Known, Spent, Stop
 from indelible.processes.writing import EdgeLine, Services
-from indelible.processes.zygote import Zygote
+from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
 from indelible.registry.snapshot import Snapshot
 
@@ -83,7 +83,7 @@ class Family:
 
     def __init__(
         self,
-        zygote: Zygote,
+        zygote: Forks,
         listening: socket.socket,
         services: Services,
         *,

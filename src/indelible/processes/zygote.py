@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, Literal, NamedTuple, NoReturn
+from typing import Final, Literal, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
@@ -57,47 +57,69 @@ _ORDER: Final = msgspec.msgpack.Decoder(Order)
 _WORD: Final = msgspec.msgpack.Decoder(Word)
 
 
+class Forks(Protocol):
+    """What makes the children of a server, and says what becomes of them."""
+
+    def fileno(self) -> int:
+        """What to wait on for a word."""
+        ...
+
+    def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
+        """Order a child with these sockets, which the caller may then close.
+
+        Raises:
+            OSError: there is nobody to make one.
+        """
+        ...
+
+    def kill(self, name: str) -> None:
+        """Kill the child of this name, if it runs."""
+        ...
+
+    def close_listening(self) -> None:
+        """Let go of the listening socket: from now on nobody is born."""
+        ...
+
+    def word(self) -> Word | None:
+        """The next word; None if nobody is born any more.
+
+        Raises:
+            BlockingIOError: there is none yet.
+        """
+        ...
+
+    def end(self) -> None:
+        """End all this, and whichever child still runs."""
+        ...
+
+
 class Zygote:
-    """The writer's end. Not for several threads."""
+    """The writer's end: `Forks` by a process that forks. Not for several threads."""
 
     def __init__(self, pid: int, line: socket.socket) -> None:
         self.pid = pid
         self._line = line
 
     def fileno(self) -> int:
-        """What to wait on for a word."""
         return self._line.fileno()
 
     def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
-        """Order a child with these sockets, which the caller may then close.
-
-        Raises:
-            OSError: the zygote is gone.
-        """
         order = msgspec.msgpack.encode(Order("fork", name))
         socket.send_fds(self._line, [order], [line.fileno(), bell.fileno()])
 
     def kill(self, name: str) -> None:
-        """Kill the child of this name, if it runs: only its parent knows whether the pid is its."""
         with suppress(OSError):
             self._line.send(msgspec.msgpack.encode(Order("kill", name)))
 
     def close_listening(self) -> None:
-        """Have it let go of the listening socket: from now on nobody is born."""
         with suppress(OSError):
             self._line.send(msgspec.msgpack.encode(Order("close")))
 
     def word(self) -> Word | None:
-        """The next word; None if the zygote is gone.
-
-        Raises:
-            BlockingIOError: it has not said anything.
-        """
         said = self._line.recv(_MOST_BYTES, socket.MSG_DONTWAIT)
         return _WORD.decode(said) if said else None
 
     def end(self) -> None:
-        """End it, and with it whoever of its children still runs; waits for it."""
         self._line.close()
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
