@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
@@ -402,6 +403,9 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     """
     if settings.edges is None:
         settings = replace(settings, edges=_edges_by_cores())
+    if settings.edges and threading.active_count() > 1:
+        logger.warning("this process has other threads and cannot fork: the server is one process")
+        settings = replace(settings, edges=0)
     with listening(settings.listen, settings.port) as on:  # before anything is written
         processes = None
         if settings.edges:
