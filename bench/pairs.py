@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import httpx
-from tests.world import ADMIN_KEY, a_free_port, environment
+from tests.nursery import inherited
+from tests.world import ADMIN_KEY, API_KEY, TOKEN, a_free_port
 
 from bench.__main__ import conditions, load
 from bench.usage import cpu_s
 
 _HERE: Final = Path(__file__).parent.parent
+# The names that an older checkout knows; this one still takes them where no host is named.
+_KEYS: Final = {
+    "INDELIBLE_TOKEN": TOKEN,
+    "INDELIBLE_API_KEY": API_KEY,
+    "INDELIBLE_ADMIN_KEY": ADMIN_KEY,
+}
 _SHAPES: Final = {"single": (64, 1), "batched": (8, 100)}
 
 
@@ -86,7 +93,7 @@ def _serving(checkout: Path, folder: Path) -> Iterator[tuple[int, int]]:
     port = a_free_port()
     process = subprocess.Popen(
         [checkout / ".venv/bin/indelible", "serve", "--data", folder / "data", "--port", str(port)],
-        env=environment(),
+        env={**inherited(), **_KEYS},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -82,7 +82,8 @@ def metrics_page() -> str:
         "",
         inspect.cleandoc(
             """
-            Served at `/metrics` in the Prometheus text format. In each lane, events received =
+            Served at `/metrics` in the Prometheus text format, [with a key or by a listener of
+            their own](../how-to/monitor.md). In each lane, events received =
             stored + duplicate + dropped + those of requests that were refused as a whole after
             they were read (`unavailable`, `overloaded`) or are still under way.
             """

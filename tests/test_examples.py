@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.world import API_KEY, TOKEN, ServerProcess, environment, started
+from tests.world import API_KEY, TOKEN, ServerProcess, client_environment, started
 
 FOLDER = Path(__file__).parent.parent / "examples"
 WITH_FIXED_IDS = FOLDER / "standard_library.py"
@@ -18,7 +18,7 @@ EXAMPLES = sorted(set(FOLDER.glob("[!_]*.py")) - {WITH_FIXED_IDS})
 
 
 def run(example: Path, world: ServerProcess) -> None:
-    env = environment(
+    env = client_environment(
         INDELIBLE_HOST=world.url,
         INDELIBLE_TOKEN=TOKEN,
         INDELIBLE_API_KEY=API_KEY,

@@ -130,7 +130,7 @@ class World:
 
     def count(self, metric: str, **labels: str) -> float:
         """The value of one counter of /metrics; 0 when it has never counted."""
-        for line in self.http.get("/metrics").text.splitlines():
+        for line in self.http.get("/metrics", headers=AS_ADMIN).text.splitlines():
             name, _, value = line.rpartition(" ")
             if name.partition("{")[0] == metric and all(
                 f'{key}="{wanted}"' in name for key, wanted in labels.items()
@@ -173,12 +173,17 @@ def plain_client(url: str, **more: Any) -> httpx.Client:
     return httpx.Client(base_url=url, timeout=30, trust_env=False, verify=False, **more)
 
 
+def client_environment(**more: str) -> dict[str, str]:
+    """The environment of an application that sends to a test server."""
+    return {**inherited(), "INDELIBLE_TOKEN": TOKEN, "INDELIBLE_API_KEY": API_KEY, **more}
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment of a test server, with fixed keys."""
     fixed = {
-        "INDELIBLE_TOKEN": TOKEN,
-        "INDELIBLE_API_KEY": API_KEY,
-        "INDELIBLE_ADMIN_KEY": ADMIN_KEY,
+        "INDELIBLE_SERVER_TOKEN": TOKEN,
+        "INDELIBLE_SERVER_API_KEY": API_KEY,
+        "INDELIBLE_SERVER_ADMIN_KEY": ADMIN_KEY,
     }
     return {**inherited(), **fixed, **more}
 
@@ -264,7 +269,7 @@ def inside(
     With `OVER_A_LINE` the edge is on another thread and has nothing but its line, as it has in
     another process.
     """
-    fixed = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
+    fixed = {"server_token": TOKEN, "server_api_key": API_KEY, "server_admin_key": ADMIN_KEY}
     of_house = Settings(data_dir=data_dir, **{**fixed, **settings})
     port = a_free_port()
     if OVER_A_LINE:

@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,8 @@ from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
-from indelible.clock import JUMP_MS, Clock, Steadiness, now_ms, rfc3339
+from indelible.api.scraping import scraped
+from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
 from indelible.edge.asgi import Edge, Framework, HotRoute
 from indelible.edge.gate import Gate
@@ -69,11 +70,14 @@ from indelible.processes.zygote import Forks, make_zygote
 from indelible.query.events import Events
 from indelible.query.health import Lookout, disk_part
 from indelible.query.senders import Senders
+from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
 from indelible.registry.snapshot import Known
 from indelible.registry.values import Role, digest_of
 from indelible.serving import (
+    Ending,
     Patience,
+    Signalled,
     connection_limit,
     listening,
     living,
@@ -108,6 +112,7 @@ class Welcome:
     url: str
     data_dir: Path
     token: str
+    projects: int
     made: dict[str, str] = field(default_factory=dict)
 
 
@@ -133,6 +138,7 @@ class House:
         self.settings = settings
         self._processes = processes
         self.clock = clock
+        self.refusals = Refusals()
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
@@ -198,18 +204,21 @@ class House:
             gate=self.gate,
             health=lookout.form,
             limits=_limits(settings),
+            refusals=self.refusals,
+            metrics_key=settings.metrics_key,
             clock=self.clock,
         )
-        self.answers = Deadline(self.api)
+        self.answers = Deadline(self.api, self.refusals)
         self.edge = _make_edge(
             settings,
-            known=self.registry,
+            gate=self.gate,
             rates=Rates(),
             disk=self.disk,
             store=self.committer.submit,
             large=self.large,
             confirm=self.ledger.confirm,
             framework=self.answers,
+            refusals=self.refusals,
             clock=self.clock,
         )
 
@@ -246,7 +255,7 @@ class House:
             return 503 if body.status == "failing" else 200, msgspec.json.encode(body)
 
         async def page() -> tuple[int, bytes]:
-            return 200, metrics.exposition()
+            return 200, await self.metrics_page()
 
         services = Services(
             committer=self.committer,
@@ -274,6 +283,7 @@ class House:
 
     async def stop(self) -> None:
         """Store, expire, seal and count what is under way, then end the threads."""
+        self.refusals.close()
         for part in self.parts:
             await part.stop()
 
@@ -309,6 +319,17 @@ class House:
         ]
         return tokens[-1] if tokens else ""
 
+    async def metrics_page(self) -> bytes:
+        """What all processes of the server have counted."""
+        if self._processes is not None:
+            await self.family.count()
+        return metrics.exposition()
+
+    def welcome(self, url: str) -> Welcome:
+        """What there is to say once requests are answered at `url`."""
+        projects = len(self.registry.snapshot.projects)
+        return Welcome(url, self.settings.data_dir, self.token(), projects, self.made)
+
     def close(self) -> None:
         """Close the parts and the journal, and let go of the folder."""
         for part in reversed(self.parts):
@@ -339,9 +360,9 @@ class House:
             registry.projects.create(DEFAULT_PROJECT)
         project = registry.snapshot.project(DEFAULT_PROJECT)
         wanted = (
-            ("token", Role.TOKEN, project, settings.token),
-            ("API key", Role.APPLICATION, project, settings.api_key),
-            ("admin key", Role.ADMIN, None, settings.admin_key),
+            ("token", Role.TOKEN, project, settings.server_token),
+            ("API key", Role.APPLICATION, project, settings.server_api_key),
+            ("admin key", Role.ADMIN, None, settings.server_admin_key),
         )
         for name, role, owner, given in wanted:
             if given is not None:
@@ -353,7 +374,7 @@ class House:
     def write_cli_file(self, url: str) -> None:
         """Leave the address and an admin key for commands that run on this machine."""
         path = self.settings.data_dir / CLI_FILE
-        admin_key = self.settings.admin_key or self.made.get("admin key")
+        admin_key = self.settings.server_admin_key or self.made.get("admin key")
         if admin_key is None:
             with suppress(OSError, ValueError, KeyError, TypeError):
                 left = read_file(path, most_bytes=64 * 1024, only_mine=True)
@@ -390,7 +411,22 @@ class Processes(NamedTuple):
     on: socket.socket
 
 
-def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How a server ended.
+
+    Attributes:
+        why: the signal that it obeyed.
+        took_s: from the signal until everything was closed.
+        ending: what became of the requests under way.
+    """
+
+    why: str
+    took_s: float
+    ending: Ending
+
+
+def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewell:
     """Run a server until SIGINT or SIGTERM, then answer what is under way and close.
 
     This process is the writer, with the API and all that follows the log. The edges, which have the
@@ -406,29 +442,41 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> None:
     if settings.edges and threading.active_count() > 1:
         logger.warning("this process has other threads and cannot fork: the server is one process")
         settings = replace(settings, edges=0)
-    with listening(settings.listen, settings.port) as on:  # before anything is written
+    with ExitStack() as opened:
+        # Before anything is written: another server may have the port.
+        on = opened.enter_context(listening(settings.listen, settings.port))
         processes = None
         if settings.edges:
             edge = partial(_run_edge, settings, on)
-            processes = Processes(make_zygote(on, lambda name: edge), on)  # noqa: ARG005
-        house = None
+            zygote = make_zygote(on, lambda name: edge)  # noqa: ARG005 — all are alike
+            opened.callback(zygote.end)
+            processes = Processes(zygote, on)
+        scraped_on = None
+        if settings.metrics_listen is not None:
+            scraped_on = opened.enter_context(listening(*settings.metrics_listen))
+        house = House(settings, processes=processes)
         try:
-            house = House(settings, processes=processes)
-            uvloop.run(_until_signalled(house, on, announce))
+            signalled, ending = uvloop.run(_until_signalled(house, on, scraped_on, announce))
         finally:
-            if processes is not None:
-                processes.zygote.end()
-            if house is not None:
-                house.close()
+            house.close()
+    return Farewell(signalled.by, monotonic_s() - signalled.at_s, ending)
 
 
 async def _until_signalled(
-    house: House, on: socket.socket, announce: Callable[[Welcome], None]
-) -> None:
-    if house.settings.edges:
-        await run_family(house, on, announce=announce, stop=until_signalled())
-    else:
-        await run(house, on, announce=announce, stop=until_signalled())
+    house: House,
+    on: socket.socket,
+    scraped_on: socket.socket | None,
+    announce: Callable[[Welcome], None],
+) -> tuple[Signalled, Ending]:
+    stop = until_signalled()
+    page, key, refusals = house.metrics_page, house.settings.metrics_key, house.refusals
+    runs = run_family if house.settings.edges else run
+    async with AsyncExitStack() as beside:
+        if scraped_on is not None:
+            await beside.enter_async_context(
+                scraped(scraped_on, page=page, key=key, refusals=refusals)
+            )
+        return stop, await runs(house, on, announce=announce, stop=stop)
 
 
 async def run(
@@ -438,7 +486,7 @@ async def run(
     announce: Callable[[Welcome], None],
     stop: asyncio.Event,
     patience: Patience | None = None,
-) -> None:
+) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     Everything is in this process. `announce` is called once, when the first request would be
@@ -447,17 +495,18 @@ async def run(
 
     def answering(url: str) -> None:
         house.write_cli_file(url)
-        announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+        announce(house.welcome(url))
 
     house.start()
     _spare_collector()
     try:
-        await serve_asgi(
+        return await serve_asgi(
             house.edge,
             on=on,
             announce=answering,
             stop=stop,
             refusal=house.edge.refusal,
+            closed=house.edge.closed,
             patience=patience or _patience(house.settings),
         )
     finally:
@@ -470,7 +519,7 @@ async def run_family(
     *,
     announce: Callable[[Welcome], None],
     stop: asyncio.Event,
-) -> None:
+) -> Ending:
     """As `run`, but with the edges that have the port in processes of their own.
 
     Raises:
@@ -485,12 +534,13 @@ async def run_family(
         try:
             await _first_of(family.serving(), stop.wait(), family.is_lost.wait())
             if not stop.is_set() and not family.is_lost.is_set():
-                announce(Welcome(url, house.settings.data_dir, house.token(), house.made))
+                announce(house.welcome(url))
                 await _first_of(stop.wait(), family.is_lost.wait())
         finally:
             await house.stop()
     if family.is_lost.is_set() and not stop.is_set():
         raise ProcessLost
+    return family.ending
 
 
 def _run_edge(
@@ -519,47 +569,54 @@ async def serve_edge(
         product_percent=settings.product_min_free_percent,
         audit_percent=settings.audit_min_free_percent,
     )
+    refusals = Refusals()
     writer = Writer(disk, rates, max_waiting_bytes=settings.max_waiting_bytes)
     await writer.meet(line)
+    gate = _gate(settings, writer, clock)
+    others = Relay(bell, refusals)
     edge = _make_edge(
         settings,
-        known=writer,
+        gate=gate,
         rates=rates,
         disk=disk,
         store=writer.submit,
         large=large,
         confirm=writer.confirm,
-        framework=Desk(writer, Relay(bell)),
+        framework=Desk(writer, others, gate, refusals, metrics_key=settings.metrics_key),
+        refusals=refusals,
         clock=clock,
     )
     _spare_collector()
-    await serve_asgi(
+    ending = await serve_asgi(
         edge,
         on=on,
         announce=lambda _: writer.serve(),
         stop=writer.stopping,
         refusal=edge.refusal,
+        closed=edge.closed,
         patience=patience or _patience(settings),
     )
     await large.stop()
-    writer.leave()
+    refusals.close()
+    writer.leave(ending)
 
 
 def _make_edge(
     settings: Settings,
     *,
-    known: Known,
+    gate: Gate,
     rates: Rates,
     disk: DiskState,
     store: Submit,
     large: LargeBodies,
     confirm: Confirm,
     framework: Framework,
+    refusals: Refusals,
     clock: Clock,
 ) -> Edge:
     """The application that answers requests, in whichever process it is."""
     intake = Intake(
-        gate=_gate(settings, known, clock),
+        gate=gate,
         rates=rates,
         disk=disk,
         store=store,
@@ -577,7 +634,7 @@ def _make_edge(
         product = ProductIngest(route, intake)
         handlers = {"POST": product, "GET": product}
         routes.append(HotRoute(route.path, handlers, cross_origin=True))
-    return Edge({route.path: route for route in routes}, framework)
+    return Edge({route.path: route for route in routes}, framework, refusals)
 
 
 def _gate(settings: Settings, known: Known, clock: Clock) -> Gate:
@@ -622,9 +679,9 @@ def _patience(settings: Settings) -> Patience:
 def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
     """Return role, variable and value of each secret fixed by the environment."""
     given = (
-        (Role.TOKEN, "INDELIBLE_TOKEN", settings.token),
-        (Role.APPLICATION, "INDELIBLE_API_KEY", settings.api_key),
-        (Role.ADMIN, "INDELIBLE_ADMIN_KEY", settings.admin_key),
+        (Role.TOKEN, "INDELIBLE_SERVER_TOKEN", settings.server_token),
+        (Role.APPLICATION, "INDELIBLE_SERVER_API_KEY", settings.server_api_key),
+        (Role.ADMIN, "INDELIBLE_SERVER_ADMIN_KEY", settings.server_admin_key),
     )
     return [(role, variable, secret) for role, variable, secret in given if secret is not None]
 
@@ -635,7 +692,10 @@ def _refuse_one_secret_for_two(settings: Settings) -> None:
         SettingInvalid: one secret was given for two keys.
     """
     first: dict[str, str] = {}
-    for _, variable, secret in _fixed_secrets(settings):
+    given = [(variable, secret) for _, variable, secret in _fixed_secrets(settings)]
+    if settings.metrics_key is not None:
+        given.append(("INDELIBLE_METRICS_KEY", settings.metrics_key))
+    for variable, secret in given:
         if secret in first:
             raise SettingInvalid(f"{first[secret]} and {variable} are the same")
         first[secret] = variable

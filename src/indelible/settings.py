@@ -5,19 +5,24 @@ help text of ``indelible serve`` and docs/reference/settings.md are made from th
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from indelible.errors import SettingInvalid
 from indelible.network import Network, parse_networks
+from indelible.voice import Format, Level
 
 # Set for clients and commands on the same machine; the server leaves them alone. Not taken from
 # `indelible.client.options`, which would load the whole client at each start.
 _FOR_CLIENTS: Final = frozenset(
     f"INDELIBLE_{name}"
     for name in (
+        "ADMIN_KEY",
+        "API_KEY",
         "AUDIT_KEY",
         "ENABLED",
         "ENV",
@@ -28,9 +33,11 @@ _FOR_CLIENTS: Final = frozenset(
         "SERVICE",
         "SPOOL_DIR",
         "CA_FILE",
+        "TOKEN",
     )
 )
 MOST_EDGES: Final = 64
+_HOSTS: Final = ("INDELIBLE_HOST", "VTILT_HOST", "IMTBL_URL")
 _SECRET_LENGTH: Final = 16  # 16 characters of a random key are beyond guessing; a word is not
 
 
@@ -67,11 +74,35 @@ def _port(text: str) -> int:
     return value
 
 
+class Endpoint(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def _endpoint(text: str) -> Endpoint:
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError("needs an address and a port, such as 127.0.0.1:9464")
+    return Endpoint(host, int(port))
+
+
 def _percent(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 100:
         raise ValueError("must be from 0 to 100")
     return value
+
+
+def _choice(choices: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def parse(text: str) -> StrEnum:
+        if text not in list(choices):
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return choices(text)
+
+    return parse
 
 
 def _origin(text: str) -> str:
@@ -113,21 +144,21 @@ class Settings:
         "Processes that accept connections and read requests, beside the one that stores: when it "
         "is not set, one fewer than there are processor cores. 0 does everything in one process.",
     )
-    token: str | None = _setting(
-        "INDELIBLE_TOKEN",
+    server_token: str | None = _setting(
+        "INDELIBLE_SERVER_TOKEN",
         _token,
         None,
         "Fixes the project token of the project `default` instead of a random one.",
     )
-    api_key: str | None = _setting(
-        "INDELIBLE_API_KEY",
+    server_api_key: str | None = _setting(
+        "INDELIBLE_SERVER_API_KEY",
         _secret,
         None,
         "Fixes the application key of the project `default` instead of a random one.",
         secret=True,
     )
-    admin_key: str | None = _setting(
-        "INDELIBLE_ADMIN_KEY",
+    server_admin_key: str | None = _setting(
+        "INDELIBLE_SERVER_ADMIN_KEY",
         _secret,
         None,
         "Fixes the admin key instead of a random one.",
@@ -212,6 +243,36 @@ class Settings:
         "count by the day: give them 60000 or more.",
     )
 
+    metrics_key: str | None = _setting(
+        "INDELIBLE_METRICS_KEY",
+        _secret,
+        None,
+        "Key that opens /metrics, sent as `Authorization: Bearer`, and nothing else. An admin key "
+        "opens it too.",
+        secret=True,
+    )
+    metrics_listen: Endpoint | None = _setting(
+        "INDELIBLE_METRICS_LISTEN",
+        _endpoint,
+        None,
+        "Address and port of a second listener that serves /metrics alone, such as "
+        "127.0.0.1:9464. It wants the metrics key if one is set, and no key otherwise: let only "
+        "your monitoring reach it.",
+    )
+    log_format: Format = _setting(
+        "INDELIBLE_LOG_FORMAT",
+        _choice(Format),
+        Format.TEXT,
+        "Form of the log on stderr: `text`, or `json` with one object a line.",
+    )
+    log_level: Level = _setting(
+        "INDELIBLE_LOG_LEVEL",
+        _choice(Level),
+        Level.INFO,
+        "Least important lines of the log: `debug`, `info`, `warning` or `error`. Start, stop and "
+        "refusals that are the caller's fault are `info`.",
+    )
+
     scrub_bytes_per_s: int = _setting(
         "INDELIBLE_SCRUB_BYTES_PER_S",
         _positive,
@@ -230,13 +291,19 @@ class Settings:
             SettingInvalid: a value cannot be read, or a variable named INDELIBLE_… is no setting;
                 the message names the variable. Secret values are not repeated.
         """
-        known = {field.metadata["variable"] for field in dataclasses.fields(cls)} | _FOR_CLIENTS
+        settings = {field.metadata["variable"] for field in dataclasses.fields(cls)}
         for variable in sorted(environ):
-            if variable.startswith("INDELIBLE_") and variable not in known:
-                raise SettingInvalid(f"{variable} is not a setting of this version")
+            if variable.startswith("INDELIBLE_") and variable not in settings | _FOR_CLIENTS:
+                close = get_close_matches(variable, settings, n=1)
+                raise SettingInvalid(
+                    f"{variable} is not a setting of this version",
+                    hint=f"Did you mean {close[0]}? {SettingInvalid.hint}" if close else None,
+                )
+        renamed = old_key_names(environ).used
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
-            text = environ.get(field.metadata["variable"])
+            variable = renamed.get(field.metadata["variable"], field.metadata["variable"])
+            text = environ.get(variable)
             if not text:
                 continue
             try:
@@ -244,6 +311,63 @@ class Settings:
             except ValueError as error:
                 # pathlib and ipaddress put the value into their own text, _secret never does
                 shown = "" if field.metadata["secret"] else f"={text}"
-                raise SettingInvalid(f"{field.metadata['variable']}{shown}: {error}") from error
+                raise SettingInvalid(f"{variable}{shown}: {error}") from error
         given = {name: value for name, value in (overrides or {}).items() if value is not None}
         return cls(**{**values, **given})
+
+
+@dataclass(frozen=True, slots=True)
+class OldKeyNames:
+    """What became of INDELIBLE_TOKEN, INDELIBLE_API_KEY and INDELIBLE_ADMIN_KEY in `environ`.
+
+    They were the names of the server's fixed keys, and are the names that clients and commands
+    read. This version still takes them for the server's where nothing else can be meant; the next
+    one does not.
+
+    Attributes:
+        used: the old name that fixes a key of this server, by the new one.
+        ignored: the same for old names that fix nothing, since a client's key may be meant.
+    """
+
+    used: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """At most two sentences for the operator; they name variables, never values."""
+        said = []
+        if self.used:
+            said.append(
+                f"{_listed(self.used.values())} fixed keys of this server for the last time: "
+                f"the next version reads {_listed(self.used)}"
+            )
+        if self.ignored:
+            said.append(
+                f"{_listed(self.ignored.values())} may be a client's and fixed no key of this "
+                f"server: {_listed(self.ignored)} would"
+            )
+        return said
+
+
+def old_key_names(environ: Mapping[str, str]) -> OldKeyNames:
+    """Decide whether the old names of the keys are the server's in this environment.
+
+    They are if an admin key is among them and no host is named. No client reads an admin key, and
+    commands read one only next to a host. A token or an application key alone can always be a
+    client's: its host may be written in its code. If one new name is set, whoever set it knows
+    them, so the old ones are a client's and nothing needs to be said.
+    """
+    names = ("TOKEN", "API_KEY", "ADMIN_KEY")
+    old = {f"INDELIBLE_SERVER_{name}": f"INDELIBLE_{name}" for name in names}
+    if any(environ.get(variable) for variable in old):
+        return OldKeyNames()
+    given = {new: variable for new, variable in old.items() if environ.get(variable)}
+    names_a_host = any(environ.get(variable) for variable in _HOSTS)
+    if "INDELIBLE_SERVER_ADMIN_KEY" in given and not names_a_host:
+        return OldKeyNames(used=given)
+    return OldKeyNames(ignored=given)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

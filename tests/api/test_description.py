@@ -81,10 +81,12 @@ def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[st
             assert {"adminKey"} == allowed
         elif operation["tags"] == ["read"] or path.startswith("/v1/events"):
             assert {"applicationKey", "adminKey"} == allowed
+        elif path == "/metrics":
+            assert {"metricsKey", "adminKey"} == allowed
         else:
             assert not allowed, path
         assert bool(allowed) == (
-            "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/"))
+            "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/", "/metrics"))
         )
     assert len(names) == len(list(operations(document)))
 
@@ -184,7 +186,9 @@ def test_the_page_names_every_operation_code_reason_and_counter(
                 assert example in page.text
     for reason in (*DropReason, *WarnReason):
         assert f"<code>{reason.value}</code>" in page.text
-    names = re.findall(r"^# HELP (\S+)", shared.http.get("/metrics").text, re.MULTILINE)
+    names = re.findall(
+        r"^# HELP (\S+)", shared.http.get("/metrics", headers=AS_ADMIN).text, re.MULTILINE
+    )
     assert len(names) >= len(list(metrics.REGISTRY.collect()))
     for name in names:
         if not name.endswith("_created"):

@@ -285,7 +285,7 @@ def test_no_secret_is_listed_logged_or_printed(tmp_path: Path) -> None:
                 manage(server, "GET", "/v1/projects").text,
                 server.http.get("/v1/export", headers=AS_APPLICATION).text,
                 server.http.get("/v1/export?project=shop", headers=AS_ADMIN).text,
-                server.http.get("/metrics").text,
+                server.http.get("/metrics", headers=AS_ADMIN).text,
                 server.http.get("/healthz").text,
             )
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.world import ADMIN_KEY, API_KEY, TOKEN, environment, started
+from tests.world import ADMIN_KEY, API_KEY, TOKEN, client_environment, started
 
 EXAMPLES = 5
 BATCH = 10
@@ -40,6 +40,10 @@ Authorization = "Bearer {API_KEY}"
 
 [[operations]]
 include-tag = "manage"
+headers = {{ Authorization = "Bearer {ADMIN_KEY}" }}
+
+[[operations]]
+include-path = "/metrics"
 headers = {{ Authorization = "Bearer {ADMIN_KEY}" }}
 """
 
@@ -101,7 +105,10 @@ def test_every_operation_does_what_its_description_says(tmp_path: Path, whole: b
         stranger = subprocess.run(
             [*STRANGER, "run", "openapi.json", "--url", server.url, "--no-color"],
             cwd=tmp_path,
-            env=environment(SCHEMATHESIS_HOOKS="tests.api.stranger", PYTHONPATH=str(Path.cwd())),
+            env=client_environment(
+                SCHEMATHESIS_HOOKS="tests.api.stranger",
+                PYTHONPATH=str(Path.cwd()),
+            ),
             capture_output=True,
             text=True,
         )

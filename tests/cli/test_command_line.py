@@ -15,7 +15,7 @@ from indelible import __version__
 from indelible.cli.invocation import program
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
-from indelible.cli.screen import plain
+from indelible.printable import plain
 from tests.cli.command import PROGRAM, Ran, assert_refused, at, call, run, surroundings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, ServerProcess, a_free_port
 

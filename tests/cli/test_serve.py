@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.cli.command import assert_refused, at, begin, call, run, surroundings
+from tests.cli.command import PROGRAM, assert_refused, at, begin, call, run, surroundings
 from tests.world import ServerProcess, a_free_port
 
 
@@ -60,13 +63,56 @@ def test_the_lines_of_the_banner_work_as_printed(tmp_path: Path) -> None:
         assert "hello" in typed(f"{tail} --no-follow")
 
 
-def test_a_secret_is_shown_at_the_first_start_only(tmp_path: Path) -> None:
+def on_a_terminal(cwd: Path) -> str:
+    """All that a server writes on a terminal from its start to its end."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--port", str(a_free_port())],
+        env=surroundings(),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said, is_told = b"", False
+    with contextlib.suppress(OSError):  # the end of a terminal is an error
+        while more := os.read(ours, 1 << 16):
+            said += more
+            if b" tail" in said and not is_told:
+                is_told = True
+                process.terminate()
+    os.close(ours)
+    assert 0 == process.wait(60), said
+    return said.decode()
+
+
+def test_on_a_terminal_the_keys_are_shown_at_the_first_start_only(tmp_path: Path) -> None:
+    first, second = on_a_terminal(tmp_path), on_a_terminal(tmp_path)
+
+    (key,) = re.findall(r"^API key +(iml_live_\S+)", first, re.MULTILINE)
+    assert key not in second
+    assert "admin key" not in second
+    assert [] == [line for line in first.splitlines() if "INFO" in line and key in line]
+    assert not (tmp_path / "data/first-keys.json").exists()
+
+
+def test_where_no_terminal_is_the_keys_go_to_a_file_of_the_owners_and_not_to_the_log(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path) as first:
-        (secret,) = [line.split()[-1] for line in first if line.startswith("API key")]
+        (shown,) = [line for line in first if line.startswith("first keys")]
+    file = tmp_path / "data/first-keys.json"
+    keys = json.loads(file.read_text())
+
+    assert str(file) in shown
+    assert 0o600 == file.stat().st_mode & 0o777
+    assert {"token", "API key", "admin key"} == keys.keys()
+    assert not {keys["API key"], keys["admin key"]} & set(" ".join(first).split())
+    file.unlink()
     with serving(tmp_path) as second:
-        assert secret.startswith("iml_live_")
-        assert secret not in "\n".join(second)
-        assert not any(line.startswith(("API key", "admin key")) for line in second)
+        assert not any(line.startswith("first keys") for line in second)
+    assert not file.exists()
 
 
 def test_for_machines_the_welcome_is_one_json_line(tmp_path: Path) -> None:
@@ -104,8 +150,8 @@ def test_of_two_servers_that_begin_at_once_on_one_port_one_serves(tmp_path: Path
 
     assert [False, True] == sorted(bool(welcome) for welcome in welcomes)
     assert [0, 3] == sorted(process.returncode for process in both)
-    (refused,) = [json.loads(said) for said in ended if said]
-    assert "address_in_use" == refused["code"]
+    (refused,) = [said for process, said in zip(both, ended, strict=True) if process.returncode]
+    assert "address_in_use" == json.loads(refused)["code"]
 
 
 def test_a_bad_setting_is_a_clear_error(tmp_path: Path) -> None:
@@ -125,11 +171,14 @@ def test_a_journal_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
     assert_refused(run("serve", "--data", str(tmp_path), "--port", "0"), 3, "journal_damaged")
 
 
-def test_ctrl_c_ends_a_server_quietly(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_server_with_one_line(tmp_path: Path) -> None:
     process = begin("serve", "--port", str(a_free_port()), "--json", cwd=tmp_path)
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 
-    assert (0, "") == (process.returncode, err)
+    assert 0 == process.returncode
+    started, stopped = err.splitlines()
+    assert " answers at " in started
+    assert "stopped by SIGINT" in stopped

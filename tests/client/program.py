@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from indelible.testing import InMemoryServer
-from tests.world import environment
+from tests.world import client_environment
 
 PATIENT = "Indelible(exit_s=30)"
 """A client whose end may take long: on a busy machine two seconds may be too few to be asked."""
@@ -41,7 +41,7 @@ class Program:
         file.write_text(text)
         self.process = subprocess.Popen(
             [sys.executable, file, *arguments],
-            env=environment(**{"INDELIBLE_SPOOL_DIR": str(folder / "spool"), **env}),
+            env=client_environment(**{"INDELIBLE_SPOOL_DIR": str(folder / "spool"), **env}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

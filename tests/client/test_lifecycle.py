@@ -19,7 +19,7 @@ from indelible.testing import InMemoryServer
 from tests.client.program import BEGINNING, PATIENT, Program, address, arrived, run
 from tests.foreign import programs
 from tests.foreign.needs import needed
-from tests.world import ServerProcess, a_free_port, environment
+from tests.world import ServerProcess, a_free_port, client_environment
 
 # The end of a process.
 
@@ -623,7 +623,7 @@ def work(place):
 # A pool's process ends by os._exit.
 worker_process_shutdown.connect(lambda **_: client.flush(30), weak=False)
 """)
-    env = environment(INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"), **address(server))
+    env = client_environment(INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"), **address(server))
     send = "from tasks import work\nfor place in range(100): work.delay(place)"
     subprocess.run([sys.executable, "-c", send], cwd=tmp_path, env=env, check=True, timeout=60)
     command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-P", "prefork", "-c", "2"]
@@ -689,7 +689,7 @@ def _serve_and_stop(
     """
     (folder / "web.py").write_text(WEB)
     port = a_free_port()
-    env = environment(INDELIBLE_SPOOL_DIR=str(folder / "spool"), **address(server))
+    env = client_environment(INDELIBLE_SPOOL_DIR=str(folder / "spool"), **address(server))
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [*command, f"127.0.0.1:{port}", *application],

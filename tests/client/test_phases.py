@@ -25,7 +25,7 @@ from indelible.event import LossReason
 from indelible.testing import InMemoryServer
 from tests.client import doors
 from tests.client.program import BEGINNING, LIMIT_S, PATIENT, Program, address, arrived
-from tests.world import environment
+from tests.world import client_environment
 
 PRODUCT = {"capture": 1, "identify": 1, "alias": 1, "set": 1, "twin's capture": 1}
 QUEUED = {"send_async": 1, "audited": 1}
@@ -221,7 +221,7 @@ def _said(
     """What came of each door, by its name."""
     done = subprocess.run(
         [python, "-W", "ignore::DeprecationWarning", doors.__file__, phase],
-        env=environment(
+        env=client_environment(
             INDELIBLE_SPOOL_DIR=str(folder / "spool"),
             PYTHONPATH=str(Path(indelible.__file__).parent.parent),
             **env,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.client.stub import Line, Request, Stub, answers, stalls, takes
-from tests.world import environment
+from tests.world import client_environment
 
 FOREIGN = {
     "AWS_SECRET_ACCESS_KEY": "aws-0f3c-of-somebody-else",
@@ -40,7 +40,7 @@ def test_no_secret_of_the_environment_is_in_anything_that_the_client_shows_or_ke
         silent.usual = stalls()
         program = subprocess.run(
             [sys.executable, "-X", "dev", "-m", "tests.client.leaks", silent.url],
-            env=environment(
+            env=client_environment(
                 **FOREIGN,
                 **OWN,
                 INDELIBLE_HOST=stub.url,

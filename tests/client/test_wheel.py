@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import API_KEY, TOKEN, ServerProcess, environment
+from tests.world import API_KEY, TOKEN, ServerProcess, client_environment
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT_S = 240
@@ -82,7 +82,7 @@ def test_nothing_else_is_installed(python: Path) -> None:
 def test_the_wheel_sends_both_kinds_to_a_real_server(
     world: ServerProcess, python: Path, tmp_path: Path
 ) -> None:
-    env = environment(
+    env = client_environment(
         INDELIBLE_HOST=world.url, INDELIBLE_TOKEN=TOKEN, INDELIBLE_API_KEY=API_KEY,
         INDELIBLE_SPOOL_DIR=str(tmp_path / "spool"),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def test_the_class_of_the_client_is_imported_soon(python: Path) -> None:
 def _first(python: Path, way: str) -> tuple[float, float, list[str]]:
     """How long the class took to import and the first event to capture, in seconds of CPU; and the
     modules that the event brought in."""
-    env = environment(INDELIBLE_HOST="http://127.0.0.1:9")
+    env = client_environment(INDELIBLE_HOST="http://127.0.0.1:9")
     program = [str(python), "-I", "-c", FIRST.format(way=WAYS[way])]
     imported_s, first_s, modules = json.loads(_run(program, env))
     return imported_s, first_s, modules

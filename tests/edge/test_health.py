@@ -208,7 +208,7 @@ def test_a_frozen_disk_is_red_within_2_s_though_nothing_is_sent(
         with frozen(disk, monkeypatch):
             seconds_until(lambda: is_red(world, "disk"), RED_WITHIN_S + SLACK_S)
             assert "the data folder" in health_of(world)[1]["disk"]["failure"]
-            assert 200 == world.http.get("/metrics").status_code
+            assert 200 == world.http.get("/metrics", headers=AS_ADMIN).status_code
         seconds_until(lambda: is_well(world), 5)
 
 
@@ -227,7 +227,7 @@ def test_on_a_frozen_disk_ingest_health_and_metrics_answer_whatever_hangs_in_rea
                 pool.submit(world.send_audit, audit(), "a"),
             ]
             red_s = seconds_until(lambda: is_red(world, "disk"), RED_WITHIN_S + SLACK_S)
-            assert 200 == world.http.get("/metrics").status_code
+            assert 200 == world.http.get("/metrics", headers=AS_ADMIN).status_code
             wait(sent, timeout=60)
             answered_s = time.monotonic() - began
             assert answered_s < ANSWERED_WITHIN_S + SLACK_S

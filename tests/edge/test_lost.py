@@ -8,7 +8,15 @@ import httpx
 import pytest
 
 from tests.edge.wire import Tenant, fresh, stored, tenant
-from tests.world import AS_APPLICATION, World, assert_canonical_error, audit, inside, product
+from tests.world import (
+    AS_ADMIN,
+    AS_APPLICATION,
+    World,
+    assert_canonical_error,
+    audit,
+    inside,
+    product,
+)
 
 COUNTS = {"queue_full": 10, "expired": 2}
 LANES = ("product", "audit")
@@ -246,7 +254,7 @@ def test_reasons_that_are_not_on_the_list_are_counted_as_other(shared: World, la
 
     assert before["other"] + 7 == counted(shared, lane, "other")
     assert before["exit"] + 5 == counted(shared, lane, "exit")
-    assert "gremlins" not in shared.http.get("/metrics").text
+    assert "gremlins" not in shared.http.get("/metrics", headers=AS_ADMIN).text
 
 
 def test_a_report_is_refused_with_its_lane_when_the_disk_is_low(tmp_path: Any) -> None:

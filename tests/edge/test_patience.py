@@ -15,6 +15,7 @@ from indelible.serving import Patience
 from tests.edge.lines import Line, Reply, chunked, exchange, held, post
 from tests.edge.wire import eventually, fresh
 from tests.world import (
+    ADMIN_KEY,
     API_KEY,
     AS_APPLICATION,
     ServerProcess,
@@ -30,6 +31,9 @@ JSON = "Content-Type: application/json"
 AS_KEY = f"Authorization: Bearer {API_KEY}".encode()
 CHUNKED = "Transfer-Encoding: chunked"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+METRICS = (
+    b"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n" % ADMIN_KEY.encode()
+)
 MIB = 1024 * 1024
 
 
@@ -203,7 +207,7 @@ def test_connections_may_have_nine_tenths_of_the_descriptors_that_the_system_giv
             eventually(lambda: answers(url))
             for _ in range(20):
                 assert 200 == exchange(url, post("/api/e", event(), JSON)).status
-            metrics = exchange(url, HEALTH.replace(b"/healthz", b"/metrics")).body.decode()
+            metrics = exchange(url, METRICS).body.decode()
         figures = dict(row.rsplit(" ", 1) for row in metrics.splitlines() if row[0] != "#")
         assert 1_050 <= float(figures["indelible_connections_open"]) <= 1_081
     finally:

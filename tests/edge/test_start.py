@@ -15,6 +15,7 @@ from tests.edge.wire import eventually, first
 from tests.world import (
     ADMIN_KEY,
     API_KEY,
+    AS_ADMIN,
     AS_APPLICATION,
     TOKEN,
     World,
@@ -24,9 +25,9 @@ from tests.world import (
 )
 
 KEYS = {
-    "INDELIBLE_TOKEN": TOKEN,
-    "INDELIBLE_API_KEY": API_KEY,
-    "INDELIBLE_ADMIN_KEY": ADMIN_KEY,
+    "INDELIBLE_SERVER_TOKEN": TOKEN,
+    "INDELIBLE_SERVER_API_KEY": API_KEY,
+    "INDELIBLE_SERVER_ADMIN_KEY": ADMIN_KEY,
 }
 
 OTHER_KEY = "iml_live_other-key-0123456789"
@@ -87,7 +88,7 @@ def test_a_policy_that_cannot_be_read_is_found_before_a_folder_is_made(tmp_path:
 
 
 def test_one_secret_for_two_keys_is_found_before_a_folder_is_made(tmp_path: Path) -> None:
-    refused(tmp_path / "new", "setting_invalid", exit_code=2, INDELIBLE_ADMIN_KEY=API_KEY)
+    refused(tmp_path / "new", "setting_invalid", exit_code=2, INDELIBLE_SERVER_ADMIN_KEY=API_KEY)
 
 
 def without_journal(data: Path) -> None:
@@ -112,7 +113,12 @@ def test_no_journal_is_begun_where_one_is_missing(data: Path, harm: Callable[[Pa
 
 def test_a_missing_lock_is_found_before_a_key_is_changed(data: Path) -> None:
     (data / "lock.db").unlink()
-    refused(data, "lock_missing", INDELIBLE_TOKEN="another-token", INDELIBLE_ADMIN_KEY=OTHER_KEY)
+    refused(
+        data,
+        "lock_missing",
+        INDELIBLE_SERVER_TOKEN="another-token",
+        INDELIBLE_SERVER_ADMIN_KEY=OTHER_KEY,
+    )
 
 
 def test_a_secret_of_another_key_is_found_before_one_is_changed(data: Path) -> None:
@@ -120,8 +126,8 @@ def test_a_secret_of_another_key_is_found_before_one_is_changed(data: Path) -> N
         data,
         "already_exists",
         exit_code=2,
-        INDELIBLE_API_KEY=OTHER_KEY,
-        INDELIBLE_ADMIN_KEY=API_KEY,
+        INDELIBLE_SERVER_API_KEY=OTHER_KEY,
+        INDELIBLE_SERVER_ADMIN_KEY=API_KEY,
     )
 
 
@@ -140,7 +146,7 @@ def assert_reads(world: World, tx_id: str) -> None:
         assert 200 == answer.status_code, answer.text
         assert "kept" in answer.text
     assert world.http.get("/healthz").json()["status"] in ("ok", "degraded", "failing")
-    assert 200 == world.http.get("/metrics").status_code
+    assert 200 == world.http.get("/metrics", headers=AS_ADMIN).status_code
 
 
 def test_a_journal_that_cannot_be_written_at_the_start_is_served_for_reading(

@@ -15,7 +15,7 @@ from indelible.hooks.celery import install
 from indelible.testing import InMemoryServer, Received, Recorder
 from tests.hooks import shop_tasks
 from tests.hooks.waiting import until
-from tests.world import environment
+from tests.world import client_environment
 
 WORKER = (
     *(sys.executable, "-m", "celery", "-A", "tests.hooks.shop_tasks", "worker"),
@@ -36,7 +36,7 @@ class Worker:
         self.process = subprocess.Popen(
             WORKER,
             cwd=Path(__file__).parents[2],
-            env=environment(
+            env=client_environment(
                 BROKER=str(folder),
                 BATCH_S=str(batch_s),
                 INDELIBLE_HOST=server.url,

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from indelible.hooks.click import watch
 from indelible.testing import Received, Recorder
-from tests.world import environment
+from tests.world import client_environment
 
 
 @click.group()
@@ -267,7 +267,7 @@ def test_a_command_that_is_told_to_stop_in_the_middle_failed_unless_it_serves(
 
 def variables(events: Recorder, folder: Path) -> dict[str, str]:
     """The environment of a program that sends to the recorder's server."""
-    return environment(
+    return client_environment(
         INDELIBLE_HOST=events.server.url,
         INDELIBLE_TOKEN=events.server.token,
         INDELIBLE_API_KEY=events.server.api_key,

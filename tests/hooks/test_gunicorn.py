@@ -14,7 +14,7 @@ import pytest
 from indelible.testing import Recorder
 from tests.hooks import contract
 from tests.hooks.contract import requests, until
-from tests.world import environment, plain_client
+from tests.world import client_environment, plain_client
 
 WORKERS = [
     ["--worker-class=sync", "--workers=2"],
@@ -54,7 +54,7 @@ def test_under_gunicorn_every_request_is_recorded_until_it_is_told_to_stop(
 def gunicorn(events: Recorder, folder: Path, options: list[str]) -> Iterator[httpx.Client]:
     """A browser on `tests.hooks.gunicorn_site`; leaving the block stops the server by SIGTERM."""
     address = folder / "socket"
-    variables = environment(
+    variables = client_environment(
         INDELIBLE_HOST=events.server.url,
         INDELIBLE_TOKEN=events.server.token,
         INDELIBLE_API_KEY=events.server.api_key,

@@ -15,7 +15,7 @@ from indelible.client import context
 from indelible.hooks.jobs import job
 from indelible.testing import Recorder
 from tests.hooks.waiting import until
-from tests.world import environment
+from tests.world import client_environment
 
 
 def test_a_job_leaves_one_event_of_each_kind_and_what_it_sends_has_its_request_id(
@@ -187,7 +187,7 @@ def script(folder: Path, events: Recorder, **parts: str) -> "subprocess.Popen[by
     for name, part in {"FLUSH_S": "None", "END": "pass", "AFTER": "", **parts}.items():
         text = text.replace(name, part)
     (folder / "script.py").write_text(text)
-    env = environment(
+    env = client_environment(
         INDELIBLE_HOST=events.server.url,
         INDELIBLE_TOKEN=events.server.token,
         INDELIBLE_API_KEY=events.server.api_key,

@@ -15,7 +15,7 @@ from indelible.testing import Recorder
 from tests.hooks import contract
 from tests.hooks.contract import the_audit, the_request, until, what
 from tests.hooks.shop import CHUNK
-from tests.world import environment, plain_client
+from tests.world import client_environment, plain_client
 
 UVICORN = "-m uvicorn tests.hooks.asgi_site:app --uds={address} --timeout-graceful-shutdown"
 SHORT, LONG = f"{UVICORN}=1", f"{UVICORN}=60"  # how long it lets a request that is under way finish
@@ -30,7 +30,7 @@ def running(
 ) -> Iterator[tuple[httpx.Client, "subprocess.Popen[bytes]"]]:
     """A browser on a server that sends to the recorder's; and the server, which may be stopped."""
     address = folder / "socket"
-    variables = environment(
+    variables = client_environment(
         INDELIBLE_HOST=events.server.url,
         INDELIBLE_TOKEN=events.server.token,
         INDELIBLE_API_KEY=events.server.api_key,

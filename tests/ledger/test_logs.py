@@ -70,7 +70,13 @@ def send(post: Callable[..., object], count: int) -> None:
 def house(folder: Path, **settings: str) -> Iterator[House]:
     """The parts of a server over the folder."""
     made = House(
-        Settings(data_dir=folder, token=TOKEN, api_key=API_KEY, admin_key=ADMIN_KEY, **settings)  # type: ignore[arg-type]
+        Settings(
+            data_dir=folder,
+            server_token=TOKEN,
+            server_api_key=API_KEY,
+            server_admin_key=ADMIN_KEY,
+            **settings,  # type: ignore[arg-type]
+        )
     )
     try:
         yield made

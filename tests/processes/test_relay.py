@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from indelible.processes.relay import Counter, Relay
+from indelible.refusals import Refusals
 from indelible.serving import listening, serve_asgi, url_of
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -51,7 +52,7 @@ async def relayed(application: Application) -> AsyncIterator[tuple[int, Counter]
     with listening("127.0.0.1", 0) as on, bell:
         port = int(url_of(on).rpartition(":")[2])
         serving = asyncio.ensure_future(
-            serve_asgi(Relay(bell), on=on, announce=lambda _: up.set(), stop=stop)
+            serve_asgi(Relay(bell, Refusals()), on=on, announce=lambda _: up.set(), stop=stop)
         )
         await up.wait()
         try:

@@ -13,15 +13,23 @@ from litestar.types import ControllerRouterHandler, Message, Scope
 from indelible.api import docs, erasures, events, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
-from indelible.api.errors import MAX_BODY_BYTES, answer_error
-from indelible.api.guard import IS_PUBLIC, admins_only, json_only, keys_only, project_of
-from indelible.api.health import health_routes
+from indelible.api.errors import MAX_BODY_BYTES, answering
+from indelible.api.guard import (
+    IS_PUBLIC,
+    admins_only,
+    json_only,
+    keys_only,
+    project_of,
+    scrapers_only,
+)
+from indelible.api.health import SCRAPED_ROUTES, health_routes
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
 from indelible.parts import Part
+from indelible.refusals import Refusals
 
 
 def make_api(
@@ -30,9 +38,15 @@ def make_api(
     gate: Gate,
     health: type[msgspec.Struct],
     limits: Limits,
+    refusals: Refusals,
+    metrics_key: str | None,
     clock: Clock,
 ) -> Litestar:
-    """Build the application over parts that are already open; `health` is the type of theirs."""
+    """Build the application over parts that are already open.
+
+    `health` is the type of their health. `metrics_key` opens /metrics, as an admin key does; None
+    where there is none.
+    """
     gifts = {name: gift for part in parts for name, gift in part.gives.items()}
 
     def given(value: Any) -> Provide:
@@ -40,7 +54,7 @@ def make_api(
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=_routes(gate, health),
+            route_handlers=_routes(gate, health, metrics_key),
             dependencies={
                 **{name: given(gift) for name, gift in gifts.items()},
                 "gate": given(gate),
@@ -49,7 +63,7 @@ def make_api(
                 "now_ms": Provide(clock, sync_to_thread=False),
                 "project_of": Provide(project_of, sync_to_thread=False),
             },
-            exception_handlers={Exception: answer_error},
+            exception_handlers={Exception: answering(refusals)},
             before_send=[_put_allow, _open_public_ledger],
             request_max_body_size=MAX_BODY_BYTES,
             openapi_config=openapi_config,
@@ -63,7 +77,9 @@ def make_api(
     return build(None)
 
 
-def _routes(gate: Gate, health: type[msgspec.Struct]) -> list[ControllerRouterHandler]:
+def _routes(
+    gate: Gate, health: type[msgspec.Struct], metrics_key: str | None
+) -> list[ControllerRouterHandler]:
     both = {"keys": ["applicationKey", "adminKey"]}
     parameters = Parameters()
     return [
@@ -83,6 +99,13 @@ def _routes(gate: Gate, health: type[msgspec.Struct]) -> list[ControllerRouterHa
             opt={"keys": ["adminKey"]},
         ),
         Router("/", route_handlers=[*health_routes(health), *docs.ROUTES], tags=["server"]),
+        Router(
+            "/",
+            route_handlers=SCRAPED_ROUTES,
+            guards=[scrapers_only(gate, metrics_key)],
+            tags=["server"],
+            opt={"keys": ["metricsKey", "adminKey"]},
+        ),
     ]
 
 

@@ -15,6 +15,7 @@ from litestar.concurrency import set_asyncio_executor
 from indelible.edge.asgi import Framework
 from indelible.edge.http import Message, Receive, Request, Scope, Send, refuse
 from indelible.errors import DataUnreadable
+from indelible.refusals import Refusals
 
 READ_WITHIN_S: Final = 10.0
 """A read must begin to answer within this time, plus the wait that the request asks for."""
@@ -34,8 +35,9 @@ def use_own_threads() -> None:
 class Deadline:
     """Wraps the framework and enforces the deadline of each request."""
 
-    def __init__(self, framework: Framework) -> None:
+    def __init__(self, framework: Framework, refusals: Refusals) -> None:
         self._framework = framework
+        self._refusals = refusals
         self._abandoned: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,4 +85,5 @@ class Deadline:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = DataUnreadable(f"The disk has not answered this read within {READ_WITHIN_S:g} s")
+        self._refusals.refused(error, scope.get("path_template"))
         await refuse(error, Request(scope, receive)).send(send)

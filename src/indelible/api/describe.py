@@ -50,6 +50,11 @@ _SECURITY: Final[Json] = {
         "scheme": "bearer",
         "description": "An admin key, `ind_adm_…`: does everything.",
     },
+    "metricsKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "What `INDELIBLE_METRICS_KEY` is set to: reads the metrics.",
+    },
 }
 
 _TIME: Final[Json] = {"type": "string", "format": "date-time"}

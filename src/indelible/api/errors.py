@@ -1,7 +1,7 @@
 """Whatever goes wrong in a route is answered with the one flat body."""
 
-import logging
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import apsw
@@ -27,9 +27,7 @@ from indelible.errors import (
     NotFound,
     UnknownParameter,
 )
-from indelible.fault import place_of
-
-logger = logging.getLogger(__name__)
+from indelible.refusals import Refusals
 
 # The framework's only word for a body that did not come to its end.
 _CUT_OFF: Final = "client disconnected prematurely"
@@ -41,19 +39,27 @@ MAX_BODY_BYTES: Final = 64 * 1024
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 
+AnyRequest = Request[Any, Any, Any]
+ErrorAnswer = Callable[[AnyRequest, Exception], Response[dict[str, object]]]
 
-def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
-    """The answer to any exception that left a route."""
-    ours = _ours(error, request)
-    if ours.http_status >= 500:
-        # Only type and place: a message could quote what somebody sent.
-        logger.error(
-            "%s %s: %s in %s",
-            request.method,
-            request.url.path,
-            type(error).__name__,
-            place_of(error),
-        )
+
+def answering(refusals: Refusals) -> ErrorAnswer:
+    """Return what answers any exception that left a route, and tells of it."""
+
+    def answer(request: AnyRequest, error: Exception) -> Response[dict[str, object]]:
+        ours, route = _ours(error, request), request.scope.get("path_template")
+        if ours.http_status >= 500 and not isinstance(error, IndelibleError):
+            refusals.failed(error, route)
+        elif not isinstance(ours, BodyIncomplete):  # which the server has told of, and answered
+            refusals.refused(ours, route)
+        return _answer(request, error, ours)
+
+    return answer
+
+
+def _answer(
+    request: AnyRequest, error: Exception, ours: IndelibleError
+) -> Response[dict[str, object]]:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if ours.retry_after_s is not None:
         headers["retry-after"] = str(ours.retry_after_s)

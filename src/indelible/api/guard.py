@@ -13,7 +13,7 @@ from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from indelible.api.reading import Reading
-from indelible.edge.gate import Gate
+from indelible.edge.gate import Gate, has_bearer
 from indelible.erasure.erase import Eraser
 from indelible.errors import (
     BodyTooLarge,
@@ -106,6 +106,18 @@ def admins_only(gate: Gate) -> Guard:
         connection.scope["auth"] = gate.admin(
             connection.headers.get("authorization"), lambda: _caller(connection, gate)
         )
+
+    return check
+
+
+def scrapers_only(gate: Gate, metrics_key: str | None) -> Guard:
+    """Lets a request pass with the metrics key, if there is one, or with an admin key."""
+
+    def check(connection: Connection, _: BaseRouteHandler) -> None:
+        authorization = connection.headers.get("authorization")
+        if _method(connection) == "OPTIONS" or has_bearer(authorization, metrics_key):
+            return
+        gate.admin(authorization, lambda: _caller(connection, gate))
 
     return check
 

@@ -9,18 +9,21 @@ from litestar.openapi import ResponseSpec
 
 from indelible import __version__, metrics
 from indelible.api.guard import TheLookout
+from indelible.api.scraping import CONTENT_TYPE, PATH
+from indelible.errors import Forbidden, InvalidApiKey, IpNotAllowed
 
 
 @get(
-    "/metrics",
+    PATH,
     sync_to_thread=False,
+    opt={"refusals": (InvalidApiKey, Forbidden, IpNotAllowed)},
     summary="Metrics",
     response_description="Each counter, with its help text.",
     media_type="text/plain",
 )
 def prometheus() -> Response[bytes]:
     """Every counter, in the Prometheus text format."""
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
 
 def health_routes(form: type[msgspec.Struct]) -> list[HTTPRouteHandler]:
@@ -45,4 +48,7 @@ def health_routes(form: type[msgspec.Struct]) -> list[HTTPRouteHandler]:
         response_description="Events are stored, of one lane at least.",
         responses={503: failing},
     )(healthz)
-    return [described, prometheus]
+    return [described]
+
+
+SCRAPED_ROUTES = [prometheus]

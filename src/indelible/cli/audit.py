@@ -26,6 +26,7 @@ from indelible.ledger.audit.sources import FolderSource, Source, UrlSource
 from indelible.ledger.audit.whole import Audit, audit_log
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.verify import Verdict
+from indelible.printable import clipped, plain
 from indelible.untrusted import FileRefused
 
 _MOST_SHOWN: Final = 50
@@ -292,7 +293,7 @@ def _progress(name: str, *, shown: bool) -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"auditing {screen.plain(name)}", total=None)
+        task = bar.add_task(f"auditing {plain(name)}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -316,7 +317,7 @@ def _show(name: str, result: Audit) -> None:
             (f"{finding.gravity}  ", _STYLES[finding.gravity]),
             (f"{finding.check}: ", screen.DIM),
             (place, screen.STRONG),
-            screen.clipped(finding.sentence),
+            clipped(finding.sentence),
         )
     more = len(result.findings) - _MOST_SHOWN
     if more > 0:

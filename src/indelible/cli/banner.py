@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from indelible.cli.invocation import as_typed
@@ -12,8 +13,11 @@ if TYPE_CHECKING:
 FIRST_EVENT: Final = "hello-1"
 
 
-def banner(welcome: "Welcome") -> str:
-    """The address, the token, secrets made just now, a line to try, and how to see its event."""
+def banner(welcome: "Welcome", *, keys_file: Path | None) -> str:
+    """The address, the token, secrets made just now, a line to try, and how to see its event.
+
+    With `keys_file` the secrets are in there, and not in the banner.
+    """
     event = {
         "api_key": welcome.token,
         "event": "hello",
@@ -26,9 +30,10 @@ def banner(welcome: "Welcome") -> str:
         f"project token  {welcome.token}   (public: belongs in pages and apps)",
     ]
     secrets = {name: secret for name, secret in welcome.made.items() if name != "token"}
-    for name, secret in secrets.items():
-        lines.append(f"{name:<14} {secret}")
-    if secrets:
+    if keys_file is not None:
+        lines.append(f"first keys     {keys_file}   (take them from there, and delete it)")
+    elif secrets:
+        lines += [f"{name:<14} {secret}" for name, secret in secrets.items()]
         lines.append("Keep these keys now: they are stored hashed and never shown again.")
     lines += [
         "",

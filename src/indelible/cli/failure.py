@@ -12,6 +12,8 @@ from indelible.errors import (
     RateLimited,
     SettingInvalid,
 )
+from indelible.fault import place_of
+from indelible.printable import clipped
 from indelible.untrusted import FileRefused
 
 
@@ -83,6 +85,16 @@ def of_error(error: IndelibleError) -> Failure:
     return Failure(error.code, error.message, hint=error.advice, exit_code=exit_code)
 
 
+def internal(error: Exception) -> Failure:
+    """A fault of ours, by its type and place: its message may quote an event."""
+    return Failure(
+        IndelibleError.code,
+        f"{type(error).__name__} in {place_of(error)}",
+        hint="This should not happen: please report it.",
+        exit_code=ExitCode.BROKEN,
+    )
+
+
 def exit_code_of_status(status: int, code: str = "") -> ExitCode:
     """What an error answered over HTTP means for the shell.
 
@@ -102,10 +114,16 @@ def report(failure: Failure, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(failure.body()), file=sys.stderr)
         return
-    from indelible.cli.screen import clipped
-
     print(f"{failure.code}: {clipped(failure.message)}", file=sys.stderr)
     print(f"try: {clipped(_as_typed_here(failure.hint))}", file=sys.stderr)
+
+
+def report_as_line(failure: Failure) -> None:
+    """Say it on stderr as the last line of a server's log."""
+    from indelible.voice import Level, json_line
+
+    line = json_line(Level.ERROR, failure.message, code=failure.code, hint=failure.hint)
+    print(line, file=sys.stderr)
 
 
 def _as_typed_here(hint: str) -> str:

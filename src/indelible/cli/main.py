@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -35,9 +36,11 @@ from indelible.cli.failure import (
     ExitCode,
     Failure,
     called_wrongly,
+    internal,
     io_failed,
     of_error,
     report,
+    report_as_line,
 )
 from indelible.errors import IndelibleError
 
@@ -88,6 +91,8 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     as_json = "--json" in arguments
+    logs_json = serve.logs_json(arguments, os.environ)
+    tell = report_as_line if logs_json else partial(report, as_json=as_json)
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -99,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.FINE
     except (Failure, IndelibleError, OSError) as error:
         failure = _as_failure(error)
-        report(failure, as_json=as_json)
+        tell(failure)
         return failure.exit_code
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] == "indelible":
@@ -110,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
             hint='pip install "indelible[server]"',
             exit_code=ExitCode.BROKEN,
         )
-        report(failure, as_json=as_json)
+        tell(failure)
         return failure.exit_code
     except (MemoryError, RecursionError) as error:
         failure = Failure(
@@ -119,10 +124,13 @@ def run(arguments: Sequence[str]) -> int:
             hint="Try it on a machine with more memory, if you trust where it comes from.",
             exit_code=ExitCode.BROKEN,
         )
-        report(failure, as_json=as_json)
+        tell(failure)
         return failure.exit_code
-    except Exception:  # the one door: a fault of ours must not look like a check that failed
-        traceback.print_exc()
+    except Exception as error:  # the one door: a fault must not look like a check that failed
+        if logs_json:
+            report_as_line(internal(error))
+        else:
+            traceback.print_exc()
         return ExitCode.BROKEN
     return code
 

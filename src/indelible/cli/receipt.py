@@ -13,6 +13,7 @@ from indelible.cli.invocation import as_typed
 from indelible.cli.output import written
 from indelible.cli.server import reach
 from indelible.cli.where import unknown
+from indelible.printable import plain
 
 Output = Annotated[
     Path | None,
@@ -115,4 +116,4 @@ def _write(
     elif output is None:
         # Lines of text, whatever answered: nothing in them is for the terminal to act on.
         lines = text.split("\n")
-        sys.stdout.write("\n".join(map(screen.plain, lines)) if screen.on_terminal() else text)
+        sys.stdout.write("\n".join(map(plain, lines)) if screen.on_terminal() else text)

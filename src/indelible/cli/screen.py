@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from indelible.printable import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 Part = str | tuple[str, str]
 """A piece of a line: text, or (text, style)."""
 
-_LONGEST: Final = 2_000
 # A terminal obeys these instead of showing them: controls above ASCII, and marks that reverse the
 # order of letters.
 _ACTS: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -28,26 +29,6 @@ GOOD: Final = "green"
 BAD: Final = "red"
 UNSURE: Final = "yellow"
 STRONG: Final = "bold"
-
-
-def plain(text: str) -> str:
-    r"""`text` on one line, with whatever is not printable written as an escape.
-
-    >>> plain("a\x1b[31mb\nc\u202ed")
-    'a\\x1b[31mb\\nc\\u202ed'
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def clipped(text: str) -> str:
-    """`plain`, cut to a readable length: a file may have put a megabyte into a message.
-
-    >>> clipped("a" * 5_000) == "a" * 2_000 + "…"
-    True
-    """
-    return plain(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 
 def line(*parts: Part) -> None:

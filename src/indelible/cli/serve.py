@@ -1,18 +1,27 @@
 """``indelible serve``."""
 
+import json
+import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
 
 from indelible.cli import options
 from indelible.cli.failure import ExitCode, Failure
-from indelible.layout import JOURNAL_FILE
+from indelible.cli.output import written
+from indelible.layout import FIRST_KEYS_FILE, JOURNAL_FILE
+from indelible.voice import Format, Level
 
 if TYPE_CHECKING:
     from indelible.app import Welcome
+
+logger = logging.getLogger(__name__)
+
+_LOG_FORMAT: Final = "--log-format"
 
 
 class _Serve(TyperCommand):
@@ -43,7 +52,10 @@ def default_of(field: Any) -> str:
 def register(app: typer.Typer) -> None:
     app.command(
         cls=_Serve,
-        epilog=options.examples("indelible serve", "indelible serve --data /srv/events --port 80"),
+        epilog=options.examples(
+            "indelible serve",
+            "indelible serve --data /srv/events --port 80 --log-format json",
+        ),
     )(serve)
 
 
@@ -61,17 +73,35 @@ def serve(
             "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 takes a free one."
         ),
     ] = None,
+    log_format: Annotated[
+        Format | None, typer.Option(_LOG_FORMAT, help="Form of the log on stderr.")
+    ] = None,
+    log_level: Annotated[
+        Level | None, typer.Option("--log-level", help="Least important lines of the log.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the server until it is told to stop.
 
     The first start makes the data folder, the project `default` and its keys, and shows the keys
-    once. SIGTERM and Ctrl-C end it when everything under way is answered.
+    once: on a terminal or with --json; else they are left in DATA/first-keys.json, since what is
+    printed elsewhere ends in somebody's log. SIGTERM and Ctrl-C end it when everything under way is
+    answered. With --log-format json every line is a JSON object, and only --json writes to stdout.
     """
-    from indelible.settings import Settings
+    from indelible import voice
+    from indelible.settings import Settings, old_key_names
 
-    overrides = {"data_dir": data, "listen": listen, "port": port}
+    overrides = {
+        "data_dir": data,
+        "listen": listen,
+        "port": port,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
     settings = Settings.from_environ(os.environ, overrides)
+    voice.configure(settings.log_format, settings.log_level)
+    for warning in old_key_names(os.environ).warnings:
+        logger.warning(warning)
 
     import apsw
 
@@ -79,7 +109,10 @@ def serve(
     from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT
 
     try:
-        serve_forever(settings, announce=lambda welcome: _announce(welcome, as_json=as_json))
+        farewell = serve_forever(
+            settings,
+            announce=lambda welcome: _announce(welcome, settings.log_format, as_json=as_json),
+        )
     except apsw.Error as error:
         is_damaged = isinstance(error, DAMAGED)
         look = f"Look closer with `indelible doctor --data {settings.data_dir}`."
@@ -89,12 +122,42 @@ def serve(
             hint=look if is_damaged else RIGHTS_HINT,
             exit_code=ExitCode.BROKEN,
         ) from error
+    voice.stopped(
+        why=farewell.why,
+        took_s=farewell.took_s,
+        finished=farewell.ending.finished,
+        cut_off=farewell.ending.cut_off,
+    )
 
 
-def _announce(welcome: "Welcome", *, as_json: bool) -> None:
+def logs_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether this command line runs a server whose every line is JSON, its last words too.
+
+    It is looked at before it is parsed, since parsing may be what fails.
+    """
+    if arguments[:1] != ["serve"]:
+        return False
+    joined = " ".join(arguments).replace(f"{_LOG_FORMAT}=", f"{_LOG_FORMAT} ")
+    if f"{_LOG_FORMAT} " in f"{joined} ":
+        return f"{_LOG_FORMAT} json " in f"{joined} "
+    return environ.get("INDELIBLE_LOG_FORMAT") == "json"
+
+
+def _announce(welcome: "Welcome", log_format: Format, *, as_json: bool) -> None:
+    from indelible import __version__, voice
     from indelible.cli import screen
     from indelible.cli.banner import banner
 
+    keys_file = None
+    if welcome.made and not as_json and (log_format is Format.JSON or not screen.on_terminal()):
+        keys_file = _leave_keys(welcome)
+    voice.started(
+        version=__version__,
+        url=welcome.url,
+        data_dir=str(welcome.data_dir.resolve()),
+        projects=welcome.projects,
+        keys_file=None if keys_file is None else str(keys_file),
+    )
     if as_json:
         screen.emit(
             {
@@ -104,5 +167,13 @@ def _announce(welcome: "Welcome", *, as_json: bool) -> None:
                 "made": welcome.made,
             }
         )
-    else:
-        print(banner(welcome), flush=True)
+    elif log_format is Format.TEXT:
+        print(banner(welcome, keys_file=keys_file), flush=True)
+
+
+def _leave_keys(welcome: "Welcome") -> Path:
+    """Write the keys made just now to a file that only the owner of the folder can read."""
+    path = welcome.data_dir.resolve() / FIRST_KEYS_FILE
+    with written(path) as file:
+        file.write(json.dumps(welcome.made, indent=2).encode() + b"\n")
+    return path

@@ -15,6 +15,7 @@ from indelible.cli.invocation import how_to_send
 from indelible.cli.server import Server, reach
 from indelible.cli.shape import Event, name_of, short_content
 from indelible.event import Kind
+from indelible.printable import plain
 
 _EVERY_S: Final = 0.4
 _PAGE: Final = 200
@@ -203,10 +204,10 @@ class _Lines:
         kind = event["kind"]
         head = f"{event['index']:>6}  {at}  "
         # A long kind takes its room from the name, so that the ids stay below each other.
-        name = f"{screen.plain(name_of(event)):<{18 - max(len(kind) - 7, 0)}}"
+        name = f"{plain(name_of(event)):<{18 - max(len(kind) - 7, 0)}}"
         width = len(head) + max(len(kind), 7) + 2 + len(name) + 2 + len(event["tx_id"]) + 2
         room = max(screen.terminal_width() - width, 0)
-        content = screen.plain(short_content(event))
+        content = plain(short_content(event))
         if len(content) > room:
             content = content[: max(room - 1, 0)] + "…" if room > 8 else ""
         screen.line(

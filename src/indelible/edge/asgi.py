@@ -1,23 +1,23 @@
 """The hot path: exact ingest paths go to their handlers, everything else to the framework."""
 
-import logging
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from indelible.clock import monotonic_s
 from indelible.edge.http import Answer, Message, Receive, Request, Scope, Send, refuse
-from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed
+from indelible.errors import BodyIncomplete, IndelibleError, InvalidApiKey, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
-
-logger = logging.getLogger(__name__)
+from indelible.refusals import Refusals
+from indelible.serving.patience import CloseReason
 
 Handler = Callable[[Request], Awaitable[Answer]]
 Framework = Callable[[Any, Any, Any], Awaitable[None]]
 
-_SAID_EVERY_S: Final = 60.0
 _PREFLIGHT_AGE_S: Final = b"86400"
+# By a deadline or the limit of connections. Every other end has had its answer, or was a client's.
+_CLOSED_UNANSWERED: Final = frozenset(
+    {CloseReason.SILENT, CloseReason.UNREAD, CloseReason.CROWDED_OUT, CloseReason.NO_PLACE}
+)
 _UNREADABLE: Final = {"method": "", "headers": [], "query_string": b""}
 
 
@@ -34,14 +34,6 @@ class HotRoute:
     cross_origin: bool
 
 
-@dataclass(slots=True)
-class _Said:
-    """When a refusal may be logged again, and how many were not."""
-
-    again_at_s: float = float("-inf")
-    unsaid: int = 0
-
-
 class Edge:
     """The ASGI application: the hot routes before the framework.
 
@@ -49,10 +41,12 @@ class Edge:
     `/v1/events`), else 405. HEAD is answered as GET is; the server leaves out the body.
     """
 
-    def __init__(self, routes: Mapping[str, HotRoute], framework: Framework) -> None:
+    def __init__(
+        self, routes: Mapping[str, HotRoute], framework: Framework, refusals: Refusals
+    ) -> None:
         self._routes = routes
         self._framework = framework
-        self._said: dict[tuple[str, str], _Said] = {}
+        self._refusals = refusals
         self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +69,9 @@ class Edge:
             answer = await self._answer(route, request)
         if origin := self._open_to(path, request):
             answer.headers += _cross_origin(origin)
+        # A handler learns of a cut body from the server, which has told of it and answered.
+        if answer.refusal is not None and not isinstance(answer.refusal, BodyIncomplete):
+            self._refusals.refused(answer.refusal, None if route is None else route.path)
         if route is not None:
             REQUESTS.add(route.path, str(answer.status))
         await answer.send(send)
@@ -88,9 +85,17 @@ class Edge:
         """
         request = Request(scope or _UNREADABLE, _nothing)
         answer = refuse(error, request)
-        if origin := self._open_to(_plain(scope["path"]) if scope else "", request):
+        path = _plain(scope["path"]) if scope else ""
+        route = self._route(path)
+        self._refusals.refused(error, None if route is None else route.path)
+        if origin := self._open_to(path, request):
             answer.headers += _cross_origin(origin)
         return answer.status, answer.headers, answer.body
+
+    def closed(self, reason: CloseReason) -> None:
+        """Tell of a connection that the server closed without an answer."""
+        if reason in _CLOSED_UNANSWERED:
+            self._refusals.closed(reason, reason.meaning)
 
     def _route(self, path: str) -> HotRoute | None:
         """The route of a path; a slash at its end makes no difference."""
@@ -112,30 +117,13 @@ class Edge:
             return await handler(request)
         except IndelibleError as error:
             REQUESTS_REFUSED.add(route.path, error.code)
-            if error.http_status >= 500:
-                self._say(route.path, error)
             return refuse(error, request)
         except Exception as error:  # the request's one door: no fault of ours may go unanswered
-            # The message might quote a payload, so only the place goes to the log.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error(  # noqa: TRY400 — see above
-                "%s: %s in %s", route.path, type(error).__name__, where.name
-            )
+            self._refusals.failed(error, route.path)
             REQUESTS_REFUSED.add(route.path, IndelibleError.code)
-            return refuse(IndelibleError(), request)
-
-    def _say(self, path: str, error: IndelibleError) -> None:
-        """Log a refusal that is the server's fault, once a minute for each path and code.
-
-        While nothing is stored, every request is refused, and a line for each would fill the disk.
-        """
-        now_s, since = monotonic_s(), self._said.setdefault((path, error.code), _Said())
-        if now_s < since.again_at_s:
-            since.unsaid += 1
-            return
-        more = f" (and {since.unsaid:,} more since the last such line)" if since.unsaid else ""
-        logger.warning("%s %s: %s%s", path, error.code, error.message, more)
-        since.again_at_s, since.unsaid = now_s + _SAID_EVERY_S, 0
+            answer = refuse(IndelibleError(), request)
+            answer.refusal = None  # told just now, with its place
+            return answer
 
 
 def _other_method(route: HotRoute, request: Request) -> Answer:

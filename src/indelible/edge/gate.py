@@ -1,5 +1,6 @@
 """The gate: which project a request is for, and whether its key may do what it asks."""
 
+import hmac
 from collections.abc import Callable, Sequence
 
 from indelible.clock import Clock
@@ -118,6 +119,16 @@ class Gate:
         if key.role is not Role.ADMIN:
             raise Forbidden("This route needs an admin key")
         return key
+
+
+def has_bearer(authorization: str | None, secret: str | None) -> bool:
+    """Whether an Authorization header carries this secret; False if there is no secret."""
+    scheme, _, given = (authorization or "").partition(" ")
+    return (
+        secret is not None
+        and scheme.lower() == "bearer"
+        and hmac.compare_digest(given.strip().encode(), secret.encode())
+    )
 
 
 def _looks_secret(token: str) -> bool:

@@ -152,9 +152,13 @@ class Request:
 
 
 class Answer:
-    """One HTTP answer."""
+    """One HTTP answer.
 
-    __slots__ = ("body", "headers", "status")
+    Attributes:
+        refusal: the error that it carries, if it takes nothing of what was sent.
+    """
+
+    __slots__ = ("body", "headers", "refusal", "status")
 
     def __init__(
         self,
@@ -165,6 +169,7 @@ class Answer:
     ) -> None:
         self.status = status
         self.body = body
+        self.refusal: IndelibleError | None = None
         self.headers = list(headers)
         if status != 204:
             self.headers.append((b"content-type", content_type.encode()))
@@ -183,4 +188,6 @@ def refuse(error: IndelibleError, request: Request, **more: object) -> Answer:
         headers.append((b"retry-after", str(error.retry_after_s).encode()))
     if error.http_status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return Answer(error.http_status, msgspec.json.encode(body), headers=headers)
+    answer = Answer(error.http_status, msgspec.json.encode(body), headers=headers)
+    answer.refusal = error
+    return answer

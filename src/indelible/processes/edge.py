@@ -18,9 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from indelible import __version__, metrics
-from indelible.edge.http import Answer, Receive, Scope, Send
+from indelible.edge.gate import Gate, has_bearer
+from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
 from indelible.edge.rates import Rates
-from indelible.errors import Overloaded, StoringSlow
+from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
 from indelible.journal.commit import ANSWERED_WITHIN_S
 from indelible.journal.commitments import committed
@@ -31,9 +32,11 @@ from indelible.processes.messages import (
     FROM_WRITER,
     Answered,
     Asked,
+    Count,
     Figures,
     FromWriter,
     Known,
+    Left,
     Receipts,
     Report,
     Serving,
@@ -46,7 +49,9 @@ from indelible.processes.messages import (
 )
 from indelible.processes.relay import Application
 from indelible.pulse import Pulse
+from indelible.refusals import Refusals
 from indelible.registry.snapshot import Snapshot
+from indelible.serving import Ending
 
 REPORTED_EVERY_S: Final = 0.5
 """How often an edge reports: what another one took of a rate counts here after this time."""
@@ -86,6 +91,7 @@ class Writer:
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._heard_at_s = 0.0
         self._reported_at_s = 0.0
+        self._counted = 0  # the number of the last report that was asked for
 
     async def meet(self, own: socket.socket) -> None:
         """Begin to use the line, and wait for the first snapshot."""
@@ -98,10 +104,11 @@ class Writer:
         """Say that this process answers requests."""
         self._line.say(Serving())
 
-    def leave(self) -> None:
-        """End the line: all is answered."""
+    def leave(self, ending: Ending) -> None:
+        """End the line: all is answered, or cut off."""
         self._is_leaving = True
         self._report()
+        self._line.say(Left(ending.finished, ending.cut_off))
         self.pulse.stop()
         self._line.close()
 
@@ -191,6 +198,9 @@ class Writer:
                 self.disk.free_percent, self.disk.is_full = free_percent, is_full
             case Spent(spent):
                 self._rates.charge(spent)
+            case Count(number):
+                self._counted = number
+                self._report()
             case Stop():
                 self.stopping.set()
 
@@ -217,7 +227,7 @@ class Writer:
 
     def _report(self) -> None:
         self._reported_at_s = self.pulse.s
-        self._line.say(Report(metrics.counts(), self._rates.spent()))
+        self._line.say(Report(metrics.counts(), self._rates.spent(), self._counted))
 
     def _is_gone(self) -> None:
         if not self._is_leaving:
@@ -236,9 +246,20 @@ class Desk:
         "/metrics": "text/plain; version=0.0.4; charset=utf-8",
     }
 
-    def __init__(self, writer: Writer, others: Application) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        others: Application,
+        gate: Gate,
+        refusals: Refusals,
+        *,
+        metrics_key: str | None,
+    ) -> None:
         self._writer = writer
         self._others = others
+        self._gate = gate
+        self._refusals = refusals
+        self._metrics_key = metrics_key
         self._last: dict[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -246,11 +267,26 @@ class Desk:
         if path not in self._TYPES or scope["method"] != "GET":
             await self._others(scope, receive, send)
             return
+        if path == "/metrics" and (error := self._no_scraper(Request(scope, receive))):
+            self._refusals.refused(error, path)
+            await refuse(error, Request(scope, receive)).send(send)
+            return
         told = await self._writer.ask(path)
         if path == "/healthz":
             told = self._health(told)
         status, body = told or (200, metrics.exposition())
         await Answer(status, body, self._TYPES[path]).send(send)
+
+    def _no_scraper(self, request: Request) -> IndelibleError | None:
+        """Why this request may not read the metrics: see `indelible.api.guard.scrapers_only`."""
+        authorization = request.header(b"authorization")
+        if has_bearer(authorization, self._metrics_key):
+            return None
+        try:
+            self._gate.admin(authorization, lambda: request.caller(self._gate))
+        except IndelibleError as error:
+            return error
+        return None
 
     def _health(self, told: tuple[int, bytes] | None) -> tuple[int, bytes]:
         if told is not None:

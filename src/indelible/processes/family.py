@@ -22,7 +22,8 @@ from typing import Final
 
 import msgspec
 
-from indelible import metrics
+from indelible import metrics, voice
+from indelible.clock import monotonic_s
 from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
 from indelible.processes.messages import Figures, Known, Spent, Stop
@@ -30,6 +31,7 @@ from indelible.processes.writing import EdgeLine, Services
 from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
 from indelible.registry.snapshot import Snapshot
+from indelible.serving import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ HANGS_S: Final = 20.0
 TAKEN_WITHIN_S: Final = 5.0
 """An edge that has not taken a change of the registry within this time is killed."""
 
+_COUNTED_WITHIN_S: Final = 0.5
 _BEAT_S: Final = 0.2
 _HEARTBEAT_S: Final = 1.0
 _SHORTEST_S: Final = 0.1
@@ -75,6 +78,8 @@ class _Slot:
         self.born_s = 0.0
         self.heard_s = 0.0
         self.wait_s = _SHORTEST_S
+        self.why = ""  # the last one ended, until the next one serves
+        self.ended_s = 0.0
         self.starting: asyncio.TimerHandle | None = None
 
 
@@ -111,6 +116,8 @@ class Family:
         self._told: Figures | None = None
         self._told_s = 0.0
         self._beat: asyncio.TimerHandle | None = None
+        self.ending = Ending(0, 0)
+        """What became of the requests that were under way at the stop."""
         self.is_lost = asyncio.Event()
         """Set when the zygote was killed: no edge can be started any more."""
 
@@ -150,6 +157,15 @@ class Family:
             self._beat.cancel()
         self._loop.remove_reader(self._zygote.fileno())
 
+    async def count(self) -> None:
+        """Have every edge report what it has counted; one that hangs is not waited for."""
+        lines = [slot.line for slot in self._slots if slot.line is not None and slot.serves]
+        reports = [asyncio.ensure_future(line.report()) for line in lines]
+        if reports:
+            _, late = await asyncio.wait(reports, timeout=_COUNTED_WITHIN_S)
+            for report in late:
+                report.cancel()
+
     def health(self) -> EdgesHealth:
         """How the edges are."""
         serving = sum(slot.serves for slot in self._slots)
@@ -177,6 +193,7 @@ class Family:
             self._services,
             serves=lambda: self._serves(slot),
             reported=lambda spent: self._reported(slot, spent),
+            left=self._left,
             ended=lambda: self._line_ended(slot),
         )
         slot.line.on_taken = self._look_at_taken
@@ -193,8 +210,14 @@ class Family:
     def _serves(self, slot: _Slot) -> None:
         slot.serves = True
         self._serving.set()
-        if slot.restarts:
-            logger.warning("%s (process %s) accepts requests", slot.name, slot.pid)
+        if slot.why:
+            after_s = monotonic_s() - slot.ended_s
+            voice.restarted(f"{slot.name}, process {slot.pid},", why=slot.why, after_s=after_s)
+            slot.why = ""
+
+    def _left(self, ending: Ending) -> None:
+        finished, cut_off = self.ending
+        self.ending = Ending(finished + ending.finished, cut_off + ending.cut_off)
 
     def _reported(self, slot: _Slot, spent: Mapping[str, int]) -> None:
         slot.heard_s = self._pulse.s
@@ -236,13 +259,8 @@ class Family:
             return
         if self._pulse.s - slot.born_s > _SETTLED_S:
             slot.wait_s = _SHORTEST_S
-        logger.error(
-            "%s (process %s) has ended by %s; it is started anew in %.1f s",
-            slot.name,
-            pid,
-            _cause(status),
-            slot.wait_s,
-        )
+        slot.why, slot.ended_s = _cause(status), monotonic_s()
+        logger.error("%s, process %s, has ended: %s", slot.name, pid, slot.why)
         assert self._loop is not None
         slot.restarts += 1
         slot.starting = self._loop.call_later(slot.wait_s, self._spawn, slot)

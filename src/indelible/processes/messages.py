@@ -67,10 +67,14 @@ class Asked(Struct, frozen=True, array_like=True, tag=3):
 
 
 class Report(Struct, frozen=True, array_like=True, tag=4):
-    """What the edge has counted, and what was taken of the rates since the last report."""
+    """What the edge has counted, and what was taken of the rates since the last report.
+
+    `number` is that of the last `Count` that it was asked for; 0 before the first.
+    """
 
     counts: Counts
     spent: dict[str, int]
+    number: int
 
 
 class Serving(Struct, frozen=True, array_like=True, tag=5):
@@ -81,6 +85,13 @@ class Taken(Struct, frozen=True, array_like=True, tag=6):
     """From now on the edge goes by the snapshot of this number."""
 
     number: int
+
+
+class Left(Struct, frozen=True, array_like=True, tag=7):
+    """The edge has finished so many requests since it was told to stop, and cut off so many."""
+
+    finished: int
+    cut_off: int
 
 
 # From the writer.
@@ -129,12 +140,18 @@ class Spent(Struct, frozen=True, array_like=True, tag=6):
     spent: dict[str, int]
 
 
+class Count(Struct, frozen=True, array_like=True, tag=8):
+    """Report now; the writer's page of metrics is asked for. Numbers grow from 1."""
+
+    number: int
+
+
 class Stop(Struct, frozen=True, array_like=True, tag=7):
     """Finish what is under way, and end."""
 
 
-FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken
-FromWriter = Answered | Receipts | Told | Known | Figures | Spent | Stop
+FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left
+FromWriter = Answered | Receipts | Told | Known | Figures | Spent | Count | Stop
 
 FROM_EDGE: Final[msgspec.msgpack.Decoder[FromEdge]] = msgspec.msgpack.Decoder(FromEdge)
 FROM_WRITER: Final[msgspec.msgpack.Decoder[FromWriter]] = msgspec.msgpack.Decoder(FromWriter)

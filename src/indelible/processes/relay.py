@@ -23,8 +23,10 @@ import msgspec
 from msgspec import Struct
 
 from indelible.edge.http import Message, Receive, Request, Scope, Send, refuse
-from indelible.errors import Overloaded, Unavailable
+from indelible.errors import IndelibleError, Overloaded, Unavailable
 from indelible.processes.frames import FrameBroken, Line
+from indelible.refusals import Refusals
+from indelible.serving import lifespan
 
 logger = logging.getLogger(__name__)
 
@@ -135,17 +137,18 @@ class Relay:
     `bell` is the socket over which the other process gets its end of each new pair.
     """
 
-    def __init__(self, bell: socket.socket) -> None:
+    def __init__(self, bell: socket.socket, refusals: Refusals) -> None:
         self._bell = bell
+        self._refusals = refusals
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await lifespan(receive, send)  # the application itself lives elsewhere
             return
         if self._under_way >= MOST_RELAYED:
-            error = Overloaded("Too many requests are waiting to be answered")
-            await refuse(error, Request(scope, receive)).send(send)
+            crowd = Overloaded("Too many requests are waiting to be answered")
+            await self._refuse(crowd, scope, receive, send)
             return
         self._under_way += 1
         try:
@@ -153,9 +156,15 @@ class Relay:
         except _NoLine:
             gone = Unavailable("The process that answers this request is not there")
             gone.retry_after_s = 2
-            await refuse(gone, Request(scope, receive)).send(send)
+            await self._refuse(gone, scope, receive, send)
         finally:
             self._under_way -= 1
+
+    async def _refuse(
+        self, error: IndelibleError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._refusals.refused(error, None)
+        await refuse(error, Request(scope, receive)).send(send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         inbox = _Inbox()
@@ -286,13 +295,6 @@ class _Client:
     def _leave_line(self) -> None:
         self.has_left = True
         self._line.close()
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Answer the messages of the lifespan: the application itself lives elsewhere."""
-    for phase in ("startup", "shutdown"):
-        await receive()
-        await send({"type": f"lifespan.{phase}.complete"})
 
 
 class Counter:

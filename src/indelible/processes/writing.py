@@ -21,8 +21,10 @@ from indelible.processes.messages import (
     FROM_EDGE,
     Answered,
     Asked,
+    Count,
     FromEdge,
     Known,
+    Left,
     Receipts,
     Refused,
     Report,
@@ -35,6 +37,7 @@ from indelible.processes.messages import (
     Wanted,
 )
 from indelible.processes.relay import Application, Counter
+from indelible.serving import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class EdgeLine:
         *,
         serves: Callable[[], None],
         reported: Callable[[Mapping[str, int]], None],
+        left: Callable[[Ending], None],
         ended: Callable[[], None],
     ) -> None:
         self.name = name
@@ -72,8 +76,11 @@ class EdgeLine:
         self._services = services
         self._serves = serves
         self._reported = reported
+        self._left = left
         self._ended = ended
         self._counter: Counter | None = None
+        self._number = 0
+        self._asked: dict[int, asyncio.Event] = {}
         self._stored: list[tuple[int, list[Outcome]]] = []
         self._refused: list[tuple[int, Refused]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +102,18 @@ class EdgeLine:
         """Tell the edge something."""
         self._line.say(message)
 
+    async def report(self) -> None:
+        """Return when the edge has reported what it has counted up to now, or is gone."""
+        self._number += 1
+        reported = self._asked[self._number] = asyncio.Event()
+        if self.is_over:
+            return
+        self._line.say(Count(self._number))
+        await reported.wait()
+
     def _is_over(self) -> None:
+        for reported in self._asked.values():
+            reported.set()
         if self._counter is not None:
             self._counter.close()
         for task in self._tasks:
@@ -112,11 +130,15 @@ class EdgeLine:
             case Asked(number, path, counts):
                 metrics.take(self.name, counts)
                 self._begin(self._answer(number, path))
-            case Report(counts, spent):
+            case Report(counts, spent, number):
                 metrics.take(self.name, counts)
                 self._reported(spent)
+                for asked in [asked for asked in self._asked if asked <= number]:
+                    self._asked.pop(asked).set()
             case Serving():
                 self._serves()
+            case Left(finished, cut_off):
+                self._left(Ending(finished, cut_off))
             case Taken(number):
                 self.taken = number
                 self.on_taken()

@@ -26,15 +26,27 @@ from typing import Final
 
 from indelible.clock import monotonic_s
 from indelible.errors import AddressInUse, IndelibleError
-from indelible.serving.exchange import Application, Headers, Message, Refusal, Scope
-from indelible.serving.patience import Patience
-from indelible.serving.server import BACKLOG, HttpServer
+from indelible.serving.exchange import (
+    Application,
+    Headers,
+    Message,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+)
+from indelible.serving.patience import CloseReason, Patience
+from indelible.serving.server import BACKLOG, Ending, HttpServer
 
 __all__ = [
+    "Ending",
     "Patience",
+    "Signalled",
     "connection_limit",
+    "lifespan",
     "listening",
     "living",
+    "plain_refusal",
     "serve_asgi",
     "until_signalled",
     "url_of",
@@ -47,11 +59,28 @@ _LETS_GO_WITHIN_S: Final = 1.0
 _LOOKS_EVERY_S: Final = 0.02
 
 
-def until_signalled() -> asyncio.Event:
+class Signalled(asyncio.Event):
+    """Set by a signal.
+
+    Attributes:
+        by: the name of the first signal, such as SIGTERM; empty until one came.
+        at_s: when it came, by `monotonic_s`.
+    """
+
+    by: str = ""
+    at_s: float = 0.0
+
+    def hear(self, number: signal.Signals) -> None:
+        if not self.is_set():
+            self.by, self.at_s = number.name, monotonic_s()
+            self.set()
+
+
+def until_signalled() -> Signalled:
     """Return an event of the running loop that SIGINT and SIGTERM set."""
-    stop = asyncio.Event()
+    stop = Signalled()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.hear, number)
     return stop
 
 
@@ -89,17 +118,20 @@ async def serve_asgi(
     announce: Callable[[str], None],
     stop: asyncio.Event,
     refusal: Refusal | None = None,
+    closed: Callable[[CloseReason], None] = lambda _: None,
     patience: Patience = Patience(),  # noqa: B008 — frozen
-) -> None:
+) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, with the address, when requests are answered. `refusal` builds the
-    answers that the server gives in place of the application.
+    answers that the server gives in place of the application; `closed` is called for each
+    connection that ended.
     """
     async with living(app):
         server = HttpServer(
             app,
             refusal=refusal or plain_refusal,
+            closed=closed,
             limit=patience.connections or connection_limit(),
             patience=patience,
         )
@@ -108,7 +140,8 @@ async def serve_asgi(
             announce(url_of(on))
             await stop.wait()
         finally:
-            await server.stop()
+            ending = await server.stop()
+    return ending
 
 
 @asynccontextmanager
@@ -135,6 +168,15 @@ async def living(app: Application) -> AsyncIterator[None]:
     finally:
         await go("shutdown")
         await task
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Answer ASGI's lifespan messages for an application that opens and closes nothing."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 def plain_refusal(error: IndelibleError, _: Scope | None) -> tuple[int, Headers, bytes]:

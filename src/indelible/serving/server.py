@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Final
+from typing import Final, NamedTuple
 
 from indelible.errors import Overloaded, Stopping
 from indelible.metrics import CONNECTIONS_CLOSED, CONNECTIONS_OPEN, REQUEST_BYTES_HELD
@@ -44,11 +44,24 @@ _MOST_REFUSED: Final = 0.05
 _ROOM: Final = 0.125
 
 
+class Ending(NamedTuple):
+    """What became of the requests that were under way when the server was told to stop."""
+
+    finished: int
+    cut_off: int
+
+
 class HttpServer:
     """Serves an ASGI application on the running loop, to one listening socket."""
 
     def __init__(
-        self, application: Application, *, refusal: Refusal, limit: int, patience: Patience
+        self,
+        application: Application,
+        *,
+        refusal: Refusal,
+        limit: int,
+        patience: Patience,
+        closed: Callable[[CloseReason], None] = lambda _: None,
     ) -> None:
         self.refusal = refusal
         self.patience = patience
@@ -60,10 +73,12 @@ class HttpServer:
         """Connections without a complete head, the longest waiting first."""
         self._application = application
         self._limit = limit
+        self._closed = closed
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
         self._exchanges: set[Exchange] = set()
         self._held = 0
+        self._shown = 0  # of the held bytes, in the metrics: they are the sum of all servers
         self._room_at: float = patience.memory_bytes  # held bytes at which to look for room
         self._is_making_room = False
         self._looked_at = self._loop.time()
@@ -77,11 +92,13 @@ class HttpServer:
             lambda: Connection(self), sock=listening, backlog=BACKLOG
         )
 
-    async def stop(self) -> None:
+    async def stop(self) -> Ending:
         """Finish the requests under way and close everything, within `stop_s` and a second."""
-        self.is_stopping = True
+        self.is_stopping = True  # from here on no exchange begins
+        under_way = len(self._exchanges)
         await asyncio.sleep(_ARRIVING_S)
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
+        cut_off = len(self._exchanges)
         if self._listener is not None:
             self._listener.close()
         for connection in list(self._connections):
@@ -94,6 +111,7 @@ class HttpServer:
             connection.abort(CloseReason.STOPPING)
         if self._next_look is not None:
             self._next_look.cancel()
+        return Ending(under_way - cut_off, cut_off)
 
     async def _until(self, holds: Callable[[], bool], *, within_s: float) -> None:
         with suppress(TimeoutError):
@@ -121,6 +139,7 @@ class HttpServer:
         """Remove a closed connection."""
         CONNECTIONS_OPEN.value -= 1
         CONNECTIONS_CLOSED.add(reason)
+        self._closed(reason)
         self._connections.discard(connection)
         self.waiting.pop(connection, None)
 
@@ -180,7 +199,8 @@ class HttpServer:
         self.now += min(time - self._looked_at, _MOST_STALL_S)
         self._looked_at = time
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        REQUEST_BYTES_HELD.value = self._held
+        REQUEST_BYTES_HELD.value += self._held - self._shown
+        self._shown = self._held
         self._end_overdue(deque(c for c in self._connections if c.due <= self.now))
         self._next_look = self._loop.call_later(self.patience.look_s, self._look)
 

@@ -64,9 +64,9 @@ def a_town(tmp_path: Path) -> Iterator[Town]:
     House(
         Settings(
             data_dir=data,
-            token=TOKEN,
-            api_key=API_KEY,
-            admin_key=ADMIN_KEY,
+            server_token=TOKEN,
+            server_api_key=API_KEY,
+            server_admin_key=ADMIN_KEY,
             ledger_origin=ORIGIN.rpartition("/")[0],
         )
     ).close()  # the log has its key now, which the witnesses need to know

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from indelible.errors import BodyIncomplete, WitnessUnwritable
 from indelible.ledger.witness.rules import MOST_BODY_BYTES, Answer, Witness
-from indelible.serving import Patience, serve_asgi, until_signalled
+from indelible.serving import Patience, lifespan, serve_asgi, until_signalled
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class WitnessApp:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await lifespan(receive, send)
             return
         try:
             answer, allow = await self._answer(scope, receive)
@@ -130,12 +130,3 @@ async def _read(receive: Receive) -> bytes | None:
             raise BodyIncomplete
         body, goes_on = body + message["body"], message["more_body"]
     return body if len(body) <= MOST_BODY_BYTES else None
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Nothing is opened or closed here: whoever runs the witness does that."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
