@@ -24,7 +24,7 @@ from indelible.edge.rates import Rates
 from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
 from indelible.journal.commit import ANSWERED_WITHIN_S
-from indelible.journal.commitments import committed
+from indelible.journal.commitments import Committing
 from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskState
 from indelible.processes.frames import Line
@@ -82,6 +82,7 @@ class Writer:
         self._line: Line[FromWriter] = Line(FROM_WRITER, heard=self._heard, ended=self._is_gone)
         self._is_known = asyncio.Event()
         self._is_leaving = False
+        self._commit = Committing()
         self._numbers = count()
         self._held: list[tuple[int, list[Draft]]] = []
         self._held_bytes = 0
@@ -126,7 +127,7 @@ class Writer:
         number = next(self._numbers)
         stored: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._waiting[number] = (stored, self.pulse.s)
-        self._held.append((number, committed(drafts)))
+        self._held.append((number, self._commit(drafts)))
         self._held_bytes += sum(len(draft.payload) + len(draft.record) for draft in drafts)
         if self._sending is None:
             wait_s = _HELD_S if self._is_under_way else 0.0
