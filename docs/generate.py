@@ -10,12 +10,35 @@ from indelible.cli.main import make_app
 from indelible.cli.reference import reference
 from indelible.client import Counts, Options
 from indelible.client.options import ENVIRONMENT
+from indelible.condition import (
+    FACTS,
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_TESTS,
+    MAX_VALUES,
+    Fact,
+    Op,
+    Type,
+    parse,
+    to_json,
+)
+from indelible.condition.language import GRAMMAR
 from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
 from indelible.event import DropReason, LossReason, WarnReason
 from indelible.metrics import REGISTRY
 from indelible.serving.patience import CloseReason
 from indelible.settings import Settings
+
+CONDITION_EXAMPLES = (
+    'event = "purchase" and properties.amount >= 100 and not exists(properties.coupon)',
+    'kind = "audit" and meta.service in ("billing", "ledger") and meta.type != "info"',
+    'event starts_with "user." or distinct_id = "user_42"',
+    'received_at >= 2026-01-31 and received_at < 2026-02-01T12:00:00Z',
+    'properties.plan = null or properties."price (EUR)" > 9.99',
+    'properties.url contains "/pricing" and properties.country not in ("DE", "AT")',
+    "index > 1000 and not (properties.$bot = true or exists(erased))",
+)
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -147,6 +170,88 @@ def client_page() -> str:
     return "\n".join(rows) + "\n"
 
 
+def conditions_page() -> str:
+    """The language of filters: grammar, facts, ops and limits."""
+    rows = [
+        "# Conditions",
+        "",
+        "One typed language for filters: `GET /v1/events?filter=`, `GET /v1/export?filter=`, "
+        "`indelible export --filter`, `indelible tail --filter`.",
+        "",
+        "```text",
+        *CONDITION_EXAMPLES,
+        "```",
+        "",
+        "A test compares one fact of an event with a constant. It is false if the fact is missing "
+        "or has another type: nothing is converted. `!=` and `not …` are the exact complement, so "
+        '`properties.plan != "pro"` is true of an event without that property.',
+        "",
+        "## Facts",
+        "",
+        "A path begins with one of these names, which are those of the event's JSON. Members "
+        'follow after a dot; a name with other characters stands in quotes: `properties."a.b"`. '
+        "An erased event has `index`, `tx_id`, `kind`, `received_at` and `erased` only.",
+        "",
+        "| name | type | meaning |",
+        "| --- | --- | --- |",
+        *(f"| `{name}` | {_type(fact)} | {fact.meaning} |" for name, fact in FACTS.items()),
+        "",
+        "## Tests",
+        "",
+        "| op | true of |",
+        "| --- | --- |",
+        *(f"| `{op}` | {op.meaning} |" for op in Op),
+        "",
+        "`in_cohort(\"name\")` is part of the language; no cohort is known to a search yet, so "
+        "there it is refused. There are no regular expressions.",
+        "",
+        "## Values",
+        "",
+        "| type | values |",
+        "| --- | --- |",
+        *(f"| {kind} | {kind.meaning} |" for kind in Type),
+        "",
+        "Lists and objects have no value: only `exists` is ever true of them. Of a member that an "
+        "object has twice, the last one counts.",
+        "",
+        "## Grammar of the text form",
+        "",
+        "Space between words is ignored, and words are read in any case. Letters and digits are "
+        "ASCII. Text has the escapes of JSON and no control characters.",
+        "",
+        "```ebnf",
+        GRAMMAR,
+        "```",
+        "",
+        "## JSON form",
+        "",
+        "For machines. A filter that begins with `{` is read as JSON. `!=` is written with `not`.",
+        "",
+        "```json",
+        *(to_json(parse(example)) for example in CONDITION_EXAMPLES),
+        "```",
+        "",
+        "## Limits",
+        "",
+        "| what | limit |",
+        "| --- | --- |",
+        f"| a condition, in either form | {MAX_BYTES:,} bytes in UTF-8 |",
+        f"| nesting of `and`, `or`, `not` and parentheses | {MAX_DEPTH} |",
+        f"| tests | {MAX_TESTS} |",
+        f"| values of one `in` | {MAX_VALUES:,} |",
+        "",
+        "What cannot be read is 400 `invalid_condition`: `message` names the line and column, and "
+        "`position` is the character, from 0.",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _type(fact: Fact) -> str:
+    if fact.is_object:
+        return "object" if fact.members is None else f"object of {fact.members}"
+    return "list" if fact.type is None else str(fact.type)
+
+
 def _attributes(described: type) -> dict[str, str]:
     """The attributes of a class and their meanings, from its docstring."""
     text = inspect.getdoc(described) or ""
@@ -172,6 +277,7 @@ PAGES = {
     "errors.md": errors_page,
     "metrics.md": metrics_page,
     "client.md": client_page,
+    "conditions.md": conditions_page,
     "commands.md": lambda: reference(make_app()),
 }
 

@@ -23,6 +23,7 @@ import uvloop
 from indelible import metrics
 from indelible.app import House, Processes, Welcome, run, run_family, serve_edge
 from indelible.clock import Clock, now_ms
+from indelible.edge.notice import Listener
 from indelible.processes.zygote import Word
 from indelible.serving import Patience, listening
 from indelible.settings import Settings
@@ -259,12 +260,14 @@ def inside(
     vfs: str | None = None,
     patience: Patience | None = None,
     clock: Clock = now_ms,
+    listener: Listener | None = None,
     **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
     `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
-    server takes for the time; `settings` are fields of `Settings`.
+    server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
+    `Settings`.
 
     With `OVER_A_LINE` the edge is on another thread and has nothing but its line, as it has in
     another process.
@@ -273,10 +276,12 @@ def inside(
     of_house = Settings(data_dir=data_dir, **{**fixed, **settings})
     port = a_free_port()
     if OVER_A_LINE:
-        with _inside_over_a_line(of_house, port, vfs, patience, clock) as world:
+        with _inside_over_a_line(of_house, port, vfs, patience, clock, listener) as world:
             yield world
         return
     house = House(of_house, vfs=vfs, clock=clock)
+    if listener is not None:
+        house.notices.listen(listener)
     ready = threading.Event()
     welcome: list[Welcome] = []
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -307,7 +312,12 @@ def inside(
 
 @contextlib.contextmanager
 def _inside_over_a_line(
-    settings: Settings, port: int, vfs: str | None, patience: Patience | None, clock: Clock
+    settings: Settings,
+    port: int,
+    vfs: str | None,
+    patience: Patience | None,
+    clock: Clock,
+    listener: Listener | None,
 ) -> Iterator[World]:
     ready = threading.Event()
     welcome: list[Welcome] = []
@@ -329,6 +339,8 @@ def _inside_over_a_line(
     ):
         for_edge.setblocking(False)
         house = House(settings, vfs=vfs, clock=clock, processes=Processes(threads, on))
+        if listener is not None:
+            house.notices.listen(listener)
         thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
         thread.start()
         try:

@@ -12,7 +12,7 @@ def main() -> None:
             raise
         print(
             f"server_not_installed: the command needs {missing.name}, which is not here\n"
-            'try: pip install "indelible[server]"',
+            'try: pip install "indelible[server]"; to check receipts and logs, "indelible[verify]"',
             file=sys.stderr,
         )
         sys.exit(3)

@@ -41,6 +41,7 @@ from indelible.edge.gate import Gate
 from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits, Submit
 from indelible.edge.large import LargeBodies
+from indelible.edge.notice import Notices
 from indelible.edge.product import ProductIngest, Route
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm, bounded
@@ -139,6 +140,7 @@ class House:
         self._processes = processes
         self.clock = clock
         self.refusals = Refusals()
+        self.notices = Notices(clock)
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
         choices = _choices(settings)
@@ -219,6 +221,7 @@ class House:
             confirm=self.ledger.confirm,
             framework=self.answers,
             refusals=self.refusals,
+            notices=self.notices,
             clock=self.clock,
         )
 
@@ -262,6 +265,7 @@ class House:
             confirm=self.ledger.confirm,
             answers={"/healthz": health, "/metrics": page},
             application=lambda *request: self.answers(*request),
+            notices=self.notices,
         )
         family = Family(
             processes.zygote,
@@ -569,8 +573,8 @@ async def serve_edge(
         product_percent=settings.product_min_free_percent,
         audit_percent=settings.audit_min_free_percent,
     )
-    refusals = Refusals()
-    writer = Writer(disk, rates, max_waiting_bytes=settings.max_waiting_bytes)
+    refusals, notices = Refusals(), Notices(clock)
+    writer = Writer(disk, rates, notices, max_waiting_bytes=settings.max_waiting_bytes)
     await writer.meet(line)
     gate = _gate(settings, writer, clock)
     others = Relay(bell, refusals)
@@ -584,6 +588,7 @@ async def serve_edge(
         confirm=writer.confirm,
         framework=Desk(writer, others, gate, refusals, metrics_key=settings.metrics_key),
         refusals=refusals,
+        notices=notices,
         clock=clock,
     )
     _spare_collector()
@@ -612,6 +617,7 @@ def _make_edge(
     confirm: Confirm,
     framework: Framework,
     refusals: Refusals,
+    notices: Notices,
     clock: Clock,
 ) -> Edge:
     """The application that answers requests, in whichever process it is."""
@@ -623,6 +629,7 @@ def _make_edge(
         limits=_limits(settings),
         large=large,
         confirm=bounded(confirm),
+        notices=notices,
         clock=clock,
     )
     audit = AuditIngest(intake)
@@ -634,7 +641,7 @@ def _make_edge(
         product = ProductIngest(route, intake)
         handlers = {"POST": product, "GET": product}
         routes.append(HotRoute(route.path, handlers, cross_origin=True))
-    return Edge({route.path: route for route in routes}, framework, refusals)
+    return Edge({route.path: route for route in routes}, framework, refusals, notices)
 
 
 def _gate(settings: Settings, known: Known, clock: Clock) -> Gate:

@@ -16,6 +16,12 @@ from indelible.errors import SyncFailed
 
 DRAFT_SUFFIX: Final = ".tmp"
 
+_CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+_WRITING: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _CLOEXEC | _BINARY
+_OPENS_FOLDERS: Final = hasattr(os, "O_DIRECTORY")
+"""Windows cannot, so folders are not synced there; only an auditor's memory is kept on it."""
+
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Put `content` at `path` in one step; durable once the folder is synced as well.
@@ -26,7 +32,7 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """
     draft = path.with_name(f".{path.name}{DRAFT_SUFFIX}")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        handle = os.open(draft, _WRITING, mode)
         try:
             if os.write(handle, content) != len(content):
                 raise OSError(f"{draft} was written in part only")
@@ -74,6 +80,8 @@ def keep_folder(folder: Path, *, mode: int = 0o755) -> None:
     """
     folder = folder.absolute()
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    if not _OPENS_FOLDERS:
+        return
     for one in (folder, *folder.parents):
         if one.is_mount():
             break
@@ -87,7 +95,7 @@ def sync_file(path: Path) -> None:
     Raises:
         OSError, SyncFailed.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | _CLOEXEC | _BINARY)
     try:
         _sync(handle, path)
     finally:
@@ -100,7 +108,8 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError, SyncFailed.
     """
-    sync_file(folder)  # a folder is synced as a file is
+    if _OPENS_FOLDERS:
+        sync_file(folder)  # a folder is synced as a file is
 
 
 def sync_folders(folders: Iterable[Path]) -> None:

@@ -311,6 +311,35 @@ class InvalidCursor(IndelibleError):
     hint = "Start again without a cursor."
 
 
+class InvalidCondition(IndelibleError):
+    """A filter cannot be read.
+
+    Attributes:
+        position: the character at fault, from 0; None where the fault has no one place.
+        part: which part of a test is at fault, `path`, `op` or `value`, until the reader of the
+            text has found its place.
+    """
+
+    code, http_status = "invalid_condition", 400
+    summary = "The filter cannot be read."
+    hint = "docs/reference/conditions.md has the grammar, the facts and the limits."
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        position: int | None = None,
+        part: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.position = position
+        self.part = part
+
+    def body(self, *, request_id: str) -> dict[str, object]:
+        return {**super().body(request_id=request_id), "position": self.position}
+
+
 class NotFound(IndelibleError):
     code, http_status = "not_found", 404
     summary = "There is nothing here by that name."

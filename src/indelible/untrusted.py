@@ -9,6 +9,9 @@ a sparse file of a terabyte would fill the memory, and a link would expose a fil
     size      refuse a file over the limit before reading it, and one that grows past it meanwhile
     links     below a folder, open each component relative to the one above; none may be a link
 
+Windows cannot open a file relative to a folder: there each name is checked before the open. Its
+junctions count as links, and names with ``\\`` or ``:`` are refused.
+
 Links in a path that the caller names are followed: the caller chose it.
 """
 
@@ -29,6 +32,8 @@ _FILE: Final = (
 _FOLDER: Final = os.O_RDONLY | _CLOEXEC | getattr(os, "O_DIRECTORY", 0)
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _BY_FOLDER: Final = os.open in os.supports_dir_fd
+_JUNCTION: Final = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT, which `stat` has on Windows only
+_LEADING_OUT: Final = ("\\", ":")  # to another folder, to another drive or stream
 _IN_THE_WAY: Final = (errno.ELOOP, errno.EMLINK)  # what systems say of a link that is not followed
 
 _KINDS: Final = (
@@ -140,6 +145,15 @@ def read_below(folder: str | Path, path: str, *, most_bytes: int) -> bytes:
         return reader.read(path, most_bytes=most_bytes)
 
 
+def is_link(path: str | Path) -> bool:
+    """Whether `path` is a link, or a junction of Windows."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) or getattr(found, "st_reparse_tag", 0) == _JUNCTION
+
+
 def check_regular(path: Path) -> None:
     """Check a file that another library opens by name: it must be regular, or not exist.
 
@@ -215,8 +229,8 @@ def _check_links(root: str, folder: str, name: str) -> None:
     """Refuse links on systems that cannot open relative to a folder: by a check before the open."""
     path = root
     for part in (*filter(None, folder.split("/")), name):
-        if part in (".", ".."):
+        if part in (".", "..") or any(sign in part for sign in _LEADING_OUT):
             raise FileRefused("this is no name of a file", path)
         path = os.path.join(path, part)  # noqa: PTH118
-        if os.path.islink(path):  # noqa: PTH114
+        if is_link(path):
             raise FileRefused("it is a link, and none is followed here", path)

@@ -22,6 +22,17 @@ schemathesis.openapi.format(
     ),
 )
 
+schemathesis.openapi.format(
+    "condition",
+    st.sampled_from(
+        [
+            'event = "purchase" and properties.amount >= 100',
+            "received_at > 2026-01-31 or not exists(meta.service)",
+            '{"path":"index","op":"<","value":7}',
+        ]
+    ),
+)
+
 
 def product(event: str) -> dict[str, Any]:
     """An event for the test server, without the server's modules."""

@@ -89,8 +89,19 @@ def test_a_misspelt_parameter_is_answered_with_the_one_that_was_meant(
 
 
 KNOWN = {
-    *("after", "cursor", "distinct_id", "env", "event_name", "from", "immutable_trail", "kind"),
-    *("limit", "order", "project", "request_id", "service", "to", "trace_id", "type"),
+    *("after", "cursor", "distinct_id", "env", "event_name", "filter", "from"),
+    *(
+        "immutable_trail",
+        "kind",
+        "limit",
+        "order",
+        "project",
+        "request_id",
+        "service",
+        "to",
+        "trace_id",
+        "type",
+    ),
 }
 
 

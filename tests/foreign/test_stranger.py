@@ -28,6 +28,7 @@ from tlog_scales.tlog import (
 
 from indelible.ledger.audit.evidence import Packed, pack
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.note import Signer, parse_note
 from indelible.ledger.format.proof import Proof
 from indelible.ledger.format.tile import ENTRIES, Tile, TileHashes, decode_entries, tile_at
@@ -39,7 +40,7 @@ from indelible.ledger.format.tree import (
     prove_inclusion,
     root_of,
 )
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from tests.cli.command import call
 from tests.foreign import stranger
 from tests.foreign.needs import needed

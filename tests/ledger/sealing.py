@@ -20,10 +20,10 @@ from indelible.journal.database import Database
 from indelible.journal.follow import Follower
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.logs import Log
-from indelible.ledger.tilestore import CHECKPOINT
 from indelible.registry.registry import Registry
 
 PROJECT = "shop"

@@ -18,10 +18,10 @@ import pytest
 
 from indelible.errors import JournalDiffers, NotStarted, SealingStopped, Tampered
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.policy import Policy, parse_policy
 from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile
 from indelible.ledger.format.verify import Verdict, verify_receipt
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 from tests.ledger.audit.test_bit_flips import COLUMNS, flipped
 from tests.ledger.sealing import PROJECT, Parts
 from tests.world import (

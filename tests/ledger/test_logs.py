@@ -21,12 +21,13 @@ from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import Signer, open_note
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.logs import SignedLogs
 from indelible.registry.registry import Registry
 from indelible.settings import Settings

@@ -24,6 +24,7 @@ from indelible.errors import (
 from indelible.event import Level
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.note import open_note
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, tiles_between
@@ -34,12 +35,13 @@ from indelible.ledger.format.tree import (
     prove_consistency,
     root_of,
 )
+from indelible.ledger.growth import integrate
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
-from indelible.ledger.sealer import Sealer, integrate
+from indelible.ledger.sealer import Sealer
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from tests.journal.contract import NEW_YEAR_MS, ManualClock
 from tests.ledger.sealing import Parts
 from tests.ledger.test_tilestore import no_room

@@ -25,9 +25,9 @@ from indelible.cli.audit import targets_of
 from indelible.layout import LOCK_FILE
 from indelible.ledger.audit.whole import audit_log
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.note import open_note
 from indelible.ledger.format.tree import leaf_hash, root_of
-from indelible.ledger.tilestore import CHECKPOINT
 from tests.foreign.needs import Missing, needed
 from tests.ledger.sealing import PROJECT, ROUNDS, Parts
 from tests.world import environment

@@ -16,8 +16,9 @@ import pytest
 
 from indelible import durable
 from indelible.errors import IndelibleError, TileConflict, TileMissing
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tile import ENTRIES, WIDTH, ReadTiles, Tile
-from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from tests.ledger.tilestore import MakeTiles, TileStoreContract, bundle, hashes
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from indelible.errors import TileConflict, TileMissing
+from indelible.ledger.format.layout import CHECKPOINT, NOTES
 from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, encode_entries
 from indelible.ledger.format.tree import HASH_SIZE
-from indelible.ledger.tilestore import CHECKPOINT, NOTES, TileStore
+from indelible.ledger.tilestore import TileStore
 
 MakeTiles = Callable[[Path], TileStore]
 

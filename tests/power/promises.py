@@ -23,13 +23,13 @@ from indelible.layout import CLI_FILE
 from indelible.ledger.audit.sources import FolderSource
 from indelible.ledger.audit.whole import audit_log
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.note import parse_note
 from indelible.ledger.format.policy import parse_policy
 from indelible.ledger.format.proof import Proof
 from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.format.verify import Verdict, verify_receipt
 from indelible.ledger.seals import SEALS_FILE, Seals
-from indelible.ledger.tilestore import CHECKPOINT
 from tests.cli.command import call
 from tests.power.door import Door, opened
 

@@ -29,12 +29,13 @@ from indelible.journal.database import Database
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.note import parse_note
 from indelible.ledger.format.policy import Witness as Member
 from indelible.ledger.format.policy import parse_policy
 from indelible.ledger.format.tree import leaf_hash, root_of
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
-from indelible.ledger.witness.rules import Witness, create, hash_of, read_key
+from indelible.ledger.witness.rules import Witness, hash_of
+from indelible.ledger.witness.store import create, read_key
 from indelible.registry.registry import Registry
 from indelible.testing import InMemoryServer
 from indelible.testing.server import Refusal

@@ -73,10 +73,10 @@ SYNCS: Final = {
     "ledger/logs.py _write_key: durable.write_file(path, f'{signer.text}\\n'.encode(), mod...": Row(
         "first-start", promises.STARTS
     ),
-    "ledger/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
+    "ledger/audit/memory.py Memory.keep: keep_folder(self._folder, mode=448)": Row(
         "output", promises.REMEMBERED
     ),
-    "ledger/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
+    "ledger/audit/memory.py Memory.keep: new_file(path)": Row("output", promises.REMEMBERED),
     "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
         "restore", promises.RETIRED
     ),
@@ -101,20 +101,23 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
         "mended", promises.READERS
     ),
-    "ledger/witness.py create: durable.keep_folder(folder, mode=448)": Row(
+    "ledger/witness/store.py create: durable.keep_folder(folder, mode=448)": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness.py create: durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
+    "ledger/witness/store.py create: "
+    "durable.write_file(folder / KEY_FILE, f'{cosigner.text}\\n...": Row(
         "witness", promises.WITNESS
     ),
-    "ledger/witness.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
-    "ledger/witness.py _open: 'PRAGMA synchronous = FULL'": Row("witness", promises.COSIGNED),
+    "ledger/witness/store.py create: durable.sync_folder(folder)": Row("witness", promises.WITNESS),
+    "ledger/witness/store.py open_database: 'PRAGMA synchronous = FULL'": Row(
+        "witness", promises.COSIGNED
+    ),
 }
 
 FAULTS: Final = {
     Fault(
         "a witness goes on after a sync that failed",
-        "ledger/witness.py",
+        "ledger/witness/rules.py",
         '            self._failure = f"{type(error).__name__}: {error}"\n',
         "            pass\n",
     ): Row("failed-sync", promises.POISONED),
@@ -185,7 +188,7 @@ FAULTS: Final = {
     ): Row("erasure", promises.ERASED),
     Fault(
         "retention moves on before it has erased",
-        "ledger/retention.py",
+        "erasure/retention.py",
         "        erased = 0\n        for first, end in runs:\n",
         "        erased = 0\n"
         "        self._journal.move_cursor(CURSOR, project_id, behind)\n"

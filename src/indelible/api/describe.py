@@ -63,6 +63,12 @@ _MOMENT: Final[Json] = {
     "is read as the `timestamp` of an event.",
     "anyOf": [_TIME, {"type": "number", "minimum": 0, "exclusiveMaximum": 10**20}],
 }
+_PARAMETERS: Final[Mapping[str, Json]] = {
+    "from": _MOMENT,
+    "to": _MOMENT,
+    "filter": {"type": "string", "format": "condition"},
+}
+"""The schemas of parameters that the framework takes for plain text."""
 _LOGGED: Final[Json] = {
     "type": "object",
     "description": "An event as it was sent, with what the log knows of it. A product event has "
@@ -156,6 +162,7 @@ _EXAMPLES: Final = {
     "tx_id": "tx_019a9f3c7e0a7000a1b2c3d4e5f60718",
     "key_id": "key_0123456789ab",
     "id": "payment-1",
+    "filter": 'event = "purchase" and properties.amount >= 100',
     "log_name": "default",
     "path": "checkpoint",
     "name": "web-shop",
@@ -269,7 +276,7 @@ def _put_straight(operation: Json, opt: Mapping[str, Any]) -> None:
         for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
             parameter.pop(noise, None)
         name = parameter["name"]
-        parameter["schema"] = _MOMENT if name in ("from", "to") else _sendable(parameter["schema"])
+        parameter["schema"] = _PARAMETERS.get(name) or _sendable(parameter["schema"])
         if example := _EXAMPLES.get(name):
             parameter["example"] = example
     body = operation.get("requestBody")

@@ -8,7 +8,8 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
 from indelible.api.guard import READ_REFUSALS, TheEvents, TheProject, TheReading
-from indelible.errors import InvalidCursor
+from indelible.condition import MAX_BYTES, Condition, read
+from indelible.errors import InvalidCondition, InvalidCursor
 from indelible.event import Kind
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Order, Page, Search, View
@@ -18,6 +19,29 @@ _TEXT: Final[dict[str, Any]] = {"max_length": 1_024}
 
 KindName = Literal["any", "product", "audit", "erasure", "administration", "loss"]
 assert ("any", *(kind.word for kind in Kind)) == get_args(KindName)
+
+
+TheFilter = Annotated[
+    str | None,
+    QueryParameter(
+        name="filter",
+        description='A condition, such as `event = "purchase" and properties.amount >= 100`, in '
+        f"its text or its JSON form; at most {MAX_BYTES:,} bytes. See "
+        "docs/reference/conditions.md.",
+    ),
+]
+ReceivedFrom = Annotated[
+    str | None,
+    QueryParameter(
+        name="from",
+        description="Received at this time or later: RFC 3339, or a number of seconds or "
+        "milliseconds since 1970.",
+        **_TEXT,
+    ),
+]
+ReceivedTo = Annotated[
+    str | None, QueryParameter(name="to", description="Received before this time.", **_TEXT)
+]
 
 
 class Found(msgspec.Struct):
@@ -31,7 +55,7 @@ class Found(msgspec.Struct):
     "/v1/events",
     summary="Search events",
     response_description="One page, and the cursor of the next.",
-    opt={"refusals": (*READ_REFUSALS, InvalidCursor)},
+    opt={"refusals": (*READ_REFUSALS, InvalidCondition, InvalidCursor)},
 )
 async def search_events(
     project_of: TheProject,
@@ -59,18 +83,9 @@ async def search_events(
     distinct_id: Annotated[
         str | None, QueryParameter(description="Of product events.", **_TEXT)
     ] = None,
-    received_from: Annotated[
-        str | None,
-        QueryParameter(
-            name="from",
-            description="Received at this time or later: RFC 3339, or a number of seconds or "
-            "milliseconds since 1970.",
-            **_TEXT,
-        ),
-    ] = None,
-    received_to: Annotated[
-        str | None, QueryParameter(name="to", description="Received before this time.", **_TEXT)
-    ] = None,
+    filter_: TheFilter = None,
+    received_from: ReceivedFrom = None,
+    received_to: ReceivedTo = None,
     order: Annotated[Order, QueryParameter(description="Which come first.")] = "newest",
     limit: Annotated[
         int, QueryParameter(description="Most events of a page.", ge=1, le=MAX_LIMIT)
@@ -97,6 +112,7 @@ async def search_events(
         distinct_id=distinct_id,
         received_from=received_from,
         received_to=received_to,
+        filter=_condition(filter_),
     )
 
     def page() -> bytes:
@@ -153,12 +169,15 @@ def where(
     summary="Export the log",
     media_type=NDJSON,
     response_description="The events, one a line.",
-    opt={"refusals": READ_REFUSALS},
+    opt={"refusals": (*READ_REFUSALS, InvalidCondition)},
 )
 async def export(
     project_of: TheProject,
     events: TheEvents,
     reading: TheReading,
+    filter_: TheFilter = None,
+    received_from: ReceivedFrom = None,
+    received_to: ReceivedTo = None,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -170,10 +189,18 @@ async def export(
     ] = LARGEST_INDEX,
 ) -> Stream:
     """The log as NDJSON, one event a line in log order, streamed. It ends with the last event that
-    was there when it began."""
+    was there when it began. While nothing matches, nothing is sent: where something in front ends
+    silent answers, ask for ranges of indexes one by one."""
 
-    lines = events.export(project_of, start=start, end=end)
+    search = Search(
+        received_from=received_from, received_to=received_to, filter=_condition(filter_)
+    )
+    lines = events.export(project_of, search, start=start, end=end)
     return Stream(reading.pieces(lines), media_type=NDJSON)
+
+
+def _condition(given: str | None) -> Condition | None:
+    return None if given is None else read(given)
 
 
 ROUTES = [search_events, read_event, where, export]

@@ -35,10 +35,10 @@ from indelible.errors import (
 from indelible.event import tx_bytes, tx_text
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
 from indelible.journal.pieces import pieces
+from indelible.ledger.format.layout import NOTES
 from indelible.ledger.format.verify import verify_receipt
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
-from indelible.ledger.tilestore import NOTES
 from indelible.query.events import PIECE_BYTES, Events
 from indelible.registry.values import Project
 

@@ -28,6 +28,11 @@ class Reading:
         return await to_thread.run_sync(make, limiter=self._turns)
 
     async def pieces(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-        """Each of `pieces`, made when the one before it has been sent."""
-        while (piece := await self.made(lambda: next(pieces, b""))) != b"":
-            yield piece
+        """Each of `pieces`, made when the one before it has been sent.
+
+        An empty one is not sent: it is where others get their turn, and where the search for the
+        next piece ends if the client has gone.
+        """
+        while (piece := await self.made(lambda: next(pieces, None))) is not None:
+            if piece:
+                yield piece

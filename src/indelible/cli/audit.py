@@ -27,7 +27,7 @@ from indelible.ledger.audit.whole import Audit, audit_log
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.verify import Verdict
 from indelible.printable import clipped, plain
-from indelible.untrusted import FileRefused
+from indelible.untrusted import FileRefused, is_link
 
 _MOST_SHOWN: Final = 50
 _LONGEST_S: Final = 3_600.0  # of an address: the one who answers there may take as long as he likes
@@ -81,7 +81,8 @@ def audit(
         typer.Option(
             "--state",
             metavar="FOLDER",
-            help="Where this auditor remembers what it saw; else below XDG_STATE_HOME.",
+            help="Where this auditor remembers what it saw; else below XDG_STATE_HOME, or below "
+            "LOCALAPPDATA on Windows.",
         ),
     ] = None,
     timeout_s: Annotated[
@@ -232,7 +233,7 @@ def logs_lying(folder: Path) -> set[str]:
     """
     ledger = folder / LEDGER_FOLDER
     for path in (ledger, *(ledger.iterdir() if ledger.is_dir() else ())):
-        if path.is_symlink():
+        if is_link(path):
             raise FileRefused("it is a link, and none is followed here", path)
     return {path.name for path in ledger.iterdir() if path.is_dir()} if ledger.is_dir() else set()
 
@@ -275,7 +276,7 @@ def _of_journal(
 
 
 def _state_folder() -> Path:
-    home = os.environ.get("XDG_STATE_HOME")
+    home = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
     base = Path(home) if home else Path.home() / ".local" / "state"
     return base / "indelible" / "audit"
 

@@ -1,19 +1,37 @@
-"""``indelible export``: the log as NDJSON."""
+"""``indelible export``: the log, or what a filter finds in it, as NDJSON or CSV.
+
+The whole log comes in one stream. Where only some events are asked for, the indexes say nothing of
+what is missing, and a server that finds nothing for a while sends nothing. So those come by ranges
+of indexes, a stream each, which ends well or is an error.
+"""
 
 import errno
 import sys
 from collections.abc import Iterable, Iterator
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import IO, Annotated, Any, Final
 
 import typer
 
 from indelible.cli import options, screen
-from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.failure import INTERRUPTED, ExitCode, called_wrongly
+from indelible.cli.filters import Filter, checked
 from indelible.cli.invocation import how_to_send
 from indelible.cli.output import written
-from indelible.cli.server import MOST_ANSWER_BYTES, Server, reach
+from indelible.cli.server import MOST_ANSWER_BYTES, Parameter, Server, reach
+from indelible.cli.times import moment_ms
+
+_RANGE: Final = 200_000
+"""Indexes that are searched by one request: some seconds, where nothing is found."""
+
+
+class Format(StrEnum):
+    """How the events are written."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,16 +39,9 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible export | gzip > events.ndjson.gz",
             "indelible export --output events.ndjson --start 1000 --end 2000",
+            "indelible export --since 7d --filter 'event = \"purchase\"' --format csv -o week.csv",
         )
     )(export)
-
-
-class Run(NamedTuple):
-    """What was exported: indexes from `start` to before `end`."""
-
-    start: int
-    end: int
-    size_bytes: int
 
 
 def export(
@@ -43,6 +54,20 @@ def export(
             help="Write to this file, which is there only once it is whole; else to stdout.",
         ),
     ] = None,
+    filter_: Filter = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="TIME", help="Received since: 30m, 1h, 7d ago, or a time in UTC."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="Received before this time, written alike."),
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", metavar="FORMAT", help="ndjson or csv.")
+    ] = Format.NDJSON,
     start: Annotated[int, typer.Option("--start", metavar="INDEX", min=0, help="First index.")] = 0,
     end: Annotated[
         int | None,
@@ -52,94 +77,174 @@ def export(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
-    """Write the log as NDJSON, one event a line.
+    """Write the log as NDJSON or CSV, an event a line.
 
-    In log order, each event as it was sent, up to the last one that was stored when it began. Every
-    index is checked to be there: a stream that breaks off is an error, never a shorter export. A
-    file named by --output is replaced when the new one is complete and synced.
+    In log order, each event as it was sent, up to the last one that was stored when it began. A
+    stream that breaks off is an error, never a shorter export. A file named by --output is replaced
+    when the new one is complete and synced. Ctrl-C ends with 130 and says how far it came.
     """
     if end is not None and end < start:
         raise called_wrongly(
             f"--end {end} is before --start {start}", hint="indelible export --help"
         )
+    wanted: dict[str, Parameter] = {
+        "filter": checked(filter_),
+        "from": None if since is None else moment_ms("--since", since),
+        "to": None if until is None else moment_ms("--until", until),
+    }
     with reach(data) as server:
         there = server.newest_index(project) + 1
-        least = there if end is None else min(end, there)
-        if output is None:
-            run = _copy(server, sys.stdout.buffer, start, end, least, project)
-            sys.stdout.buffer.flush()
-        else:
-            run = _to_file(server, output, start, end, least, project)
-    if run.start == run.end:
-        screen.note(
-            f"no events from index {start} on; the log has {there}"
-            if there
-            else how_to_send(project=project, data=data)
-        )
+        copy = _Copy(server, {**wanted, "project": project}, start, format_)
+        try:
+            if output is None:
+                _run(copy, sys.stdout.buffer, end, there)
+                sys.stdout.buffer.flush()
+            else:
+                # For its owner alone: what people sent is nobody else's business until the owner
+                # says so.
+                with written(output) as file:
+                    _run(copy, file, end, there)
+        except KeyboardInterrupt:
+            came = f"interrupted before index {copy.position}, after {copy.events} events"
+            screen.note(
+                f"{came}; go on with --start {copy.position}"
+                if output is None
+                else f"{came}; nothing was written to {output}"
+            )
+            return INTERRUPTED
+    if copy.events == 0:
+        _say_nothing_there(copy, there, project, data)
     if output is not None:
-        _say(run, output, as_json=as_json)
+        _say(copy, output, as_json=as_json)
     return ExitCode.FINE
 
 
-def _say(run: Run, output: Path, *, as_json: bool) -> None:
-    events = run.end - run.start
+class _Copy:
+    """An export under way.
+
+    Attributes:
+        start: the first index asked for.
+        position: everything before this index has been looked at.
+        events, size_bytes: what has been written.
+    """
+
+    def __init__(
+        self, server: Server, wanted: dict[str, Parameter], start: int, format_: Format
+    ) -> None:
+        self._server = server
+        self._wanted = wanted
+        self._format = format_
+        self.start = self.position = start
+        self.events = self.size_bytes = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every event is asked for."""
+        return all(value is None for name, value in self._wanted.items() if name != "project")
+
+    def begin(self, into: IO[bytes]) -> None:
+        """Write what stands in front of the first event."""
+        if self._format is Format.CSV:
+            from indelible.query.table import COLUMNS, encode
+
+            self._write(into, encode(COLUMNS))
+
+    def whole(self, into: IO[bytes], end: int | None, least: int) -> None:
+        """Copy every event, whose indexes leave no gap, at least up to the index `least`."""
+        for index, line in self._lines(end):
+            if index != self.position:
+                raise self._server.bad_answer(f"did not send index {self.position}")
+            self._write_event(into, line, index)
+        if self.position < least:
+            raise self._server.bad_answer(f"broke off before index {self.position} of {least}")
+
+    def found(self, into: IO[bytes], end: int) -> None:
+        """Copy the events that are found before the index `end`."""
+        while self.position < end:
+            behind = min(self.position + _RANGE, end)
+            for index, line in self._lines(behind):
+                if not self.position <= index < behind:
+                    raise self._server.bad_answer(f"sent index {index} out of its place")
+                self._write_event(into, line, index)
+            self.position = behind
+
+    def _lines(self, end: int | None) -> Iterator[tuple[int, bytes]]:
+        bounds: dict[str, Parameter] = {"start": self.position, "end": end}
+        with self._server.stream("/v1/export", **bounds, **self._wanted) as pieces:
+            for line in _whole_lines(pieces):
+                index = _index(line)
+                if index is None:
+                    raise self._server.bad_answer("sent a line that is no event")
+                yield index, line
+
+    def _write_event(self, into: IO[bytes], line: bytes, index: int) -> None:
+        self._write(into, self._formatted(line))
+        self.position = index + 1
+        self.events += 1
+
+    def _formatted(self, line: bytes) -> bytes:
+        if self._format is Format.NDJSON:
+            return line
+        import msgspec
+
+        from indelible.query.table import cells, encode
+
+        try:
+            return encode(cells(line))
+        except msgspec.DecodeError:
+            raise self._server.bad_answer("sent a line that is no event") from None
+
+    def _write(self, into: IO[bytes], line: bytes) -> None:
+        into.write(line)
+        self.size_bytes += len(line)
+
+
+def _run(copy: _Copy, into: IO[bytes], end: int | None, there: int) -> None:
+    from indelible.journal.contract import LARGEST_INDEX
+
+    copy.begin(into)
+    if copy.start > LARGEST_INDEX:
+        return
+    if copy.is_whole:
+        bound = None if end is None else min(end, LARGEST_INDEX)
+        copy.whole(into, bound, there if end is None else min(end, there))
+    else:
+        copy.found(into, there if end is None else min(end, there))
+
+
+def _say_nothing_there(copy: _Copy, there: int, project: str | None, data: Path | None) -> None:
+    if not there:
+        screen.note(how_to_send(project=project, data=data))
+    elif copy.start < there and not copy.is_whole:
+        screen.note("no event matches")
+    else:
+        screen.note(f"no events from index {copy.start} on; the log has {there}")
+
+
+def _say(copy: _Copy, output: Path, *, as_json: bool) -> None:
     if as_json:
         screen.emit(
             {
                 "output": str(output),
-                "events": events,
-                "start": run.start,
-                "end": run.end,
-                "size_bytes": run.size_bytes,
+                "events": copy.events,
+                "start": copy.start,
+                "end": copy.position,
+                "size_bytes": copy.size_bytes,
             }
         )
         return
-    indexes = f"   (index {run.start} to {run.end - 1})" if events else ""
+    searched = "" if copy.is_whole else "found in "
+    indexes = f"   ({searched}index {copy.start} to {copy.position - 1})"
     screen.facts(
         [
             ("file", str(output)),
-            ("events", f"{events}{indexes}"),
-            ("size", screen.size(run.size_bytes)),
+            ("events", f"{copy.events}{indexes if copy.position > copy.start else ''}"),
+            ("size", screen.size(copy.size_bytes)),
         ]
     )
 
 
-def _to_file(
-    server: Server, output: Path, start: int, end: int | None, least: int, project: str | None
-) -> Run:
-    # For its owner alone: what people sent is nobody else's business until the owner says so.
-    with written(output) as file:
-        return _copy(server, file, start, end, least, project)
-
-
-def _copy(
-    server: Server,
-    into: IO[bytes],
-    start: int,
-    end: int | None,
-    least: int,
-    project: str | None,
-) -> Run:
-    """Copy the stream, whole lines at a time; it must reach at least the index `least`."""
-    from indelible.journal.contract import LARGEST_INDEX
-
-    if start > LARGEST_INDEX:
-        return Run(start, start, 0)
-    if end is not None:
-        end = min(end, LARGEST_INDEX)
-    following, size = start, 0
-    with server.stream("/v1/export", start=start, end=end, project=project) as pieces:
-        for line in _lines(pieces):
-            if _index(line) != following:
-                raise server.bad_answer(f"did not send index {following}")
-            into.write(line)
-            following, size = following + 1, size + len(line)
-    if following < least:
-        raise server.bad_answer(f"broke off before index {following} of {least}")
-    return Run(start, following, size)
-
-
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Whole lines; one that is cut short at the end is left out."""
     rest: list[bytes] = []
     size = 0

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -26,6 +27,9 @@ class ExitCode(IntEnum):
     BROKEN = 3
 
 
+INTERRUPTED: Final = 130
+"""What a shell says of a process that Ctrl-C ended."""
+
 # Codes that only commands have; every other one is a server's (docs/reference/errors.md).
 CODES: Final = {
     "called_wrongly": "An argument is missing, unknown, or cannot be read.",
@@ -36,11 +40,20 @@ CODES: Final = {
     "file_refused": "A file is not read: a link, a device or a pipe, or longer than it may be.",
     "out_of_memory": "What was to be read is more than this machine can hold.",
     "server_not_installed": "Only the client is installed.",
+    "system_unsupported": "The command needs what this system, such as Windows, does not have.",
 }
 
 
+_POSIX_MODULES: Final = ("fcntl", "resource", "uvloop")
+
+
 class Failure(Exception):
-    """Ends the command. `code` is public and permanent, the message may be reworded."""
+    """Ends the command. `code` is public and permanent, the message may be reworded.
+
+    `excerpt` has the lines that show people the place of the fault in what they typed.
+    """
+
+    excerpt: Sequence[str] = ()
 
     def __init__(self, code: str, message: str, *, hint: str, exit_code: ExitCode) -> None:
         super().__init__(message)
@@ -57,6 +70,26 @@ class Failure(Exception):
 def called_wrongly(message: str, *, hint: str) -> Failure:
     """The caller can mend it."""
     return Failure("called_wrongly", message, hint=hint, exit_code=ExitCode.CALLED_WRONGLY)
+
+
+def not_here(missing: ModuleNotFoundError) -> Failure | None:
+    """The failure for a module that is not installed, or None if the module is one of ours."""
+    name = (missing.name or "indelible").partition(".")[0]
+    if name == "indelible":
+        return None
+    if name in _POSIX_MODULES:
+        return Failure(
+            "system_unsupported",
+            f"This command needs {name}, which this system does not have",
+            hint="Run it on Linux or macOS; `verify` and `audit` work here.",
+            exit_code=ExitCode.BROKEN,
+        )
+    return Failure(
+        "server_not_installed",
+        f"This command needs {name}, which is not here",
+        hint='pip install "indelible[server]"',
+        exit_code=ExitCode.BROKEN,
+    )
 
 
 def io_failed(error: OSError) -> Failure:
@@ -115,6 +148,8 @@ def report(failure: Failure, *, as_json: bool) -> None:
         print(json.dumps(failure.body()), file=sys.stderr)
         return
     print(f"{failure.code}: {clipped(failure.message)}", file=sys.stderr)
+    for line in failure.excerpt:
+        print(line, file=sys.stderr)
     print(f"try: {clipped(_as_typed_here(failure.hint))}", file=sys.stderr)
 
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from pathlib import Path
 def as_typed(*arguments: str, data: Path | None = None) -> str:
     """A command line for the reader to copy; `data` adds --data unless it is the default."""
     chosen = [] if data is None or _same(data, Path("data")) else ["--data", str(data)]
-    return shlex.join([*program(sys.argv[0], sys.executable), *arguments, *chosen])
+    words = [*program(sys.argv[0], sys.executable), *arguments, *chosen]
+    if os.name == "nt":
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def how_to_send(*, project: str | None, data: Path | None) -> str:
@@ -36,10 +40,11 @@ def _from_here(path: Path) -> str:
     # Not resolve(): .venv/bin/python is a link, and what it points to is another installation.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 — see above
     try:
-        below = str(absolute.relative_to(Path.cwd()))
+        below = absolute.relative_to(Path.cwd())
     except ValueError:
         return str(absolute)
-    return below if "/" in below else f"./{below}"  # a shell looks for a bare name in PATH only
+    # A shell looks for a bare name in PATH only.
+    return str(below) if len(below.parts) > 1 else f".{os.sep}{below}"
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -10,10 +10,9 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.cli.server import reach
+from indelible.cli.times import seconds
 
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?", re.ASCII)
-_DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
 
 
 class KeyRole(StrEnum):
@@ -213,7 +212,7 @@ def rotate_key(
     Its secret is shown this once; the old key stays valid for a while.
     """
     path = f"/v1/keys/{quote(key_id, safe='')}/rotate"
-    grace_s = _seconds(grace)
+    grace_s = seconds("--grace", grace)
     with reach(data) as server:
         made = server.send("POST", path, {"grace_s": grace_s})
     _show_made(made, as_json=as_json, replaced=f"{key_id}, valid for {grace} more")
@@ -289,10 +288,3 @@ def _state(key: dict[str, Any]) -> str:
 
 def _short(at: str) -> str:
     return f"{at[:10]} {at[11:16]}Z"
-
-
-def _seconds(text: str) -> int:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise called_wrongly(f"--grace {text}: no such time", hint="--grace 24h")
-    return int(match[1]) * _SECONDS[match[2]]

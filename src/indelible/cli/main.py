@@ -33,18 +33,18 @@ from indelible.cli import (
     witness,
 )
 from indelible.cli.failure import (
+    INTERRUPTED,
     ExitCode,
     Failure,
     called_wrongly,
     internal,
     io_failed,
+    not_here,
     of_error,
     report,
     report_as_line,
 )
 from indelible.errors import IndelibleError
-
-_INTERRUPTED = 130  # what a shell says of a process that Ctrl-C ended
 
 
 def make_app() -> typer.Typer:
@@ -107,16 +107,11 @@ def run(arguments: Sequence[str]) -> int:
         tell(failure)
         return failure.exit_code
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.partition(".")[0] == "indelible":
+        absent = not_here(missing)
+        if absent is None:
             raise
-        failure = Failure(
-            "server_not_installed",
-            f"This command needs {missing.name}, which is not here",
-            hint='pip install "indelible[server]"',
-            exit_code=ExitCode.BROKEN,
-        )
-        tell(failure)
-        return failure.exit_code
+        tell(absent)
+        return absent.exit_code
     except (MemoryError, RecursionError) as error:
         failure = Failure(
             "out_of_memory",
@@ -147,7 +142,7 @@ def _run(arguments: Sequence[str]) -> int:
         # typer takes an EOFError for an answer that was not given; a file that ends early is one.
         if isinstance(abort.__cause__, EOFError):
             raise abort.__cause__ from None
-        return _INTERRUPTED
+        return INTERRUPTED
     except SystemExit as end:
         # typer's own answer to a pipe that nobody reads is to end with 1.
         if isinstance(end.__context__, BrokenPipeError):

@@ -40,7 +40,8 @@ def written(path: Path, *, mode: int = 0o600, keeps_mode: bool = False) -> Itera
             yield file
         return
     with new_file(path) as file:
-        os.fchmod(file.fileno(), stat.S_IMODE(found) if keeps_mode else mode & ~_umask())
+        if hasattr(os, "fchmod"):  # there are no such modes on Windows
+            os.fchmod(file.fileno(), stat.S_IMODE(found) if keeps_mode else mode & ~_umask())
         yield file
 
 

@@ -16,7 +16,6 @@ from indelible.cli.failure import ExitCode, Failure
 from indelible.cli.invocation import as_typed
 from indelible.cli.server import data_folder
 from indelible.durable import keep_folder, sync_folder
-from indelible.folder import hold
 from indelible.layout import JOURNAL_FILE
 
 _BESIDE: Final = ("-wal", "-shm")
@@ -57,6 +56,7 @@ def restore(
     another name.
     """
     from indelible.clock import now_ms
+    from indelible.folder import hold
     from indelible.ledger.restore import prepare, retire_keys
 
     folder = data_folder(data)

@@ -11,6 +11,7 @@ import typer
 
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure, called_wrongly
+from indelible.cli.filters import Filter, checked
 from indelible.cli.invocation import how_to_send
 from indelible.cli.server import Server, reach
 from indelible.cli.shape import Event, name_of, short_content
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
             "indelible tail",
             "indelible tail -n 100 --no-follow --event purchase_completed",
             "indelible tail --kind audit --json | jq .meta",
+            "indelible tail --filter 'event = \"purchase\" and properties.amount >= 100'",
         )
     )(tail)
 
@@ -75,6 +77,7 @@ def tail(
     trail: Annotated[
         str | None, typer.Option("--trail", metavar="KEY", help="By meta.immutable_trail.")
     ] = None,
+    filter_: Filter = None,
     project: options.Project = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -96,6 +99,7 @@ def tail(
         "request_id": request_id,
         "trace_id": trace_id,
         "immutable_trail": trail,
+        "filter": checked(filter_),
         "project": project,
     }
     show = _Json() if as_json else _Lines()

@@ -12,7 +12,7 @@ from indelible.clock import now_ms, rfc3339
 if TYPE_CHECKING:
     from indelible.ledger.format.note import LogKey
     from indelible.ledger.format.policy import Witness as Line
-    from indelible.ledger.witness.rules import Evidence
+    from indelible.ledger.witness.store import Evidence
 
 _DEFAULT_PORT = 8766
 
@@ -88,7 +88,8 @@ def serve(
     from indelible.errors import KeyMalformed
     from indelible.ledger.format.policy import Witness as Line
     from indelible.ledger.witness.http import run
-    from indelible.ledger.witness.rules import Witness, create, read_key
+    from indelible.ledger.witness.rules import Witness
+    from indelible.ledger.witness.store import create, read_key
     from indelible.serving import listening
 
     if new is not None:
@@ -119,7 +120,7 @@ def evidence(data: Folder, as_json: options.Json = False) -> int:
     With --json each one is there whole, beside what the witness had cosigned by then: two signed
     notes that anybody can compare. Works while the witness runs.
     """
-    from indelible.ledger.witness.rules import read_evidence
+    from indelible.ledger.witness.store import read_evidence
 
     found, left_out = read_evidence(data)
     if as_json:

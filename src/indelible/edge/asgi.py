@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from indelible.edge.http import Answer, Message, Receive, Request, Scope, Send, refuse
+from indelible.edge.notice import Notices
 from indelible.errors import BodyIncomplete, IndelibleError, InvalidApiKey, MethodNotAllowed
 from indelible.metrics import REQUESTS, REQUESTS_REFUSED
 from indelible.refusals import Refusals
@@ -42,9 +43,14 @@ class Edge:
     """
 
     def __init__(
-        self, routes: Mapping[str, HotRoute], framework: Framework, refusals: Refusals
+        self,
+        routes: Mapping[str, HotRoute],
+        framework: Framework,
+        refusals: Refusals,
+        notices: Notices,
     ) -> None:
         self._routes = routes
+        self._notices = notices
         self._framework = framework
         self._refusals = refusals
         self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
@@ -117,6 +123,7 @@ class Edge:
             return await handler(request)
         except IndelibleError as error:
             REQUESTS_REFUSED.add(route.path, error.code)
+            self._notices.refused(request, error)
             return refuse(error, request)
         except Exception as error:  # the request's one door: no fault of ours may go unanswered
             self._refusals.failed(error, route.path)

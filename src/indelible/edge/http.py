@@ -42,9 +42,17 @@ def parameters_of(query: bytes) -> list[tuple[str, str]]:
 
 
 class Request:
-    """One HTTP request, read as far as it is asked for."""
+    """One HTTP request, read as far as it is asked for.
 
-    __slots__ = ("_goes_on", "_headers", "_query", "_receive", "_request_id", "_scope", "method")
+    Attributes:
+        sent: its body as it came, once that has been read.
+        project_id: the project that it is for, once the gate has opened.
+    """
+
+    __slots__ = (
+        *("_goes_on", "_headers", "_query", "_receive", "_request_id", "_scope"),
+        *("method", "project_id", "sent"),
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._scope = scope
@@ -54,6 +62,14 @@ class Request:
         self._query: dict[str, str] | None = None
         self._request_id: str | None = None
         self.method: str = scope["method"]
+        self.sent = b""
+        self.project_id: int | None = None
+
+    @property
+    def path(self) -> str:
+        """The path that was asked for."""
+        path: str = self._scope["path"]
+        return path
 
     def header(self, name: bytes) -> str:
         """The header's value, empty when absent; `name` in lower case."""
@@ -139,6 +155,7 @@ class Request:
             body = b"".join(parts)
         if len(body) > limit_bytes:
             raise BodyTooLarge(limit_bytes=limit_bytes, unpacked=False)
+        self.sent = body
         return body
 
     async def _piece(self) -> bytes:

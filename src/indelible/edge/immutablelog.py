@@ -165,6 +165,10 @@ class AuditIngest:
             return _Taken(items, lost)
 
         results, lost_warning = await self._take(request, owner, project, read)
+        self._intake.notices.dropped(
+            request,
+            ((r.code if isinstance(r, IndelibleError) else None, None) for r in results),
+        )
         rejected = sum(isinstance(result, IndelibleError) for result in results)
         if wish is not None:
             stored = [result for result in results if isinstance(result, AuditReceipt)]
@@ -263,7 +267,9 @@ class AuditIngest:
         key = self._intake.gate.key_of_bearer(
             request.header(b"authorization"), lambda: request.caller(self._intake.gate)
         )
-        return key, self._intake.gate.project_of_key(key, request.query.get("project"))
+        project = self._intake.gate.project_of_key(key, request.query.get("project"))
+        request.project_id = project.id
+        return key, project
 
     def _item_of(
         self, raw: msgspec.Raw, project: Project, request: Request, shared_key: str | None

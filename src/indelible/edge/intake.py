@@ -8,6 +8,7 @@ from typing import Final
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.large import LargeBodies
+from indelible.edge.notice import Notices
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.errors import Overloaded
@@ -47,6 +48,7 @@ class Intake:
     limits: Limits
     large: LargeBodies
     confirm: Confirm
+    notices: Notices
     clock: Clock
 
     async def submit_in_runs(self, drafts: Sequence[Draft]) -> list[Outcome]:

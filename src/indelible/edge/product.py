@@ -18,6 +18,7 @@ from indelible.edge.bots import is_crawler, is_from_browser
 from indelible.edge.http import Answer, Request, refuse
 from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import Lost, LostWarning, Report, check_not_empty, draft_of, settle
+from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
 from indelible.edge.shallow import Text, parse
 from indelible.edge.waiting import Wish, check_count, wish_of
@@ -140,6 +141,7 @@ class ProductIngest:
             await asyncio.sleep(0)
             results += _results(taken.events[start : start + _RESULTS_AT_ONCE], stored)
         lost_warning = settle(taken.lost, Lane.PRODUCT, stored)
+        self._intake.notices.dropped(request, (_fate(result) for result in results))
         if wish is not None and taken.arrival is not None:
             await self._confirm(taken.arrival.project.id, results, wish)
         return self._answer(request, results, lost_warning)
@@ -257,6 +259,7 @@ class ProductIngest:
         )
         project = key.project
         assert project is not None
+        request.project_id = project.id
         user_agent = request.header(b"user-agent")
         return Arrival(
             project=project,
@@ -293,6 +296,10 @@ class ProductIngest:
         if lost_warning is not None:
             answer.lost_warning = lost_warning
         return Answer(200, msgspec.json.encode(answer))
+
+
+def _fate(result: EventResult) -> Fate:
+    return (result.reason if result.result in ("drop", "retry") else None), result.uuid
 
 
 def _draft(event: Sighting, arrival: Arrival, request: dict[str, msgspec.Raw]) -> Draft:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from indelible.errors import IndelibleError, NotFound, Tampered, TileMissing
 from indelible.event import Level
 from indelible.ledger import notes
+from indelible.ledger.format.layout import CHECKPOINT, NOTES, POLICY, WITNESSED
 from indelible.ledger.format.tile import Tile, parse_path
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log, Logs
 from indelible.ledger.progress import Progress
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tilestore import CHECKPOINT, NOTES, POLICY, WITNESSED
 
 
 class Files:

@@ -20,6 +20,7 @@ from indelible.leaf import decode
 from indelible.ledger import notes
 from indelible.ledger.damages import SCRUB_FILE, Damages
 from indelible.ledger.files import Files
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tile import WIDTH, TileHashes
 from indelible.ledger.format.tree import prove_root
@@ -32,7 +33,6 @@ from indelible.ledger.sealer import Sealer, mend
 from indelible.ledger.seals import SEALS_FILE, Seals, Times
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 from indelible.registry.registry import Registry
 
 if TYPE_CHECKING:

@@ -30,11 +30,12 @@ from indelible.journal.contract import Journal
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger import notes
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import LogKey, Signer, open_note
 from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tree import EMPTY_ROOT
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.registry import Registry
 from indelible.registry.values import LogRow
 

@@ -33,10 +33,11 @@ from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
+from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tree import Frontier, leaf_hash
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import is_vacant, key_path
-from indelible.ledger.tilestore import CHECKPOINT, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.registry import Registry
 from indelible.registry.values import LogRow
 

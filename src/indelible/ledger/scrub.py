@@ -22,6 +22,7 @@ from indelible.errors import IndelibleError, Tampered
 from indelible.journal.contract import Journal
 from indelible.ledger import notes
 from indelible.ledger.damages import NOTES, Damages
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, TileHashes, hashes_of, tile_at
 from indelible.ledger.format.tree import leaf_hash, prove_root
 from indelible.ledger.lockstore import Head
@@ -29,7 +30,6 @@ from indelible.ledger.logs import Log
 from indelible.ledger.receipts import changed, sound_opening
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.stored import entries
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 from indelible.metrics import SCRUBBED_BYTES
 
 logger = logging.getLogger(__name__)

@@ -41,26 +41,22 @@ from indelible.ledger.format.tile import (
     TileHashes,
     check_width,
     decode_entries,
-    encode_entries,
     hashes_of,
     root_of_full,
     tile_at,
     tiles_between,
 )
 from indelible.ledger.format.tree import Frontier, leaf_hash, prove_root, subtrees_of
+from indelible.ledger.growth import MOST_ENTRIES, added, integrate
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import SEALER, Log
 from indelible.ledger.soundness import Soundness
-from indelible.ledger.tilestore import TileStore
 from indelible.metrics import SEAL_SECONDS
 
 logger = logging.getLogger(__name__)
 
 _STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
 _THREADS: Final = 8
-
-MOST_ENTRIES: Final = 65_536
-"""The most that one checkpoint adds: 256 tiles."""
 
 
 class Sealer:
@@ -282,52 +278,6 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
         group.append(run)
     if group:
         yield group
-
-
-def integrate(
-    tiles: TileStore, old: int, entries: Sequence[bytes], *, replace: bool = False
-) -> None:
-    """Write the tiles and bundles that `entries` add to a tree of `old` leaves.
-
-    `replace` takes other bytes away where these belong.
-
-    Raises:
-        TileConflict, TileMissing, TileMalformed, OSError, SyncFailed.
-    """
-    (tiles.replace if replace else tiles.write)(added(tiles.read, old, entries))
-
-
-def added(read: ReadTiles, old: int, entries: Sequence[bytes]) -> list[tuple[Tile, bytes]]:
-    """The tiles and bundles that `entries` add to a tree of `old` leaves, or make wider.
-
-    `read` gives the partial ones that are there.
-
-    Raises:
-        TileMissing, TileMalformed.
-    """
-    made = [(tile, encode_entries(run)) for tile, run in _runs(read, ENTRIES, old, entries)]
-    level, start, hashes = 0, old, [leaf_hash(entry) for entry in entries]
-    while hashes:
-        runs = [(tile, b"".join(run)) for tile, run in _runs(read, level, start, hashes)]
-        made += runs
-        hashes = [root_of_full(data) for tile, data in runs if tile.width == WIDTH]
-        level, start = level + 1, start // WIDTH
-    return made
-
-
-def _runs(
-    read: ReadTiles, level: int, start: int, added: Sequence[bytes]
-) -> list[tuple[Tile, list[bytes]]]:
-    """The tiles of `level` that change when `added` follows `start` hashes, whole."""
-    number, held = divmod(start, WIDTH)
-    items = list(added)
-    if held:
-        before = Tile(level, number, held)
-        (content,) = read([before])
-        whole = decode_entries(before, content) if level == ENTRIES else hashes_of(content)
-        items = whole + items
-    runs = [items[at : at + WIDTH] for at in range(0, len(items), WIDTH)]
-    return [(Tile(level, number + n, len(run)), run) for n, run in enumerate(runs)]
 
 
 def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:

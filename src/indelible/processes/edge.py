@@ -11,7 +11,7 @@ answered in time are answered `storing_slow`, and no more than the room of the j
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import msgspec
 from indelible import __version__, metrics
 from indelible.edge.gate import Gate, has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
+from indelible.edge.notice import Notice, Notices
 from indelible.edge.rates import Rates
 from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
@@ -37,6 +38,8 @@ from indelible.processes.messages import (
     FromWriter,
     Known,
     Left,
+    Listen,
+    Noticed,
     Receipts,
     Report,
     Serving,
@@ -61,6 +64,7 @@ _MOST_HELD_BYTES: Final = 4 * 1024 * 1024
 _ANSWERED_WITHIN_S: Final = ANSWERED_WITHIN_S + 1  # the writer's own answer comes first
 _ASKED_WITHIN_S: Final = 1.0
 _SILENT_S: Final = 3.0
+_MOST_NOTICED_BYTES: Final = 1024 * 1024
 
 
 class Writer:
@@ -70,13 +74,17 @@ class Writer:
     (`confirm`) and answers (`ask`). When the writer is gone this process ends at once.
     """
 
-    def __init__(self, disk: DiskState, rates: Rates, *, max_waiting_bytes: int) -> None:
+    def __init__(
+        self, disk: DiskState, rates: Rates, notices: Notices, *, max_waiting_bytes: int
+    ) -> None:
         self.disk = disk
         self.stopping = asyncio.Event()
         """Set when the writer has said that the server stops."""
         self.pulse = Pulse()
         self.snapshot: Snapshot
         self._rates = rates
+        self._notices = notices
+        self._leave_notices: Callable[[], None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
         self._line: Line[FromWriter] = Line(FROM_WRITER, heard=self._heard, ended=self._is_gone)
@@ -199,6 +207,8 @@ class Writer:
                 self.disk.free_percent, self.disk.is_full = free_percent, is_full
             case Spent(spent):
                 self._rates.charge(spent)
+            case Listen(is_heard):
+                self._heed(is_heard=is_heard)
             case Count(number):
                 self._counted = number
                 self._report()
@@ -214,6 +224,18 @@ class Writer:
         asked = self._asked.get(number)
         if asked is not None and not asked.done():
             asked.set_result(answer)
+
+    def _heed(self, *, is_heard: bool) -> None:
+        """Pass notices on while somebody listens at the other end."""
+        if is_heard and self._leave_notices is None:
+            self._leave_notices = self._notices.listen(self._notice)
+        elif not is_heard and self._leave_notices is not None:
+            self._leave_notices()
+            self._leave_notices = None
+
+    def _notice(self, notice: Notice) -> None:
+        if self._line.unsent_bytes < _MOST_NOTICED_BYTES:  # it is only shown, and never stored
+            self._line.say(Noticed(notice))
 
     def _look(self) -> None:
         """Report, and answer requests that have waited too long: the writer hangs."""

@@ -26,7 +26,7 @@ from indelible import metrics, voice
 from indelible.clock import monotonic_s
 from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
-from indelible.processes.messages import Figures, Known, Spent, Stop
+from indelible.processes.messages import Figures, Known, Listen, Spent, Stop
 from indelible.processes.writing import EdgeLine, Services
 from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
@@ -101,6 +101,7 @@ class Family:
         self._listening = listening
         self._services = services
         self._disk = disk
+        services.notices.on_heard = self._tell_heard
         self._pulse = pulse
         self._stop_within_s = stop_within_s
         self._slots = [_Slot(f"edge-{number}") for number in range(1, edges + 1)]
@@ -204,6 +205,7 @@ class Family:
         await line.take(own, bell)
         line.say(self._figures())
         line.say(self._known)
+        line.say(Listen(self._services.notices.is_heard))
         if self._is_stopping:
             line.say(Stop())
 
@@ -214,6 +216,11 @@ class Family:
             after_s = monotonic_s() - slot.ended_s
             voice.restarted(f"{slot.name}, process {slot.pid},", why=slot.why, after_s=after_s)
             slot.why = ""
+
+    def _tell_heard(self, is_heard: bool) -> None:  # noqa: FBT001 — a listener's
+        for slot in self._slots:
+            if slot.line is not None:
+                slot.line.say(Listen(is_heard))
 
     def _left(self, ending: Ending) -> None:
         finished, cut_off = self.ending

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from indelible.edge.notice import Notice
 from indelible.errors import IndelibleError, catalogue
 from indelible.event import Level
 from indelible.journal.contract import Draft, Outcome
@@ -94,6 +95,12 @@ class Left(Struct, frozen=True, array_like=True, tag=7):
     cut_off: int
 
 
+class Noticed(Struct, frozen=True, array_like=True, tag=8):
+    """Something that the edge refused or dropped, while somebody listens."""
+
+    notice: Notice
+
+
 # From the writer.
 
 
@@ -146,12 +153,18 @@ class Count(Struct, frozen=True, array_like=True, tag=8):
     number: int
 
 
+class Listen(Struct, frozen=True, array_like=True, tag=9):
+    """Whether somebody listens to notices now."""
+
+    is_heard: bool
+
+
 class Stop(Struct, frozen=True, array_like=True, tag=7):
     """Finish what is under way, and end."""
 
 
-FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left
-FromWriter = Answered | Receipts | Told | Known | Figures | Spent | Count | Stop
+FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left | Noticed
+FromWriter = Answered | Receipts | Told | Known | Figures | Spent | Count | Listen | Stop
 
 FROM_EDGE: Final[msgspec.msgpack.Decoder[FromEdge]] = msgspec.msgpack.Decoder(FromEdge)
 FROM_WRITER: Final[msgspec.msgpack.Decoder[FromWriter]] = msgspec.msgpack.Decoder(FromWriter)

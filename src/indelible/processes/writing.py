@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from indelible import metrics
+from indelible.edge.notice import Notices
 from indelible.edge.waiting import Confirm
 from indelible.errors import IndelibleError
 from indelible.journal.commit import Committer
@@ -25,6 +26,7 @@ from indelible.processes.messages import (
     FromEdge,
     Known,
     Left,
+    Noticed,
     Receipts,
     Refused,
     Report,
@@ -49,12 +51,14 @@ class Services:
         confirm: waits for receipts.
         answers: `/healthz` and `/metrics`, by their path: status and body.
         application: answers every request that is no hot route's.
+        notices: tells whoever listens in this process what edges refuse.
     """
 
     committer: Committer
     confirm: Confirm
     answers: Mapping[str, Callable[[], Awaitable[tuple[int, bytes]]]]
     application: Application
+    notices: Notices
 
 
 class EdgeLine:
@@ -137,6 +141,8 @@ class EdgeLine:
                     self._asked.pop(asked).set()
             case Serving():
                 self._serves()
+            case Noticed(notice):
+                self._services.notices.tell(notice)
             case Left(finished, cut_off):
                 self._left(Ending(finished, cut_off))
             case Taken(number):

@@ -1,21 +1,24 @@
 """Finding and reading events: by id, by search, and as a whole log.
 
 A search walks the journal, newest first or oldest first, and looks at a bounded number of entries a
-call. It reads the records of those alone, never a payload; then it reads whole the events that
-match, which fill a page up to a number of events and of bytes. A page may therefore be short, or
-empty, and still have a `next`. An export goes by pieces that are bounded in the same way. So memory
-does not depend on how large the events are, but for the largest single one.
+call, for a bounded time. It reads the records of those alone, and payloads only if a filter tests
+them (see `filtering`); then it reads whole the events that match, which fill a page up to a number
+of events and of bytes. A page may therefore be short, or empty, and still have a `next`. An export
+goes by pieces that are bounded in the same way. So memory does not depend on how large the events
+are, but for the largest single one.
 """
 
 import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from indelible.clock import rfc3339
+from indelible.clock import monotonic_s, rfc3339
+from indelible.condition import Condition
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
 from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
@@ -24,6 +27,7 @@ from indelible.journal.pieces import cut, pieces
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
+from indelible.query.filtering import Filter
 from indelible.registry.values import Project
 
 Order = Literal["newest", "oldest"]
@@ -38,6 +42,9 @@ PIECE_BYTES: Final = 512 * 1024
 """The same of a piece of an export, of which one is in memory for each export under way."""
 SCANNED_PER_PAGE: Final = 5_000
 SCANNED_BYTES_PER_PAGE: Final = 32 * 1024 * 1024
+"""Most bytes of records looked at for a page; payloads count too where a filter tests them."""
+SCANNING_S: Final = 1.0
+"""A page ends after this time, once it has looked at one event: a filter may be costly."""
 _WALKED_AT_ONCE: Final = 100
 _LONGEST_STORING_MS: Final = 60_000
 
@@ -76,6 +83,7 @@ class Search:
 
     The conditions on `meta` apply to audit events; `event_name` also finds product events by name.
     `received_from` and `received_to` bound the time of receipt, half-open, RFC 3339 or a number.
+    `filter` is a condition on the facts of an event.
     """
 
     kind: str | None = None
@@ -89,11 +97,12 @@ class Search:
     distinct_id: str | None = None
     received_from: str | None = None
     received_to: str | None = None
+    filter: Condition | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether every event of its time matches."""
-        return replace(self, received_from=None, received_to=None) == Search()
+        """Whether every event of its time matches, but for the filter."""
+        return replace(self, received_from=None, received_to=None, filter=None) == Search()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +192,10 @@ class Events:
         the same shape.
 
         Raises:
-            InvalidCursor, InvalidParameter.
+            InvalidCondition, InvalidCursor, InvalidParameter.
         """
-        times = _times(search)
-        runs = self._runs(project.id, times, max(after + 1, 0))
+        wish = _Wish.of(search)
+        runs = self._runs(project.id, wish.times, max(after + 1, 0))
         start, end = (runs[0][0], runs[-1][1]) if runs else (max(after + 1, 0),) * 2
         if cursor is not None:
             position = _Cursor.read(cursor, project.id, search, order).position
@@ -196,7 +205,8 @@ class Events:
             position = start if order == "oldest" else end
         wanted: list[int] = []
         page_bytes = scanned_bytes = 0
-        walk = self._walk(project.id, _from(position, runs, order), search, times, order)
+        until_s = monotonic_s() + SCANNING_S
+        walk = self._walk(project.id, _from(position, runs, order), wish, order)
         for scanned, (index, size, matches) in enumerate(walk, start=1):
             if matches:
                 if wanted and page_bytes + size.whole > PAGE_BYTES:
@@ -204,11 +214,12 @@ class Events:
                 wanted.append(index)
                 page_bytes += size.whole
             position = index + 1 if order == "oldest" else index
-            scanned_bytes += size.record
+            scanned_bytes += wish.looks_at(size)
             if (
                 len(wanted) == limit
                 or scanned == SCANNED_PER_PAGE
                 or scanned_bytes >= SCANNED_BYTES_PER_PAGE
+                or monotonic_s() >= until_s
             ):
                 break
         entries = self._entries(project.id, sorted(wanted))
@@ -220,15 +231,32 @@ class Events:
         return Page(events, following, position)
 
     def export(
-        self, project: Project, *, start: int = 0, end: int = LARGEST_INDEX
+        self,
+        project: Project,
+        search: Search,
+        *,
+        start: int = 0,
+        end: int = LARGEST_INDEX,
     ) -> Iterator[bytes]:
-        """The log from `start` to `end` as NDJSON, in pieces of whole lines.
+        """The matching events from `start` to `end` as NDJSON, in pieces of whole lines.
 
-        Ends with the last entry that was there when it began.
+        Ends with the last entry that was there when it began. A piece is made of a bounded part of
+        the log, and is empty if nothing there matches.
+
+        Raises:
+            InvalidCondition, InvalidParameter: at once, before the first piece.
         """
-        end = min(end, self._journal.next_index(project.id))
-        for first, behind in pieces(self._journal, project.id, start, end, most_bytes=PIECE_BYTES):
-            yield b"".join(map(_line, self._journal.read(project.id, first, behind)))
+        return self._exported(project.id, _Wish.of(search), start, end)
+
+    def _exported(self, project_id: int, wish: "_Wish", start: int, end: int) -> Iterator[bytes]:
+        end = min(end, self._journal.next_index(project_id))
+        for first, behind in self._runs(project_id, wish.times, start):
+            bounds = first, min(behind, end)
+            for piece in pieces(self._journal, project_id, *bounds, most_bytes=PIECE_BYTES):
+                run = range(*piece)
+                found = self._found(project_id, run, wish)
+                entries = self._entries(project_id, list(compress(run, found)))
+                yield b"".join(map(_line, entries))
 
     def _runs(self, project_id: int, times: "_Times", start: int) -> list[tuple[int, int]]:
         """Where the search has to look, from `start` on: see `Journal.received_between`."""
@@ -238,15 +266,9 @@ class Events:
         return self._journal.received_between(project_id, times.from_ms, times.to_ms, start=start)
 
     def _walk(
-        self,
-        project_id: int,
-        runs: Iterable[tuple[int, int]],
-        search: Search,
-        times: "_Times",
-        order: Order,
+        self, project_id: int, runs: Iterable[tuple[int, int]], wish: "_Wish", order: Order
     ) -> Iterator[tuple[int, Size, bool]]:
         """Each index of `runs` in this order, its size, and whether the search finds it."""
-        matches = None if search.is_open else _matcher(search)
         for first, behind in runs:
             indexes = list(range(first, behind))
             sizes = self._journal.sizes(project_id, first, behind)
@@ -254,30 +276,46 @@ class Events:
                 indexes.reverse()
                 sizes.reverse()
             at = 0
-            for count in cut([size.record for size in sizes], PAGE_BYTES):
+            for count in cut(list(map(wish.looks_at, sizes)), PAGE_BYTES):
                 run = indexes[at : at + count]
-                found = self._matching(project_id, run, matches, times)
+                found = self._found(project_id, run, wish)
                 yield from zip(run, sizes[at : at + count], found, strict=True)
                 at += count
 
-    def _matching(
-        self, project_id: int, run: Sequence[int], matches: "_Matches | None", times: "_Times"
-    ) -> list[bool]:
-        """Whether each of `run`, neighbours in either order, is found, by leaf and record alone."""
-        if matches is None and times == _ANY_TIME:
+    def _found(self, project_id: int, run: Sequence[int], wish: "_Wish") -> Iterable[bool]:
+        """Whether each of `run`, neighbours in either order, is found.
+
+        Payloads are tested one by one as the answer is read, since a page may end in between.
+        """
+        possible = self._possible(project_id, run, wish)
+        filter_ = wish.filter
+        if filter_ is None or not filter_.reads_payloads:
+            return possible
+        entries = self._entries(project_id, sorted(compress(run, possible)))
+        whole = {entry.index: entry for entry in entries}
+        return (index in whole and filter_.finds(whole[index]) for index in run)
+
+    def _possible(self, project_id: int, run: Sequence[int], wish: "_Wish") -> list[bool]:
+        """Whether each of `run` may be found, as far as leaf and record tell."""
+        if wish.is_open:
             return [True] * len(run)
         start, end = min(run), max(run) + 1
-        if matches is None:
+        if wish.matches is None and wish.filter is None:
             entries = self._journal.leaves(project_id, start, end)
-            found = [times.hold(decode(entry).received_at_ms) for entry in entries]
+            found = [wish.times.hold(decode(entry).received_at_ms) for entry in entries]
         else:
             rows = self._journal.rows(project_id, start, end, with_payloads=False)
-            found = [
-                times.hold(leaf.received_at_ms) and matches(leaf.kind.word, record or _ERASED)
-                for leaf, record in zip(
-                    _leaves_of(rows.leaves), _OUTLINES.decode(rows.records_json), strict=True
-                )
-            ]
+            leaves = list(_leaves_of(rows.leaves))
+            found = [wish.times.hold(leaf.received_at_ms) for leaf in leaves]
+            if (matches := wish.matches) is not None:
+                found = [
+                    held and matches(leaf.kind.word, record or _ERASED)
+                    for held, leaf, record in zip(
+                        found, leaves, _OUTLINES.decode(rows.records_json), strict=True
+                    )
+                ]
+            if wish.filter is not None:
+                found = wish.filter.narrow(found, start, leaves, rows.records)
         return found if run[0] == start else found[::-1]
 
     def _entries(self, project_id: int, indexes: Sequence[int]) -> Iterator[Entry]:
@@ -435,6 +473,36 @@ class _Times(NamedTuple):
 
 
 _ANY_TIME: Final = _Times(0, None)
+
+
+class _Wish(NamedTuple):
+    """A search, ready to be tested: None is no condition of that sort."""
+
+    times: _Times
+    matches: _Matches | None
+    filter: Filter | None
+
+    @classmethod
+    def of(cls, search: Search) -> "_Wish":
+        """
+        Raises:
+            InvalidCondition, InvalidParameter.
+        """
+        return cls(
+            _times(search),
+            None if search.is_open else _matcher(search),
+            None if search.filter is None else Filter(search.filter),
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it finds everything."""
+        return self.times == _ANY_TIME and self.matches is None and self.filter is None
+
+    def looks_at(self, size: Size) -> int:
+        """How many bytes of an event it may have to look at."""
+        reads_payloads = self.filter is not None and self.filter.reads_payloads
+        return size.whole if reads_payloads else size.record
 
 
 def _times(search: Search) -> _Times:

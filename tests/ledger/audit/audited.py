@@ -20,15 +20,16 @@ from indelible.ledger.audit.memory import Memory
 from indelible.ledger.audit.whole import Audit, audit_log
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import Note, Signer
 from indelible.ledger.format.opening import Opening
 from indelible.ledger.format.policy import Group, KnownLog, Policy, Witness
 from indelible.ledger.format.proof import Proof
 from indelible.ledger.format.tile import TileHashes
 from indelible.ledger.format.tree import EMPTY_ROOT, prove_inclusion, prove_root
+from indelible.ledger.growth import integrate
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.sealer import integrate
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.registry import Registry
 
 ORIGIN = "log.example/shop"

@@ -22,13 +22,14 @@ from indelible.ledger.audit.memory import Memory
 from indelible.ledger.audit.sources import FolderSource, UrlSource
 from indelible.ledger.audit.whole import Audit, audit_log
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.note import Note, Signer
 from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tile import WIDTH, TileHashes, tiles_between
 from indelible.ledger.format.tree import prove_root
 from indelible.ledger.format.verify import Verdict
-from indelible.ledger.sealer import integrate
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED, FolderTiles
+from indelible.ledger.growth import integrate
+from indelible.ledger.tilestore import FolderTiles
 from tests.cli.command import Ran, assert_refused, call
 from tests.ledger.audit.audited import (
     COSIGNERS,

@@ -14,12 +14,13 @@ import pytest
 from indelible.errors import LogUnreadable, SignatureMissing, SignatureWrong, TileMissing
 from indelible.ledger.audit import evidence
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import Note
 from indelible.ledger.format.policy import KnownLog, Policy, Witness
 from indelible.ledger.format.tile import ENTRIES, Tile, tile_at, tiles_between
 from indelible.ledger.format.tree import leaf_hash, root_of
-from indelible.ledger.sealer import integrate
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.ledger.growth import integrate
+from indelible.ledger.tilestore import FolderTiles
 from tests.cli.command import call, run
 from tests.ledger.format import worked
 from tests.ledger.format.worked import COSIGNER, SIGNER

@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.policy import Policy, Witness
 from indelible.ledger.format.tree import Hashes, leaf_hash
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.witness.cosigners import Cosigners
 from tests.cli.command import PROGRAM, Ran, assert_refused, call, run, surroundings
 from tests.ledger.audit.audited import ORIGIN, POLICY_OF_LOG, SIGNER, Shop, sealed

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
@@ -72,6 +73,24 @@ def test_a_receipt_is_verified_in_four_steps_and_shows_its_event(shop: Shop) -> 
     assert found.tx_id is not None
     assert found.tx_id.startswith("tx_")
     assert all(step.sentence.endswith(".") for step in found.steps)
+
+
+@pytest.mark.parametrize(
+    ("converted", "named"),
+    [
+        (lambda text: text.replace("\n", "\r\n").encode(), "Windows line endings"),
+        (lambda text: text.encode("utf-8-sig"), "byte order mark"),
+        (lambda text: text.encode("utf-16"), "UTF-16"),
+    ],
+    ids=["CR LF", "UTF-8 with a mark", "UTF-16"],
+)
+def test_a_receipt_that_was_saved_as_text_on_windows_cannot_be_checked_and_says_why(
+    shop: Shop, converted: Callable[[str], bytes], named: str
+) -> None:
+    found = verify_receipt(converted(shop.receipt(13)), POLICY_OF_LOG)
+
+    assert Verdict.UNVERIFIABLE is found.verdict
+    assert named in found.steps[0].sentence
 
 
 def test_every_event_has_a_receipt_that_verifies(shop: Shop) -> None:

@@ -22,7 +22,7 @@ from indelible.ledger.witness.cosigners import (
     Discord,
     State,
 )
-from indelible.ledger.witness.rules import DATABASE_FILE, create
+from indelible.ledger.witness.store import DATABASE_FILE, create
 from indelible.metrics import REGISTRY
 from tests.ledger.witness.witnesses import (
     Book,

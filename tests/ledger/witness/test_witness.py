@@ -18,19 +18,16 @@ from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import time_of
 from indelible.ledger.format.note import Note, Signer, open_note, parse_note
 from indelible.ledger.format.tree import EMPTY_ROOT
-from indelible.ledger.witness.rules import (
+from indelible.ledger.witness.request import MOST_BODY_BYTES, request_body
+from indelible.ledger.witness.rules import MOST_EVIDENCE, Witness, hash_of
+from indelible.ledger.witness.store import (
     DATABASE_FILE,
     KEY_FILE,
-    MOST_BODY_BYTES,
-    MOST_EVIDENCE,
     Evidence,
     Reason,
-    Witness,
     create,
-    hash_of,
     read_evidence,
     read_key,
-    request_body,
 )
 from tests.cli.command import Ran, assert_refused, call
 from tests.ledger.format import worked

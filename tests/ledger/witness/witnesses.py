@@ -21,7 +21,7 @@ from indelible.ledger.format.cosignature import Cosigner, WitnessKey
 from indelible.ledger.format.note import LogKey, Signer
 from indelible.ledger.format.policy import Group, Policy, Witness
 from indelible.ledger.format.tree import Hashes, leaf_hash, prove_consistency, root_of
-from indelible.ledger.witness.rules import request_body
+from indelible.ledger.witness.request import request_body
 from tests import nursery
 from tests.cli.command import surroundings
 from tests.world import plain_client

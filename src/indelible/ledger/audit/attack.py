@@ -28,12 +28,14 @@ from indelible.ledger.audit.forgeries import Forgery, forgeries_of
 from indelible.ledger.audit.memory import Memory, Remembered
 from indelible.ledger.audit.whole import Audit
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import POLICY
 from indelible.ledger.format.note import Signer, parse_note
 from indelible.ledger.format.policy import KnownLog, Policy
 from indelible.ledger.format.tile import TileHashes
 from indelible.ledger.format.tree import prove_consistency
-from indelible.ledger.tilestore import POLICY
-from indelible.ledger.witness.rules import Witness, create, read_key, request_body
+from indelible.ledger.witness.request import request_body
+from indelible.ledger.witness.rules import Witness
+from indelible.ledger.witness.store import create, read_key
 
 FEWEST_EVENTS: Final = 8
 

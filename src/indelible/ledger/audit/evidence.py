@@ -22,10 +22,11 @@ from typing import IO, Final, NamedTuple
 
 from indelible.errors import LogUnreadable
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import LogKey, open_note
 from indelible.ledger.format.policy import parse_policy
 from indelible.ledger.format.tile import tiles_between
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, TileStore
+from indelible.ledger.tilestore import TileStore
 
 VKEY: Final = "log.vkey"
 STRANGER: Final = ("go.mod", "go.sum", "verify.go")

@@ -16,11 +16,12 @@ from indelible.folder import private
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.note import Signer
 from indelible.ledger.format.tile import TileHashes, tiles_between
 from indelible.ledger.format.tree import prove_root
-from indelible.ledger.sealer import MOST_ENTRIES, integrate
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED, FolderTiles
+from indelible.ledger.growth import MOST_ENTRIES, integrate
+from indelible.ledger.tilestore import FolderTiles
 from indelible.untrusted import check_regular, read_below
 
 _MOST_KEY_BYTES: Final = 4_096

@@ -15,8 +15,8 @@ from indelible import leaf as leaves
 from indelible.errors import NotAttackable
 from indelible.event import Kind
 from indelible.ledger.audit.forgeable import Copy, EventRow
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.tile import ENTRIES, WIDTH, tile_at
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 
 COLUMNS: Final = ("audit", "saved head", "receipt", "witnesses")
 """Who may notice, as `indelible.ledger.audit.attack` explains them."""

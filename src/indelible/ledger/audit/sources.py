@@ -25,8 +25,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from indelible.errors import LogUnreadable
-from indelible.ledger.tilestore import most_bytes_of
-from indelible.untrusted import FolderReader
+from indelible.ledger.format.layout import most_bytes_of
+from indelible.untrusted import FolderReader, is_link
 
 Content = bytes | LogUnreadable | None
 """The bytes of a file; why it cannot be read; None when there is none."""
@@ -280,7 +280,8 @@ def _refused(error: urllib.error.HTTPError, *, with_key: bool) -> str:
 def _below(folder: str, prefix: str, depth: int) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+            is_folder = entry.is_dir(follow_symlinks=False) and not is_link(entry.path)
+            if is_folder and depth < _DEEPEST:
                 yield from _below(entry.path, f"{prefix}{entry.name}/", depth + 1)
             else:
                 yield prefix + entry.name

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from indelible.ledger.audit.checks.belief import believe, read_own
 from indelible.ledger.audit.checks.computed import Computed, Progress, compute
 from indelible.ledger.audit.checks.erasures import check_erasures
-from indelible.ledger.audit.checks.events import Range
 from indelible.ledger.audit.checks.files import Besides, besides, name_strays, read_note
 from indelible.ledger.audit.checks.heads import Heads, read_heads
 from indelible.ledger.audit.checks.levels import check_ahead, check_levels
+from indelible.ledger.audit.checks.ranges import Range
 from indelible.ledger.audit.checks.remembered import check_remembered, recall, remember
 from indelible.ledger.audit.checks.roots import check_heads, check_root
 from indelible.ledger.audit.checks.rows import count_stored
@@ -25,8 +25,8 @@ from indelible.ledger.audit.findings import Finding, Gravity, Report
 from indelible.ledger.audit.known import Known
 from indelible.ledger.audit.memory import Remembered
 from indelible.ledger.audit.sources import Source
+from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.verify import Verdict
-from indelible.ledger.tilestore import CHECKPOINT, POLICY, WITNESSED
 
 
 @dataclass(frozen=True, slots=True)

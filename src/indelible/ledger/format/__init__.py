@@ -4,7 +4,7 @@ They are those of the C2SP family (signed notes, checkpoints, tiles, cosignature
 policies), so that checkers exist which we did not write. Each module's docstring is the
 specification that it follows.
 
-    tree, tile            RFC 6962, cut into files
+    tree, tile, layout    RFC 6962, cut into files; what a log publishes, by name
     note, checkpoint      what a log signs
     cosignature, policy   what witnesses sign, and whom to believe
     proof, opening        a receipt: the portable proof, and what it carries besides

@@ -128,6 +128,8 @@ class _Reading:
         self._keys: set[bytes] = set()
 
     def take(self, line: str) -> None:
+        if line.endswith("\r"):
+            raise PolicyMalformed("it ends with CR LF; save the file with LF line endings")
         if _FORBIDDEN.search(line):
             raise PolicyMalformed("a control character that a policy may not hold")
         items = [item for item in _ITEMS.split(line) if item]

@@ -65,6 +65,11 @@ class Proof:
             other = _OTHER_VERSION.fullmatch(version)
             if other is not None:
                 raise UnknownVersion(f"The proof is of version {other[1]}")
+            if version.strip("\ufeff\r") == HEADER:
+                raise ProofMalformed(
+                    "The proof was saved with Windows line endings or a byte order mark; save it"
+                    " again, byte for byte"
+                )
             raise ProofMalformed(f"A proof begins with the line {HEADER!r}")
         if not separator or not checkpoint:
             raise ProofMalformed("The proof is cut short: no empty line and checkpoint at its end")

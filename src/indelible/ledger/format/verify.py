@@ -100,6 +100,8 @@ class Verification:
         return Verdict.UNVERIFIABLE if Outcome.CANNOT in outcomes else Verdict.VERIFIED
 
 
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks
+
 RECEIPT: Final = "receipt"
 LEAF: Final = "leaf"
 LOG: Final = "log"
@@ -130,6 +132,10 @@ def _decoded(text: str | bytes) -> str:
     except UnicodeEncodeError as error:
         raise ProofMalformed(f"Character {error.start} is no character of Unicode") from None
     except UnicodeDecodeError as error:
+        if text[:2] in _UTF_16:
+            raise ProofMalformed(
+                "The file is UTF-16, as PowerShell's > writes it; save it again, byte for byte"
+            ) from None
         raise ProofMalformed(f"Byte {error.start} of the file is not UTF-8") from None
 
 

@@ -33,7 +33,7 @@ from indelible.ledger.format.tree import (
     prove_consistency,
     prove_root,
 )
-from indelible.ledger.witness.rules import request_body
+from indelible.ledger.witness.request import request_body
 from indelible.metrics import WITNESS_ANSWERS
 
 logger = logging.getLogger(__name__)

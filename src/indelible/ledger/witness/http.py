@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from indelible.errors import BodyIncomplete, WitnessUnwritable
-from indelible.ledger.witness.rules import MOST_BODY_BYTES, Answer, Witness
+from indelible.ledger.witness.request import MOST_BODY_BYTES
+from indelible.ledger.witness.rules import Answer, Witness
 from indelible.serving import Patience, lifespan, serve_asgi, until_signalled
 
 logger = logging.getLogger(__name__)

@@ -1,17 +1,9 @@
 """A witness, as C2SP tlog-witness 1.0.0 has it: its rules, and the little that it remembers.
 
 A witness cosigns a checkpoint only if it continues the last one that it cosigned for the same
-origin. What it remembers is its word, so it is on disk before the cosignature leaves:
+origin. What it remembers is its word, so it is on disk (`store`) before the cosignature leaves.
 
-    witness.key    its private key, in one line, mode 0600
-    witness.db     the last checkpoint it cosigned for each origin, and the evidence it keeps
-
-They are made together, once, by an explicit order, and belong together for ever. A witness that has
-lost one of them is retired; one that was restored from a backup must be retired too.
-LIMIT: an old copy of both, put back in place, cannot be told from the newest.
-
-A request is a line ``old <size>``, at most 63 hashes, an empty line and a checkpoint. Checks, in
-this order, with the status of the answer:
+Checks of a `request`, in this order, with the status of the answer:
 
     400    the body is malformed
     404    the origin is unknown
@@ -22,47 +14,39 @@ this order, with the status of the answer:
     200    it is stored, and the body is a cosignature line
 """
 
-import base64
 import hashlib
 import logging
-import re
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import apsw
 
-from indelible import durable
 from indelible.clock import Clock
 from indelible.errors import (
-    AlreadyExists,
-    KeyMalformed,
-    NoteMalformed,
     SignatureMissing,
     SignatureWrong,
-    WitnessMissing,
-    WitnessRefused,
     WitnessUnwritable,
 )
-from indelible.folder import hold, private
-from indelible.journal.connections import Readers, open_for_writing
+from indelible.folder import hold
+from indelible.journal.connections import Readers
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
-from indelible.ledger.format.note import LogKey, Note, open_note, parse_note, strict_base64
-from indelible.ledger.format.tree import EMPTY_ROOT, HASH_SIZE, check_consistency
+from indelible.ledger.format.note import LogKey, Note, open_note
+from indelible.ledger.format.tree import EMPTY_ROOT, check_consistency
+from indelible.ledger.witness.request import Request, parse_request, request_body
+from indelible.ledger.witness.store import (
+    DATABASE_FILE,
+    Reason,
+    close_database,
+    compare,
+    open_database,
+)
 
 logger = logging.getLogger(__name__)
-
-KEY_FILE: Final = "witness.key"
-DATABASE_FILE: Final = "witness.db"
-
-MOST_BODY_BYTES: Final = 64 * 1024
-MOST_HASHES: Final = 63
-LARGEST_SIZE: Final = 2**63 - 1  # what SQLite can hold
 
 MOST_EVIDENCE: Final = 1_000
 """Of each origin and reason this many are kept, the first ones; the rest is counted.
@@ -74,45 +58,6 @@ kept as `not_consistent`; never what is kept for the other reasons, which only t
 PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 SIZE_TEXT: Final = "text/x.tlog.size"
 
-_OLD: Final = re.compile(r"old (0|[1-9][0-9]{0,18})", re.ASCII)
-
-_SCHEMA: Final = """
-CREATE TABLE witness (vkey TEXT NOT NULL);
-CREATE TABLE cosigned (
-    origin  TEXT PRIMARY KEY,
-    size    INTEGER NOT NULL,
-    root    BLOB NOT NULL,
-    note    TEXT NOT NULL      -- the checkpoint with its log's signatures and our cosignature
-) WITHOUT ROWID;
-CREATE TABLE evidence (
-    id      INTEGER PRIMARY KEY,
-    at_ms   INTEGER NOT NULL,
-    origin  TEXT NOT NULL,
-    reason  TEXT NOT NULL,
-    digest  BLOB NOT NULL UNIQUE,   -- of the reason and of what the log signed
-    body    TEXT NOT NULL,          -- the request
-    seen    TEXT                    -- what we had cosigned by then; NULL: nothing
-);
-CREATE INDEX evidence_of ON evidence (origin, reason);
-CREATE TABLE left_out (
-    origin  TEXT NOT NULL,
-    reason  TEXT NOT NULL,
-    count   INTEGER NOT NULL,
-    PRIMARY KEY (origin, reason)
-) WITHOUT ROWID;
-"""
-
-
-class Reason(StrEnum):
-    """Why a request that the log had signed was refused and kept."""
-
-    OTHER_ROOT = "other_root"
-    """The log has signed two roots for one size: with the checkpoint beside it, proof of a fork."""
-    NOT_CONSISTENT = "not_consistent"
-    """The proof does not lead from the last checkpoint to this one."""
-    EMPTY_ROOT = "empty_root"
-    """The log has signed a root for size 0 that is not the empty tree's."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -121,34 +66,6 @@ class Answer:
     status: int
     body: str
     content_type: str = PLAIN_TEXT
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A refused request; `seen` is the note that the witness had cosigned by then, if any."""
-
-    at_ms: int
-    origin: str
-    reason: Reason
-    body: str
-    seen: str | None
-
-    @property
-    def size(self) -> int:
-        """The size of the checkpoint that was refused."""
-        return _size(self.body.partition("\n\n")[2])
-
-    @property
-    def seen_size(self) -> int | None:
-        """The size that the witness had cosigned by then."""
-        return None if self.seen is None else _size(self.seen)
-
-
-class _Request(NamedTuple):
-    old: int
-    proof: tuple[bytes, ...]
-    note: Note
-    checkpoint: Checkpoint
 
 
 class _Last(NamedTuple):
@@ -197,9 +114,9 @@ class Witness:
         path = folder / DATABASE_FILE
         with ExitStack() as opened:
             opened.enter_context(hold(folder))
-            _compare(path, cosigner)
-            self._writer = _open(path)
-            opened.callback(_close, self._writer)
+            compare(path, cosigner)
+            self._writer = open_database(path)
+            opened.callback(close_database, self._writer)
             self._readers = Readers(path, vfs=None)
             opened.callback(self._readers.close)
             self._opened = opened.pop_all()
@@ -224,7 +141,7 @@ class Witness:
         Raises:
             WitnessUnwritable: nothing was cosigned.
         """
-        request = _parse(body)
+        request = parse_request(body)
         if request is None:
             return _refusal(400, "this is not a request to add a checkpoint")
         keys = self._logs.get(request.checkpoint.origin)
@@ -250,7 +167,7 @@ class Witness:
         rows = self._readers.mine().execute("SELECT origin, note FROM cosigned")
         return next((str(note) for origin, note in rows if hash_of(origin) == origin_hash), None)
 
-    def _settle(self, request: _Request, signed: Note) -> Answer:
+    def _settle(self, request: Request, signed: Note) -> Answer:
         """The checks that need what was cosigned last, and the new last."""
         checkpoint = request.checkpoint
         last = self._last(checkpoint.origin)
@@ -287,7 +204,7 @@ class Witness:
             changed = self._writer.changes()
         return changed == 1
 
-    def _keep(self, request: _Request, signed: Note, reason: Reason, last: _Last) -> None:
+    def _keep(self, request: Request, signed: Note, reason: Reason, last: _Last) -> None:
         """Keep a refused request, once.
 
         Once by what its log signed: the rest of a body anybody may vary, and fill the table.
@@ -326,76 +243,6 @@ class Witness:
             logger.error("the witness has stopped: %s", self._failure)
 
 
-def create(folder: Path, name: str) -> None:
-    """Make a new witness with a new key named `name` in `folder`, which is made if need be.
-
-    Raises:
-        AlreadyExists: the folder has one, or a part of one.
-        KeyMalformed: a key cannot have this name.
-    """
-    cosigner = Cosigner.generate(name)
-    durable.keep_folder(folder, mode=0o700)
-    with hold(folder):
-        for part in (KEY_FILE, DATABASE_FILE):
-            if (folder / part).exists():
-                raise AlreadyExists(
-                    f"{folder / part} is there already",
-                    hint="Start that witness without --new, or give a new one another folder.",
-                )
-        database = _open(private(folder / DATABASE_FILE))
-        with database:
-            database.execute(_SCHEMA)
-            database.execute("INSERT INTO witness (vkey) VALUES (?)", (cosigner.key.text,))
-        database.close()
-        # power lost here: a database without a key, which is refused and has signed nothing
-        durable.write_file(folder / KEY_FILE, f"{cosigner.text}\n".encode(), mode=0o600)
-        durable.sync_folder(folder)
-
-
-def read_key(folder: Path) -> Cosigner:
-    """The key of the witness in `folder`.
-
-    Raises:
-        WitnessMissing: there is none, and no database either.
-        WitnessRefused: the key is not there, or is none, though the database is.
-    """
-    path = folder / KEY_FILE
-    try:
-        return Cosigner.parse(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if (folder / DATABASE_FILE).exists():
-            raise WitnessRefused(f"{path} is not there; its database is") from None
-        raise WitnessMissing(f"{folder} holds no witness") from None
-    except (KeyMalformed, UnicodeDecodeError) as error:
-        raise WitnessRefused(f"{path} is not the key of a witness: {error}") from None
-
-
-def read_evidence(folder: Path) -> tuple[list[Evidence], int]:
-    """What the witness in `folder` has kept, oldest first, and how much it left out.
-
-    It may be serving meanwhile.
-
-    Raises:
-        WitnessMissing: there is none.
-        WitnessRefused: its database cannot be read.
-    """
-    path = folder / DATABASE_FILE
-    if not path.exists():
-        raise WitnessMissing(f"{folder} holds no witness")
-    readers = Readers(path, vfs=None)
-    try:
-        connection = readers.mine()
-        rows: list[Any] = connection.execute(
-            "SELECT at_ms, origin, reason, body, seen FROM evidence ORDER BY id"
-        ).fetchall()
-        left_out: int = connection.execute("SELECT coalesce(sum(count), 0) FROM left_out").get
-    except apsw.Error as error:
-        raise WitnessRefused(f"{path} cannot be read: {error}") from error
-    finally:
-        readers.close()
-    return [Evidence(at, origin, Reason(why), *rest) for at, origin, why, *rest in rows], left_out
-
-
 def hash_of(origin: str) -> str:
     """What stands for an origin in a witness's paths.
 
@@ -405,32 +252,7 @@ def hash_of(origin: str) -> str:
     return hashlib.sha256(origin.encode()).hexdigest()
 
 
-def request_body(old: int, proof: Sequence[bytes], note: str) -> str:
-    """The request to add `note`, given the proof from `old` to its size."""
-    hashes = "".join(f"{base64.b64encode(one).decode()}\n" for one in proof)
-    return f"old {old}\n{hashes}\n{note}"
-
-
-def _parse(body: bytes) -> _Request | None:
-    """The request in a body; None when it is malformed."""
-    try:
-        head, separator, text = body.decode("utf-8").partition("\n\n")
-        note = parse_note(text)
-        checkpoint = Checkpoint.parse(note.text)
-    except (UnicodeDecodeError, NoteMalformed):
-        return None
-    first, *lines = head.split("\n")
-    old = _OLD.fullmatch(first)
-    proof = [strict_base64(line) for line in lines]
-    if not separator or old is None or len(proof) > MOST_HASHES:
-        return None
-    hashes = tuple(one for one in proof if one is not None and len(one) == HASH_SIZE)
-    if len(hashes) != len(proof) or max(int(old[1]), checkpoint.size) > LARGEST_SIZE:
-        return None
-    return _Request(int(old[1]), hashes, note, checkpoint)
-
-
-def _contradiction(request: _Request, last: _Last) -> Reason | None:
+def _contradiction(request: Request, last: _Last) -> Reason | None:
     """Why this checkpoint can never be cosigned after `last`; None when nothing speaks against it.
 
     With an old size that is not the last one there is no proof to look at, only sizes and roots.
@@ -446,39 +268,5 @@ def _contradiction(request: _Request, last: _Last) -> Reason | None:
     return None if proven else Reason.NOT_CONSISTENT
 
 
-def _size(note: str) -> int:
-    return Checkpoint.parse(parse_note(note).text).size
-
-
 def _refusal(status: int, sentence: str) -> Answer:
     return Answer(status, f"{sentence}\n")
-
-
-def _compare(path: Path, cosigner: Cosigner) -> None:
-    """
-    Raises:
-        WitnessRefused: this is not the database that was made with this key.
-    """
-    if not path.exists():
-        raise WitnessRefused(f"{path} is not there; its key is")
-    try:
-        readers = Readers(path, vfs=None)
-        try:
-            vkey = readers.mine().execute("SELECT vkey FROM witness").get
-        finally:
-            readers.close()
-    except apsw.Error as error:
-        raise WitnessRefused(f"{path} is not the database of a witness: {error}") from error
-    if vkey != cosigner.key.text:
-        raise WitnessRefused(f"{path} is the database of another witness: {vkey}")
-
-
-def _open(path: Path) -> apsw.Connection:
-    connection = open_for_writing(path, vfs=None, cache_kib=1024)
-    connection.execute("PRAGMA synchronous = FULL")  # an answer of 200 survives power loss
-    return connection
-
-
-def _close(connection: apsw.Connection) -> None:
-    with suppress(apsw.Error):
-        connection.close()

@@ -3,7 +3,8 @@
     files          what lies in the log's folder, and what does not belong there
     belief         whose signature counts
     heads          the signed notes: checkpoint, witnessed note, lock
-    events, rows   one range of events: bundles, tiles and journal, against each other
+    ranges         a range of events: what is asked of it, and what came of it
+    events, rows   its bundles, tiles and journal, against each other
     computed       all ranges together, on every core, and the root at any size
     tiles, levels  tiles of every width and level, against the hashes of the events
     roots          the signed roots, against the computed ones, and the heads against each other

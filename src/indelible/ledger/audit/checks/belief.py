@@ -13,10 +13,10 @@ from indelible.ledger.audit.checks.rows import JOURNAL
 from indelible.ledger.audit.findings import Report, cannot, tampered
 from indelible.ledger.audit.known import Known
 from indelible.ledger.audit.memory import Remembered
+from indelible.ledger.format.layout import POLICY
 from indelible.ledger.format.note import LogKey
 from indelible.ledger.format.policy import Policy, parse_policy
 from indelible.ledger.format.verify import log_keys
-from indelible.ledger.tilestore import POLICY
 
 
 @dataclass(frozen=True, slots=True)

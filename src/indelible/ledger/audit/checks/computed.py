@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
-from indelible.ledger.audit.checks.events import Range, Recomputed, out_of_order, recompute
+from indelible.ledger.audit.checks.events import recompute
+from indelible.ledger.audit.checks.ranges import Range, Recomputed, out_of_order
 from indelible.ledger.audit.findings import MOST_FINDINGS, Report, cannot
 from indelible.ledger.format.tile import WIDTH, Tile
 from indelible.ledger.format.tree import EMPTY_ROOT, root_of
@@ -17,6 +18,7 @@ TIME: Final = "time"
 RANGE: Final = 65_536
 """Events that are computed again at once: 256 tiles."""
 _FEW_RANGES: Final = 2  # below this the processes would cost more than they bring
+_MOST_PROCESSES: Final = 61  # as many as Windows can wait for
 _RANGES_AHEAD: Final = 4  # handed to processes before the first comes back
 
 Progress = Callable[[int, int], None]
@@ -147,7 +149,8 @@ def _in_order(ranges: Iterator[Range], *, count: int, processes: int) -> Iterato
         return
     # Spawned: a process that was forked would share the journal's connection.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, count), mp_context=context) as pool:
+    most = min(processes, count, _MOST_PROCESSES)
+    with ProcessPoolExecutor(most, mp_context=context) as pool:
         waiting = [pool.submit(recompute, one) for one in islice(ranges, _RANGES_AHEAD)]
         try:
             while waiting:

@@ -8,8 +8,8 @@ from indelible.errors import LogUnreadable
 from indelible.ledger.audit.checks.tiles import absent
 from indelible.ledger.audit.findings import Report, cannot
 from indelible.ledger.audit.sources import Source
+from indelible.ledger.format.layout import NOTES
 from indelible.ledger.format.tile import WIDTH, Tile, parse_path
-from indelible.ledger.tilestore import NOTES
 
 FILES: Final = "files"
 _MOST_BESIDES: Final = 100_000

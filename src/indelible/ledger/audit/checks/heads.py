@@ -13,10 +13,10 @@ from indelible.layout import LOCK_FILE
 from indelible.ledger.audit.findings import Report, cannot, tampered
 from indelible.ledger.audit.known import Known, SignedHead
 from indelible.ledger.format.checkpoint import Checkpoint
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.note import Note, parse_note, verified
 from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.verify import cosigned, log_keys
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 
 LOCK: Final = "lock"
 

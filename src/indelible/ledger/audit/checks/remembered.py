@@ -13,9 +13,9 @@ from indelible.ledger.audit.checks.heads import Head
 from indelible.ledger.audit.findings import Report, cannot, tampered
 from indelible.ledger.audit.known import Known
 from indelible.ledger.audit.memory import Memory, Remembered
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 from indelible.ledger.format.note import parse_note
 from indelible.ledger.format.policy import Policy
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
 
 MEMORY: Final = "memory"
 

@@ -7,7 +7,7 @@ from indelible.ledger.audit.checks.computed import Computed
 from indelible.ledger.audit.checks.heads import LOCK, Head, Heads
 from indelible.ledger.audit.findings import Report, cannot, tampered
 from indelible.ledger.audit.memory import Remembered
-from indelible.ledger.tilestore import CHECKPOINT, WITNESSED
+from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
 
 ROOT: Final = "root"
 

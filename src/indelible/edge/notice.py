@@ -1,0 +1,187 @@
+"""Notices: what the edge refuses or drops, told to those who watch while it happens.
+
+The journal has what was stored, and metrics count the rest; neither shows a developer the event
+that did not come through, and why. A notice does: the reason, the project, and the beginning of
+what was sent. It is never stored, and if no one listens nothing is done for it.
+
+An excerpt is shown to those who may read the project, so there is none before the project is known.
+It is at most `EXCERPT_BYTES` of JSON, with the values of tokens, keys and passwords masked; of a
+body in another form there is no excerpt, since a token could not be found in it.
+"""
+
+import logging
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from indelible.clock import Clock
+from indelible.edge.http import Request
+from indelible.errors import IndelibleError
+from indelible.fault import place_of
+
+logger = logging.getLogger(__name__)
+
+EXCERPT_BYTES: Final = 2048
+MASK: Final = "***"
+
+_LOOKED_AT_BYTES: Final = 64 * 1024  # of a body; the events behind have no excerpt of their own
+_PACKED: Final = (b"\x1f\x8b", b"\x78")  # gzip, zlib
+_EITHER_PACKING: Final = 47  # wbits of zlib
+_SECRET: Final = re.compile(
+    r"""("[^"]{0,40}(?:token|key|secret|password|authorization)[^"]{0,40}"\s*:\s*)"""
+    r"""("(?:[^"\\]|\\.)*"?|[^\s",}\]]+)""",
+    re.IGNORECASE | re.DOTALL,
+)
+_KNOWN: Final = re.compile(r"(?:ind_pub|ind_adm|iml_live|iml_test)_[\w-]*")
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One reason for which something of one request was not stored.
+
+    Attributes:
+        at_ms: when the request was answered, ms since the epoch.
+        path: the route.
+        project_id: None if the request was refused before its project was known.
+        reason: a code of the reference of errors, or the reason of a dropped event.
+        count: how many events this stands for; 0 for a request that was refused as a whole.
+        event_id: the client's own id of the first of them.
+        excerpt: the beginning of the first of them, or of the body; may be empty.
+    """
+
+    at_ms: int
+    path: str
+    project_id: int | None
+    reason: str
+    count: int
+    event_id: str | None
+    excerpt: str
+
+
+Listener = Callable[[Notice], None]
+"""Is called on the event loop that accepts events: must return at once, and not raise."""
+
+Fate = tuple[str | None, str | None]
+"""Why an event was dropped, None if it was not; and the client's own id of it."""
+
+
+class Notices:
+    """Those who listen. For one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self.on_heard: Callable[[bool], None] = lambda _: None
+        """Is called when the first one begins to listen, and when the last one ends."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anyone listens."""
+        return bool(self._listeners)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Tell `listener` from now on, until what is returned is called."""
+        self._listeners.append(listener)
+        if len(self._listeners) == 1:
+            self.on_heard(True)  # noqa: FBT003
+
+        def leave() -> None:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                self.on_heard(False)  # noqa: FBT003
+
+        return leave
+
+    def refused(self, request: Request, error: IndelibleError) -> None:
+        """Tell that a request was refused as a whole."""
+        if self._listeners:
+            self._tell(request, error.code, 0, None, None)
+
+    def dropped(self, request: Request, fates: Iterable[Fate]) -> None:
+        """Tell which events of a request were dropped: one notice a reason.
+
+        `fates` are those of all its events, in the order in which they were sent.
+        """
+        if not self._listeners:
+            return
+        counts: dict[str, int] = {}
+        first: dict[str, tuple[int, str | None]] = {}
+        for place, (reason, event_id) in enumerate(fates):
+            if reason is not None:
+                counts[reason] = counts.get(reason, 0) + 1
+                first.setdefault(reason, (place, event_id))
+        for reason, (place, event_id) in first.items():
+            self._tell(request, reason, counts[reason], place, event_id)
+
+    def _tell(
+        self, request: Request, reason: str, count: int, place: int | None, event_id: str | None
+    ) -> None:
+        notice = Notice(
+            self._clock(),
+            request.path,
+            request.project_id,
+            reason,
+            count,
+            event_id,
+            "" if request.project_id is None else excerpt(request.sent, place),
+        )
+        self.tell(notice)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell all who listen."""
+        for listener in list(self._listeners):
+            try:
+                listener(notice)
+            except Exception as error:  # a listener's fault must not cost an event
+                # The message might quote the notice, so only the place goes to the log.
+                logger.error("A listener failed: %s in %s", type(error).__name__, place_of(error))  # noqa: TRY400
+
+
+def excerpt(sent: bytes, place: int | None) -> str:
+    """The beginning of a body, or of the event at `place` of its list; empty if it is no JSON."""
+    text = _unpacked(sent).lstrip()
+    if place is not None:
+        text = _event(text, place)
+    if not text.startswith((b"{", b"[")):
+        return ""
+    return _cut(masked(_cut(text.decode("utf-8", "replace"))))
+
+
+def masked(text: str) -> str:
+    """JSON, whole or cut off, without the values of members that hold a secret.
+
+    >>> masked('{"api_key": "ind_pub_1", "properties": {"Password":"x", "url": "/?k=iml_live_2"')
+    '{"api_key": "***", "properties": {"Password":"***", "url": "/?k=***"'
+    """
+    return _KNOWN.sub(MASK, _SECRET.sub(rf'\1"{MASK}"', text))
+
+
+def _unpacked(sent: bytes) -> bytes:
+    if not sent.startswith(_PACKED):
+        return sent
+    try:
+        return zlib.decompressobj(_EITHER_PACKING).decompress(sent, _LOOKED_AT_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _event(text: bytes, place: int) -> bytes:
+    """The event at this place of a body; the body itself where that is one event, or is long."""
+    if len(text) >= _LOOKED_AT_BYTES:
+        return text if place == 0 else b""
+    try:
+        if text.startswith(b"{"):
+            members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+            events = members.get("batch", members.get("events"))
+            if events is None:
+                return text
+            text = bytes(events)
+        return bytes(msgspec.json.decode(text, type=list[msgspec.Raw])[place])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        return b""
+
+
+def _cut(text: str) -> str:
+    return text.encode("utf-8", "replace")[:EXCERPT_BYTES].decode("utf-8", "ignore")
