@@ -403,9 +403,13 @@ class House:
 
 
 def _edges_by_cores() -> int:
-    """One fewer than there are cores, so that storing has one of its own; none on a single core."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(cores - 1, MOST_EDGES)
+    """One fewer than there are cores, so that storing has one of its own; none on a single core.
+
+    None elsewhere than on Linux, which alone ends a child with its parent whatever it does.
+    """
+    if sys.platform != "linux":
+        return 0
+    return min(len(os.sched_getaffinity(0)) - 1, MOST_EDGES)
 
 
 class Processes(NamedTuple):
@@ -439,10 +443,13 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewel
 
     Raises:
         AddressInUse, and what `House` raises.
+        SettingInvalid: there cannot be edges on this system.
         ProcessLost: the process that forks the others was ended.
     """
     if settings.edges is None:
         settings = replace(settings, edges=_edges_by_cores())
+    if settings.edges and sys.platform != "linux":
+        raise SettingInvalid("INDELIBLE_EDGES: only Linux has what several processes need")
     if settings.edges and threading.active_count() > 1:
         logger.warning("this process has other threads and cannot fork: the server is one process")
         settings = replace(settings, edges=0)

@@ -231,6 +231,18 @@ def test_an_edge_that_hangs_does_not_keep_a_revoked_key_alive(tmp_path: Path) ->
             assert_canonical_error(refused, 401, "invalid_api_key")
 
 
+@pytest.mark.slow
+def test_an_edge_that_hangs_is_ended_and_started_anew(tmp_path: Path) -> None:
+    with family(tmp_path) as server:
+        (pid,) = pids(server)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: not is_alive(pid))
+        with fresh(server) as client:
+            assert 200 == client.post("/api/e", json=product()).status_code
+        wait_until_all_serve(server, 1, 1)
+        assert "has said nothing for" in server.output()
+
+
 def test_a_writer_that_hangs_is_told_of_at_the_edge(tmp_path: Path) -> None:
     with family(tmp_path) as server:
         server.http.get("/healthz").raise_for_status()

@@ -18,6 +18,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -286,8 +287,8 @@ class Family:
         which has to hear their answers.
         """
         old, self._snapshot = self._snapshot, snapshot
-        if old is not None and (old.projects, old.keys) == (snapshot.projects, snapshot.keys):
-            return
+        if old is not None and replace(old, logs=snapshot.logs) == snapshot:
+            return  # of signed logs an edge knows nothing
         self._number += 1
         known = Known(self._number, snapshot.encode())
         if self._loop is None:
