@@ -451,7 +451,7 @@ def serve(settings: Settings, *, announce: Callable[[Welcome], None]) -> Farewel
     if settings.edges and sys.platform != "linux":
         raise SettingInvalid("INDELIBLE_EDGES: only Linux has what several processes need")
     if settings.edges and threading.active_count() > 1:
-        logger.warning("this process has other threads and cannot fork: the server is one process")
+        logger.debug("this process has other threads and cannot fork: the server is one process")
         settings = replace(settings, edges=0)
     with ExitStack() as opened:
         # Before anything is written: another server may have the port.

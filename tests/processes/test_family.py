@@ -114,6 +114,19 @@ def test_every_edge_stores_into_the_same_log_and_counts_into_the_same_page(tmp_p
         wait_until(lambda: 40 == server.count("indelible_events_stored_total", lane="product"))
 
 
+def test_what_an_ended_edge_had_counted_stays_counted(tmp_path: Path) -> None:
+    def stored() -> float:
+        return server.count("indelible_events_stored_total", lane="product")
+
+    with family(tmp_path) as server:
+        for sent in (1, 2, 3):
+            server.send(product()).raise_for_status()
+            assert sent == stored()  # and so the writer has it
+            os.kill(pids(server)[0], signal.SIGKILL)
+            wait_until_all_serve(server, 1, sent)
+            assert sent == stored()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_edges_are_killed_again_and_again_and_nothing_acknowledged_is_lost(
     tmp_path: Path, count: int
