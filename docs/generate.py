@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from indelible.access import ROUTES, Door
+from indelible.api.ingest import PRODUCT_PATHS
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
 from indelible.client import Counts, Options
@@ -95,6 +97,36 @@ def errors_page() -> str:
     rows += ["In `lost_warning` of the answer; the events beside it were taken all the same.", ""]
     rows += ["| reason | meaning |", "| --- | --- |"]
     rows += [f"| `{reason}` | {reason.meaning} |" for reason in LostWarning]
+    return "\n".join(rows) + "\n"
+
+
+def access_page() -> str:
+    """Every route, and the keys that open it."""
+    rows = [
+        "# Who may do what",
+        "",
+        "A key has scopes. An application key has `write`, `read` and `query` for its project, or "
+        "those that `indelible keys create application --scope …` named; an admin key has all four "
+        "for every project. A caller whose key lacks the scope gets 403, and the code names it: "
+        "`write_scope_missing`, `read_scope_missing`, `query_scope_missing`, "
+        "`manage_scope_missing`. Without a valid key the answer is 401 `invalid_api_key`.",
+        "",
+        "Product ingest takes the public project token instead, which opens nothing else.",
+        "",
+        "| route | needs |",
+        "| --- | --- |",
+    ]
+    doors = {
+        Door.OPEN: "nothing",
+        Door.TOKEN: "a project token",
+        Door.METRICS: "the metrics key, else `manage`",
+        Door.LEDGER: "nothing if the project's ledger is public, else `read`",
+    }
+    rows += [
+        f"| `{route}` | {doors[access] if isinstance(access, Door) else f'`{access}`'} |"
+        for route, access in ROUTES.items()
+    ]
+    rows += [f"| `POST {path}` | {doors[Door.TOKEN]} |" for path in PRODUCT_PATHS]
     return "\n".join(rows) + "\n"
 
 
@@ -274,6 +306,7 @@ def _as_markdown(meaning: str) -> str:
 
 PAGES = {
     "settings.md": settings_page,
+    "access.md": access_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,
     "client.md": client_page,

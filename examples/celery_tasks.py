@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/celery_tasks.py
 
-Leaves: order_paid, task_run, task.shop.pay
+Leaves: order_paid, task_run
 
 Here broker and worker live in this process and end with it; `install` is the same in a real one.
 """

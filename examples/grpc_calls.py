@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/grpc_calls.py
 
-Leaves: rpc_call, rpc./shop.Orders/Get
+Leaves: rpc_call
 
 The handler takes and gives bytes, so that nothing needs to be generated for this example.
 """

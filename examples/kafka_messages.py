@@ -3,7 +3,7 @@
     INDELIBLE_HOST=http://127.0.0.1:8765 INDELIBLE_TOKEN=ind_pub_… INDELIBLE_API_KEY=iml_live_… \
         python examples/kafka_messages.py
 
-Leaves: order_shipped, message_consumed, message.orders
+Leaves: order_shipped, message_consumed
 
 The broker is the mock one of confluent-kafka's library, which ends with this process.
 """

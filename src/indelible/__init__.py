@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from indelible.client import AsyncIndelible as AsyncIndelible
     from indelible.client import AuditEvent as AuditEvent
+    from indelible.client import AuditFields as AuditFields
     from indelible.client import ClientOptions as ClientOptions
+    from indelible.client import IdLike as IdLike
     from indelible.client import Indelible as Indelible
     from indelible.client import InvalidOption as InvalidOption
     from indelible.client import Receipt as Receipt
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from indelible.client.default import shutdown as shutdown
 
 _CLIENT = frozenset(
-    "AsyncIndelible AuditEvent ClientOptions Indelible InvalidOption Receipt pseudonym "  # noqa: SIM905
-    "sha256_hex".split()
+    "AsyncIndelible AuditEvent AuditFields ClientOptions IdLike Indelible InvalidOption "  # noqa: SIM905
+    "Receipt pseudonym sha256_hex".split()
 )
 _DEFAULT = frozenset(
     {

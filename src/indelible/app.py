@@ -29,6 +29,7 @@ import msgspec
 import uvloop
 
 from indelible import __version__, metrics
+from indelible.access import Scope
 from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
@@ -359,6 +360,7 @@ class House:
         Returns the secrets that were made now, by what they are called.
         """
         settings, registry, made = self.settings, self.registry, {}
+        registry.projects.make_server()
         is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
         if is_first_start:
             registry.projects.create(DEFAULT_PROJECT)
@@ -398,7 +400,7 @@ class House:
 
     def _is_admin(self, secret: str) -> bool:
         with suppress(Exception):
-            return self.gate.admin(f"Bearer {secret}", lambda: None).role is Role.ADMIN
+            return Scope.MANAGE in self.gate.caller(f"Bearer {secret}", lambda: None).scopes
         return False
 
 

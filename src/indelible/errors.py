@@ -238,6 +238,30 @@ class Forbidden(IndelibleError):
     hint = "Use a key with the scope that the route names at /docs."
 
 
+class WriteScopeMissing(Forbidden):
+    code = "write_scope_missing"
+    summary = "This key lacks the scope `write`."
+    hint = "Use a key that has it: `indelible keys list` shows each key's scopes."
+
+
+class ReadScopeMissing(Forbidden):
+    code = "read_scope_missing"
+    summary = "This key lacks the scope `read`."
+    hint = "Use a key that has it: `indelible keys list` shows each key's scopes."
+
+
+class QueryScopeMissing(Forbidden):
+    code = "query_scope_missing"
+    summary = "This key lacks the scope `query`."
+    hint = "Use a key that has it: `indelible keys list` shows each key's scopes."
+
+
+class ManageScopeMissing(Forbidden):
+    code = "manage_scope_missing"
+    summary = "This key lacks the scope `manage`, which only admin keys have."
+    hint = "Use an admin key, `ind_adm_…`."
+
+
 class IpNotAllowed(IndelibleError):
     code, http_status = "ip_not_allowed", 403
     summary = "This key is not valid from this address."

@@ -21,7 +21,7 @@ True
 import re
 import uuid
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_TRAIL_CHARS: Final = 256
 MAX_COUNT: Final = 2**53 - 1
@@ -43,6 +43,17 @@ class Kind(IntEnum):
     def word(self) -> str:
         """The kind as it is written in JSON and on screen: ``product``, ``audit``, …"""
         return self.name.lower()
+
+
+class LogId(NamedTuple):
+    """Which log: that of a project, or one of its shards.
+
+    A project has one log today, shard 0. Its origin, key, folder and index are those of this value,
+    so that a project can outgrow one log without a new format.
+    """
+
+    project_id: int
+    shard: int = 0
 
 
 class Lane(StrEnum):

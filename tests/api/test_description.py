@@ -15,6 +15,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from indelible import metrics
+from indelible.access import ROUTES, Door, Scope
 from indelible.app import House
 from indelible.event import DropReason, WarnReason
 from indelible.settings import Settings
@@ -85,6 +86,12 @@ def test_every_operation_says_what_it_does_and_who_may_call_it(document: dict[st
             assert {"metricsKey", "adminKey"} == allowed
         else:
             assert not allowed, path
+        access = ROUTES.get(f"{method.upper()} {path}", Door.TOKEN)
+        behind = {Door.LEDGER: Scope.READ, Door.METRICS: Scope.MANAGE}
+        needed = access if isinstance(access, Scope) else behind.get(access)
+        for requirement in operation["security"]:
+            for name, scopes in requirement.items():
+                assert ([] if name == "metricsKey" else [needed]) == scopes
         assert bool(allowed) == (
             "401" in operation["responses"] and path.startswith(("/v1/", "/ledger/", "/metrics"))
         )

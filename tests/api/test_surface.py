@@ -57,7 +57,7 @@ def test_an_application_key_cannot_manage(shared: World) -> None:
     assert 9 == len(managing)
     for method, path in managing:
         answer = shared.http.request(method, path, content=b"{", headers=AS_APPLICATION)
-        assert_canonical_error(answer, 403, "forbidden")
+        assert_canonical_error(answer, 403, "manage_scope_missing")
 
 
 @pytest.mark.parametrize(

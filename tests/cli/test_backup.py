@@ -66,6 +66,7 @@ def test_a_backup_needs_no_server_and_gets_a_name_of_its_own_in_a_folder(
     assert str(made) == said.fact("backup")
     assert made.name.startswith("journal-")
     assert "default: 2 entries, index 0 to 1" == said.fact("project")
+    assert "_server: 0 entries" == said.fact("server")
     assert "3, hashed" == said.fact("keys")
     with sqlite3.connect(made) as connection:
         assert (2,) == connection.execute("SELECT count(*) FROM event").fetchone()

@@ -197,7 +197,7 @@ def test_an_application_key_is_refused_where_an_admin_key_is_needed(shared: Serv
     def as_application(*arguments: str) -> Ran:
         return call(*arguments, INDELIBLE_HOST=shared.url, INDELIBLE_API_KEY=API_KEY)
 
-    assert_refused(as_application("keys", "list"), 2, "forbidden")
+    assert_refused(as_application("keys", "list"), 2, "manage_scope_missing")
     assert "INDELIBLE_TOKEN" in as_application("send", "e", "--distinct-id", "d").err
     assert_refused(call("tail", "--no-follow", *at(shared), "--project", "nowhere"), 2, "not_found")
 

@@ -45,11 +45,25 @@ def test_a_list_of_keys_has_no_secret(shop: Shop) -> None:
             assert hidden not in shown
     (line,) = [line.split() for line in listed.splitlines() if line.startswith(key_id)]
     prefix = f"{made['key']['prefix']}…"
-    assert ["admin", "(all)", prefix, "valid", "anywhere", "none", shop.name] == line[1:]
+    assert ["admin", "(all)", prefix, "all", "valid", "anywhere", "none", shop.name] == line[1:]
 
     call("keys", "revoke", key_id, *here)
     assert key_id not in call("keys", "list", *here).out
     assert key_id in call("keys", "list", "--all", *here).out
+
+
+def test_a_key_is_narrowed_to_the_scopes_that_were_named(shop: Shop) -> None:
+    here = at(shop.server)
+    made = fine("keys", "create", "application", "--scope", "write", "--scope", "query", *shop.here)
+
+    assert "write, query" == made.fact("scopes")
+    assert not _reads(shop.server, made.fact("secret"))
+    listed = fine("keys", "list", *here).out.splitlines()
+    (line,) = [line.split() for line in listed if line.startswith(made.fact("key"))]
+    assert "write,query" == line[4]
+    assert "write, read, query" == fine("keys", "create", "application", *shop.here).fact("scopes")
+    for wrong in (("token", "write"), ("admin", "read"), ("application", "manage")):
+        assert 2 == call("keys", "create", wrong[0], "--scope", wrong[1], *here).code
 
 
 def test_a_token_gets_a_rate_and_origins_and_loses_them(shop: Shop) -> None:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from indelible import AsyncIndelible, Indelible
+from indelible import AsyncIndelible, AuditEvent, AuditFields, Indelible
 
 MANY = 250
 EXIT_S = float(os.environ.get("DOORS_EXIT_S", "20"))
@@ -91,7 +91,7 @@ class Doors:
             os.write(1, json.dumps(line).encode() + b"\n")
 
 
-def events(name: str, count: int) -> list[dict[str, Any]]:
+def events(name: str, count: int) -> list[AuditEvent | AuditFields]:
     return [{"event_name": name, "payload": str(place)} for place in range(count)]
 
 

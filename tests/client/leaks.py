@@ -4,8 +4,10 @@ One JSON object: a text for each door. The frames of this program itself are lef
 secrets that it passes.
 """
 
+import _thread
 import asyncio
 import contextlib
+import functools
 import importlib
 import inspect
 import itertools
@@ -15,23 +17,29 @@ import pkgutil
 import pydoc
 import signal
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from flask import Flask
 
 import indelible
 from indelible.client import AsyncIndelible, Indelible, Options
+from indelible.errors import AuditFailed
 from indelible.hooks import asgi, celery, wsgi
 from indelible.hooks.flask import IndelibleFlask
 from indelible.hooks.jobs import job
+from tests.client.proxy import Proxy
 
 OURS: Final = str(Path(indelible.__file__).parent)
 SILENT_MODULES: Final = ("hidden", "options", "privacy", "validity")
 """Their functions look at secrets, and neither raise nor wait while they do."""
+SILENT_FUNCTION: Final = f"{OURS}/client/proxy.py _read"
+"""Takes an address with a password apart, and does neither."""
 IN_A_BODY: Final = {"body", "data"}
 """The public token is in the body of every request that carries product events."""
 
@@ -264,21 +272,48 @@ def outcome(call: Callable[[], object]) -> str:
 
 
 class Watcher:
-    """Looks at the variables of every frame of ours, at every line."""
+    """Looks at the variables of every frame of ours, at every line, on every thread."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
-        self._silent = tuple(f"{OURS}/client/{name}.py" for name in SILENT_MODULES)
+        silent = [f"{OURS}/client/{name}.py" for name in SILENT_MODULES]
+        self._silent = (*silent, SILENT_FUNCTION)
         self._foreign = [os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["DATABASE_URL"]]
         named = ("INDELIBLE_API_KEY", "INDELIBLE_TOKEN", "INDELIBLE_PII_KEY", "INDELIBLE_HEADERS")
         self._own = [os.environ[name].rpartition("=")[2] for name in named]
+        self._own += [os.environ["PROXY_PASSWORD"], os.environ["PROXY_CREDENTIALS"]]
         self._public = os.environ["INDELIBLE_TOKEN"]
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look at this thread, and at those that begin in the block, to their end."""
+        start = _thread.start_new_thread
+
+        def start_watched(call: Callable[..., object], *arguments: Any) -> int:
+            def watched(*given: Any, **named: Any) -> None:
+                sys.settrace(self)
+                call(*given, **named)
+
+            return start(watched, *arguments)
+
+        # As the client does it; `threading.settrace` is for threads of `threading` alone.
+        _thread.start_new_thread = start_watched
+        threading.settrace(self)
+        sys.settrace(self)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)
+            _thread.start_new_thread = start
 
     def __call__(self, frame: types.FrameType, event: str, _: object) -> "Watcher | None":
         file = frame.f_code.co_filename
         if not file.startswith(OURS):
             return None
-        wanted = self._foreign if file.startswith(self._silent) else self._foreign + self._own
+        where = f"{file} {frame.f_code.co_qualname}"
+        is_silent = where.startswith(self._silent)
+        wanted = self._foreign if is_silent else self._foreign + self._own
         is_sending = frame.f_code.co_name == "sendall"
         for name, value in list(frame.f_locals.items()):
             text = "" if is_sending and name == "data" else shown(value)
@@ -307,15 +342,55 @@ def session(client: Indelible) -> None:
 def watched() -> str:
     """What the variables of our frames show of a session; and the same for each kind of client."""
     watcher = Watcher()
-    sys.settrace(watcher)
-    try:
+    with watcher.looking():
         session(Indelible())
         session(indelible.configure())
         twin = AsyncIndelible()
         asyncio.run(_awaited(twin))
-    finally:
-        sys.settrace(None)
-    return "\n".join(watcher.found)
+        with behind_a_proxy() as proxies:
+            for proxy in proxies:
+                _short_session(proxy)
+    return "\n".join(dict.fromkeys(watcher.found))
+
+
+@contextlib.contextmanager
+def behind_a_proxy() -> Iterator[Iterator[Proxy]]:
+    """Ways through a proxy that wants a password, for plain HTTP and by a tunnel: it takes, it
+    refuses, it is gone, and cannot be used."""
+    server = urlsplit(os.environ["INDELIBLE_HOST"])
+    user = f"user:{os.environ['PROXY_PASSWORD']}"
+
+    def ways() -> Iterator[Proxy]:
+        for scheme in ("http", "https"):
+            with Proxy((str(server.hostname), int(server.port or 80))) as proxy:
+                os.environ[f"{scheme}_proxy"] = f"http://{user}@{proxy.place}"
+                os.environ["PROXIED_HOST"] = f"{scheme}://events.example.com"
+                yield proxy
+                proxy.refusal = b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"
+                yield proxy
+            yield proxy  # is gone
+            os.environ[f"{scheme}_proxy"] = f"socks5://{user}@{proxy.place}"
+            yield proxy
+            os.environ[f"{scheme}_proxy"] = f"http://{user}@:{user}"
+            yield proxy
+            del os.environ[f"{scheme}_proxy"]
+
+    yield ways()
+
+
+def _proxied() -> Indelible:
+    host = os.environ["PROXIED_HOST"]
+    return Indelible(host=host, insecure=True, spool_audit=False, total_s=2)
+
+
+def _short_session(_: Proxy) -> None:
+    client = _proxied()
+    client.capture("e")
+    with contextlib.suppress(AuditFailed):
+        client.audit.send("order.created", {})
+    client.flush(0.2)
+    client.doctor()
+    client.shutdown(0)
 
 
 async def _awaited(twin: AsyncIndelible) -> None:
@@ -336,6 +411,12 @@ def main(silent_host: str) -> None:
     }
     for name, call in itertools.chain(refusals(), crashes(silent_host)):
         doors[name] = outcome(call)
+    with behind_a_proxy() as proxies:
+        for place, _ in enumerate(proxies):
+            with _proxied() as proxied:
+                send = functools.partial(proxied.audit.send, "a.b", {})
+                doors[f"send by proxy {place}"] = outcome(send)
+                doors[f"doctor by proxy {place}"] = outcome(proxied.doctor)
     client.shutdown(30)
     asyncio.run(twin.shutdown(30))
     keeps = Indelible(host="http://127.0.0.1:9", spool=True)

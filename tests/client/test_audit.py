@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 
 import indelible
-from indelible.client import AsyncIndelible, AuditEvent, Indelible, LossReason, Receipt
+from indelible.client import (
+    AsyncIndelible,
+    AuditEvent,
+    AuditFields,
+    Indelible,
+    LossReason,
+    Receipt,
+)
 from indelible.client.asynchronous import AsyncAudit
 from indelible.client.audit import Audit
 from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, ClientDisabled
@@ -143,7 +150,7 @@ def test_send_event_answers_with_the_whole_answer_as_a_dict(
 def test_many_come_back_by_their_place_at_most_a_hundred_in_a_request(
     real: Indelible, shared: ServerProcess
 ) -> None:
-    events: list[AuditEvent | dict[str, Any]] = [
+    events: list[AuditEvent | AuditFields] = [
         {"event_name": "order.created", "payload": {"n": n}} for n in range(250)
     ]
     events[120] = AuditEvent(event_name="order.created", payload="x" * 100_000)
@@ -445,7 +452,7 @@ def test_no_more_than_eight_requests_of_a_batch_are_under_way_at_once(stub: Stub
 
     stub.usual = counting
     with client_of(stub) as client:
-        events = [{"event_name": "order.created", "payload": {}} for _ in range(1_500)]
+        events = [AuditEvent(event_name="order.created", payload={})] * 1_500
         assert 1_500 == len(client.audit.send_batch(events))
 
     assert 8 == most
@@ -493,7 +500,7 @@ def test_a_wrong_argument_raises_at_the_durable_door_and_is_counted_at_the_other
 
 def test_an_item_of_a_batch_that_is_none_raises_before_anything_is_sent(stub: Stub) -> None:
     with client_of(stub) as client:
-        wrong: dict[str, Any]
+        wrong: Any
         for wrong in ({"event_name": "x.y", "payload": {}, "color": "red"}, {"payload": {}}):
             with pytest.raises(TypeError):
                 client.audit.send_batch([{"event_name": "x.y", "payload": {}}, wrong])

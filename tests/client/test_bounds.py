@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,21 @@ def test_what_was_refused_takes_no_room_from_what_waits(stub: Stub, tmp_path: Pa
         assert 0 == client.audit.counts().unspooled
 
 
+def test_no_two_files_of_refused_events_have_one_name(stub: Stub, tmp_path: Path) -> None:
+    stub.usual = lambda line, request: (refuses() if request.events else takes())(line, request)
+    at_once = Time(wall_ns=lambda: 1_800_000_000 * 10**9, monotonic=time.monotonic)
+    options = Options.read(
+        {}, token=TOKEN, api_key=API_KEY, host=stub.url, spool=True, spool_dir=tmp_path
+    )
+    with Indelible._of(options, time=at_once) as client:
+        client.capture("tick")
+        client.audit.send_async("row.read", "x")
+        assert client.flush(60)
+
+    names = [path.name for path in tmp_path.glob("*/refused/*")]
+    assert 2 == len(set(names)), names
+
+
 def test_many_reasons_and_long_ones_are_few_and_short_lines(
     stub: Stub, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,24 +119,44 @@ def test_many_reasons_and_long_ones_are_few_and_short_lines(
 # The worker.
 
 
-def test_a_worker_does_not_spin_after_a_fault_of_its_own(stub: Stub) -> None:
-    main = threading.get_ident()
+def _faulty(stub: Stub, time: Time, **options: Any) -> Indelible:
+    read = Options.read({}, token=TOKEN, host=stub.url, batch_s=0, retry_base_s=0, **options)
+    return Indelible._of(read, time=time)
 
-    def wall_ns() -> int:
-        if threading.get_ident() != main:
+
+def test_a_worker_does_not_spin_after_a_fault_of_its_own(stub: Stub, tmp_path: Path) -> None:
+    def monotonic() -> float:
+        if sys._getframe(1).f_code.co_name == "adopt":  # before anything is packed or sent
             raise ArithmeticError
-        return time.time_ns()
+        return time.monotonic()
 
-    client = Indelible._of(
-        Options.read({}, token=TOKEN, host=stub.url, batch_s=0, retry_base_s=0),
-        time=Time(wall_ns=wall_ns, monotonic=time.monotonic),
-    )
+    faulty = Time(wall_ns=time.time_ns, monotonic=monotonic)
+    client = _faulty(stub, faulty, spool=True, spool_dir=tmp_path)
     client.capture("tick")
     time.sleep(0.6)
     failures = client.counts().failures
     client.shutdown(0.1)
 
     assert 1 <= failures <= 5
+
+
+def test_a_fault_of_its_own_counts_as_a_failed_try(stub: Stub) -> None:
+    main = threading.get_ident()
+
+    def wall_ns() -> int:
+        if threading.get_ident() != main:  # as a request is written
+            raise ArithmeticError
+        return time.time_ns()
+
+    faulty = Time(wall_ns=wall_ns, monotonic=time.monotonic)
+    client = _faulty(stub, faulty, breaker_failures=2, breaker_probe_s=3_600)
+    client.capture("tick")
+    _wait_until(lambda: client.counts().failures >= 2)
+    time.sleep(1)
+    failures = client.counts().failures
+    client.shutdown(0.1)
+
+    assert 2 == failures
 
 
 # Clocks.
@@ -150,6 +186,7 @@ def test_a_wall_clock_that_steps_costs_no_event(stub: Stub, tmp_path: Path, step
 
         counts = client.counts(), client.audit.counts()
         assert [(10, {}), (10, {})] == [(one.delivered, one.lost) for one in counts]
+        assert [(0, 0), (0, 0)] == [(one.unspooled, one.failures) for one in counts]
     assert 20 == len(stub.stored)
 
 
@@ -187,6 +224,8 @@ print(client.audit.send("row.written", "x").status, client.flush(60), client.aud
 
     assert 0 == code, said
     assert said.startswith("accepted True {}\n")
+    assert "the spool: Not a directory" in said
+    assert "in the worker" not in said
     assert {"row.read": 1, "row.written": 1} == arrived(server)
 
 
@@ -227,18 +266,20 @@ def test_two_clients_with_different_options_share_a_spool(stub: Stub, tmp_path: 
     small = Indelible(
         api_key=API_KEY, host=stub.url, spool_dir=tmp_path, spool_bytes=20_000, batch_events=7
     )
-    large = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path, batch_bytes=2_000)
     for place in range(200):
         small.audit.send_async("small", {"place": place})
-        large.audit.send_async("large", {"place": place})
     small.flush(0.3)
+    large = Indelible(api_key=API_KEY, host=stub.url, spool_dir=tmp_path, batch_bytes=2_000)
+    for place in range(200):
+        large.audit.send_async("large", {"place": place})
     large.flush(0.3)
     stub.usual = takes()
     assert small.flush(60)
     assert large.flush(60)
     for client in (small, large):
         client.shutdown()
-        assert (200, {}) == (client.audit.counts().delivered, client.audit.counts().lost)
+        counts = client.audit.counts()
+        assert (200, {}, 0) == (counts.delivered, counts.lost, counts.adopted)
 
     assert 400 == len(stub.stored)
     assert [] == list((tmp_path / "audit").iterdir())
@@ -316,6 +357,37 @@ def test_a_dropped_client_closes_its_connections(
     gc.collect()
 
     assert [] == left
+
+
+@pytest.mark.parametrize("mode", ["thread", "sync"])
+def test_no_connection_is_open_when_the_process_has_ended(
+    server: InMemoryServer, tmp_path: Path, mode: str
+) -> None:
+    text = f"""\
+import atexit, threading
+from indelible import Indelible
+
+def use(client=None):
+    client.capture("tick")
+    client.audit.send_async("row.read", "x")
+    client.audit.send("row.written", "x")
+
+atexit.register(lambda: use(client))  # after the client's own, so on a calling thread
+client = Indelible(exit_s=30, mode={mode!r})
+closed = Indelible(mode={mode!r})
+for one in (client, closed):
+    use(one)
+    threads = [threading.Thread(target=use, args=(one,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+closed.shutdown()
+"""
+    with Program(text, tmp_path / "program", **address(server), PYTHONDEVMODE="1") as program:
+        assert (0, "") == program.end()
+
+    assert {"tick": 13, "row.read": 13, "row.written": 13} == arrived(server)
 
 
 def test_the_audit_side_of_a_client_is_enough_to_hold_it(stub: Stub, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import indelible
-from indelible.client import Context, context
+from indelible.client import Context, IdLike, context
 from indelible.client.joins import MAX_PAIRS, Joins
 from indelible.client.timing import REAL_TIME, Time
 from tests.client.stub import Stub, client_of
@@ -67,7 +67,7 @@ def test_events_of_either_kind_have_the_ids_of_the_request_that_they_were_captur
             client.capture("e")
         assert client.flush(60)
 
-    def ids(event: dict[str, Any]) -> tuple[str | None, str | None]:
+    def ids(event: dict[str, Any]) -> tuple[IdLike | None, IdLike | None]:
         said = event.get("properties") or event["meta"]
         return said.get("request_id"), said.get("trace_id")
 
@@ -199,7 +199,7 @@ def test_a_change_made_on_a_worker_thread_is_seen_by_the_request() -> None:
 
 
 def test_a_hundred_requests_at_once_never_share_a_context() -> None:
-    async def request(number: int) -> tuple[str | None, str | None]:
+    async def request(number: int) -> tuple[IdLike | None, IdLike | None]:
         with context.bound(Context()) as here:
             here.distinct_id = f"user-{number}"
             await asyncio.sleep(0)
@@ -207,7 +207,7 @@ def test_a_hundred_requests_at_once_never_share_a_context() -> None:
             assert inner is not None
             return inner.distinct_id, here.distinct_id
 
-    async def all_of_them() -> list[tuple[str | None, str | None]]:
+    async def all_of_them() -> list[tuple[IdLike | None, IdLike | None]]:
         return await asyncio.gather(*(request(number) for number in range(100)))
 
     assert [(f"user-{n}", f"user-{n}") for n in range(100)] == asyncio.run(all_of_them())

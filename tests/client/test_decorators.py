@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import indelible
-from indelible.client import Indelible, context
+from indelible.client import IdLike, Indelible, context
 from tests.client.stub import Stub, client_of
 
 
@@ -369,7 +369,7 @@ def test_a_decorated_function_stays_what_it_is() -> None:
 # In a context.
 
 
-def who() -> str | None:
+def who() -> IdLike | None:
     here = context.current()
     return here.distinct_id if here is not None else None
 
@@ -397,7 +397,7 @@ def test_a_context_covers_the_body_of_every_step_and_nothing_between(client: Ind
 
 def test_a_context_covers_coroutines_and_async_generators(client: Indelible) -> None:
     @client.context(distinct_id="inner")
-    async def later() -> str | None:
+    async def later() -> IdLike | None:
         await asyncio.sleep(0)
         return who()
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Indelible, Receipt
+from indelible.client import AuditEvent, Indelible, Receipt
 from indelible.client.encode import CYCLE, MAX_DEPTH, TOO_DEEP, encode
 from indelible.event import LossReason
 from tests.client.stub import Stub, assert_balanced, client_of
@@ -208,7 +208,7 @@ def test_the_real_server_stores_any_properties_and_any_payload(
         assert 0 == real.counts().waiting == real.audit.counts().waiting
         assert 0 == real.counts().failures
         assert real.audit.send("any.value", several[0]).ok
-        durably = [{"event_name": "any.value", "payload": properties} for properties in several]
+        durably = [AuditEvent(event_name="any.value", payload=one) for one in several]
         for receipt in real.audit.send_batch(durably):
             assert isinstance(receipt, Receipt)
             assert receipt.ok

@@ -23,7 +23,7 @@ from indelible.client.receipt import Receipt
 from indelible.client.retry import CODES, asked_wait_s, own_code, retry_after_s
 from indelible.client.transport import Transport
 from indelible.client.words import said_by
-from indelible.errors import AuditFailed, AuditRefused, UnknownToken
+from indelible.errors import AuditFailed, AuditNotKept, AuditRefused, UnknownToken
 from indelible.event import LossReason
 from tests.client.stub import (
     TOKEN,
@@ -681,3 +681,50 @@ def _until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.002)
+
+
+ODD: list[Any] = [
+    None,
+    5,
+    "ok",
+    [],
+    {},
+    {"result": []},
+    {"result": "done"},
+    {"ok": 1},
+    {"ok": True},
+]
+
+
+@pytest.mark.parametrize("said", ODD, ids=[f"answer-{place}" for place in range(len(ODD))])
+def test_an_answer_that_says_nothing_known_of_an_event_settles_it_at_no_door(
+    stub: Stub, said: Any
+) -> None:
+    odd = {"ok": True, "status": 1, "events": [said], "results": [said]}
+    stub.next(*[answers(200, odd)] * 2)
+    with client_of(stub, spool_audit=False) as client:
+        client.audit.send_async("row.read", "x")
+        _until(lambda: len(stub.deliveries) == 2)
+        assert client.flush(60)
+
+        stub.next(answers(200, odd))
+        [result] = client.audit.send_batch([{"event_name": "row.read", "payload": "x"}])
+        assert isinstance(result, AuditNotKept)
+        assert (1, 0) == (client.audit.counts().delivered, client.audit.counts().failures)
+    assert 1 == len(stub.stored)
+
+
+@pytest.mark.parametrize("said", [{"result": []}, {"result": "done"}, {"result": None}])
+def test_a_word_that_no_server_of_ours_says_of_an_event_settles_nothing(
+    stub: Stub, said: Any
+) -> None:
+    stub.next(answers(200, {"events": [said]}))
+    with client_of(stub) as client:
+        client.capture("tick")
+        assert client.flush(60)
+
+        assert (1, {}, 0) == (
+            client.counts().delivered,
+            client.counts().lost,
+            client.counts().failures,
+        )

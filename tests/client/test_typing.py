@@ -24,10 +24,11 @@ ROOT = Path(__file__).parent.parent.parent
 PROGRAM = '''
 """A user's program; what is marked is a mistake, and nothing else is."""
 
+import uuid
 from typing import Unpack
 
 import indelible
-from indelible import AsyncIndelible, ClientOptions, Indelible
+from indelible import AsyncIndelible, AuditEvent, AuditFields, ClientOptions, IdLike, Indelible
 from indelible.hooks.wsgi import Middleware
 from indelible.testing import Recorder
 
@@ -41,6 +42,9 @@ Recorder(flush_at=5)  # mistake: another client's option
 client.capture("purchase_completed", distinct="user_42")  # mistake: no such argument
 client.audit.send("order.created", {}, type="succes")  # mistake: no such type
 indelible.audit.send("order.created", {}, wait="seal")  # mistake: nothing to wait for
+AuditEvent(event_name="order.created", payload={}, type="succes")  # mistake: no such type
+client.audit.send_batch([{"event_name": "a.b", "payload": 1, "type": "ok"}])  # mistake: the same
+client.capture("purchase_completed", distinct_id=["user_42"])  # mistake: no id
 
 
 def passed_on(team: str, **options: Unpack[ClientOptions]) -> Indelible:
@@ -64,6 +68,16 @@ def drop(event: dict[str, object]) -> None:
 
 
 indelible.configure("ind_pub_x", before_send=drop, enabled=False).capture("e", properties={"a": 1})
+
+
+def signed_up(person: IdLike, row: AuditFields) -> None:
+    client.identify(person, {"plan": "pro"}, anonymous_id=uuid.uuid4())
+    client.audit.send_batch([row, AuditEvent(event_name="a.b", payload=1, idempotency_key=7)])
+
+
+signed_up(42, {"event_name": "user.created", "payload": {}, "type": "audit"})
+with client.context(distinct_id=uuid.uuid4()) as here:
+    here.distinct_id = 42
 receipt = client.audit.send("order.created", {}, type="success", wait="sealed", meta={"a": "b"})
 print(receipt.status, client.counts().delivered, indelible.flush())
 '''
@@ -72,7 +86,7 @@ MISTAKES = [n for n, line in enumerate(PROGRAM.splitlines(), 1) if "# mistake" i
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    assert 10 == len(MISTAKES)
+    assert 13 == len(MISTAKES)
     file = tmp_path_factory.mktemp("user") / "program.py"
     file.write_text(PROGRAM)
     return file
@@ -137,7 +151,8 @@ def test_dir_offers_what_is_for_users_and_nothing_else() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert {
-        *{"AsyncIndelible", "AuditEvent", "ClientOptions", "Indelible", "InvalidOption", "Receipt"},
+        *{"AsyncIndelible", "AuditEvent", "AuditFields", "ClientOptions", "IdLike", "Indelible"},
+        *{"InvalidOption", "Receipt"},
         *{"alias", "audit", "audited", "capture", "configure", "context", "default_client"},
         *{"flush", "identify", "pseudonym", "send_event", "set", "sha256_hex", "shutdown"},
         *{"set_anonymous_id", "set_distinct_id"},

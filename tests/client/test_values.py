@@ -5,6 +5,7 @@ import ipaddress
 import json
 import logging
 import math
+import traceback
 import uuid
 from array import array
 from collections import ChainMap, Counter, OrderedDict, UserList, UserString, namedtuple
@@ -40,6 +41,7 @@ from starlette.datastructures import URL, Headers, QueryParams, Secret
 from werkzeug.datastructures import MultiDict as WerkzeugMultiDict
 from werkzeug.local import LocalProxy
 
+from indelible.client import AuditEvent, Receipt
 from indelible.client.encode import MAX_DEPTH, TOO_MANY, encode
 from indelible.client.privacy import MASK
 from indelible.event import LossReason
@@ -450,6 +452,15 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
         if text.isascii():
             receipt = client.audit.send("a.b", {}, idempotency_key=given_id)
             assert text == receipt.idempotency_key
+            client.audit.send_async("queued", {}, idempotency_key=given_id)
+            assert client.flush(60)
+            [queued] = stub.deliveries[-1].events
+            assert text == queued["idempotency_key"]
+            [again] = client.audit.send_batch(
+                [{"event_name": "a.b", "payload": {}, "idempotency_key": given_id}]
+            )
+            assert isinstance(again, Receipt)
+            assert (text, True) == (again.idempotency_key, again.duplicate)
         assert {} == client.counts().lost == client.audit.counts().lost
     assert [text] * 5 == [sent[name]["distinct_id"] for name in ("a", "b", "d", "$set", "e")]
     assert text == sent["c"]["properties"]["$device_id"]
@@ -457,6 +468,20 @@ def test_an_id_of_any_type_is_its_text_at_every_door(stub: Stub, given_id: Any, 
     assert text == sent["$identify"]["properties"]["$anon_distinct_id"]
     assert text == sent["$create_alias"]["properties"]["alias"]
     assert text == sent["f"]["uuid"]
+
+
+@pytest.mark.parametrize("key", [True, [1], object(), math.nan, "", "a b", "é"])
+def test_what_has_no_text_that_a_header_can_carry_is_no_idempotency_key(
+    stub: Stub, key: Any
+) -> None:
+    with client_of(stub) as client:
+        with pytest.raises((TypeError, ValueError), match="idempotency_key"):
+            client.audit.send("a.b", {}, idempotency_key=key)
+        client.audit.send_async("a.b", {}, idempotency_key=key)
+        assert client.flush(60)
+
+        assert {LossReason.ENCODE_FAILED: 1} == client.audit.counts().lost
+    assert [] == stub.deliveries
 
 
 def test_meta_and_trail_of_a_context_are_text_whatever_was_put_in(stub: Stub) -> None:
@@ -582,6 +607,38 @@ def test_a_value_that_raises_when_it_is_looked_at_costs_itself_only(
         for one in stub.stored.values()
     )
     assert "hush" not in json.dumps(list(stub.stored.values()))
+
+
+def test_a_lazy_object_is_not_woken_at_any_door(stub: Stub) -> None:
+    woken = []
+
+    def wake() -> dict[str, str]:
+        woken.append(traceback.format_stack())
+        return {"name": "Ada"}
+
+    with client_of(stub) as client:
+        for lazy in (SimpleLazyObject(wake), LocalProxy(wake), FakeModel(wake)):
+            client.audit.send_async("a.b", lazy)
+            client.audit.send("a.b", lazy)
+            client.audit.send_batch([AuditEvent(event_name="a.b", payload=lazy)])
+            client.audit.send_batch([{"event_name": "a.b", "payload": [lazy]}])
+            client.capture("e", properties={"v": lazy, "deep": {"v": [lazy]}})
+        assert client.flush(60)
+
+        assert {} == client.counts().lost == client.audit.counts().lost
+    assert [] == woken
+    assert "Ada" not in json.dumps(list(stub.stored.values()))
+
+
+class FakeModel:
+    """Stands for another object, whose class it says is its own."""
+
+    def __init__(self, wake: Any) -> None:
+        self._wake = wake
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return type(self._wake())
 
 
 def _hashes(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Ways through a network: directly, through a proxy, through a tunnel; to hosts of every form."""
 
 import base64
+import contextlib
 import dataclasses
 import os
 import socket
@@ -8,7 +9,8 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,10 @@ from hypothesis import strategies as st
 
 from indelible.client import Indelible
 from indelible.client.doctor import Hop
-from indelible.client.proxy import is_exempt
-from indelible.client.transport import Transport
+from indelible.client.proxy import is_exempt, proxy_for
+from indelible.client.transport import Transport, TransportFailed
 from tests.client.certificate import self_signed_certificate
+from tests.client.program import Program
 from tests.client.proxy import Proxy
 from tests.client.stub import TOKEN, Line, Request, Stub, client_of, takes
 from tests.world import a_free_port
@@ -159,6 +162,106 @@ def test_a_proxy_may_have_an_address_of_ipv6(stub: Stub, monkeypatch: pytest.Mon
         _deliver(stub, "http://events.example.com")
 
 
+# Deadlines on the way.
+
+
+@contextmanager
+def _dead(count: int, port: int) -> Iterator[list[str]]:
+    """Addresses of this machine at which a connection is neither made nor refused: the queue of
+    each listener is full."""
+    with ExitStack() as opened:
+        addresses = [f"127.0.1.{place}" for place in range(1, count + 1)]
+        for address in addresses:
+            listener = opened.enter_context(socket.socket())
+            listener.bind((address, port))
+            listener.listen(0)
+            for _ in range(3):
+                one = opened.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex((address, port))
+        yield addresses
+
+
+def _named(monkeypatch: pytest.MonkeyPatch, addresses: Sequence[str]) -> None:
+    """Let `events.example.com` be these addresses, in this order."""
+    look_up = socket.getaddrinfo
+
+    def found(name: Any, port: Any, *more: Any, **named: Any) -> Any:
+        if name != "events.example.com":
+            return look_up(name, port, *more, **named)
+        return [one for ip in addresses for one in look_up(ip, port, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_all_addresses_of_a_name_together_take_no_longer_than_one_connection_may(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _dead(40, stub.port) as addresses:
+        _named(monkeypatch, addresses)
+        started = time.monotonic()
+        with pytest.raises(TransportFailed, match="no answer in time"):
+            _asked(f"http://events.example.com:{stub.port}", connect_s=1.0)
+
+    assert time.monotonic() - started < 20  # a second each would be forty
+
+
+def test_the_last_address_of_a_name_is_reached_behind_dead_ones(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _dead(3, stub.port) as addresses:
+        _named(monkeypatch, [*addresses, "127.0.0.1"])
+        _deliver(stub, f"http://events.example.com:{stub.port}", connect_s=2.0)
+
+
+def _asked(host: str, **options: Any) -> None:
+    times = {"connect_s": 60.0, "total_s": 60.0, **options}
+    transport = Transport(host, headers={}, monotonic=time.monotonic, **times)
+    transport.request("POST", "/api/e", b"x" * 1_000, headers={})
+
+
+DRIPS = """\
+import sys
+if sys.argv[2] == "gevent":
+    import gevent.monkey
+    gevent.monkey.patch_all()
+import time
+from indelible.client.transport import Transport, TransportFailed
+
+started = time.monotonic()
+times = {"connect_s": 1.0, "total_s": 60.0, "monotonic": time.monotonic}
+try:
+    Transport(sys.argv[1], headers={}, **times).request("POST", "/api/e", b"x", headers={})
+except TransportFailed as error:
+    print(error, time.monotonic() - started < 20)
+"""
+
+
+@pytest.mark.parametrize("kind", ["threads", "gevent"])
+def test_a_handshake_that_drips_ends_at_the_deadline(tmp_path: Path, kind: str) -> None:
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.recv(65_536)
+            connection.sendall(b"\x16\x03\x03\x3e\x80")  # a record of 16,000 bytes, which is a lot
+            for _ in range(100):
+                connection.sendall(b"\x00")
+                if over.wait(0.3):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        host = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with Program(DRIPS, tmp_path / "program", host, kind) as program:
+            code, said = program.end()
+        over.set()
+        thread.join(60)
+
+    assert (0, "no answer in time True") == (code, said.strip().splitlines()[-1])
+
+
 # User and password.
 
 
@@ -169,15 +272,18 @@ def test_a_proxy_may_have_an_address_of_ipv6(stub: Stub, monkeypatch: pytest.Mon
 def test_user_and_password_are_given_to_the_proxy_as_they_were_before_they_were_written_with_xx(
     user: str, password: str
 ) -> None:
-    from indelible.client.proxy import _read
+    address = f"http://{quote(user, safe='')}:{quote(password, safe='')}@proxy:3128"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HTTP_PROXY", address)
+        proxy = proxy_for("events.example.com", 80, "http")
 
-    proxy = _read(f"http://{quote(user, safe='')}:{quote(password, safe='')}@proxy:3128", "X")
-
+    assert proxy is not None
     assert ("proxy", 3128) == (proxy.name, proxy.port)
-    sent = base64.b64decode(str(proxy.credentials).removeprefix("Basic "))
-    assert f"{user}:{password}".encode() == sent
+    assert proxy.credentials is not None
+    sent = proxy.credentials.encode()
+    assert f"{user}:{password}".encode() == base64.b64decode(sent.removeprefix(b"Basic "))
     assert "proxy:3128" == str(proxy)
-    assert str(proxy.credentials) not in repr(proxy)
+    assert sent.decode() not in repr(proxy)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -395,8 +501,6 @@ def test_whatever_no_proxy_holds_there_is_an_answer(text: str, name: str) -> Non
 def test_this_machine_is_never_reached_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    from indelible.client.proxy import proxy_for
-
     monkeypatch.setenv("all_proxy", "http://proxy:3128")
 
     assert proxy_for(host, 443, "https") is None

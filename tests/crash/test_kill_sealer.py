@@ -119,7 +119,7 @@ def kill_while_sealing(data_dir: Path, *, rounds: int) -> None:
 
 
 def audited(data_dir: Path) -> Audit:
-    (target,) = targets_of(data_dir, project=None, policy=None, memory=None)
+    (target,) = targets_of(data_dir, project="default", policy=None, memory=None)
     return audit_log(target.source, target.known)
 
 
@@ -130,7 +130,7 @@ def assert_one_history(data_dir: Path, policy: Policy, receipts: list[str], seen
     def read(note: str) -> Checkpoint:
         return Checkpoint.parse(open_note(note, keys).text)
 
-    (target,) = targets_of(data_dir, project=None, policy=None, memory=None)
+    (target,) = targets_of(data_dir, project="default", policy=None, memory=None)
     assert target.known.journal is not None
     rows = list(target.known.journal.rows(0, target.known.journal.next_index()))
     hashes = Hashes([leaf_hash(row.leaf) for row in rows])

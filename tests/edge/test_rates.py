@@ -88,7 +88,9 @@ OK, DROPPED = ("ok", None), ("drop", "rate_limited")
 
 def a_key(rate: Rate) -> tuple[Key, Project]:
     project = Project(1, "p", "live", None, None, 0, "key", None, None)
-    key = Key("key_1", project, Role.TOKEN, b"", None, "", "", (), 0, None, None, False, rate, ())
+    role = Role.TOKEN
+    scopes = role.scopes
+    key = Key("key_1", project, role, b"", None, "", "", (), 0, None, None, False, rate, (), scopes)
     return key, project
 
 
@@ -528,6 +530,8 @@ ALTER TABLE project DROP COLUMN audit_monthly_limit;
 ALTER TABLE access_key DROP COLUMN rate;
 ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;
+ALTER TABLE access_key DROP COLUMN scopes;
+ALTER TABLE log DROP COLUMN shard;
 CREATE TABLE old (project_id INTEGER, month TEXT, events INTEGER, PRIMARY KEY (project_id, month));
 INSERT INTO old SELECT project_id, month, sum(events) FROM usage GROUP BY 1, 2;
 DROP TABLE usage;

@@ -436,7 +436,7 @@ def test_the_logs_own_entries_are_never_erased(world: World) -> None:
     [
         ({}, 401, "invalid_api_key"),
         (bearer(TOKEN), 401, "invalid_api_key"),
-        (AS_APPLICATION, 403, "forbidden"),
+        (AS_APPLICATION, 403, "manage_scope_missing"),
     ],
 )
 def test_only_an_admin_key_erases(

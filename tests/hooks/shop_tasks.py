@@ -60,7 +60,7 @@ if "BROKER" in os.environ:  # in a worker
     use_broker(app, Path(os.environ["BROKER"]))
     # Batches that nothing but a flush would send: what arrives was flushed.
     client = Indelible(batch_s=float(os.environ["BATCH_S"]))
-    install(client, skip=("shop.skipped",))
+    install(client, skip=("shop.skipped",), audit=True)
 
     @signals.task_failure.connect(weak=False)
     def failed(sender: Task, **_: object) -> None:

@@ -97,7 +97,9 @@ def outcome(event: Received) -> tuple[str, object]:
     return event.properties["outcome"], event.properties.get("error_type")
 
 
-def test_a_run_leaves_one_product_event_and_one_audit_event(worker: Worker) -> None:
+def test_a_run_leaves_one_product_event_and_where_that_is_asked_for_one_audit_event(
+    worker: Worker,
+) -> None:
     worker.send("shop.pay", "ord_secret")
 
     [run] = worker.runs_of("shop.pay")

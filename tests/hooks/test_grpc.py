@@ -147,7 +147,7 @@ def channel(request: pytest.FixtureRequest, events: Recorder) -> Iterator[grpc.C
 
 def served_by_threads(events: Recorder) -> Iterator[str]:
     with ThreadPoolExecutor(4) as pool:
-        server = grpc.server(pool, interceptors=[Interceptor(events.client)])
+        server = grpc.server(pool, interceptors=[Interceptor(events.client, audit=True)])
         server.add_generic_rpc_handlers([handlers(Shop(events))])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -161,7 +161,7 @@ def served_by_a_loop(events: Recorder) -> Iterator[str]:
     stop = asyncio.Event()
 
     async def main() -> None:
-        server = grpc.aio.server(interceptors=[AioInterceptor(events.client)])
+        server = grpc.aio.server(interceptors=[AioInterceptor(events.client, audit=True)])
         server.add_generic_rpc_handlers([handlers(AioShop(events))])
         ports.append(server.add_insecure_port("127.0.0.1:0"))
         await server.start()
@@ -313,7 +313,7 @@ def test_interceptors_of_one_client_record_a_call_once_and_those_of_two_twice(
         server = grpc.server(
             ThreadPoolExecutor(4),
             handlers=[handlers(Shop(events))],
-            interceptors=[Interceptor(client, **fixed) for client in clients],
+            interceptors=[Interceptor(client, audit=True, **fixed) for client in clients],
         )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -1,19 +1,22 @@
 """Jobs: functions, coroutine functions, blocks, and scripts as cron runs them."""
 
 import asyncio
+import functools
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from indelible.client import context
+from indelible.client import Indelible, context
 from indelible.hooks.jobs import job
 from indelible.testing import Recorder
+from tests.client.stub import TOKEN, Stub, stalls
 from tests.hooks.waiting import until
 from tests.world import client_environment
 
@@ -128,12 +131,104 @@ def test_threads_may_share_a_block(events: Recorder) -> None:
         events.assert_captured("job_run", outcome=outcome, times=1)
 
 
-def test_a_generator_is_no_job() -> None:
-    def rows() -> Iterator[int]:
-        yield 1
+async def answer() -> int:
+    await asyncio.sleep(0)
+    assert context.current() is not None
+    return 42
 
-    with pytest.raises(TypeError, match="rows"):
-        job("rows", install_signal_handlers=False)(rows)
+
+class Answering:
+    async def __call__(self) -> int:
+        return await answer()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [answer, functools.partial(answer), lambda: answer(), Answering()],
+    ids=["function", "partial", "lambda", "callable"],
+)
+@pytest.mark.parametrize("flush_s", [None, 5])
+def test_whatever_is_awaited_is_a_run_until_it_has_ended(
+    events: Recorder, call: Any, flush_s: float | None
+) -> None:
+    async def run() -> None:
+        under_way = job("pull", events.client, flush_s=flush_s)(call)()
+        events.assert_nothing_captured()
+        assert 42 == await under_way
+
+    asyncio.run(run())
+
+    events.assert_captured("job_run", outcome="success", times=1)
+    assert context.current() is None
+
+
+def test_a_flush_after_a_coroutine_keeps_its_loop_waiting_for_nothing(events: Recorder) -> None:
+    with Stub() as silent:
+        silent.usual = stalls()
+        client = Indelible(TOKEN, host=silent.url, total_s=60)
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.01)
+                turns += 1
+
+        async def run() -> None:
+            beside = asyncio.create_task(count())
+            await job("pull", client, flush_s=0.5)(lambda: answer())()
+            beside.cancel()
+
+        asyncio.run(run())
+        client.shutdown(0)
+
+    assert turns > 5
+
+
+def test_a_generator_is_a_run_until_its_body_has_ended(events: Recorder) -> None:
+    @job("rows", events.client)
+    def rows() -> Generator[str | None, None, None]:
+        for _ in range(3):
+            here = context.current()
+            yield here.request_id if here is not None else None
+
+    seen = []
+    for request_id in rows():
+        assert context.current() is None
+        events.assert_nothing_captured()
+        seen.append(request_id)
+
+    event = events.assert_captured("job_run", outcome="success", times=1)
+    assert [event.properties["request_id"]] * 3 == seen
+
+    started = rows()
+    next(started)
+    started.close()
+    events.assert_captured("job_run", outcome="error", aborted=True, times=1)
+
+
+def test_a_coroutine_that_is_cancelled_is_aborted(events: Recorder) -> None:
+    @job("sleep", events.client)
+    async def sleep() -> None:
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        task = asyncio.create_task(sleep())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+    event = events.assert_captured("job_run", outcome="error", aborted=True, times=1)
+    assert "error_type" not in event.properties
+
+
+def test_what_is_no_function_is_no_job(events: Recorder) -> None:
+    for one in (Answering, property(lambda _: 1), 42):
+        with pytest.raises(TypeError):
+            job("rows", events.client)(one)  # type: ignore[arg-type]
 
 
 def test_a_job_makes_a_client_of_its_own_where_it_is_given_options(events: Recorder) -> None:

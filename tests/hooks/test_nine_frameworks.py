@@ -65,7 +65,7 @@ def test_what_was_recorded_is_what_a_person_would_expect(framework: Framework) -
         " ".join(one.split()) for one in lines
     )
     everything = json.dumps([one.body for one in recorded])
-    for never in (CARD, "4111", "php", "healthz", TOKEN, "Ann Example"):
+    for never in (CARD, CARD.replace(" ", ""), "1111 1111", "php", "healthz", TOKEN, "Ann Example"):
         assert never not in everything
     # No id is said twice of a request: neither in both parts of an audit event, nor as two.
     for one in recorded:

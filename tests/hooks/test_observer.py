@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from indelible import pseudonym, sha256_hex
 from indelible.hooks.observer import SKIPPED, Observer
+from indelible.hooks.run import Run
 from indelible.hooks.scrub import scrubbed
 from indelible.hooks.watch import Watch, open_watch
 from indelible.testing import Recorder
@@ -137,6 +138,26 @@ def test_the_audit_log_takes_what_writes_and_not_what_anybody_can_provoke(
 ) -> None:
     request(events, method=method, route=route, status=status)
     assert (1, is_audited) == (len(events.captured), len(events.audited))
+
+
+@pytest.mark.parametrize("kind", ["job", "command", "message", "task", "rpc", "websocket"])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_work_that_anybody_can_send_is_audited_only_where_that_is_asked_for(
+    events: Recorder, kind: str, asked: bool | None
+) -> None:
+    observer = Observer(events.client, framework="test", install_signal_handlers=False, audit=asked)
+    for outcome, name in (("success", None), ("error", None), ("success", "order.shipped")):
+        run = Run(observer, kind=kind, name="orders")
+        run.context.event_name = name
+        run.end(outcome)
+
+    planned = [f"{kind}.orders"] * 2 if kind in ("job", "command") else []
+    told = {None: planned, True: [f"{kind}.orders"] * 2, False: []}[asked]
+    if kind == "websocket":
+        told = []  # goes by `audit_methods`, as the GET that it began as
+    named = [] if asked is False else ["order.shipped"]
+    assert told + named == [one.name for one in events.audited]
+    assert 3 == len(events.captured)
 
 
 HEALTH_CHECKS = [

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indelible.client import Indelible
+from indelible.client import IdLike, Indelible
 from indelible.client import context as contexts
 from indelible.hooks.wsgi import EVENT_NAME, ROUTE, Middleware
 from indelible.testing import Recorder
@@ -253,7 +253,7 @@ def test_between_two_parts_the_thread_belongs_to_nobody(recorder: Recorder) -> N
     assert ["alice"] * 3 == whose
 
 
-def _whose() -> str | None:
+def _whose() -> IdLike | None:
     here = contexts.current()
     return None if here is None else here.distinct_id
 

@@ -30,6 +30,7 @@ from indelible.ledger.logs import Logs
 from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.logs import SignedLogs
 from indelible.registry.registry import Registry
+from indelible.registry.values import SERVER_NAME
 from indelible.settings import Settings
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, inside, product, spawn, started
 
@@ -128,9 +129,10 @@ def heads(folder: Path) -> list[tuple[object, ...]] | bytes | None:
 
 
 def head_of(folder: Path) -> Head:
+    """The last signed checkpoint of the one project's log."""
     rows = heads(folder)
     assert isinstance(rows, list)
-    (row,) = rows
+    (row,) = [row for row in rows if not str(row[0]).endswith(f"/{SERVER_NAME}")]
     return Head(*row)  # type: ignore[arg-type]
 
 
@@ -140,7 +142,7 @@ def edit(path: Path, change: Callable[[bytes], bytes]) -> None:
 
 def events_in(folder: Path) -> int:
     connection = apsw.Connection(str(folder / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    return int(connection.execute("SELECT count(*) FROM event").get)
+    return int(connection.execute("SELECT count(*) FROM event_1").get)
 
 
 # What is refused
@@ -292,7 +294,7 @@ def journal_of_an_earlier_day_and_no_tiles(made: Path, data: Path) -> None:
 
 def journal_one_shorter(made: Path, data: Path) -> None:
     connection = apsw.Connection(str(data / "journal.db"))
-    connection.execute("DELETE FROM event_1 WHERE id = (SELECT max(id) FROM event)")
+    connection.execute("DELETE FROM event_1 WHERE id = (SELECT max(id) FROM event_1)")
     connection.close()
 
 
@@ -303,7 +305,7 @@ def journal_of_the_fork(made: Path, data: Path) -> None:
 def journal_of_the_fork_and_longer(made: Path, data: Path) -> None:
     take(made / "fork", data, *JOURNAL)
     connection = apsw.Connection(str(data / "journal.db"))
-    connection.execute("INSERT INTO event_1 (id, leaf) SELECT max(id) + 1, leaf FROM event")
+    connection.execute("INSERT INTO event_1 (id, leaf) SELECT max(id) + 1, leaf FROM event_1")
     connection.close()
 
 
@@ -321,7 +323,7 @@ def last_leaf_changed(made: Path, data: Path) -> None:
     connection = apsw.Connection(str(data / "journal.db"))
     connection.execute(
         "UPDATE event_1 SET leaf = CAST(substr(leaf, 1, 64) || zeroblob(32) AS BLOB)"
-        " WHERE id = (SELECT max(id) FROM event)"
+        " WHERE id = (SELECT max(id) FROM event_1)"
     )
     connection.close()
 
@@ -475,7 +477,8 @@ def test_beside_the_lock_of_an_older_log_it_begins_one_of_another_name(data: Pat
             remove(path)
 
     with house(data) as one:
-        (log,) = one.ledger.logs.signing()
+        log = one.ledger.logs.named(LOG)
+        assert log is not None
 
     assert old.origin != log.origin
     rows = heads(data)
@@ -608,7 +611,8 @@ def test_the_record_of_times_is_begun_anew_when_it_is_lost(
         (data / "seals.db").write_bytes(content)
 
     with house(data) as one:
-        (log,) = one.ledger.logs.signing()
+        log = one.ledger.logs.named(LOG)
+        assert log is not None
         times = one.ledger.times(log.project_id, 0)
 
     assert times.sealed_at_ms is not None
@@ -622,7 +626,9 @@ def test_events_stored_after_the_last_checkpoint_are_sealed_at_the_next_start(
     shutil.rmtree(data / "ledger")
     shutil.copytree(made / "earlier" / "ledger", data / "ledger")
     connection = apsw.Connection(str(data / "journal.db"))
-    connection.execute("UPDATE follower SET next_index = ?", (head_of(data).size,))
+    connection.execute(
+        "UPDATE follower SET next_index = ? WHERE project_id = 1", (head_of(data).size,)
+    )
     connection.close()
 
     with house(data) as one:
@@ -637,7 +643,7 @@ def assert_sound(folder: Path) -> None:
     """The published checkpoint is the lock's, signed, and the root of the journal's leaves."""
     head = head_of(folder)
     connection = apsw.Connection(str(folder / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    leaves = [bytes(one) for (one,) in connection.execute("SELECT leaf FROM event ORDER BY id")]
+    leaves = [bytes(one) for (one,) in connection.execute("SELECT leaf FROM event_1 ORDER BY id")]
     assert root_of([leaf_hash(one) for one in leaves[: head.size]]) == head.root
     tiles = FolderTiles(folder / "ledger" / LOG)
     note = tiles.published(CHECKPOINT)
@@ -792,7 +798,7 @@ def assert_begins(folder: Path) -> None:
     assert head.size >= 3
     assert f"{BASE}/{LOG}" == head.origin
     connection = apsw.Connection(str(folder / "journal.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    rows = connection.execute("SELECT origin, vkey, state FROM log").fetchall()
+    rows = connection.execute("SELECT origin, vkey, state FROM log WHERE project_id = 1").fetchall()
     key = Signer.parse((folder / "keys" / f"{LOG}.key").read_text()).key
     assert [(head.origin, key.text, "open")] == rows
 
@@ -805,12 +811,15 @@ DROP VIEW event;
 DROP VIEW event_part_0;
 ALTER TABLE event_1 RENAME TO event;
 DROP TABLE log;
+DROP TABLE event_0;
+DELETE FROM project WHERE id = 0;
 ALTER TABLE project DROP COLUMN ledger_access;
 ALTER TABLE project DROP COLUMN retention_days;
 ALTER TABLE project DROP COLUMN audit_monthly_limit;
 ALTER TABLE access_key DROP COLUMN rate;
 ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;
+ALTER TABLE access_key DROP COLUMN scopes;
 DROP TABLE usage;
 CREATE TABLE usage (
     project_id INTEGER NOT NULL, month TEXT NOT NULL, events INTEGER NOT NULL,
@@ -821,12 +830,12 @@ PRAGMA user_version = 1;
 
 
 def test_a_journal_of_schema_1_is_taken_over_and_sealed(data: Path) -> None:
+    count = events_in(data)
     connection = apsw.Connection(str(data / "journal.db"))
     connection.execute(TO_SCHEMA_1)
     connection.close()
     for name in ("ledger", "keys", LOCK_FILE, "seals.db"):
         remove(data / name)
-    count = events_in(data)
 
     with started(data) as server:
         server.stop()

@@ -366,7 +366,7 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
                 return health.status, health.oldest_unsealed_s
 
             assert LedgerHealth("ok", None, None, []) == told()
-            (project_id,) = ledger.logs.projects()
+            project_id = house.registry.snapshot.project("default").id
             stored_ms = house.clock()
             house.journal.append(
                 [

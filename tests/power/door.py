@@ -59,7 +59,7 @@ class Door:
             InvalidApiKey.
         """
         gate, journal = self.house.gate, self.house.journal
-        project = gate.project_of_key(gate.key_of_bearer(f"Bearer {key}", lambda: None), None)
+        project = gate.project_of(gate.caller(f"Bearer {key}", lambda: None), None)
         entries = journal.read(project.id, 0, journal.next_index(project.id))
         return [json.loads(_encode(view(entry))) for entry in entries]
 
@@ -69,7 +69,7 @@ class Door:
         try:
             if role == "token":
                 return gate.is_token(secret)
-            return gate.key_of_bearer(f"Bearer {secret}", lambda: None).role == role
+            return gate.caller(f"Bearer {secret}", lambda: None).key.role == role
         except IndelibleError:
             return False
 

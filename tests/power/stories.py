@@ -49,7 +49,11 @@ from tests.power.recording import fail_syncs, mark
 TOKEN: Final = "test-token"
 API_KEY: Final = "iml_live_test-key-0123456789"
 ADMIN_KEY: Final = "ind_adm_test-key-0123456789"
-FIXED: Final[dict[str, Any]] = {"token": TOKEN, "api_key": API_KEY, "admin_key": ADMIN_KEY}
+FIXED: Final[dict[str, Any]] = {
+    "server_token": TOKEN,
+    "server_api_key": API_KEY,
+    "server_admin_key": ADMIN_KEY,
+}
 SEALED: Final = "?wait=sealed&timeout=30s"
 DAY_MS: Final = 24 * 60 * 60 * 1000
 

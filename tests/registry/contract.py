@@ -7,8 +7,9 @@ from typing import Protocol
 
 import pytest
 
+from indelible.access import Scope
 from indelible.errors import AlreadyExists, JournalUnwritable
-from indelible.event import Kind, Lane
+from indelible.event import Kind, Lane, LogId
 from indelible.journal.contract import Entry
 from indelible.network import parse_networks
 from indelible.registry.snapshot import Snapshot
@@ -48,6 +49,7 @@ def a_key(number: int = 1, project: Project | None = SHOP, role: Role = Role.APP
         revoked_at_ms=None,
         fixed=False,
         rate=Rate(0.5, 20),
+        scopes=frozenset({Scope.WRITE}) if role is Role.APPLICATION else role.scopes,
         origins=("https://shop.example", "https://*.shop.example") if role is Role.TOKEN else (),
     )
 
@@ -79,7 +81,7 @@ class StoreRig(Protocol):
 
 
 def told(name: str, project_id: int = 1, **facts: object) -> Administration:
-    return Administration(project_id, name, facts, 1_700_000_000_003)
+    return Administration(LogId(project_id), name, facts, 1_700_000_000_003)
 
 
 class StoreContract:

@@ -7,10 +7,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indelible.access import Scope
 from indelible.errors import AlreadyExists, InvalidParameter, JournalUnwritable, NotFound
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Stored
@@ -243,7 +245,10 @@ def test_a_fixed_key_that_comes_back_is_valid_again_and_the_log_tells_it(
         sqlite.reopen()
         open_registry(sqlite).keys.fix(role, project if has_project else None, secret)
         assert [secret] == valid_secrets(sqlite, [A, B])
-    names = [name for name, _ in administration(sqlite, project)]
+    server = open_registry(sqlite).snapshot.server
+    owner = project if has_project else server
+    assert owner is not None
+    names = [name for name, _ in administration(sqlite, owner)]
     assert ["key.created", "key.revoked", "key.created", "key.revoked", "key.restored"] == names
 
 
@@ -395,6 +400,7 @@ def test_every_change_of_a_key_is_an_administration_event_without_its_secret(
         "rate": None,
         "burst": None,
         "origins": [],
+        "scopes": ["query", "read", "write"],
     }
     assert [
         ("key.created", {**facts, "key": old.key.id}),
@@ -418,15 +424,15 @@ def test_every_change_of_a_key_is_an_administration_event_without_its_secret(
         assert hashlib.sha256(secret.encode()).hexdigest().encode() not in log
 
 
-def test_changes_of_admin_keys_stand_in_the_first_projects_log(
+def test_changes_of_admin_keys_are_in_the_servers_own_log(
     sqlite: SqliteRig, registry: Registry, project: Project
 ) -> None:
-    other = registry.projects.create("other")
     key = registry.keys.create(Role.ADMIN, None).key
     registry.keys.revoke(registry.keys.rotate(key.id).key.id)
-    names = [name for name, _ in administration(sqlite, project)]
+    assert registry.snapshot.server is not None
+    names = [name for name, _ in administration(sqlite, registry.snapshot.server)]
     assert ["key.created", "key.rotated", "key.revoked"] == names
-    assert [] == administration(sqlite, other)
+    assert [] == administration(sqlite, project)
 
 
 def test_a_change_that_cannot_be_logged_does_not_happen(
@@ -478,3 +484,54 @@ def test_projects_and_keys_that_were_added_are_those_that_a_restart_reads(
             registry.keys.create(role, project, label="first", log=False)
     registry.keys.create(Role.ADMIN, None, log=False)
     assert registry.snapshot == Registry(RegistryTables(sqlite.journal)).snapshot
+
+
+def test_a_key_that_is_made_during_a_change_of_its_project_has_the_new_rules(
+    registry: Registry, project: Project
+) -> None:
+    changed = registry.projects.change("default", {"monthly_limit": 7})
+    assert changed != project
+
+    assert changed == registry.keys.create(Role.TOKEN, project).key.project
+
+
+# Scopes
+
+
+def test_a_key_of_a_journal_from_before_scopes_has_all_that_its_role_had(
+    sqlite: SqliteRig, registry: Registry, project: Project
+) -> None:
+    for role, owner in ((Role.TOKEN, project), (Role.APPLICATION, project), (Role.ADMIN, None)):
+        registry.keys.create(role, owner)
+    sqlite.journal.close()
+    connection = apsw.Connection(str(sqlite.folder / "journal.db"))
+    connection.execute(
+        "ALTER TABLE access_key DROP COLUMN scopes; ALTER TABLE log DROP COLUMN shard;"
+        " PRAGMA user_version = 3"
+    )
+    connection.close()
+    sqlite.reopen()
+
+    keys = open_registry(sqlite).keys.all()
+
+    assert {
+        Role.TOKEN: {Scope.WRITE},
+        Role.APPLICATION: {Scope.WRITE, Scope.READ, Scope.QUERY},
+        Role.ADMIN: set(Scope),
+    } == {key.role: set(key.scopes) for key in keys}
+
+
+@given(scopes=st.sets(st.sampled_from(Scope)), role=st.sampled_from(Role))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_only_an_application_key_is_narrowed_and_never_widened(
+    sqlite: SqliteRig, registry: Registry, project: Project, scopes: set[Scope], role: Role
+) -> None:
+    owner = None if role is Role.ADMIN else project
+    allowed = role is Role.APPLICATION and scopes and Scope.MANAGE not in scopes
+    if not allowed:
+        with pytest.raises(InvalidParameter):
+            registry.keys.create(role, owner, scopes=frozenset(scopes))
+        return
+    key = registry.keys.create(role, owner, scopes=frozenset(scopes)).key
+    assert scopes == key.scopes
+    assert scopes == open_registry(sqlite).snapshot.keys[key.digest].scopes

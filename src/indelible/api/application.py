@@ -14,15 +14,8 @@ from indelible.api import docs, erasures, events, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
-from indelible.api.guard import (
-    IS_PUBLIC,
-    admins_only,
-    json_only,
-    keys_only,
-    project_of,
-    scrapers_only,
-)
-from indelible.api.health import SCRAPED_ROUTES, health_routes
+from indelible.api.guard import IS_PUBLIC, declared_only, json_only, project_of
+from indelible.api.health import health_routes
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
 from indelible.clock import Clock
@@ -80,31 +73,26 @@ def make_api(
 def _routes(
     gate: Gate, health: type[msgspec.Struct], metrics_key: str | None
 ) -> list[ControllerRouterHandler]:
-    both = {"keys": ["applicationKey", "adminKey"]}
-    parameters = Parameters()
+    declared, parameters = declared_only(gate, metrics_key), Parameters()
     return [
         Router(
             "/",
             route_handlers=[*events.ROUTES, *senders.ROUTES, *ledger_routes.ROUTES],
-            guards=[keys_only(gate), parameters],
+            guards=[declared, parameters],
             tags=["read"],
-            opt=both,
         ),
-        Router("/", route_handlers=ledger_routes.OPEN_ROUTES, tags=["read"]),
+        Router("/", route_handlers=ledger_routes.OPEN_ROUTES, guards=[declared], tags=["read"]),
         Router(
             "/",
             route_handlers=[*manage.ROUTES, *erasures.ROUTES],
-            guards=[admins_only(gate), parameters, json_only],
+            guards=[declared, parameters, json_only],
             tags=["manage"],
-            opt={"keys": ["adminKey"]},
         ),
-        Router("/", route_handlers=[*health_routes(health), *docs.ROUTES], tags=["server"]),
         Router(
             "/",
-            route_handlers=SCRAPED_ROUTES,
-            guards=[scrapers_only(gate, metrics_key)],
+            route_handlers=[*health_routes(health), *docs.ROUTES],
+            guards=[declared],
             tags=["server"],
-            opt={"keys": ["metricsKey", "adminKey"]},
         ),
     ]
 

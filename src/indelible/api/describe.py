@@ -14,16 +14,18 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 
 from indelible import __version__
+from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
 from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
-from indelible.api.openapi import ERROR, Json, ref, refusals
+from indelible.api.openapi import ERROR, Json, ref, refusals, security_of
 from indelible.edge.intake import Limits
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import Page
 from indelible.query.senders import SenderPage
+from indelible.registry.caller import MISSING
 
 JSON: Final = "application/json"
 
@@ -43,7 +45,7 @@ _SECURITY: Final[Json] = {
         "type": "http",
         "scheme": "bearer",
         "description": "An application key, `iml_live_…` or `iml_test_…`: writes and reads one "
-        "project.",
+        "project, unless it is narrowed to some of the scopes `write`, `read` and `query`.",
     },
     "adminKey": {
         "type": "http",
@@ -251,7 +253,8 @@ class Description:
         paths: dict[str, Json] = application.openapi_schema.to_schema()["paths"]
         for path, operations in paths.items():
             for method, operation in operations.items():
-                _put_straight(operation, handlers[path, method.upper()].opt)
+                access = ROUTES[f"{method.upper()} {path}"]
+                _put_straight(operation, handlers[path, method.upper()].opt, access)
         paths["/v1/export"]["get"]["responses"]["200"]["content"][NDJSON] = _LINES
         paths["/v1/receipts"]["get"]["responses"]["200"]["content"][NDJSON] = _RECEIPT_LINES
         paths["/ledger/{log_name}/{path}"]["get"]["responses"]["200"]["content"] = _FILES
@@ -261,16 +264,18 @@ class Description:
         return paths
 
 
-def _put_straight(operation: Json, opt: Mapping[str, Any]) -> None:
+def _put_straight(operation: Json, opt: Mapping[str, Any], access: Access) -> None:
     """Add to the framework's description of a route what it does not know, and drop its noise."""
     errors = opt.get("refusals", ())
+    if isinstance(access, Scope):
+        errors = (*errors, MISSING[access])
     answers = {
         status: {name: value for name, value in response.items() if value}
         for status, response in operation["responses"].items()
         if status not in ("400", "500")
     }
     operation["responses"] = {**answers, **refusals((*errors, IndelibleError) if errors else ())}
-    operation["security"] = [{name: []} for name in opt.get("keys", ())]
+    operation["security"] = security_of(access)
     operation.pop("deprecated", None)
     for parameter in operation.get("parameters", ()):
         for noise in ("deprecated", "allowEmptyValue", "allowReserved"):
@@ -324,6 +329,7 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
                 "role": {"const": "admin"},
                 "project": {"type": "null"},
                 "origins": {"maxItems": 0},
+                "scopes": {"type": "null"},
             }
         },
         {
@@ -332,11 +338,16 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
                 "role": {"const": "application"},
                 "project": {"type": "string"},
                 "origins": {"maxItems": 0},
+                "scopes": {"items": {"enum": sorted(OF_APPLICATIONS)}},
             },
         },
         {
             "required": ["project"],
-            "properties": {"role": {"const": "token"}, "project": {"type": "string"}},
+            "properties": {
+                "role": {"const": "token"},
+                "project": {"type": "string"},
+                "scopes": {"type": "null"},
+            },
         },
     ]
     schemas["ErasureWanted"]["oneOf"] = [

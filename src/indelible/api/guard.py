@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter, SkipValidation
 from litestar.types import Guard
 
+from indelible.access import ROUTES, Access, Door, Scope
 from indelible.api.reading import Reading
 from indelible.edge.gate import Gate, has_bearer
 from indelible.erasure.erase import Eraser
@@ -33,8 +34,9 @@ from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
+from indelible.registry.caller import Caller
 from indelible.registry.registry import Registry
-from indelible.registry.values import Key, Project
+from indelible.registry.values import Project
 
 IS_PUBLIC: Final = "is_public"
 """Key of a connection's state: set if the answer may be read by pages of any origin."""
@@ -43,8 +45,8 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 Errors = tuple[type[IndelibleError], ...]
 
 # What these guards refuse with; routes name them in their description.
-KEY_REFUSALS: Final[Errors] = (InvalidApiKey, Forbidden, IpNotAllowed, UnknownParameter)
-READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, InvalidParameter, NotFound)
+KEY_REFUSALS: Final[Errors] = (InvalidApiKey, IpNotAllowed, UnknownParameter)
+READ_REFUSALS: Final[Errors] = (*KEY_REFUSALS, Forbidden, InvalidParameter, NotFound)
 BODY_REFUSALS: Final[Errors] = (
     *KEY_REFUSALS,
     InvalidJson,
@@ -70,56 +72,45 @@ ProjectName = Annotated[
     str | None,
     QueryParameter(
         name="project",
-        description="Which project, for an admin key; `default` when left out.",
+        description="Which project, for an admin key; `default` when left out. `_server` is the "
+        "server's own log: admin keys and whatever else belongs to no project.",
     ),
 ]
 
 
-def keys_only(gate: Gate) -> Guard:
-    """Lets a request pass with an application or admin key, which becomes its `auth`."""
+def declared_only(gate: Gate, metrics_key: str | None) -> Guard:
+    """Lets a request pass that has what `access.ROUTES` declares; its `auth` becomes the caller.
+
+    Where the route decides for itself (`Door.LEDGER`) or is open to anyone, there is none.
+    `metrics_key` is the key of `Door.METRICS`, if there is one.
+    """
 
     def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if _method(connection) == "OPTIONS":
+        method = _method(connection)
+        if method == "OPTIONS":
             return  # says which methods there are, as the description does
-        connection.scope["auth"] = key_of(connection, gate)
+        access: Access = ROUTES[f"{method} {connection.scope['path_template']}"]
+        if access is Door.METRICS:
+            if has_bearer(connection.headers.get("authorization"), metrics_key):
+                return
+            access = Scope.MANAGE
+        if isinstance(access, Scope):
+            connection.scope["auth"] = caller_of(connection, gate, access)
 
     return check
 
 
-def key_of(connection: Connection, gate: Gate) -> Key:
-    """The application or admin key of a request.
+def caller_of(connection: Connection, gate: Gate, scope: Scope) -> Caller:
+    """Who sends this request.
 
     Raises:
-        InvalidApiKey, IpNotAllowed.
+        InvalidApiKey, IpNotAllowed; Forbidden: the scope is missing.
     """
-    return gate.key_of_bearer(
-        connection.headers.get("authorization"), lambda: _caller(connection, gate)
+    caller = gate.caller(
+        connection.headers.get("authorization"), lambda: _address(connection, gate)
     )
-
-
-def admins_only(gate: Gate) -> Guard:
-    """Lets a request pass only with an admin key."""
-
-    def check(connection: Connection, _: BaseRouteHandler) -> None:
-        if _method(connection) == "OPTIONS":
-            return  # says which methods there are, as the description does
-        connection.scope["auth"] = gate.admin(
-            connection.headers.get("authorization"), lambda: _caller(connection, gate)
-        )
-
-    return check
-
-
-def scrapers_only(gate: Gate, metrics_key: str | None) -> Guard:
-    """Lets a request pass with the metrics key, if there is one, or with an admin key."""
-
-    def check(connection: Connection, _: BaseRouteHandler) -> None:
-        authorization = connection.headers.get("authorization")
-        if _method(connection) == "OPTIONS" or has_bearer(authorization, metrics_key):
-            return
-        gate.admin(authorization, lambda: _caller(connection, gate))
-
-    return check
+    caller.require(scope)
+    return caller
 
 
 def json_only(connection: Connection, _: BaseRouteHandler) -> None:
@@ -143,13 +134,13 @@ def json_only(connection: Connection, _: BaseRouteHandler) -> None:
 
 def project_of(request: Connection, gate: TheGate, project: ProjectName = None) -> Project:
     """The project that the request is about."""
-    return gate.project_of_key(request.auth, project)
+    return gate.project_to_read(request.auth, project)
 
 
 def _method(connection: Connection) -> str:
     return str(connection.scope.get("method"))
 
 
-def _caller(connection: Connection, gate: Gate) -> Address | None:
+def _address(connection: Connection, gate: Gate) -> Address | None:
     peer = connection.client.host if connection.client else None
-    return gate.caller(peer, connection.headers.getall("x-forwarded-for", []))
+    return gate.address(peer, connection.headers.getall("x-forwarded-for", []))

@@ -10,13 +10,13 @@ from litestar.openapi import ResponseSpec
 from indelible import __version__, metrics
 from indelible.api.guard import TheLookout
 from indelible.api.scraping import CONTENT_TYPE, PATH
-from indelible.errors import Forbidden, InvalidApiKey, IpNotAllowed
+from indelible.errors import InvalidApiKey, IpNotAllowed, ManageScopeMissing
 
 
 @get(
     PATH,
     sync_to_thread=False,
-    opt={"refusals": (InvalidApiKey, Forbidden, IpNotAllowed)},
+    opt={"refusals": (InvalidApiKey, ManageScopeMissing, IpNotAllowed)},
     summary="Metrics",
     response_description="Each counter, with its help text.",
     media_type="text/plain",
@@ -48,7 +48,4 @@ def health_routes(form: type[msgspec.Struct]) -> list[HTTPRouteHandler]:
         response_description="Events are stored, of one lane at least.",
         responses={503: failing},
     )(healthz)
-    return [described]
-
-
-SCRAPED_ROUTES = [prometheus]
+    return [described, prometheus]

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from indelible.api.openapi import Json, answer, ref, refusals
+from indelible.access import ROUTES
+from indelible.api.openapi import Json, answer, ref, refusals, security_of
 from indelible.edge.admission import (
     MAX_CLIENT_ID_CHARS,
     MAX_DISTINCT_ID_CHARS,
@@ -59,6 +60,7 @@ from indelible.errors import (
     Unavailable,
     UnknownToken,
     UnsupportedMediaType,
+    WriteScopeMissing,
 )
 from indelible.event import MAX_COUNT, MAX_TRAIL_CHARS, DropReason, Level, LossReason, WarnReason
 
@@ -415,6 +417,7 @@ _AUDIT_REFUSALS: Final[tuple[type[IndelibleError], ...]] = (
     InvalidIdempotencyKey,
     InvalidApiKey,
     Forbidden,
+    WriteScopeMissing,
     IpNotAllowed,
     NotFound,
     RateLimited,
@@ -558,7 +561,7 @@ def _audit() -> Json:
         "description": "Stores one event; the 202 is sent after the sync. Sent again with the same "
         "Idempotency-Key it is answered with the first result and `duplicate`.",
         "operationId": "send_audit_event",
-        "security": _KEYS,
+        "security": security_of(ROUTES["POST /v1/events"]),
         "parameters": _AUDIT_PARAMETERS,
         "requestBody": _audit_body("AuditEvent", _AUDIT),
         "responses": {
@@ -577,7 +580,7 @@ def _audits() -> Json:
         "that cannot be taken does not hinder the others. An event without a key of its own goes "
         "by the request's Idempotency-Key and its place.",
         "operationId": "send_audit_events",
-        "security": _KEYS,
+        "security": security_of(ROUTES["POST /v1/events/batch"]),
         "parameters": _AUDIT_PARAMETERS,
         "requestBody": _audit_body("AuditBatch", batch),
         "responses": {
@@ -587,7 +590,6 @@ def _audits() -> Json:
     }
 
 
-_KEYS: Final[list[Json]] = [{"applicationKey": []}, {"adminKey": []}]
 _AUDIT_PARAMETERS: Final[list[Json]] = [
     {
         "name": "Idempotency-Key",

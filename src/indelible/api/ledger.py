@@ -9,6 +9,7 @@ from litestar import Response, get
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
+from indelible.access import Scope
 from indelible.api.events import NDJSON
 from indelible.api.guard import (
     IS_PUBLIC,
@@ -21,7 +22,7 @@ from indelible.api.guard import (
     TheProject,
     TheReading,
     TheRegistry,
-    key_of,
+    caller_of,
 )
 from indelible.edge.waiting import LONGEST_WAIT_S, Wish, wish_of
 from indelible.errors import (
@@ -30,6 +31,7 @@ from indelible.errors import (
     NotFound,
     NotSealed,
     NotWitnessed,
+    ReadScopeMissing,
     Tampered,
 )
 from indelible.event import tx_bytes, tx_text
@@ -40,7 +42,7 @@ from indelible.ledger.format.verify import verify_receipt
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.stored import entries
 from indelible.query.events import PIECE_BYTES, Events
-from indelible.registry.values import Project
+from indelible.registry.values import SERVER_ID, Project
 
 TEXT: Final = "text/plain"  # sent with `; charset=utf-8` behind it
 BYTES: Final = "application/octet-stream"
@@ -51,10 +53,7 @@ _BRIEFLY: Final = "max-age=2"
 
 _RECEIPTS_AT_ONCE: Final = 100
 
-_OPT: Final = {
-    "refusals": (InvalidApiKey, IpNotAllowed, NotFound, Tampered),
-    "keys": ["applicationKey", "adminKey"],
-}
+_OPT: Final = {"refusals": (InvalidApiKey, ReadScopeMissing, IpNotAllowed, NotFound, Tampered)}
 
 LogName = Annotated[str, PathParameter(description="The log: its project's name.")]
 FilePath = Annotated[
@@ -270,14 +269,15 @@ def read_file(
     path: FilePath,
 ) -> Response[bytes]:
     """The log's files in the form of C2SP tlog-tiles, for anyone when the project's ledger is
-    public, else with a key of the project. `checkpoint` is the newest signed one, `witnessed` the
+    public, else with a key of the project; those of the server's own log, `_server`, with an
+    admin key. `checkpoint` is the newest signed one, `witnessed` the
     newest that met the quorum, `policy` what the log says of its key and its witnesses."""
     log = ledger.logs.named(log_name)
     project = None if log is None else registry.snapshot.project_by_id(log.project_id)
     if project is None or project.ledger_access != "public":
-        key = key_of(request, gate)
-        theirs = None if key.project is None else key.project.id
-        if project is None or theirs not in (None, project.id):
+        is_servers = project is not None and project.id == SERVER_ID
+        caller = caller_of(request, gate, Scope.MANAGE if is_servers else Scope.READ)
+        if project is None or not caller.may_enter(project.id):
             raise NotFound("There is no such log")
     else:
         request.scope["state"][IS_PUBLIC] = True

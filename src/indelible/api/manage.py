@@ -1,12 +1,13 @@
 """Management, for admin keys: projects and keys. Each change is an event of the project's log."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from litestar import delete, get, patch, post
 from litestar.params import JSONBody, PathParameter
 
+from indelible.access import Scope
 from indelible.api.guard import (
     BODY_REFUSALS,
     KEY_REFUSALS,
@@ -58,6 +59,9 @@ OriginText = Annotated[
         extra_json_schema={"format": "web-origin", "examples": ["https://shop.example"]},
     ),
 ]
+ScopeName = Literal["write", "read", "query", "manage"]
+assert tuple(Scope) == get_args(ScopeName)
+ScopeNames = Annotated[list[ScopeName], msgspec.Meta(min_length=1, max_length=4)]
 OriginTexts = Annotated[list[OriginText], msgspec.Meta(max_length=64)]
 KeyId = Annotated[str, PathParameter(description="The key's id, `key_…`; not its secret.")]
 ProjectPath = Annotated[str, PathParameter(description="The project's name.")]
@@ -125,7 +129,8 @@ class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
 class KeyView(msgspec.Struct):
     """A key, without its secret; a project token is no secret and is shown.
 
-    `rate` is how many events a second it may send, `burst` how many at once after a pause.
+    `rate` is how many events a second it may send, `burst` how many at once after a pause; `scopes`
+    what it may do.
     """
 
     id: str
@@ -138,6 +143,7 @@ class KeyView(msgspec.Struct):
     rate: float | None
     burst: int | None
     origins: list[str]
+    scopes: list[ScopeName]
     valid: bool
     fixed: bool
     created_at: str
@@ -154,7 +160,8 @@ class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
 
     A token or application key needs a `project`, an admin key has none. With `networks` the key is
     valid from those addresses only, with `origins` a token for the pages of those only. `rate` is
-    how many events a second it may send; `burst`, which takes a `rate`, how many at once.
+    how many events a second it may send; `burst`, which takes a `rate`, how many at once. `scopes`
+    narrows an application key, which has `write`, `read` and `query` without.
     """
 
     role: Literal["token", "application", "admin"]
@@ -164,6 +171,7 @@ class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
     rate: PerSecond | None = None
     burst: Burst | None = None
     origins: OriginTexts = []
+    scopes: ScopeNames | None = None
 
 
 class KeyChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -291,6 +299,7 @@ def create_key(registry: TheRegistry, now_ms: NowMs, data: JSONBody[KeyWanted]) 
         networks=networks,
         rate=_rate(data.rate, data.burst),
         origins=_origins(data.origins),
+        scopes=None if data.scopes is None else frozenset(map(Scope, data.scopes)),
     )
     return _made(made, now_ms)
 
@@ -445,6 +454,7 @@ def _key(key: Key, now_ms: int) -> KeyView:
         rate=None if key.rate is None else key.rate.per_s,
         burst=None if key.rate is None else key.rate.burst,
         origins=list(key.origins),
+        scopes=[scope.value for scope in Scope if scope in key.scopes],
         valid=key.is_valid(now_ms),
         fixed=key.fixed,
         created_at=rfc3339(key.created_at_ms),

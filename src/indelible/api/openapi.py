@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
+from indelible.access import Access, Door, Scope
 from indelible.errors import EventRefused, IndelibleError, flat_body
 from indelible.event import DropReason
 
@@ -48,6 +49,20 @@ ERROR["properties"]["lost_warning"] = {
     "type": "string",
     "description": "Beside `events`: why the report of losses that came along was not taken.",
 }
+
+
+def security_of(access: Access) -> list[Json]:
+    """The kinds of keys that may open a route, each with the scope that it needs."""
+    match access:
+        case Door.OPEN | Door.TOKEN:
+            return []
+        case Door.LEDGER:
+            return security_of(Scope.READ)
+        case Door.METRICS:
+            return [{"metricsKey": []}, *security_of(Scope.MANAGE)]
+        case Scope():
+            names = ["adminKey"] if access is Scope.MANAGE else ["applicationKey", "adminKey"]
+            return [{name: [access.value]} for name in names]
 
 
 def ref(name: str) -> Json:

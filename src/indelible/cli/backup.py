@@ -17,6 +17,7 @@ from indelible.cli.server import data_folder
 from indelible.durable import sync_folder
 from indelible.errors import AlreadyExists, JournalNewer
 from indelible.layout import JOURNAL_FILE
+from indelible.registry.values import SERVER_NAME
 
 if TYPE_CHECKING:
     import apsw
@@ -207,7 +208,8 @@ def _show(held: dict[str, Any]) -> None:
     for log in held["logs"]:
         entries = log["entries"]
         indexes = f", index 0 to {entries - 1}" if entries else ""
-        rows.append(("project", f"{log['project']}: {entries:,} entries{indexes}"))
+        said = f"{log['project']}: {entries:,} entries{indexes}"
+        rows.append(("server" if log["project"] == SERVER_NAME else "project", said))
     rows += [
         ("keys", f"{held['keys']}, hashed"),
         ("checked", [("integrity and contiguous indexes", screen.GOOD)]),

@@ -23,6 +23,7 @@ import apsw
 from indelible import leaf
 from indelible.errors import LeafMalformed
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
+from indelible.registry.values import SERVER_ID
 from indelible.untrusted import check_regular
 
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
@@ -189,7 +190,8 @@ def repeated_keys(connection: apsw.Connection) -> int:
 
 
 def logs(connection: apsw.Connection) -> list[Log]:
-    """The log of every project; also of one that the file does not know. Reads every row's key."""
+    """The log of every project, and the server's own last; also of a project that the file does not
+    know. Reads every row's key."""
     names = {int(i): str(name) for i, name in connection.execute("SELECT id, name FROM project")}
     runs = {
         int(project_id): (int(entries), int(first), int(last))
@@ -199,7 +201,7 @@ def logs(connection: apsw.Connection) -> list[Log]:
         )
     }
     found = []
-    for project_id in sorted(names | runs):
+    for project_id in sorted(names | runs, key=lambda one: (one == SERVER_ID, one)):
         entries, first, last = runs.get(project_id, (0, None, None))
         name = names.get(project_id, f"#{project_id} (unknown)")
         found.append(Log(project_id, name, entries, first, last))

@@ -17,13 +17,15 @@ from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT, limit_time, open_to
 from indelible.errors import JournalUnreadable, Unverifiable
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.ledger.audit.known import Row, SignedHead
+from indelible.registry.values import SERVER_ID
 from indelible.untrusted import FileRefused
 
 _LONGEST_S: Final = 60.0  # of one call here, each of which reads a bounded part of the file
 _MOST_LOGS: Final = 100_000
 _LARGEST_PROJECT: Final = (1 << (63 - INDEX_BITS)) - 1
-# A project's name, or that of a successor: it names a folder, and must not lead out of the ledger.
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+# The name of a project, of a successor, or the server's: it names a folder, and must not lead out
+# of the ledger.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 _COLUMNS: Final = ("leaf", "salts", "record", "payload")
 # Text that is not UTF-8 would stop the library. The audit only needs to know that it is text, where
 # bytes were stored.
@@ -120,7 +122,8 @@ class JournalFile:
 
 
 def logs_of(path: Path) -> list[LogRow]:
-    """The logs that a journal knows, by name; none when it is older than logs are.
+    """The logs that a journal knows, by name, the server's own last; none when it is older than
+    logs are.
 
     Raises:
         JournalUnreadable.
@@ -132,8 +135,9 @@ def logs_of(path: Path) -> list[LogRow]:
                 return []
             rows: list[Any] = connection.execute(
                 "SELECT log.name, project_id, project.name, origin, vkey, state"
-                " FROM log JOIN project ON project.id = project_id ORDER BY log.name LIMIT ?",
-                (_MOST_LOGS,),
+                " FROM log JOIN project ON project.id = project_id"
+                " ORDER BY project_id = ?, log.name LIMIT ?",
+                (SERVER_ID, _MOST_LOGS),
             ).fetchall()
             found = [LogRow(*row) for row in rows]
             if not all(map(_is_as_stored, found)):
@@ -179,7 +183,7 @@ def _is_as_stored(log: LogRow) -> bool:
         all(isinstance(one, str) for one in (log.name, log.project, log.state))
         and _NAME.fullmatch(log.name) is not None
         and isinstance(log.project_id, int)
-        and 0 < log.project_id <= _LARGEST_PROJECT
+        and SERVER_ID <= log.project_id <= _LARGEST_PROJECT
         and all(isinstance(one, str | None) for one in (log.origin, log.vkey))
     )
 

@@ -23,6 +23,14 @@ class KeyRole(StrEnum):
     ADMIN = "admin"
 
 
+class KeyScope(StrEnum):
+    """What an application key may do."""
+
+    WRITE = "write"
+    READ = "read"
+    QUERY = "query"
+
+
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="From `indelible keys list`.")]
 RateOption = Annotated[
     str | None,
@@ -55,6 +63,7 @@ def register(app: typer.Typer) -> None:
         "create",
         epilog=options.examples(
             "indelible keys create application --label shop",
+            "indelible keys create application --scope write",
             "indelible keys create application --network 10.0.0.0/8 --network 192.0.2.7",
             "indelible keys create token --rate 200 --origin https://*.shop.example",
             "indelible keys create admin --label ops",
@@ -99,13 +108,14 @@ def list_keys(
         screen.emit({"keys": shown})
         return ExitCode.FINE
     screen.table(
-        ("ID", "ROLE", "PROJECT", "KEY", "STATE", "FROM", "RATE", "LABEL"),
+        ("ID", "ROLE", "PROJECT", "KEY", "SCOPES", "STATE", "FROM", "RATE", "LABEL"),
         [
             (
                 key["id"],
                 key["role"],
                 key["project"] or "(all)",
                 key["token"] or f"{key['prefix']}…",
+                "all" if "manage" in key["scopes"] else ",".join(key["scopes"]),
                 _state(key),
                 ",".join([*key["networks"], *key["origins"]]) or "anywhere",
                 _rate_of(key),
@@ -138,6 +148,14 @@ def create_key(
     rate: RateOption = None,
     burst: BurstOption = None,
     origins: Origins = None,
+    scopes: Annotated[
+        list[KeyScope] | None,
+        typer.Option(
+            "--scope",
+            metavar="write|read|query",
+            help="What an application key may do; all three when left out. Repeatable.",
+        ),
+    ] = None,
     project: options.Project = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -149,6 +167,13 @@ def create_key(
         "networks": networks or [],
         **_limits(rate, burst, origins),
     }
+    if scopes is not None:
+        if role is not KeyRole.APPLICATION:
+            raise called_wrongly(
+                "Only an application key has scopes to choose",
+                hint="indelible keys create application --scope write",
+            )
+        wanted["scopes"] = [scope.value for scope in scopes]
     if role is not KeyRole.ADMIN:
         wanted["project"] = project or "default"
     elif project is not None:
@@ -241,6 +266,7 @@ def _show_made(made: dict[str, Any], *, as_json: bool, replaced: str | None = No
         ("key", key["id"]),
         ("role", key["role"]),
         ("project", key["project"] or "(all)"),
+        ("scopes", ", ".join(key["scopes"])),
         ("secret", [(made["secret"], screen.STRONG)]),
     ]
     if key["networks"]:

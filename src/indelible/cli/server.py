@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from indelible import __version__
 from indelible.cli.failure import ExitCode, Failure, exit_code_of_status
-from indelible.errors import InvalidApiKey, ServerUnreachable, SettingInvalid
+from indelible.errors import InvalidApiKey, ManageScopeMissing, ServerUnreachable, SettingInvalid
 from indelible.layout import CLI_FILE
 from indelible.untrusted import read_file
 
@@ -258,7 +258,7 @@ class Server:
         try:
             projects = self.get("/v1/projects")["projects"]
         except Failure as failure:
-            if failure.code == "forbidden":
+            if failure.code == ManageScopeMissing.code:
                 failure.hint = "Set INDELIBLE_TOKEN beside the key, or use an admin key."
             raise
         for one in projects:

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from indelible.client.audit import Audit
     from indelible.client.client import Indelible
     from indelible.client.context import Context
+    from indelible.client.encode import IdLike
     from indelible.client.options import ClientOptions, InvalidOption, Options
     from indelible.client.privacy import pseudonym, sha256_hex
-    from indelible.client.receipt import AuditEvent, Receipt
+    from indelible.client.receipt import AuditEvent, AuditFields, Receipt
     from indelible.client.tally import Counts
     from indelible.event import LossReason
 
@@ -22,9 +23,11 @@ __all__ = [
     "AsyncIndelible",
     "Audit",
     "AuditEvent",
+    "AuditFields",
     "ClientOptions",
     "Context",
     "Counts",
+    "IdLike",
     "Indelible",
     "InvalidOption",
     "LossReason",
@@ -38,9 +41,11 @@ _PLACES = {
     "AsyncIndelible": "indelible.client.asynchronous",
     "Audit": "indelible.client.audit",
     "AuditEvent": "indelible.client.receipt",
+    "AuditFields": "indelible.client.receipt",
     "ClientOptions": "indelible.client.options",
     "Context": "indelible.client.context",
     "Counts": "indelible.client.tally",
+    "IdLike": "indelible.client.encode",
     "Indelible": "indelible.client.client",
     "InvalidOption": "indelible.client.options",
     "LossReason": "indelible.event",

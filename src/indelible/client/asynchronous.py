@@ -10,13 +10,14 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
 
 from indelible.client.client import Indelible
 from indelible.client.crew import Crew
+from indelible.client.encode import IdLike
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
-from indelible.client.receipt import AuditEvent, AuditType, Receipt, Wait
+from indelible.client.receipt import AuditEvent, AuditFields, AuditType, Receipt, Wait
 from indelible.errors import AuditFailed
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _AT_ONCE: Final = 8
 _crew: Final = Crew(_AT_ONCE)
 
 
-async def _elsewhere(call: Callable[[], R]) -> R:
+async def elsewhere(call: Callable[[], R]) -> R:
     """Make `call`, which may wait, on another thread and in this context."""
     try:
         loop = asyncio.get_running_loop()
@@ -98,15 +99,15 @@ class AsyncIndelible:
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """`Indelible.flush`, awaited."""
-        return await _elsewhere(lambda: self.client.flush(timeout_s))
+        return await elsewhere(lambda: self.client.flush(timeout_s))
 
     async def shutdown(self, timeout_s: float = 30.0) -> bool:
         """`Indelible.shutdown`, awaited."""
-        return await _elsewhere(lambda: self.client.shutdown(timeout_s))
+        return await elsewhere(lambda: self.client.shutdown(timeout_s))
 
     async def doctor(self) -> "Diagnosis":
         """`Indelible.doctor`, awaited."""
-        return await _elsewhere(self.client.doctor)
+        return await elsewhere(self.client.doctor)
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,13 +136,13 @@ class AsyncAudit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
         attempts: int = 1,
         wait: Wait | None = None,
         timeout_s: float | None = None,
     ) -> Receipt:
         """`Audit.send`, awaited. A call that is cancelled goes on in the background."""
-        return await _elsewhere(
+        return await elsewhere(
             lambda: self._audit.send(
                 event_name,
                 payload,
@@ -155,19 +156,19 @@ class AsyncAudit:
         )
 
     async def send_batch(
-        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
+        self, events: Sequence[AuditEvent | AuditFields], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """`Audit.send_batch`, awaited."""
-        return await _elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))
+        return await elsewhere(lambda: self._audit.send_batch(events, timeout_s=timeout_s))
 
     async def fetch_receipt(
         self, tx_id: str, *, wait: Wait | None = "sealed", timeout_s: float = 10.0
     ) -> str:
         """`Audit.fetch_receipt`, awaited."""
-        return await _elsewhere(
+        return await elsewhere(
             lambda: self._audit.fetch_receipt(tx_id, wait=wait, timeout_s=timeout_s)
         )
 
     async def verify(self, receipt: Receipt | str, *, policy: str) -> "Verification":
         """`Audit.verify`, awaited."""
-        return await _elsewhere(lambda: self._audit.verify(receipt, policy=policy))
+        return await elsewhere(lambda: self._audit.verify(receipt, policy=policy))

@@ -8,6 +8,7 @@ One event has one Idempotency-Key for ever: over retries, over restarts, through
 server stores it once, however often it arrives.
 """
 
+import builtins
 import random
 import sys
 import threading
@@ -19,13 +20,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from indelible.client import context
-from indelible.client.capture import AuditCapture, Capture, Observed, Record, Stamp
+from indelible.client.capture import AuditCapture, Capture, Observed, Stamp
 from indelible.client.crew import each_at_once
-from indelible.client.encode import blame
+from indelible.client.encode import IdLike, blame
+from indelible.client.exchange import Exchange
 from indelible.client.options import Options
 from indelible.client.outbox import Outbox
-from indelible.client.receipt import DISABLED, SPOOLED, AuditEvent, AuditType, Receipt, Wait
-from indelible.client.retry import Again, Halve, Refused, Taken, may_settle_each, meaning_of
+from indelible.client.outcome import Outcome, again
+from indelible.client.receipt import (
+    DISABLED,
+    SPOOLED,
+    AuditEvent,
+    AuditFields,
+    AuditType,
+    Receipt,
+    Wait,
+    is_portable,
+    receipt_path,
+    wait_query,
+)
 from indelible.client.tally import Counts, Numbers
 from indelible.client.timing import Time
 from indelible.client.transport import Answer, Transport, TransportFailed
@@ -40,6 +53,7 @@ if TYPE_CHECKING:
 MAX_IN_FLIGHT: Final = 8
 _BATCH: Final = 100
 _PATIENCE: Final = 0.8
+_TOO_LARGE: Final = 413
 _PAYLOAD_BYTES: Final = 1_024  # of one that is not text yet, about
 
 
@@ -73,7 +87,7 @@ class Audit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
         attempts: int = 1,
         wait: Wait | None = None,
         timeout_s: float | None = None,
@@ -109,7 +123,7 @@ class Audit:
         return self._send(event, attempts=attempts, wait=wait, timeout_s=timeout_s)
 
     def send_batch(
-        self, events: Sequence[AuditEvent | Mapping[str, Any]], *, timeout_s: float | None = None
+        self, events: Sequence[AuditEvent | AuditFields], *, timeout_s: float | None = None
     ) -> list[Receipt | AuditFailed]:
         """Store many; a receipt or an error for each, by its place.
 
@@ -153,7 +167,7 @@ class Audit:
         *,
         type: AuditType = "info",
         meta: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        idempotency_key: IdLike | None = None,
     ) -> None:
         """Queue one audit event and return at once; never raises.
 
@@ -178,8 +192,9 @@ class Audit:
                 idempotency_key=idempotency_key,
             )
             described = self._meta_of(event)
-            payload = dict(payload) if isinstance(payload, dict) else payload
-            size = len(payload) if isinstance(payload, str) else _PAYLOAD_BYTES
+            kind: Any = builtins.type(payload)  # `isinstance` would wake a lazy object
+            payload = dict(payload) if issubclass(kind, dict) else payload  # type: ignore[call-overload]
+            size = len(payload) if issubclass(kind, str) else _PAYLOAD_BYTES  # type: ignore[arg-type]
         except Exception as error:
             if self._options.strict:
                 raise
@@ -189,7 +204,7 @@ class Audit:
             lane.outbox.lose(LossReason.ENCODE_FAILED, why=blame(error, given))
             return
         stamp = lane.outbox.stamp()
-        capture = AuditCapture(stamp, event_name, payload, described, event.idempotency_key)
+        capture = AuditCapture(stamp, event_name, payload, described, event.key)
         self._put(lane, capture, size)
 
     def _send_observed(self, expand: Callable[[Stamp], AuditCapture]) -> None:
@@ -217,9 +232,8 @@ class Audit:
             AuditRefused: the server has no such event, or it is not that far yet.
             AuditFailed: no answer came.
         """
-        query = f"?wait={_level(wait)}&timeout={timeout_s:.3f}s" if wait else ""
-        answer = self._asked("GET", f"/v1/events/{tx_id}/receipt{query}", timeout_s + 5)
-        if b"tlog-proof" not in answer.text.partition(b"\n")[0]:
+        answer = self._asked("GET", receipt_path(tx_id, wait, timeout_s), timeout_s + 5)
+        if not is_portable(answer.text):
             raise AuditFailed("No receipt came: something in front of the server answered 200")
         return answer.text.decode()
 
@@ -261,28 +275,28 @@ class Audit:
         limit_s = timeout_s or self._options.total_s
         # The server is to answer before we stop listening, so that a stored event is known as one.
         patience_s = limit_s * _PATIENCE
-        query = f"?wait={_level(wait)}&timeout={patience_s:.3f}s" if wait else ""
+        query = wait_query(wait, patience_s)
         one = self._prepared(event)
         try:
-            fate = self._tried_often(one, query, attempts, timeout_s, limit_s)
+            outcome = self._tried_often(one, query, attempts, timeout_s, limit_s)
         except BaseException:
             self._under_way.keep(one)
             raise
-        result = self._settled(one, fate)
+        result = self._settled(one, outcome)
         if isinstance(result, AuditFailed):
             raise result
         return result
 
-    def _settled(
-        self, one: Prepared, fate: Receipt | AuditRefused | Again | None
-    ) -> Receipt | AuditFailed:
+    def _settled(self, one: Prepared, outcome: Outcome) -> Receipt | AuditFailed:
         """Count what came of an event; the spool takes one that the server has not answered for."""
-        if isinstance(fate, Receipt):
+        if outcome.fate == "delivered":
             self._under_way.delivered(one)
-            return fate
-        if isinstance(fate, AuditRefused):
+            return Receipt.answered(outcome.body, one.record.event_id)
+        if outcome.fate == "refused":
             self._under_way.lose(one, LossReason.REFUSED)
-            return fate
+            # The code says more than which of the server's limits it was.
+            reason = "payload_too_large" if outcome.status == _TOO_LARGE else outcome.said
+            return AuditRefused(reason, status=outcome.status or 400, hint=outcome.hint)
         if not self._under_way.keep(one):
             return AuditNotKept()
         return Receipt(status=SPOOLED, idempotency_key=one.record.event_id)
@@ -294,117 +308,46 @@ class Audit:
         attempts: int,
         timeout_s: float | None,
         limit_s: float,
-    ) -> Receipt | AuditRefused | Again:
-        """Up to so many tries, with pauses between; `Again` when the spool is to take it."""
-        fate: Receipt | AuditRefused | Again = Again("the server is taken to be down")
+    ) -> Outcome:
+        """Up to so many tries, with pauses between; `again` when the spool is to take it."""
+        outcome = again("the server is taken to be down")
         for attempt in range(1, max(1, attempts) + 1):
             # Where the queue finds the server down, a call need not wait to find it too.
             if attempts > 1 or not one.outbox.is_down:
-                fate = self._tried(one.outbox, one.wire, one.record, query, attempt, timeout_s)
-            if not isinstance(fate, Again):
+                headers = {"X-Indelible-Attempt": str(attempt), "X-Request-ID": one.record.event_id}
+                with self._transport(one.outbox) as transport:
+                    outcome = Exchange(one.wire, self._time).single(
+                        transport, one.record, headers=headers, query=query, total_s=timeout_s
+                    )
+            if outcome.fate in ("delivered", "refused"):
                 break
-            asked_s = fate.after_s or 0.0
+            asked_s = outcome.after_s or 0.0
             if attempt >= attempts or asked_s > limit_s:
                 break
             pause_s = random.uniform(0.25, 0.5) * 2 ** (attempt - 1)  # noqa: S311
             threading.Event().wait(max(pause_s, asked_s))
-        return fate
-
-    def _tried(
-        self,
-        outbox: Outbox,
-        wire: AuditWire,
-        record: Record,
-        query: str,
-        attempt: int,
-        timeout_s: float | None,
-    ) -> Receipt | AuditRefused | Again:
-        """One try; `Again` when the server might take it later."""
-        body, own_headers = wire.single(record)
-        headers = {
-            **wire.headers(),
-            **own_headers,
-            "X-Indelible-Attempt": str(attempt),
-            "X-Request-ID": record.event_id,
-        }
-        try:
-            with self._transport(outbox) as transport:
-                answer = transport.request(
-                    "POST", f"{wire.one_path}{query}", body, headers=headers, total_s=timeout_s
-                )
-        except TransportFailed as error:
-            return Again(str(error))
-        match self._meaning(answer):
-            case Taken() if answer.body.get("ok") is False and answer.reason is None:
-                return Again(answer.said)
-            case Taken():
-                return _fate(answer.body, record.event_id)
-            case Again() as again:
-                return again
-            case Refused(reason):
-                return AuditRefused(reason, status=answer.status, hint=_hint(answer))
-            case Halve(is_final=True):
-                return AuditRefused("payload_too_large", status=413, hint=_hint(answer))
-            case Halve():
-                return Again(answer.said)
+        return outcome
 
     def _send_chunk(
         self, prepared: Sequence[Prepared], timeout_s: float | None
     ) -> list[Receipt | AuditFailed]:
         outbox, wire = prepared[0].outbox, prepared[0].wire
         records = [one.record for one in prepared]
-        fates = None if outbox.is_down else self._tried_chunk(outbox, wire, records, timeout_s)
-        return [
-            self._settled(one, fates[place] if fates is not None else None)
-            for place, one in enumerate(prepared)
-        ]
-
-    def _tried_chunk(
-        self, outbox: Outbox, wire: AuditWire, records: Sequence[Record], timeout_s: float | None
-    ) -> list[Receipt | AuditRefused | Again] | None:
-        """One try for up to 100 events; None when all may be tried again."""
-        body = wire.frame(records, None, sent_at_ms=self._time.wall_ms())
-        try:
+        outcomes: list[Outcome] = []
+        if not outbox.is_down:
+            headers = {"X-Indelible-Attempt": "1"}
             with self._transport(outbox) as transport:
-                answer = transport.request(
-                    "POST", wire.path, body, headers=wire.headers(), total_s=timeout_s
-                )
-        except TransportFailed:
-            return None
-        if answer.status in (404, 405):  # a server that knows single events only
-            fates: list[Receipt | AuditRefused | Again] = []
-            for record in records:
-                fates.append(self._tried(outbox, wire, record, "", 1, timeout_s))
-                if isinstance(fates[-1], Again):  # it was no such server: ask no more of it
-                    return fates + [fates[-1]] * (len(records) - len(fates))
-            return fates
-        meaning = self._meaning(answer)
-        if isinstance(meaning, Halve) and not meaning.is_final:
-            return None  # of something in front: the queue finds out what passes
-        if isinstance(meaning, Halve):
-            if len(records) == 1:
-                return [AuditRefused("payload_too_large", status=413, hint=_hint(answer))]
-            middle = len(records) // 2
-            halves = (records[:middle], records[middle:])
-            return [
-                fate
-                for half in halves
-                for fate in self._tried_chunk(outbox, wire, half, timeout_s)
-                or [Again("no answer")] * len(half)
-            ]
-        results = wire.results(answer, records)
-        if isinstance(meaning, Refused) and results is None:
-            return [AuditRefused(meaning.reason, status=answer.status)] * len(records)
-        if results is None or not may_settle_each(answer.status, meaning):
-            return None
-        return [
-            _fate(result, record.event_id) for result, record in zip(results, records, strict=True)
-        ]
+                for _, some in Exchange(wire, self._time).deliver(
+                    transport, records, headers=headers, total_s=timeout_s
+                ):
+                    outcomes += some
+        outcomes += [again("not tried")] * (len(records) - len(outcomes))
+        return list(map(self._settled, prepared, outcomes))
 
     def _let_go(self, event: AuditEvent) -> Receipt:
         """Switched off on purpose, as on a developer's machine: nothing that works may break."""
         self._unsent.draw()
-        return Receipt(status=DISABLED, idempotency_key=event.idempotency_key or "")
+        return Receipt(status=DISABLED, idempotency_key=event.key or "")
 
     def _prepared(self, event: AuditEvent) -> Prepared:
         lane = self._lane()
@@ -416,7 +359,7 @@ class Audit:
         stamp = lane.outbox.stamp()
         try:
             record, repaired = wire.encode(
-                AuditCapture(stamp, event.event_name, event.payload, meta, event.idempotency_key)
+                AuditCapture(stamp, event.event_name, event.payload, meta, event.key)
             )
         except Exception:  # numbered already, so its fate is counted too
             lane.outbox.lose(LossReason.ENCODE_FAILED)
@@ -440,12 +383,6 @@ class Audit:
         if event.meta:
             meta.update(event.meta)
         return meta
-
-    def _meaning(self, answer: Answer) -> Taken | Again | Halve | Refused:
-        meaning = meaning_of(answer.status, answer.headers, answer.reason, now=self._time.now())
-        if isinstance(meaning, Taken) and not isinstance(answer.body, dict):
-            return Again("an answer that cannot be read")
-        return meaning
 
     def _asked(self, method: str, path: str, total_s: float) -> Answer:
         lane = self._lane()
@@ -474,7 +411,8 @@ class Audit:
         try:
             yield transport
         finally:
-            if len(self._idle) < MAX_IN_FLIGHT:
+            is_over = outbox.is_ending or outbox.is_closed  # nobody would close it any more
+            if len(self._idle) < MAX_IN_FLIGHT and not is_over:
                 self._idle.append(transport)
             else:
                 transport.close()
@@ -482,6 +420,7 @@ class Audit:
     def _at_exit(self, timeout_s: float) -> None:
         """Settle calls under way on threads that the end of the process would cut off."""
         self._under_way.end(timeout_s)
+        self._close()
 
     def _after_fork(self) -> None:
         """In a child: its own counts and, when it needs one, its own connections."""
@@ -497,25 +436,6 @@ class Audit:
 def _close(idle: deque[Transport]) -> None:
     while idle:
         idle.pop().close()
-
-
-def _level(wait: Wait | None) -> str:
-    if wait not in ("sealed", "witnessed"):
-        raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
-    return wait
-
-
-def _fate(result: Any, key: str) -> Receipt | AuditRefused | Again:
-    ok = result.get("ok") if isinstance(result, dict) else None
-    if ok is True and isinstance(result.get("tx_id"), str):
-        return Receipt.answered(result, key)
-    if ok is not False:
-        # A success without a transaction id is somebody else's: a proxy's, a login page's.
-        return Again("an answer that cannot be read")
-    reason = str(result.get("reason") or "refused")
-    if reason in ("internal_error", "unavailable", "rate_limited"):
-        return Again(reason)
-    return AuditRefused(reason, status=400, hint=result.get("hint"))
 
 
 def _hint(answer: Answer) -> str | None:

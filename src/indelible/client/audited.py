@@ -1,10 +1,9 @@
 """A decorator that leaves an audit event for each call of a function."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from indelible.client.decorate import decorated, is_aborted, name_of
+from indelible.client.decorate import Run, decorated, is_aborted, name_of
 
 if TYPE_CHECKING:
     from indelible.client.audit import Audit
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_NOTHING: Final = nullcontext()
 
 
 def audited(
@@ -35,12 +32,9 @@ def audited(
     def decorate(call: Callable[P, R]) -> Callable[P, R]:
         function = name_of(call)
 
-        class AuditedRun:
+        class AuditedRun(Run):
             def __init__(self, *arguments: Any, **named: Any) -> None:
                 self._arguments, self._named = arguments, named
-
-            def step(self) -> AbstractContextManager[object]:
-                return _NOTHING
 
             def ended(self, error: BaseException | None) -> None:
                 body: object = {"function": function}

@@ -27,7 +27,7 @@ class ProductCapture(NamedTuple):
     event: str
     distinct_id: object
     properties: dict[str, object]
-    event_id: str | None = None
+    event_id: object = None
     timestamp: str | None = None
 
 

@@ -4,6 +4,7 @@ Every call but the durable ones returns at once, does no I/O and never raises: a
 must not become a fault in the caller. What cannot be delivered is counted by reason.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ from indelible.client import context as contexts
 from indelible.client import lifecycle
 from indelible.client.audited import audited
 from indelible.client.capture import Observed, ProductCapture, Stamp
-from indelible.client.encode import WrongType, blame
-from indelible.client.hidden import Hidden
+from indelible.client.encode import IdLike, WrongType, blame
+from indelible.client.hidden import Hidden, Secret
 from indelible.client.joins import Joins
 from indelible.client.options import ClientOptions, Options
 from indelible.client.tally import Counts, Numbers
@@ -110,7 +111,7 @@ class Indelible:
             redaction = options.redaction()
             if self._can_send(options.host, "token", "product", complain):
                 wire = ProductWire(
-                    token=str(options.token),
+                    token=Secret.of(json.dumps(options.token)),
                     process_id=process_id,
                     redaction=redaction,
                     max_event_bytes=options.max_event_bytes,
@@ -206,11 +207,11 @@ class Indelible:
         self,
         event: str,
         *,
-        distinct_id: str | None = None,
-        anonymous_id: str | None = None,
+        distinct_id: IdLike | None = None,
+        anonymous_id: IdLike | None = None,
         properties: Mapping[str, object] | None = None,
         timestamp: datetime | None = None,
-        uuid: str | None = None,
+        uuid: IdLike | None = None,
     ) -> None:
         """Queue one product event and return at once; never raises.
 
@@ -276,10 +277,10 @@ class Indelible:
 
     def identify(
         self,
-        distinct_id: str,
+        distinct_id: IdLike,
         properties: Mapping[str, object] | None = None,
         *,
-        anonymous_id: str | None = None,
+        anonymous_id: IdLike | None = None,
     ) -> None:
         """Say who the visitor is, and write properties of the person; never blocks or raises.
 
@@ -308,7 +309,7 @@ class Indelible:
     set_distinct_id = staticmethod(contexts.set_distinct_id)
     set_anonymous_id = staticmethod(contexts.set_anonymous_id)
 
-    def alias(self, alias: str, *, distinct_id: str | None = None) -> None:
+    def alias(self, alias: IdLike, *, distinct_id: IdLike | None = None) -> None:
         """Fold the id `alias` into a person; never blocks or raises."""
         self.capture("$create_alias", distinct_id=distinct_id, properties={"alias": alias})
 
@@ -317,7 +318,7 @@ class Indelible:
         properties: Mapping[str, object] | None = None,
         *,
         once: Mapping[str, object] | None = None,
-        distinct_id: str | None = None,
+        distinct_id: IdLike | None = None,
     ) -> None:
         """Write properties of a person: `properties` always, `once` only where there is none."""
         own: dict[str, object] = {}
@@ -335,23 +336,7 @@ class Indelible:
 
     # Context.
 
-    def context(
-        self,
-        *,
-        distinct_id: str | None = None,
-        anonymous_id: str | None = None,
-        properties: Mapping[str, object] | None = None,
-        meta: Mapping[str, str] | None = None,
-        trail: str | None = None,
-    ) -> contexts.Block:
-        """A block, or a decorator, in which events have these unless they say otherwise."""
-        return contexts.described(
-            distinct_id=distinct_id,
-            anonymous_id=anonymous_id,
-            properties=properties,
-            meta=meta,
-            trail=trail,
-        )
+    context = staticmethod(contexts.described)
 
     def audited(
         self, event_name: str, payload: Callable[..., object] | None = None

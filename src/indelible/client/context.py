@@ -23,7 +23,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar
 
-from indelible.client.decorate import decorated
+from indelible.client.decorate import Run, decorated
+from indelible.client.encode import IdLike
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +51,8 @@ class Context:
         ignored: the middleware records nothing for this request.
     """
 
-    distinct_id: str | None = None
-    anonymous_id: str | None = None
+    distinct_id: IdLike | None = None
+    anonymous_id: IdLike | None = None
     properties: dict[str, object] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     request_id: str | None = None
@@ -136,7 +137,7 @@ class Block:
         return decorated(function, lambda *_, **__: _Run(self._make()))
 
 
-class _Run:
+class _Run(Run):
     """One call of a function that was decorated with a `Block`."""
 
     def __init__(self, context: Context) -> None:
@@ -144,9 +145,6 @@ class _Run:
 
     def step(self) -> AbstractContextManager[object]:
         return Block(lambda: self._context)
-
-    def ended(self, error: BaseException | None) -> None:
-        """Each step was left already."""
 
 
 def bound(context: Context | None = None, **fields: object) -> Block:
@@ -168,13 +166,20 @@ def bound(context: Context | None = None, **fields: object) -> Block:
 
 def described(
     *,
-    distinct_id: str | None = None,
-    anonymous_id: str | None = None,
+    distinct_id: IdLike | None = None,
+    anonymous_id: IdLike | None = None,
     properties: Mapping[str, object] | None = None,
     meta: Mapping[str, str] | None = None,
     trail: str | None = None,
 ) -> Block:
-    """A block or decorator in which events have these unless they say otherwise."""
+    """A block, or a decorator, in which events have these unless they say otherwise.
+
+    Args:
+        distinct_id, anonymous_id: whose they are.
+        properties: of product events.
+        meta: of audit events.
+        trail: groups audit events (`immutable_trail`).
+    """
 
     def make() -> Context:
         inner = inherited()
@@ -212,7 +217,7 @@ def inherited() -> Context:
     )
 
 
-def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
+def set_distinct_id(distinct_id: IdLike | None) -> None:
     """Say who the current request or job belongs to; sends nothing, and never raises.
 
     The request's own events belong to this person, however late in the request this is called and
@@ -221,14 +226,14 @@ def set_distinct_id(distinct_id: str | int | uuid.UUID | None) -> None:
     """
     context = current()
     if context is not None:
-        context.distinct_id = distinct_id  # type: ignore[assignment]  # text by the time it is sent
+        context.distinct_id = distinct_id
 
 
-def set_anonymous_id(anonymous_id: str | int | uuid.UUID | None) -> None:
+def set_anonymous_id(anonymous_id: IdLike | None) -> None:
     """The same for a visitor who is not known yet: counts while no `distinct_id` is set."""
     context = current()
     if context is not None:
-        context.anonymous_id = anonymous_id  # type: ignore[assignment]  # as above
+        context.anonymous_id = anonymous_id
 
 
 def set_event_name(name: str) -> None:

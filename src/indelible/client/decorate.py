@@ -8,25 +8,29 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_NOTHING: Final = nullcontext()
 _CANCELLATIONS: Final = ("CancelledError", "Cancelled")  # of asyncio, and of trio
 
 
-class Run(Protocol):
-    """One call of a decorated function."""
+class Run:
+    """One call of a decorated function, which does nothing with it yet."""
 
     def step(self) -> AbstractContextManager[object]:
         """Entered whenever the body goes on, left when it waits for its caller or has ended."""
-        ...
+        return _NOTHING
 
     def ended(self, error: BaseException | None) -> None:
         """The body is through: what it raised, or what was thrown in to end it."""
-        ...
+
+    async def ended_on_a_loop(self, error: BaseException | None) -> None:
+        """`ended` of a body that was awaited. Override it where `ended` may wait."""
+        self.ended(error)
 
 
 def decorated(call: Callable[P, R], begin: Callable[..., Run]) -> Callable[P, R]:
@@ -127,16 +131,16 @@ def _of_async_generator(call: Callable[..., Any], begin: Callable[..., Run]) -> 
                 with run.step():
                     value = await step
             except StopAsyncIteration:
-                run.ended(None)
+                await run.ended_on_a_loop(None)
                 return
             except BaseException as error:
-                run.ended(error)
+                await run.ended_on_a_loop(error)
                 raise
             try:
                 sent = yield value
             except GeneratorExit as closing:
                 await _aclose(run, body)
-                run.ended(closing)
+                await run.ended_on_a_loop(closing)
                 raise
             except BaseException as error:
                 step = body.athrow(error)
@@ -151,9 +155,9 @@ async def _awaited(run: Run, body: Awaitable[Any]) -> Any:
         with run.step():
             result = await body
     except BaseException as error:
-        run.ended(error)
+        await run.ended_on_a_loop(error)
         raise
-    run.ended(None)
+    await run.ended_on_a_loop(None)
     return result
 
 
@@ -194,7 +198,7 @@ async def _aclose(run: Run, body: AsyncGenerator[Any, Any]) -> None:
         with run.step():
             await body.aclose()
     except BaseException as error:
-        run.ended(error)
+        await run.ended_on_a_loop(error)
         raise
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from indelible.client import audited as decorators
 from indelible.client import lifecycle
 from indelible.client.client import Indelible
-from indelible.client.context import Block, described
+from indelible.client.context import described
 from indelible.client.context import set_anonymous_id as set_anonymous_id
 from indelible.client.context import set_distinct_id as set_distinct_id
+from indelible.client.encode import IdLike
 from indelible.client.hidden import Hidden
 from indelible.client.options import ClientOptions, Options
 
@@ -88,11 +89,11 @@ def configured(given: Hidden) -> Indelible:
 def capture(
     event: str,
     *,
-    distinct_id: str | None = None,
-    anonymous_id: str | None = None,
+    distinct_id: IdLike | None = None,
+    anonymous_id: IdLike | None = None,
     properties: Mapping[str, object] | None = None,
     timestamp: datetime | None = None,
-    uuid: str | None = None,
+    uuid: IdLike | None = None,
 ) -> None:
     """`Indelible.capture` of the default client."""
     default_client().capture(
@@ -106,16 +107,16 @@ def capture(
 
 
 def identify(
-    distinct_id: str,
+    distinct_id: IdLike,
     properties: Mapping[str, object] | None = None,
     *,
-    anonymous_id: str | None = None,
+    anonymous_id: IdLike | None = None,
 ) -> None:
     """`Indelible.identify` of the default client."""
     default_client().identify(distinct_id, properties, anonymous_id=anonymous_id)
 
 
-def alias(alias: str, *, distinct_id: str | None = None) -> None:
+def alias(alias: IdLike, *, distinct_id: IdLike | None = None) -> None:
     """`Indelible.alias` of the default client."""
     default_client().alias(alias, distinct_id=distinct_id)
 
@@ -124,28 +125,14 @@ def set(
     properties: Mapping[str, object] | None = None,
     *,
     once: Mapping[str, object] | None = None,
-    distinct_id: str | None = None,
+    distinct_id: IdLike | None = None,
 ) -> None:
     """`Indelible.set` of the default client."""
     default_client().set(properties, once=once, distinct_id=distinct_id)
 
 
-def context(
-    *,
-    distinct_id: str | None = None,
-    anonymous_id: str | None = None,
-    properties: Mapping[str, object] | None = None,
-    meta: Mapping[str, str] | None = None,
-    trail: str | None = None,
-) -> Block:
-    """`Indelible.context`; it makes no client, so that a module may decorate with it."""
-    return described(
-        distinct_id=distinct_id,
-        anonymous_id=anonymous_id,
-        properties=properties,
-        meta=meta,
-        trail=trail,
-    )
+context = described
+"""`Indelible.context`; it makes no client, so that a module may decorate with it."""
 
 
 def audited(

@@ -17,7 +17,7 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -26,6 +26,8 @@ from indelible import __version__
 from indelible.client.hidden import Hidden, Secret
 from indelible.client.options import ENVIRONMENT, InvalidOption, Options
 from indelible.client.proxy import ProxyUnusable, proxy_for
+from indelible.client.receipt import is_portable, receipt_path
+from indelible.client.sockets import connected, secured
 from indelible.client.timing import REAL_TIME, Time
 from indelible.client.transport import Answer, Transport, TransportFailed, in_ascii
 from indelible.client.trust import TrustUnreadable, tls_context
@@ -117,7 +119,6 @@ class _Walk:
         self._clock = clock
         self._secret_name = _SECRETS[lane]
         self._host = (options.audit_host if lane == Lane.AUDIT else None) or options.host
-        self._addresses: Sequence[tuple[str, int]] = ()
         self._socket: socket.socket | None = None
         self._transport: Transport | None = None
         self._answer: Answer | None = None
@@ -208,29 +209,26 @@ class _Walk:
                 f"nobody knows the name {name}: {error.strerror or error}",
                 "Check the host's spelling, and that this machine reaches a name server.",
             ) from None
-        self._addresses = [(str(address[4][0]), port) for address in found]
-        listed = ", ".join(dict.fromkeys(address for address, _ in self._addresses))
+        listed = ", ".join(dict.fromkeys(str(address[4][0]) for address in found))
         if self._proxy is not None:
             return f"{name}, the proxy of the environment, is {listed}"
         return f"{name} is {listed}" if name != listed else f"{name} needs no look-up"
 
     def _connect(self) -> str:
         name, port = self._place
-        trouble: OSError | None = None
-        for address in self._addresses:
-            try:
-                self._socket = socket.create_connection(address, self._options.connect_s)
-            except OSError as error:
-                trouble = error
-            else:
-                return f"{address[0]} port {port} answers"
-        why = "no answer in time" if isinstance(trouble, TimeoutError) else "it was refused"
-        if trouble is not None and trouble.strerror:
-            why = trouble.strerror
-        raise _Failed(
-            f"no connection to {name} port {port}: {why}",
-            "Start the server, check the port, and let the firewall pass it.",
-        )
+        try:
+            self._socket = connected(
+                name, port, deadline=self._connect_until(), monotonic=self._clock.monotonic
+            )
+        except OSError as error:
+            raise _Failed(
+                f"no connection to {name} port {port}: {error.strerror or error}",
+                "Start the server, check the port, and let the firewall pass it.",
+            ) from None
+        return f"{self._socket.getpeername()[0]} port {port} answers"
+
+    def _connect_until(self) -> float:
+        return self._clock.monotonic() + self._options.connect_s
 
     def _secure(self) -> str | None:
         parts = urlsplit(str(self._host))
@@ -239,9 +237,15 @@ class _Walk:
         name = self._place[0].partition("%")[0].rstrip(".")
         try:
             context = tls_context(self._options.ca_file)
-            with context.wrap_socket(self._socket, server_hostname=name) as secured:
-                certificate = secured.getpeercert() or {}
-                version = secured.version()
+            with secured(
+                self._socket,
+                context,
+                name,
+                deadline=self._connect_until(),
+                monotonic=self._clock.monotonic,
+            ) as tls:
+                certificate = tls.getpeercert() or {}
+                version = tls.version()
         except TrustUnreadable as error:
             raise _Failed(str(error), "Name a file of certificates in PEM that is there.") from None
         except ssl.SSLCertVerificationError as error:
@@ -336,14 +340,9 @@ class _Walk:
     def _wait_for_seal(self) -> str | None:
         if not self._options.api_key:
             return None  # a token may write only
-        path = f"/v1/events/{quote(str(self._tx_id))}/receipt?wait=sealed"
-        answer = self._asked(
-            "GET",
-            f"{path}&timeout={_SEALED_WITHIN_S:g}s",
-            None,
-            self._key_header,
-            total_s=max(self._options.total_s, _SEALED_WITHIN_S) + 2.0,
-        )
+        path = receipt_path(str(self._tx_id), "sealed", _SEALED_WITHIN_S)
+        total_s = max(self._options.total_s, _SEALED_WITHIN_S) + 2.0
+        answer = self._asked("GET", path, None, self._key_header, total_s)
         if answer.status != 200:
             raise _Failed(
                 f"not within {_SEALED_WITHIN_S:g} s: {_said(answer)}",
@@ -355,9 +354,9 @@ class _Walk:
     def _look_at_receipt(self) -> str | None:
         if not self._receipt:
             return None
-        kind = self._receipt.partition(b"\n")[0].decode("utf-8", "replace")
-        if "tlog-proof" not in kind:
+        if not is_portable(self._receipt):
             raise _Failed("what came is no receipt", "Check what stands before the server.")
+        kind = self._receipt.partition(b"\n")[0].decode("utf-8", "replace")
         return f"{len(self._receipt):,} bytes, {kind}; `indelible verify` checks it offline"
 
     def _ask_for_witnesses(self) -> str | None:

@@ -45,8 +45,11 @@ import json
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from enum import Enum
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
+from uuid import UUID
 
 from indelible.client.forms import UNREADABLE, Items, Members, Unordered, step_for
 
@@ -60,6 +63,10 @@ _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG_NUMBER: Final = b"0" * 19
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _WRITE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+IdLike = str | bytes | SupportsIndex | float | Decimal | Enum | UUID
+"""What is taken for an id: it is sent as its text. Whole numbers of libraries have `__index__`. A
+truth value, though a whole number to Python, is refused when the event is written."""
 
 
 class Marker(str):

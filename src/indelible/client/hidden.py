@@ -118,4 +118,4 @@ class Unspoken:
         return any(text in words or (len(words) > 3 and words in text) for text in self._texts)
 
     def __repr__(self) -> str:
-        return f"<{len(self._texts)} hidden texts>"
+        return f"<{len(getattr(self, '_texts', ()))} hidden texts>"

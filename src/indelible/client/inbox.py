@@ -10,9 +10,10 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from indelible.client.batch import Batch
 from indelible.client.capture import Capture
 from indelible.client.options import Options
-from indelible.client.shelf import Batch
+from indelible.client.shelf import Shelf
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +33,9 @@ class Inbox:
         self._most_bytes = options.max_queued_bytes
         self._light_bytes = options.max_queued_bytes // options.max_queued
         self._heavy_bytes = 0
+        # Taken by the worker, and not yet where it holds what is to be sent.
+        self._in_hand = 0
+        self._heavy_in_hand = 0
         self._heavy = threading.RLock()
         self._nudge_at = options.batch_events
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -42,19 +46,28 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def waiting(self) -> int:
+        """How many are here, or in the worker's hand.
+
+        Counted in this order, and read before what the worker holds: one on its way from here to
+        there is counted twice rather than not at all.
+        """
+        return len(self._items) + self._in_hand
+
     # The caller's side.
 
-    def has_room(self, estimate_bytes: int, held_bytes: int) -> bool:
-        """Whether an event of about this size may be put beside what the worker holds already.
+    def has_room(self, estimate_bytes: int, shelf: Shelf) -> bool:
+        """Reserve room for one event of about this size, next to what the shelf holds; False if
+        there is none.
 
-        Light events need no account: as many as may be queued stay below the limit. A heavy one
-        that may be put is taken to be there. LIMIT: what is queued and not yet written as JSON is
-        estimated, so the limit holds to about a half.
+        Light events need no account: as many as may be queued stay below the limit. LIMIT: what is
+        not yet written as JSON is estimated, so the limit holds to about a half.
         """
         if estimate_bytes <= self._light_bytes:
-            return held_bytes < self._most_bytes
+            return shelf.memory_bytes < self._most_bytes
         with self._heavy:
-            if self._heavy_bytes + held_bytes + estimate_bytes > self._most_bytes:
+            if self._heavy_bytes + estimate_bytes + shelf.memory_bytes > self._most_bytes:
                 return False
             self._heavy_bytes += estimate_bytes
             return True
@@ -83,18 +96,29 @@ class Inbox:
     # The worker's side.
 
     def take(self) -> Capture | Mark | None:
-        """What was left first; None when there is nothing more."""
+        """Take what was left first; None when there is nothing more.
+
+        An event stays in the account until `put_down`.
+        """
+        self._in_hand += 1
         try:
             item = self._items.popleft()
         except IndexError:
+            self._in_hand -= 1
             return None
         if isinstance(item, Mark):
+            self._in_hand -= 1
             return item
         capture, estimate_bytes = item
         if estimate_bytes > self._light_bytes:
-            with self._heavy:
-                self._heavy_bytes -= estimate_bytes
+            self._heavy_in_hand += estimate_bytes
         return capture
+
+    def put_down(self) -> None:
+        """Take from the account what was taken: it is elsewhere now, or is no more."""
+        with self._heavy:
+            self._heavy_bytes -= self._heavy_in_hand
+        self._heavy_in_hand = self._in_hand = 0
 
     def expect_batch(self) -> None:
         """Let the next full batch ring once more."""

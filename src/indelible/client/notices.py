@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from indelible.client.options import Options
+from indelible.client.roles import Roles
 from indelible.client.tally import Tally
 from indelible.event import LossReason
 
@@ -31,7 +32,7 @@ class Notices:
 
     Args:
         lane: its name, with which most lines begin.
-        is_for_caller: whether what a hook raised is the calling thread's to hear.
+        roles: who says whether what a hook raised is the calling thread's to hear.
     """
 
     def __init__(
@@ -41,14 +42,14 @@ class Notices:
         *,
         tally: Tally,
         monotonic: Callable[[], float],
-        is_for_caller: Callable[[BaseException], bool],
+        roles: Roles,
     ) -> None:
         self._lane = lane
         self._on_error = options.on_error
         self._on_drop = options.on_drop
         self._tally = tally
         self._monotonic = monotonic
-        self._is_for_caller = is_for_caller
+        self._roles = roles
         self._lock = threading.RLock()  # a signal handler may have a notice too
         self._told: dict[str, int] = {}
         self._why: dict[LossReason, str] = {}  # of what is not told yet
@@ -126,7 +127,7 @@ class Notices:
             hook(*arguments)
         except BaseException as error:
             self._tally.add("failures")
-            if self._is_for_caller(error):
+            if self._roles.is_meant_for_caller(error):
                 raise
 
 

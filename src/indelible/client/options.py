@@ -143,7 +143,8 @@ class Options:
         max_event_bytes: A longer product event is sent as a stub: name, size and digest.
         max_payload_bytes: The same for the payload of a queued audit event. `audit.send` leaves it
             to the server, which says so.
-        connect_s: Longest wait for a connection.
+        connect_s: Longest wait for a connection, over all addresses of a name; and again for the
+            handshake of TLS.
         total_s: Longest wait for a whole exchange, however slowly bytes arrive.
         retry_base_s: The first retry waits between 0 and this, each further one up to twice as
             long as the one before. A server that says Retry-After is obeyed.

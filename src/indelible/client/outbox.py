@@ -18,8 +18,11 @@ from typing import Final
 from indelible.client.capture import Capture, Record, Stamp
 from indelible.client.hidden import Secret
 from indelible.client.inbox import Inbox, Mark
-from indelible.client.lifecycle import hold, is_over, release
+from indelible.client.lifecycle import is_over, release
+from indelible.client.notices import Notices
 from indelible.client.options import Options
+from indelible.client.reports import Reports
+from indelible.client.roles import Roles
 from indelible.client.sender import Sender
 from indelible.client.shelf import Shelf
 from indelible.client.tally import Counts, Numbers, Tally
@@ -27,6 +30,7 @@ from indelible.client.timing import Time
 from indelible.client.transport import Transport
 from indelible.client.wire import Wire
 from indelible.client.worker import Worker
+from indelible.client.writer import Writer
 from indelible.event import LossReason
 
 _LOOK_EACH_S: Final = 0.05
@@ -62,35 +66,35 @@ class Outbox:
         self._numbers = Numbers()
         self._random: deque[bytes] = deque()
         self._inbox = Inbox(options)
-        sender = Sender(
-            wire,
+        self._roles = roles = Roles()
+        notices = Notices(
+            wire.lane, options, tally=self._tally, monotonic=time.monotonic, roles=roles
+        )
+        shelf = Shelf(
             options,
+            wire,
+            folder=spool_folder,
             process_id=process_id,
             time=time,
             tally=self._tally,
-            captured=self._captured,
-            new_transport=self.new_transport,
+            notices=notices,
         )
-
-        def new_shelf(worker: Worker) -> Shelf:
-            return Shelf(
-                options,
-                lane=wire.lane,
-                folder=spool_folder,
-                process_id=process_id,
-                time=time,
-                notes=worker,
-                event_id_of=wire.event_id_of,
-            )
-
+        reports = Reports(process_id, tally=self._tally, numbers=self._numbers, time=time)
+        transport = self.new_transport()
+        self._sender = Sender(wire, options, time=time, transport=transport, reports=reports)
+        self._writer = Writer(wire, options, tally=self._tally, notices=notices, roles=roles)
+        self._notices = notices
         self._worker = Worker(
             self._inbox,
-            wire,
-            options,
+            shelf,
+            self._sender,
+            self._writer,
+            wire=wire,
+            options=options,
             time=time,
             tally=self._tally,
-            sender=sender,
-            new_shelf=new_shelf,
+            notices=notices,
+            roles=roles,
         )
         self._closed = False
         self._pid = os.getpid()
@@ -123,11 +127,11 @@ class Outbox:
         inbox, worker = self._inbox, self._worker
         if self._closed:
             self.lose(LossReason.AFTER_SHUTDOWN)
-        elif worker.is_in_hook:
+        elif self._writer.is_in_hook:
             self.lose(LossReason.BEFORE_SEND)  # captured by before_send itself: it would never end
-        elif len(inbox) + worker.shelf.in_memory >= self._most:
+        elif inbox.waiting + worker.shelf.in_memory >= self._most:
             self.lose(LossReason.QUEUE_FULL)
-        elif not inbox.has_room(estimate_bytes, worker.shelf.memory_bytes):
+        elif not inbox.has_room(estimate_bytes, worker.shelf):
             self.lose(LossReason.QUEUE_BYTES)
         else:
             inbox.put(capture, estimate_bytes)
@@ -153,7 +157,7 @@ class Outbox:
 
     def raise_fault(self) -> None:
         """With `strict`, in sync mode: raise what an event was let go for since the last call."""
-        fault = self._worker.take_fault()
+        fault = self._writer.take_fault()
         if fault is not None:
             raise fault
 
@@ -163,7 +167,7 @@ class Outbox:
         """Count events that are let go; the worker will tell `on_drop`, and log `why`."""
         self._tally.add(reason, count)
         if why is not None:
-            self._worker.explain(reason, why)
+            self._notices.explain(reason, why)
 
     def note_delivered(self, count: int) -> None:
         """Count events that went another way than the queue."""
@@ -203,7 +207,7 @@ class Outbox:
     @property
     def is_down(self) -> bool:
         """Whether the server is taken to be down: a call that would wait for it need not."""
-        return self._worker.is_down
+        return self._sender.pace.is_open
 
     def new_transport(self) -> Transport:
         """A connection of one's own to the same server."""
@@ -224,7 +228,7 @@ class Outbox:
         Safe in a signal handler. `total_s` shortens an exchange that this thread has to do itself.
         """
         worker = self._worker
-        if worker.is_here:
+        if self._roles.is_worker:
             return False  # it would wait for itself
         if worker.stopped.is_set():
             return self.counts().waiting == 0
@@ -317,9 +321,7 @@ class Outbox:
         if self._worker.thread is None and not self._inbox and self._worker.shelf.is_empty:
             self._worker.stop(0)
             return
-        leftover = _Leftover(self, self._options.exit_s)
-        hold(leftover)
-        self._worker.leave(lambda: release(leftover))
+        self._worker.leave(_Leftover(self, self._options.exit_s))
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""

@@ -17,11 +17,12 @@ machine is always reached directly.
 import base64
 import re
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from indelible.client.hidden import Hidden, Secret
 from indelible.network import Address
 
 _HTTP_PORT: Final = 80
@@ -44,8 +45,8 @@ class Proxy:
 
     name: str
     port: int
-    credentials: str | None = field(default=None, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    credentials: Secret | None = None
+    secrets: tuple[Secret, ...] = ()
 
     def __str__(self) -> str:
         return with_port(self.name, self.port)
@@ -59,30 +60,35 @@ def proxy_for(name: str, port: int, scheme: str) -> Proxy | None:
     """
     if is_loopback(name):
         return None
-    known = urllib.request.getproxies()
+    # The addresses may hold passwords, so no variable here does: see `indelible.client.hidden`.
+    known = Hidden(urllib.request.getproxies())
     variable = scheme if known.get(scheme) else "all"
-    address = known.get(variable)
-    if not address:
+    if not known.get(variable):
         return None
     if urllib.request.getproxies_environment():
-        if is_exempt(name, port, known.get("no", "")):
+        if is_exempt(name, port, known.get("no") or ""):
             return None
     elif urllib.request.proxy_bypass(name):  # the settings of macOS or Windows
         return None
-    return _read(address, f"{variable.upper()}_PROXY")
+    found = _read(Hidden({"address": known.get(variable)}), f"{variable.upper()}_PROXY")
+    if isinstance(found, Proxy):
+        return found
+    raise ProxyUnusable(found)
 
 
-def _read(address: str, variable: str) -> Proxy:
-    """A proxy as a variable names it; no message repeats the value, which may hold a password."""
+def _read(given: Hidden, variable: str) -> Proxy | str:
+    """The proxy whose `address` a variable has; why there is none, in words that hold no secret."""
+    # Nothing here waits or raises while a variable holds an address.
+    address = given.get("address")
     scheme, separator, _ = address.partition("://")
     scheme = scheme.lower() if separator else "http"
     if scheme.startswith("socks"):
-        raise ProxyUnusable(
+        return (
             f"{variable} names a SOCKS proxy, which this client does not speak: name an HTTP proxy "
             "there, or list the host in NO_PROXY"
         )
     if scheme != "http":
-        raise ProxyUnusable(
+        return (
             f"{variable} names a proxy that is spoken to by {scheme[:20]!r}; this client speaks to "
             "one by plain http:// alone, also for https:// hosts"
         )
@@ -92,7 +98,7 @@ def _read(address: str, variable: str) -> Proxy:
     except ValueError:
         name, port = None, None
     if not name:
-        raise ProxyUnusable(
+        return (
             f"{variable} is no address of a proxy, such as http://proxy:3128; write @ : / ? # in a "
             "user or a password as %40 %3A %2F %3F %23"
         )
@@ -100,8 +106,9 @@ def _read(address: str, variable: str) -> Proxy:
         return Proxy(name, port or _HTTP_PORT)
     user, password = (unquote_to_bytes(one or "") for one in (parts.username, parts.password))
     encoded = base64.b64encode(user + b":" + password).decode()
-    secrets = (password.decode("latin-1"), password.decode(errors="replace"), encoded)
-    return Proxy(name, port or _HTTP_PORT, f"Basic {encoded}", tuple(filter(None, secrets)))
+    texts = (password.decode("latin-1"), password.decode(errors="replace"), encoded)
+    secrets = tuple(Secret.of(text) for text in texts if text)
+    return Proxy(name, port or _HTTP_PORT, Secret.of(f"Basic {encoded}"), secrets)
 
 
 def is_exempt(name: str, port: int, no_proxy: str) -> bool:

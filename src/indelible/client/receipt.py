@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, NotRequired, Self, TypedDict, get_args
+from urllib.parse import quote
 
-from indelible.client.encode import id_of
+from indelible.client.encode import IdLike, id_of
 
 AuditType = Literal["success", "info", "warning", "error", "debug", "audit"]
 Wait = Literal["sealed", "witnessed"]
@@ -34,7 +35,7 @@ class AuditEvent:
     payload: object
     type: AuditType = "info"
     meta: Mapping[str, str] | None = None
-    idempotency_key: str | None = None
+    idempotency_key: IdLike | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.event_name, str) or not self.event_name:
@@ -54,13 +55,51 @@ class AuditEvent:
             raise ValueError("idempotency_key must be 1 to 255 visible ASCII characters")
 
     @classmethod
-    def of(cls, event: "AuditEvent | Mapping[str, Any]") -> Self:
+    def of(cls, event: "AuditEvent | AuditFields") -> Self:
         """`event` itself, or the event that a mapping of its attributes means.
 
         Raises:
             TypeError, ValueError: it is none.
         """
         return event if isinstance(event, cls) else cls(**event)  # type: ignore[arg-type]
+
+    @property
+    def key(self) -> str | None:
+        """`idempotency_key` as text."""
+        return None if self.idempotency_key is None else str(self.idempotency_key)
+
+
+class AuditFields(TypedDict):
+    """An `AuditEvent` as a dict, as `send_batch` takes it too."""
+
+    event_name: str
+    payload: object
+    type: NotRequired[AuditType]
+    meta: NotRequired[Mapping[str, str] | None]
+    idempotency_key: NotRequired[IdLike | None]
+
+
+def receipt_path(tx_id: str, wait: Wait | None, timeout_s: float) -> str:
+    """Where a server has the portable receipt of an event, after waiting for it for so long.
+
+    Raises:
+        ValueError: nothing can be waited for by that name.
+    """
+    return f"/v1/events/{quote(tx_id, safe='')}/receipt{wait_query(wait, timeout_s)}"
+
+
+def wait_query(wait: Wait | None, timeout_s: float) -> str:
+    """The query by which a server is asked to wait; empty if it need not."""
+    if wait is None:
+        return ""
+    if wait not in get_args(Wait):
+        raise ValueError(f"wait must be sealed or witnessed, not {wait!r}")
+    return f"?wait={wait}&timeout={timeout_s:.3f}s"
+
+
+def is_portable(text: bytes) -> bool:
+    """Whether this is a receipt, and no page of something in front."""
+    return b"tlog-proof" in text.partition(b"\n")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

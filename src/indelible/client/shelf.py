@@ -11,18 +11,20 @@ server is down is the spool's size.
 Nothing here is safe for two threads at once: the outbox holds a lock around each call.
 """
 
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from indelible.client.batch import Batch, size_of
 from indelible.client.capture import Record
+from indelible.client.notices import Notices
 from indelible.client.options import Options
-from indelible.client.spool import FILE_BYTES, Spool, SpoolFile, begun_at_ms
+from indelible.client.spool import FILE_BYTES, Spool, begun_at_ms
+from indelible.client.tally import Tally
 from indelible.client.timing import Time
-from indelible.event import Lane
+from indelible.client.wire import Wire
+from indelible.event import Lane, LossReason
 
 SPOOLED_AGE_S: Final = 24 * 3_600.0
 MEMORY_AGE_S: Final = 3_600.0
@@ -30,108 +32,38 @@ ADOPT_EACH_S: Final = 30.0
 _FRAME_BYTES: Final = 8
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Events that are sent together, and the file that keeps them.
-
-    Attributes:
-        born: monotonic time of the first event.
-        at_ms: its wall time, ms since the epoch.
-        records: what is to be sent; None while it is on disk only.
-        count, size_bytes: of the records, in memory or not.
-        kept: how many of them are on disk.
-        file: while the batch is filled; `path` until it is settled.
-        adopted: begun by another process, so not among our captures.
-        written_off: counted as lost, so that whatever still comes of it is not.
-        damaged: the file could not be read whole.
-        attempts, request_id: of its delivery.
-    """
-
-    born: float
-    at_ms: int
-    records: list[Record] | None = field(default_factory=list)
-    count: int = 0
-    size_bytes: int = 0
-    kept: int = 0
-    file: SpoolFile | None = None
-    path: Path | None = None
-    adopted: bool = False
-    written_off: bool = False
-    damaged: bool = False
-    attempts: int = 0
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether its events are among those that wait, by our account."""
-        return not (self.adopted or self.written_off)
-
-    def room_for(self, records: Sequence[Record], options: Options) -> int:
-        """How many of `records` it still takes, from the first; an empty batch takes any one."""
-        size = self.size_bytes
-        for place, record in enumerate(records):
-            size += len(record.data)
-            is_first = self.count + place == 0
-            too_long = size > options.batch_bytes and not is_first
-            if too_long or self.count + place >= options.batch_events:
-                return place
-        return len(records)
-
-
-class Notes(Protocol):
-    """Whom a shelf tells what happened."""
-
-    def unspooled(self, count: int, what: str) -> None:
-        """So many events wait in memory only, because of `what`."""
-        ...
-
-    def spool_failed(self, error: BaseException) -> None: ...
-
-    def unreadable(self, count: int) -> None:
-        """So many events were on disk only and cannot be read."""
-        ...
-
-    def damaged(self, path: Path | None) -> None:
-        """A file could not be read whole, and is kept here, or nowhere."""
-        ...
-
-    def passed_over(self, folder: Path) -> None:
-        """A later version wrote some of what is in the spool."""
-        ...
-
-
 class Shelf:
     """The waiting batches of one lane.
 
     Args:
         options: its limits.
-        lane: audit events are synced to disk; product events only written.
+        wire: of the lane. Audit events are synced to disk; product events only written.
         folder: of the spool; None for a lane that is not spooled.
-        event_id_of: reads the id out of a record's JSON.
+        tally, notices: where what happens on disk is counted and said.
     """
 
     def __init__(
         self,
         options: Options,
+        wire: Wire,
         *,
-        lane: Lane,
         folder: Path | None,
         process_id: str,
         time: Time,
-        notes: Notes,
-        event_id_of: Callable[[bytes], str],
+        tally: Tally,
+        notices: Notices,
     ) -> None:
         self.ready: deque[Batch] = deque()
         self.open: Batch | None = None
         self.in_memory = 0
         self.memory_bytes = 0
         self._options = options
-        self._lane = lane
+        self._wire = wire
         self._folder = folder
         self._process_id = process_id
         self._time = time
-        self._notes = notes
-        self._event_id_of = event_id_of
+        self._tally = tally
+        self._notices = notices
         self._spool: Spool | None = None
         self._next_adoption = 0.0
 
@@ -172,8 +104,8 @@ class Shelf:
             try:
                 self._write_down(batch, chunk)
             except Exception as error:  # whatever a disk does, the events are here
-                self._notes.unspooled(len(chunk), "the spool cannot be written")
-                self._notes.spool_failed(error)
+                self._unspooled(len(chunk), "the spool cannot be written")
+                self._failed(error)
             self._hold(batch, chunk)
             if records or batch.count >= self._options.batch_events:
                 self.close_open()
@@ -236,10 +168,10 @@ class Shelf:
                 batch.damaged = not is_whole
             except OSError as error:
                 batch.damaged = True
-                self._notes.spool_failed(error)
-        records = [Record(self._event_id_of(data), data) for data in found]
+                self._failed(error)
+        records = [Record(self._wire.event_id_of(data), data) for data in found]
         if batch.is_counted and len(records) < batch.count:
-            self._notes.unreadable(batch.count - len(records))
+            self._tally.add(LossReason.SPOOL_FAILED, batch.count - len(records))
         batch.records, batch.count, batch.size_bytes = [], 0, 0
         self._hold(batch, records)
         return records
@@ -262,11 +194,11 @@ class Shelf:
         if batch.path is not None and self._spool is not None:
             try:
                 if batch.damaged:
-                    self._notes.damaged(self._spool.put_aside(batch.path))
+                    self._say_damaged(self._spool.put_aside(batch.path))
                 else:
                     self._spool.remove(batch.path)
             except OSError as error:
-                self._notes.spool_failed(error)
+                self._failed(error)
 
     def put_aside(self, batch: Batch, records: Sequence[Record]) -> Path | None:
         """Keep what the server refused where a person finds it, if the batch was spooled."""
@@ -275,7 +207,7 @@ class Shelf:
         try:
             return self._spool.refuse([record.data for record in records], batch.at_ms)
         except OSError as error:
-            self._notes.spool_failed(error)
+            self._failed(error)
             return None
 
     def expired(self) -> Iterator[Batch]:
@@ -283,7 +215,7 @@ class Shelf:
         never one."""
         limit_s = self._options.max_age_s
         if limit_s is None:
-            if self.is_spooled and self._lane == Lane.AUDIT:
+            if self.is_spooled and self._wire.lane == Lane.AUDIT:
                 return
             limit_s = SPOOLED_AGE_S if self.is_spooled else MEMORY_AGE_S
         for batch in list(self.ready):
@@ -317,13 +249,14 @@ class Shelf:
         try:
             paths = spool.adopt()
         except OSError as error:
-            self._notes.spool_failed(error)
+            self._failed(error)
             return
         for path in reversed(paths):
             at_ms = begun_at_ms(path.name)
             self.ready.appendleft(Batch(now, at_ms, records=None, path=path, adopted=True))
         if spool.passed_over is not None:
-            self._notes.passed_over(spool.passed_over)
+            what = f"files of a later version are in {spool.passed_over}: they stay there"
+            self._notices.tell(f"{self._wire.lane}: {what}")
 
     def _opened(self) -> Spool | None:
         if self._spool is None and self._folder is not None:
@@ -332,7 +265,7 @@ class Shelf:
                     self._folder, self._process_id, max_bytes=self._options.spool_bytes
                 )
             except (OSError, ValueError) as error:  # a name that no file can have
-                self._notes.spool_failed(error)
+                self._failed(error)
                 self._folder = None
         return self._spool
 
@@ -341,11 +274,11 @@ class Shelf:
         spool = self._opened()
         if spool is None:
             return False
-        size = _size(records) + _FRAME_BYTES * len(records)
+        size = size_of(records) + _FRAME_BYTES * len(records)
         if batch.path is None:
             size += FILE_BYTES
         if not spool.has_room(size):
-            self._notes.unspooled(len(records), "the spool is full")
+            self._unspooled(len(records), "the spool is full")
             return False
         try:
             if batch.file is None and batch.path is None:
@@ -354,14 +287,32 @@ class Shelf:
             if batch.file is None:
                 return False
             data = [record.data for record in records]
-            batch.file.append(data, sync=self._lane == Lane.AUDIT)
+            batch.file.append(data, sync=self._wire.lane == Lane.AUDIT)
         except OSError as error:
-            self._notes.unspooled(len(records), "the spool cannot be written")
-            self._notes.spool_failed(error)
+            self._unspooled(len(records), "the spool cannot be written")
+            self._failed(error)
             return False
         batch.kept += len(records)
         spool.grew(size)
         return True
+
+    # What is said of the disk.
+
+    def _unspooled(self, count: int, what: str) -> None:
+        """Events wait in memory only."""
+        self._tally.add("unspooled", count)
+        self._notices.tell(f"{self._wire.lane}: {what}: events wait in memory only")
+
+    def _failed(self, error: BaseException) -> None:
+        """The disk refused."""
+        what = getattr(error, "strerror", None) or type(error).__name__
+        self._notices.failed(f"the spool: {what}")
+
+    def _say_damaged(self, path: Path | None) -> None:
+        """A file could not be read whole, and is kept here, or nowhere."""
+        what = "a file of the spool is damaged"
+        where = f"kept in {path}" if path is not None else "not kept, since refused/ is full"
+        self._notices.failed(f"{self._wire.lane}: {what}; {where}", what)
 
     # The end.
 
@@ -388,7 +339,7 @@ class Shelf:
         try:
             spool.close()
         except OSError as error:
-            self._notes.spool_failed(error)
+            self._failed(error)
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the descriptors. The parent goes on."""
@@ -401,7 +352,7 @@ class Shelf:
 
     def _hold(self, batch: Batch, records: list[Record]) -> None:
         assert batch.records is not None
-        size = _size(records)
+        size = size_of(records)
         batch.records += records
         batch.count += len(records)
         batch.size_bytes += size
@@ -411,9 +362,5 @@ class Shelf:
     def _release(self, batch: Batch) -> None:
         if batch.records is not None:
             self.in_memory -= len(batch.records)
-            self.memory_bytes -= _size(batch.records)
+            self.memory_bytes -= size_of(batch.records)
             batch.records = None
-
-
-def _size(records: Sequence[Record]) -> int:
-    return sum(len(record.data) for record in records)

@@ -261,7 +261,7 @@ class Spool:
             return None
         aside = self._aside()
         self._number += 1
-        file = SpoolFile(aside / f"{at_ms:015d}-{self._own.name}-{self._number:08d}{_SUFFIX}")
+        file = SpoolFile(aside / f"{at_ms:015d}-{self._named_aside}-{self._number:08d}{_SUFFIX}")
         try:
             # Synced: the batch that it comes from is removed next.
             file.append(records, sync=True)
@@ -296,7 +296,12 @@ class Spool:
             return None
         aside = self._aside()
         stem = path.name.removesuffix(_SUFFIX)
-        return path.rename(aside / f"{stem}-{self._own.name}-damaged{_SUFFIX}")
+        return path.rename(aside / f"{stem}-{self._named_aside}-damaged{_SUFFIX}")
+
+    @property
+    def _named_aside(self) -> str:
+        """Tells a file apart from those of the process's other spools, wherever it is moved."""
+        return f"{self.folder.name}-{self._own.name}"
 
     def _aside(self) -> Path:
         """The folder for what nobody sends, made durably."""

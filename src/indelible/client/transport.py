@@ -8,19 +8,13 @@ What the proxy demands (user and password of its address, a header Proxy-Authori
 client's own) goes to the proxy alone. No redirect is followed: it would carry events and keys to
 another place.
 
-A socket's time-out starts anew with each byte that arrives, so a server that sends one byte a
-second could hold a caller for hours. Here every wait is given what is left of one deadline.
-
-LIMIT: looking a name up is the system's own business and has its own limit (resolv.conf, usually
-5 s a server); nothing in the standard library can cut it short.
+Every wait is given what is left of one deadline; see `indelible.client.sockets`.
 """
 
-import _pyio  # type: ignore[import-not-found]  # no stub has it
 import codecs
 import contextlib
 import gzip
 import http.client
-import io
 import json
 import socket
 import ssl
@@ -33,9 +27,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from indelible.client.hidden import Unspoken
-from indelible.client.options import LONGEST_S
 from indelible.client.proxy import Proxy, ProxyUnusable, proxy_for, with_port
 from indelible.client.retry import WITHOUT_ANSWER, own_code
+from indelible.client.sockets import TimedSocket, connected, secured
 from indelible.client.trust import TrustUnreadable, tls_context
 from indelible.client.words import said_by
 
@@ -204,7 +198,7 @@ class Transport:
         connection = self._connection or self._connect(deadline)
         self._connection = connection
         timed = connection.sock
-        assert isinstance(timed, _TimedSocket)
+        assert isinstance(timed, TimedSocket)
         timed.deadline = deadline
         headers = dict(request.headers)
         target = self._prefix + request.path
@@ -245,11 +239,13 @@ class Transport:
         return Answer(response.status, received, decoded, text, words)
 
     def _connect(self, deadline: float) -> http.client.HTTPConnection:
-        wait_s = min(self._connect_s, max(deadline - self._monotonic(), 0.001))
+        until = min(deadline, self._monotonic() + self._connect_s)
         proxy = proxy_for(self._name, self._port, self._scheme)
         place = (proxy.name, proxy.port) if proxy else (self._name, self._port)
+        connection = http.client.HTTPConnection(self._name, self._port)
+        connection.response_class = _Response
         try:
-            opened = socket.create_connection(place, wait_s)
+            opened = connected(*place, deadline=until, monotonic=self._monotonic)
         except OSError as error:
             if proxy is None:
                 raise
@@ -262,16 +258,14 @@ class Transport:
                         self._open_tunnel(opened, proxy, deadline)
                     except _FAULTS as error:
                         raise TransportFailed(f"the proxy {proxy}: {_words(error)}") from error
-                opened.settimeout(max(min(wait_s, deadline - self._monotonic()), 0.001))
                 context = tls_context(self._ca_file)
                 bare = self._name.partition("%")[0].rstrip(".")  # certificates name neither
-                opened = context.wrap_socket(opened, server_hostname=bare)
+                until = min(deadline, self._monotonic() + self._connect_s)
+                opened = secured(opened, context, bare, deadline=until, monotonic=self._monotonic)
+            connection.sock = TimedSocket(opened, self._monotonic)
         except BaseException:
             opened.close()
             raise
-        connection = http.client.HTTPConnection(self._name, self._port)
-        connection.response_class = _Response
-        connection.sock = _TimedSocket(opened, self._monotonic)
         self._proxy = proxy
         return connection
 
@@ -282,12 +276,9 @@ class Transport:
             TransportFailed: it will not; in its own words, where it has any.
         """
         target = with_port(self._name, self._port)
-        lines = [f"CONNECT {target} HTTP/1.1".encode(), f"Host: {target}".encode()]
-        for name, value in self._for_proxy(proxy).items():
-            lines.append(name.encode() + b": " + value.encode("latin-1"))
-        timed = _TimedSocket(opened, self._monotonic)
+        timed = TimedSocket(opened, self._monotonic)
         timed.deadline = deadline
-        timed.sendall(b"\r\n".join([*lines, b"", b""]))
+        timed.sendall(b"CONNECT %b HTTP/1.1\r\n" % target.encode() + self._head(target, proxy))
         response = _Response(timed, method="CONNECT")  # type: ignore[arg-type]
         response.begin()
         if 200 <= response.status < 300:
@@ -303,6 +294,17 @@ class Transport:
         status, phrase = response.status, response.reason
         words = said_by(status, phrase, received, text, None, secrets, who=who)
         raise TransportFailed(f"no tunnel to {target}: {words}")
+
+    def _head(self, target: str, proxy: Proxy) -> bytes:
+        """The headers of a CONNECT."""
+        headers = {"Host": target, **self._for_proxy(proxy)}
+        return (
+            b"".join(
+                b"%b: %b\r\n" % (name.encode(), value.encode("latin-1"))
+                for name, value in headers.items()
+            )
+            + b"\r\n"
+        )
 
     def _for_proxy(self, proxy: Proxy) -> dict[str, str]:
         """The headers that a proxy is given, and nobody else."""
@@ -331,54 +333,6 @@ class _Response(http.client.HTTPResponse):
                 break
             http.client.parse_headers(self.fp)
         raise http.client.HTTPException("no answer but interim ones")
-
-
-class _TimedSocket:
-    """A connected socket whose every wait ends at `deadline`, a monotonic time."""
-
-    def __init__(self, wrapped: Any, monotonic: Callable[[], float]) -> None:
-        self.wrapped = wrapped
-        self.deadline = 0.0
-        self._monotonic = monotonic
-
-    def sendall(self, data: bytes) -> None:
-        self.arm()
-        self.wrapped.sendall(data)
-
-    def makefile(self, mode: str) -> Any:
-        assert mode == "rb"
-        # Python's own, not C's: that one is locked while it is read and locks itself to be closed,
-        # so a child of a fork in the middle of an answer could never let go of its copy.
-        return _pyio.BufferedReader(_TimedReader(self))
-
-    def close(self) -> None:
-        self.wrapped.close()
-
-    def arm(self) -> None:
-        """Give the next wait what is left.
-
-        Raises:
-            TimeoutError: nothing is.
-        """
-        left = self.deadline - self._monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long")
-        self.wrapped.settimeout(min(left, LONGEST_S))
-
-
-class _TimedReader(io.RawIOBase):
-    """What http.client reads an answer from."""
-
-    def __init__(self, timed: _TimedSocket) -> None:
-        self._timed = timed
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._timed.arm()
-        received: int = self._timed.wrapped.recv_into(buffer)
-        return received
 
 
 def in_ascii(name: str) -> str:

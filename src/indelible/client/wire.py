@@ -18,12 +18,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from indelible.client.capture import AuditCapture, ProductCapture, Record
 from indelible.client.encode import MAX_VALUES, WrongType, clean, encode, id_of, pass_on, plain
 from indelible.client.hidden import Secret
 from indelible.client.options import WireEvent
+from indelible.client.outcome import Outcome, again
 from indelible.client.privacy import Redaction
 from indelible.clock import rfc3339
 from indelible.event import Lane, clean_trail
@@ -39,6 +40,7 @@ _JOINS: Final = {"$identify": "$anon_distinct_id", "$create_alias": "alias"}
 _ARGUMENTS: Final = {"$anon_distinct_id": "anonymous_id", "alias": "alias"}
 _YES: Final = frozenset({"1", "200", "ok", "success", "accepted"})
 _DELIVERED: Final = frozenset({"ok", "warning", "limited"})
+_PASSING: Final = frozenset({"internal_error", "unavailable", "rate_limited"})
 
 
 class LetGo(Exception):
@@ -66,14 +68,6 @@ class Report:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What the server did with one event."""
-
-    result: Literal["delivered", "retry", "refused"]
-    reason: str = ""
-
-
 class Wire(Protocol):
     """How one lane speaks."""
 
@@ -98,8 +92,12 @@ class Wire(Protocol):
         """The headers of a request, beside those that all have."""
         ...
 
-    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
+    def outcomes(self, answer: "Answer", records: Sequence[Record]) -> list[Outcome] | None:
         """What became of each record; None when the answer cannot be read."""
+        ...
+
+    def outcome_of(self, body: Mapping[str, Any]) -> Outcome:
+        """What became of one event, as the answer for `one_path` says it."""
         ...
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
@@ -113,9 +111,9 @@ class Wire(Protocol):
 
 @dataclass(slots=True)
 class ProductWire:
-    """Product events, in vTilt's dialect."""
+    """Product events, in vTilt's dialect; `token` is written as JSON."""
 
-    token: str = field(repr=False)
+    token: Secret
     process_id: str
     redaction: Redaction
     max_event_bytes: int
@@ -161,22 +159,31 @@ class ProductWire:
         }
 
     def frame(self, records: Sequence[Record], report: Report | None, *, sent_at_ms: int) -> bytes:
-        head: dict[str, object] = {"api_key": self.token, "sent_at": rfc3339(sent_at_ms)}
-        return _framed(head, "batch", records, report)
+        body = _framed({"sent_at": rfc3339(sent_at_ms)}, "batch", records, report)
+        # Added last: the token then is in no variable but those that hold a whole body.
+        return b'{"api_key":%b,%b' % (self.token.encode(), body[1:])
 
     def headers(self) -> dict[str, str]:
         return {}
 
-    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
+    def outcomes(self, answer: "Answer", records: Sequence[Record]) -> list[Outcome] | None:
         body = answer.body
         if not isinstance(body, dict):
             return None
         events = body.get("events")
         if isinstance(events, list) and len(events) == len(records) and all(map(_is_fate, events)):
-            return [_fate(one) for one in events]
+            return [self.outcome_of(one) for one in events]
         # vTilt documents no answer: a JSON object with a status of success is one, if it says so.
         taken = 200 <= answer.status < 300 and _says_yes(body)
-        return [Fate("delivered")] * len(records) if taken else None
+        return [Outcome("delivered")] * len(records) if taken else None
+
+    def outcome_of(self, body: Mapping[str, Any]) -> Outcome:
+        word, reason = str(body.get("result")), str(body.get("reason") or "refused")
+        if word in _DELIVERED:
+            return Outcome("delivered", body=body)
+        if word == "drop":
+            return Outcome("refused", reason, body=body)
+        return again(reason if word == "retry" else "an answer that cannot be read")
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
         return self.frame([record], None, sent_at_ms=0), {}
@@ -211,8 +218,8 @@ class AuditWire:
         return Record(key, data), repaired
 
     def _payload(self, capture: AuditCapture, key: str) -> tuple[str, bool]:
-        payload = capture.payload
-        if isinstance(payload, str):
+        payload: Any = capture.payload
+        if issubclass(type(payload), str):  # `isinstance` would wake a lazy object
             # Text is opaque: it is what the caller wants to have proved, to the byte.
             text = clean(payload)
             data, repaired = text.encode(), text != payload
@@ -251,14 +258,20 @@ class AuditWire:
     def headers(self) -> dict[str, str]:
         return {"Authorization": Secret.of(f"Bearer {self.api_key}")}
 
-    def fates(self, answer: "Answer", records: Sequence[Record]) -> list[Fate] | None:
-        results = self.results(answer, records)
-        return None if results is None else [_audit_fate(one) for one in results]
-
-    def results(self, answer: "Answer", records: Sequence[Record]) -> list[Any] | None:
-        """What the server said of each record, as it said it; None when it left any out."""
+    def outcomes(self, answer: "Answer", records: Sequence[Record]) -> list[Outcome] | None:
         results = answer.body.get("results") if isinstance(answer.body, dict) else None
-        return results if isinstance(results, list) and len(results) == len(records) else None
+        if not isinstance(results, list) or len(results) != len(records):
+            return None
+        return [self.outcome_of(one if isinstance(one, dict) else {}) for one in results]
+
+    def outcome_of(self, body: Mapping[str, Any]) -> Outcome:
+        if body.get("ok") is True and isinstance(body.get("tx_id"), str):
+            return Outcome("delivered", body=body)
+        if body.get("ok") is not False:
+            # A success without a transaction id is somebody else's: a proxy's, a login page's.
+            return again("an answer that cannot be read")
+        reason = str(body.get("reason") or "refused")
+        return again(reason) if reason in _PASSING else Outcome("refused", reason, body=body)
 
     def single(self, record: Record) -> tuple[bytes, dict[str, str]]:
         fields = json.loads(record.data)
@@ -354,19 +367,3 @@ def _says_yes(body: Mapping[str, Any]) -> bool:
 
 def _is_fate(result: Any) -> bool:
     return isinstance(result, dict) and "result" in result
-
-
-def _fate(result: Any) -> Fate:
-    word, reason = result.get("result"), str(result.get("reason") or "refused")
-    if word == "retry":
-        return Fate("retry", reason)
-    return Fate("delivered") if word in _DELIVERED else Fate("refused", reason)
-
-
-def _audit_fate(result: Any) -> Fate:
-    if isinstance(result, dict) and result.get("ok") is True:
-        return Fate("delivered")
-    reason = result.get("reason") if isinstance(result, dict) else None
-    if reason in ("internal_error", "unavailable", "rate_limited"):
-        return Fate("retry", str(reason))
-    return Fate("refused", str(reason or "refused"))

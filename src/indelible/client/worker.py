@@ -8,23 +8,23 @@ of its events has a fate that the server named, or one that we counted.
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from indelible.client.capture import Capture, Observed, Record
+from indelible.client.batch import Batch
+from indelible.client.capture import Record
 from indelible.client.crew import start_thread
-from indelible.client.encode import WrongType, blame
 from indelible.client.inbox import Inbox, Mark
-from indelible.client.lifecycle import may_begin_thread
+from indelible.client.lifecycle import Watched, hold, may_begin_thread, release
 from indelible.client.notices import Notices, one_line
 from indelible.client.options import Options
+from indelible.client.roles import Roles
 from indelible.client.sender import Sender, Sent
-from indelible.client.shelf import ADOPT_EACH_S, Batch, Shelf
+from indelible.client.shelf import ADOPT_EACH_S, Shelf
 from indelible.client.tally import Tally
 from indelible.client.timing import Time
-from indelible.client.wire import LetGo, Wire
-from indelible.event import Lane, LossReason
+from indelible.client.wire import Wire
+from indelible.client.writer import Writer
+from indelible.event import LossReason
 
 _SETTLE_S: Final = 0.01
 _LOOK_EACH_S: Final = 0.005
@@ -41,28 +41,30 @@ class Worker:
 
     Args:
         inbox: where callers leave events.
-        tally: where the fate of each is counted.
+        shelf: what it holds. Others may read how much that is, and nothing else.
         sender: the way to the server; this worker's alone.
-        new_shelf: makes the shelf, which is told whom to tell what happens on disk.
+        writer: makes of a capture what is sent.
+        tally, notices: where the fate of each is counted and said.
+        roles: kept up to date here.
 
     Attributes:
-        shelf: what it holds. Others may read how much that is, and nothing else.
-        thread: the id of its thread; None while there is none.
         stopped: set when it is done for good.
     """
 
     def __init__(
         self,
         inbox: Inbox,
+        shelf: Shelf,
+        sender: Sender,
+        writer: Writer,
+        *,
         wire: Wire,
         options: Options,
-        *,
         time: Time,
         tally: Tally,
-        sender: Sender,
-        new_shelf: Callable[["Worker"], Shelf],
+        notices: Notices,
+        roles: Roles,
     ) -> None:
-        self.thread: int | None = None
         self.stopped = threading.Event()
         self._inbox = inbox
         self._wire = wire
@@ -70,7 +72,9 @@ class Worker:
         self._time = time
         self._tally = tally
         self._sender = sender
-        self.shelf = new_shelf(self)
+        self._notices = notices
+        self._roles = roles
+        self.shelf = shelf
         self._marks: list[Mark] = []
         # Held by whoever touches the shelf: the worker, or one who keeps or rescues events.
         self._packing = threading.RLock()
@@ -80,21 +84,11 @@ class Worker:
         self._stopping = False
         self._retired = False
         self._leaving = False
-        self._when_left: Callable[[], None] = lambda: None
+        self._leftover: Watched | None = None
         self._last = deque((None,))  # for the one who does the last of the work
         self._is_refused_thread = False
         self._flushing = False
-        self._filters = wire.lane == Lane.PRODUCT and options.before_send is not None
-        self._hook_thread: int | None = None
-        self._lent_thread: int | None = None  # a caller's, which does the work
-        self._fault: BaseException | None = None  # what `strict` raises in the caller
-        self._notices = Notices(
-            wire.lane,
-            options,
-            tally=tally,
-            monotonic=time.monotonic,
-            is_for_caller=self._is_meant_for_here,
-        )
+        self._writer = writer
 
     # What callers ask.
 
@@ -104,28 +98,9 @@ class Worker:
         return not self.shelf.is_empty or self.shelf.may_have_leftovers()
 
     @property
-    def is_here(self) -> bool:
-        """Whether the calling thread does the work, so that it would wait for itself."""
-        return threading.get_ident() in (self.thread, self._hook_thread, self._lent_thread)
-
-    @property
-    def is_in_hook(self) -> bool:
-        """Whether the calling thread is in `before_send`, which would be given what it captures.
-
-        Without one nothing comes round again: a finalizer that the garbage collector happens to
-        call while an event is written may capture like anybody else.
-        """
-        return self._filters and self._hook_thread == threading.get_ident()
-
-    @property
-    def is_down(self) -> bool:
-        """Whether the server is taken to be down."""
-        return self._sender.pace.is_open
-
-    def take_fault(self) -> BaseException | None:
-        """What an event was let go for since the last call, with `strict` in sync mode."""
-        fault, self._fault = self._fault, None
-        return fault
+    def thread(self) -> int | None:
+        """The id of its thread; None while there is none."""
+        return self._roles.worker
 
     # Beginning and end.
 
@@ -142,7 +117,7 @@ class Worker:
                 self._notices.log(f"{self._wire.lane}: {_NO_THREAD}")
             elif self.thread is None and not self._stopping and not self._retired:
                 self._inbox.open()
-                self.thread = start_thread(self._run)
+                self._roles.worker = start_thread(self._run)
                 # Too late in the life of the interpreter: whoever flushes does the work.
                 self._is_refused_thread = self.thread is None
         finally:
@@ -162,7 +137,7 @@ class Worker:
         deadline = None if timeout_s is None else self._time.monotonic() + timeout_s
         if not self._working.acquire(timeout=-1 if timeout_s is None else timeout_s):
             return
-        self._lent_thread = threading.get_ident()
+        self._roles.lent = threading.get_ident()
         try:
             while not mark.done.is_set():
                 self._work(total_s=total_s)
@@ -174,7 +149,9 @@ class Worker:
                     return
                 threading.Event().wait(max(pause_s, _SETTLE_S))
         finally:
-            self._lent_thread = None
+            self._roles.lent = None
+            if self._retired:
+                self._sender.close()
             self._working.release()
 
     def stop(self, timeout_s: float) -> None:
@@ -194,13 +171,25 @@ class Worker:
         """
         self._retired = True
         deadline = self._time.monotonic() + timeout_s
-        while self.thread is not None and not self.is_here and self._time.monotonic() < deadline:
+        while (
+            self.thread is not None
+            and not self._roles.is_worker
+            and self._time.monotonic() < deadline
+        ):
             self._inbox.ring()
             threading.Event().wait(_LOOK_EACH_S)
+        # Or the connection, idle by now, would be finalised while it is open.
+        if self.thread is None and self._working.acquire(blocking=False):
+            self._sender.close()
+            self._working.release()
 
-    def leave(self, when_left: Callable[[], None]) -> None:
-        """Nothing more will come: end when what is here is delivered, or is on disk."""
-        self._when_left = when_left
+    def leave(self, leftover: Watched) -> None:
+        """Nothing more will come: end when what is here is delivered, or is on disk.
+
+        `leftover` is held for that time.
+        """
+        hold(leftover)
+        self._leftover = leftover
         self._inbox.mark()
         self._leaving = True
         if self.thread is None:
@@ -228,7 +217,8 @@ class Worker:
         self._sender.close()
         self.stopped.set()
         self.dismiss()
-        self._when_left()
+        if self._leftover is not None:
+            release(self._leftover)
 
     def dismiss(self) -> None:
         """Count what came after the last of the work: its thread was about to put it just then."""
@@ -303,7 +293,7 @@ class Worker:
             if self._stopping or self._retired:
                 break
             self._nap()
-        self.thread = None
+        self._roles.worker = None
         if self._stopping:
             self._finish()
 
@@ -362,12 +352,13 @@ class Worker:
                     if isinstance(item, Mark):
                         mark = item
                         continue
-                    record = self._encoded(item)
+                    record = self._writer.record_of(item)
                     if record is not None:
                         at_ns = at_ns or item.stamp.at_ns
                         records.append(record)
             finally:  # whatever came between, those that were taken out are kept
                 self.shelf.add(records, at_ns // 1_000_000)
+                self._inbox.put_down()
             if mark is not None:
                 self._set(mark)
         self.shelf.close_due()
@@ -380,32 +371,6 @@ class Worker:
         mark.waits_for = set(self.shelf.ready)
         self._marks.append(mark)
         self._flushing = True
-
-    def _encoded(self, capture: Capture) -> Record | None:
-        self._hook_thread = threading.get_ident()
-        try:
-            if isinstance(capture, Observed):
-                capture = capture.expand(capture.stamp)
-            record, repaired = self._wire.encode(capture)
-        except LetGo:
-            self._lose(LossReason.BEFORE_SEND)
-        except BaseException as error:  # before_send, or a property that broke every rule
-            reason = LossReason.ENCODE_FAILED
-            if self._filters and not isinstance(error, WrongType):
-                reason = LossReason.BEFORE_SEND
-            self._lose(reason)
-            if self._is_meant_for_here(error):
-                raise
-            if self._options.strict and self._options.mode == "sync":
-                self._fault = error
-            self._notices.tell(f"{self._wire.lane}: an event was let go: {blame(error, {})}")
-        else:
-            if repaired:
-                self._tally.add("repaired")
-            return record
-        finally:
-            self._hook_thread = None
-        return None
 
     # Sending.
 
@@ -485,44 +450,9 @@ class Worker:
                     mark.done.set()
             self._marks = [mark for mark in self._marks if mark.waits_for and not mark.given_up]
 
-    # What the shelf tells.
-
-    def unspooled(self, count: int, what: str) -> None:
-        """Events wait in memory only."""
-        self._tally.add("unspooled", count)
-        self._notices.tell(f"{self._wire.lane}: {what}: events wait in memory only")
-
-    def spool_failed(self, error: BaseException) -> None:
-        """The disk refused."""
-        self._notices.failed(
-            f"the spool: {getattr(error, 'strerror', None) or type(error).__name__}"
-        )
-
-    def unreadable(self, count: int) -> None:
-        """Events were on disk only and cannot be read."""
-        self._lose(LossReason.SPOOL_FAILED, count)
-
-    def damaged(self, path: Path | None) -> None:
-        """A file could not be read whole, and is kept here, or nowhere."""
-        what = "a file of the spool is damaged"
-        where = f"kept in {path}" if path is not None else "not kept, since refused/ is full"
-        self._notices.failed(f"{self._wire.lane}: {what}; {where}", what)
-
-    def passed_over(self, folder: Path) -> None:
-        """There are files of a later version, which that version may send."""
-        what = f"files of a later version are in {folder}: they stay there"
-        self._notices.tell(f"{self._wire.lane}: {what}")
-
     def _lose(self, reason: LossReason, count: int = 1) -> None:
         self._tally.add(reason, count)
 
     def explain(self, reason: LossReason, why: str) -> None:
         """Say more of the latest loss for this reason, when it is told."""
         self._notices.explain(reason, why)
-
-    def _is_meant_for_here(self, error: BaseException) -> bool:
-        """Whether it is the caller's to hear: Ctrl-C, or `sys.exit`, while it lends its thread.
-
-        On a thread of our own it would end the thread, and with it all delivery, in silence.
-        """
-        return not isinstance(error, Exception) and threading.get_ident() == self._lent_thread

@@ -55,6 +55,11 @@ class Edge:
         self._refusals = refusals
         self._open_roots = {_root_of(route.path) for route in routes.values() if route.cross_origin}
 
+    @property
+    def routes(self) -> Mapping[str, HotRoute]:
+        """The hot routes by path."""
+        return self._routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._framework(scope, receive, send)

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Callable, Sequence
 
+from indelible.access import ROUTES, Scope
 from indelible.clock import Clock
 from indelible.errors import (
     Forbidden,
@@ -15,11 +16,12 @@ from indelible.errors import (
 )
 from indelible.network import Address, Network, client_address
 from indelible.origin import allows
+from indelible.registry.caller import Caller
 from indelible.registry.snapshot import Known
 from indelible.registry.values import Key, Project, Role, digest_of
 
-Caller = Callable[[], Address | None]
-"""Finds out who is calling. Called only for keys that are bound to addresses."""
+FindAddress = Callable[[], Address | None]
+"""Finds out where a request comes from. Called only for keys that are bound to addresses."""
 
 Page = Callable[[], str | None]
 """Finds out the origin of the page that is calling, None where it is no page. Called only for
@@ -34,11 +36,11 @@ class Gate:
         self._clock = clock
         self._trusted_proxies = trusted_proxies
 
-    def caller(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
-        """Who a request comes from, by the trusted proxies of this server."""
+    def address(self, peer: str | None, forwarded_for: Sequence[str]) -> Address | None:
+        """Where a request comes from, by the trusted proxies of this server."""
         return client_address(peer, forwarded_for, self._trusted_proxies)
 
-    def key_of_tokens(self, tokens: Sequence[str], caller: Caller, page: Page) -> Key:
+    def key_of_tokens(self, tokens: Sequence[str], address: FindAddress, page: Page) -> Key:
         """The one token of a request, which has a project.
 
         Origins bind pages only: what is no page can claim any origin, or none.
@@ -61,7 +63,7 @@ class Gate:
                     "fixed; and replace that key, since it may have been exposed.",
                 )
             raise UnknownToken
-        if key.networks and not key.allows(caller()):
+        if key.networks and not key.allows(address()):
             raise IpNotAllowed
         if key.origins:
             origin = page()
@@ -74,8 +76,8 @@ class Gate:
         key = self._known.snapshot.tokens.get(text)
         return key is not None and key.is_valid(self._clock())
 
-    def key_of_bearer(self, authorization: str | None, caller: Caller) -> Key:
-        """The application or admin key of an Authorization header.
+    def caller(self, authorization: str | None, address: FindAddress) -> Caller:
+        """Whoever has the key of this Authorization header.
 
         Raises:
             InvalidApiKey: missing, unknown, ended, or a project token.
@@ -91,12 +93,36 @@ class Gate:
             raise InvalidApiKey(
                 "A project token is public and write-only: it does not open this route"
             )
-        if key.networks and not key.allows(caller()):
+        if key.networks and not key.allows(address()):
             raise IpNotAllowed
-        return key
+        return Caller.with_key(key)
 
-    def project_of_key(self, key: Key, name: str | None) -> Project:
-        """The project that a request with this key is about.
+    def caller_on(self, route: str, authorization: str | None, address: FindAddress) -> Caller:
+        """`caller`, if it has the scope that `access.ROUTES` declares for this route.
+
+        Raises:
+            InvalidApiKey, IpNotAllowed; Forbidden: the scope is missing.
+        """
+        scope = ROUTES[route]
+        assert isinstance(scope, Scope)
+        caller = self.caller(authorization, address)
+        caller.require(scope)
+        return caller
+
+    def project_to_read(self, caller: Caller, name: str | None) -> Project:
+        """`project_of`, or what stands for the server if `name` says so, whose log takes `manage`.
+
+        Raises:
+            Forbidden, NotFound.
+        """
+        server = self._known.snapshot.server
+        if server is None or name != server.name:
+            return self.project_of(caller, name)
+        caller.require(Scope.MANAGE)
+        return server
+
+    def project_of(self, caller: Caller, name: str | None) -> Project:
+        """The project that a request of this caller is about.
 
         An application key has its own; an admin key names one, or means `default`.
 
@@ -104,21 +130,12 @@ class Gate:
             Forbidden: an application key asks for another project.
             NotFound: there is no such project.
         """
-        if key.project is None:
+        own = caller.key.project
+        if own is None:
             return self._known.snapshot.project(name or "default")
-        if name is not None and name != key.project.name:
+        if name is not None and name != own.name:
             raise Forbidden(f"This key belongs to another project than {name!r}")
-        return self._known.snapshot.projects[key.project.name]
-
-    def admin(self, authorization: str | None, caller: Caller) -> Key:
-        """
-        Raises:
-            InvalidApiKey, IpNotAllowed; Forbidden: it is a key, but no admin key.
-        """
-        key = self.key_of_bearer(authorization, caller)
-        if key.role is not Role.ADMIN:
-            raise Forbidden("This route needs an admin key")
-        return key
+        return own
 
 
 def has_bearer(authorization: str | None, secret: str | None) -> bool:

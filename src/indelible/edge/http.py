@@ -114,13 +114,13 @@ class Request:
             self._request_id = request_id_of(lambda name: self.header(name.encode()))
         return self._request_id
 
-    def caller(self, gate: "Gate") -> Address | None:
-        """Who sent it, as far as the trusted proxies tell."""
+    def address(self, gate: "Gate") -> Address | None:
+        """Where it comes from, as far as the trusted proxies tell."""
         peer = self._scope.get("client")
         forwarded = [
             v.decode("latin-1") for k, v in self._scope["headers"] if k == b"x-forwarded-for"
         ]
-        return gate.caller(peer[0] if peer else None, forwarded)
+        return gate.address(peer[0] if peer else None, forwarded)
 
     def page(self) -> str | None:
         """The origin of the page that sent it; None when it was sent by no page.

@@ -129,7 +129,7 @@ class AuditIngest:
 
     async def one(self, request: Request) -> Answer:
         """``POST /v1/events``."""
-        owner, project = self._open(request)
+        owner, project = self._open(request, "POST /v1/events")
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
 
         def read(text: Text) -> _Taken:
@@ -151,7 +151,7 @@ class AuditIngest:
         An event's `idempotency_key` counts; where it has none, the request's Idempotency-Key with
         the event's place behind it does, so that a batch sent again adds nothing.
         """
-        owner, project = self._open(request)
+        owner, project = self._open(request, "POST /v1/events/batch")
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
 
         def read(text: Text) -> _Taken:
@@ -262,14 +262,14 @@ class AuditIngest:
             if receipt is not None:
                 one.status, one.receipt = wish.level, receipt
 
-    def _open(self, request: Request) -> tuple[Key, Project]:
+    def _open(self, request: Request, route: str) -> tuple[Key, Project]:
         """The key of a request, and the project that it is for."""
-        key = self._intake.gate.key_of_bearer(
-            request.header(b"authorization"), lambda: request.caller(self._intake.gate)
-        )
-        project = self._intake.gate.project_of_key(key, request.query.get("project"))
+        gate = self._intake.gate
+        authorization = request.header(b"authorization")
+        caller = gate.caller_on(route, authorization, lambda: request.address(gate))
+        project = gate.project_of(caller, request.query.get("project"))
         request.project_id = project.id
-        return key, project
+        return caller.key, project
 
     def _item_of(
         self, raw: msgspec.Raw, project: Project, request: Request, shared_key: str | None

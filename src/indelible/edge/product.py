@@ -255,7 +255,7 @@ class ProductIngest:
         # A property named `token` may be anything; a valid token of another project is a mix-up.
         tokens += [token for token in reading.inner_tokens if self._intake.gate.is_token(token)]
         key = self._intake.gate.key_of_tokens(
-            tokens, lambda: request.caller(self._intake.gate), request.page
+            tokens, lambda: request.address(self._intake.gate), request.page
         )
         project = key.project
         assert project is not None

@@ -33,7 +33,7 @@ class Settings(ClientOptions, total=False):
     api_url: str | None
     service_name: str | None
     product: bool
-    audit: bool
+    audit: bool | None
     audit_methods: Sequence[str] | None
     error_messages: bool
     skip: Sequence[str]

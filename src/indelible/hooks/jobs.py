@@ -11,16 +11,17 @@ process ends, also by SIGTERM; a process that ends otherwise, as by `os._exit` o
 after each call, needs `flush_s`.
 """
 
-import asyncio
-import functools
-import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, Unpack, cast
+from typing import Final, ParamSpec, TypeVar, Unpack
 
 from indelible.client import context as contexts
+from indelible.client import decorate
+from indelible.client.asynchronous import elsewhere
 from indelible.client.client import Indelible
 from indelible.client.context import Context
+from indelible.client.decorate import decorated
 from indelible.hooks.configuration import Settings, observer_of
 from indelible.hooks.run import Run
 
@@ -28,13 +29,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FRAMEWORK: Final = "job"
+_KIND: Final = "job"
 
 
 class job:  # noqa: N801 — a decorator and a block, both written in lower case
-    """Records the runs of a function or coroutine function, or one block.
+    """Records the runs of a function of any kind, or one block.
 
-    A run that ends by `SystemExit` with 0 or None succeeded; with anything else it failed, and the
-    event has its `exit_code`. One that the end of the process cuts off failed, and is `aborted`.
+    A run of a coroutine function or a generator lasts until its body has ended. One that ends by
+    `SystemExit` with 0 or None succeeded; with anything else it failed, and the event has its
+    `exit_code`. One that is cut off, as by the end of the process, by the cancellation of its task
+    or by whoever closes its generator, is an `error` and `aborted`.
 
     Args:
         name: of few values: ``nightly-report``.
@@ -57,41 +61,15 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
         self._open: list[Run] = []  # blocks: threads may share one `job`
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function.__qualname__} makes a generator: decorate what runs it")
-        if inspect.iscoroutinefunction(function):
+        """`function`, each call of which is a run that lasts until its body has ended.
 
-            @functools.wraps(function)
-            async def awaited(*arguments: P.args, **named: P.kwargs) -> Any:
-                run = self._begin()
-                try:
-                    return await function(*arguments, **named)
-                except BaseException as error:
-                    _failed(run, error)
-                    raise
-                finally:
-                    run.end()
-                    if self._flush_s is not None:
-                        await asyncio.to_thread(self._flush)
-
-            return cast("Callable[P, R]", awaited)
-
-        @functools.wraps(function)
-        def called(*arguments: P.args, **named: P.kwargs) -> R:
-            run = self._begin()
-            try:
-                return function(*arguments, **named)
-            except BaseException as error:
-                _failed(run, error)
-                raise
-            finally:
-                run.end()
-                self._flush()
-
-        return called
+        Raises:
+            TypeError: it is a class, a property, or nothing that can be called.
+        """
+        return decorated(function, lambda *_, **__: _Call(self))
 
     def __enter__(self) -> Context:
-        run = self._begin()
+        run = Run(self._observer, kind=_KIND, name=self.name)
         self._open.append(run)
         return run.context
 
@@ -116,12 +94,36 @@ class job:  # noqa: N801 — a decorator and a block, both written in lower case
             self._open.remove(run)
         return found[0] if found else None
 
-    def _begin(self) -> Run:
-        return Run(self._observer, kind="job", name=self.name)
-
     def _flush(self) -> None:
         if self._flush_s is not None:
             self._observer.client.flush(self._flush_s)
+
+
+class _Call(decorate.Run):
+    """One call of a function that is a job."""
+
+    def __init__(self, job: job) -> None:
+        self._job = job
+        self._run = Run(job._observer, kind=_KIND, name=job.name, enter=False)
+
+    def step(self) -> AbstractContextManager[object]:
+        return contexts.bound(self._run.context)
+
+    def ended(self, error: BaseException | None) -> None:
+        self._end(error)
+        self._job._flush()
+
+    async def ended_on_a_loop(self, error: BaseException | None) -> None:
+        self._end(error)
+        if self._job._flush_s is not None:
+            await elsewhere(self._job._flush)
+
+    def _end(self, error: BaseException | None) -> None:
+        if decorate.is_aborted(error):
+            self._run.cut_off()
+        elif error is not None:
+            _failed(self._run, error)
+        self._run.end()
 
 
 def _failed(run: Run, error: BaseException) -> None:

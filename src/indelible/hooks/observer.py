@@ -52,7 +52,9 @@ class Recording:
 
     Attributes:
         product: capture a product event (`http_request`) for each request.
-        audit: send an audit event for each request of `audit_methods` that a route took.
+        audit: send an audit event for each request of `audit_methods` that a route took, for each
+            job and for each command. Of work that comes as often as anybody sends it (messages,
+            tasks, calls) only if this is True, or if the application names the event.
         audit_methods: by default those that write; None means all but HEAD and OPTIONS. A websocket
             counts as a GET.
         error_messages: record the text of what the application raised in audit events, with what
@@ -75,7 +77,7 @@ class Recording:
     """
 
     product: bool = True
-    audit: bool = True
+    audit: bool | None = None
     audit_methods: Sequence[str] | None = WRITES
     error_messages: bool = False
     skip: Sequence[str] = SKIPPED
@@ -90,6 +92,11 @@ class Recording:
     ip_mode: IpMode | None = None
     trusted_proxies: str = ""
     install_signal_handlers: bool = True
+
+    @property
+    def audits(self) -> bool:
+        """Whether anything leaves an audit event."""
+        return self.audit is not False
 
 
 def quietly(
@@ -187,7 +194,7 @@ class Observer:
     def wants(self, method: str, path: str) -> bool:
         """Whether a request leaves an event; for work, by its kind and its name."""
         recording = self.recording
-        if not (recording.product or recording.audit):
+        if not (recording.product or recording.audits):
             return False
         if not self.client.is_enabled or self._skips(method, path):
             return False
@@ -204,7 +211,7 @@ class Observer:
             rate = self._rate(seen)
             if rate >= 1.0 or random.random() < rate:  # noqa: S311 — guards nothing
                 self._capture(seen, rate)
-        if audit and self.recording.audit and self._is_audited(seen):
+        if audit and self.recording.audits and self._is_audited(seen):
             self._audit(seen)
 
     def _rate(self, seen: Observation) -> float:
@@ -216,10 +223,14 @@ class Observer:
 
     def _is_audited(self, seen: Observation) -> bool:
         """Whether it may take room in a log that is kept for ever: not what anybody can provoke."""
-        if isinstance(seen, Work):
-            return seen.name != UNMATCHED and (seen.kind != "websocket" or self._audits("GET"))
+        if isinstance(seen, Work) and seen.name == UNMATCHED:
+            return False
         if seen.context.event_name:
             return True  # the application named it: a download may be worth an entry, too
+        if isinstance(seen, Work):
+            if seen.kind == "websocket":
+                return self._audits("GET")
+            return seen.kind in _DELIBERATE or self.recording.audit is True
         if not self._audits(seen.method) or seen.status == _METHOD_NOT_ALLOWED:
             return False
         if seen.route != UNMATCHED or seen.failure is not None:
@@ -345,6 +356,8 @@ def _methods(given: Sequence[str] | None) -> frozenset[str] | None:
 
 
 _METHOD_NOT_ALLOWED: Final = 405
+_DELIBERATE: Final = frozenset({"job", "command"})
+"""Kinds of work that somebody who runs the application planned or typed."""
 _EVENT_NAMES: Final = {
     "task": "task_run",
     "message": "message_consumed",

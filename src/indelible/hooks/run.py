@@ -36,6 +36,9 @@ TRACEPARENT: Final = "traceparent"
 class Run:
     """Work that began now, in `context`, or in a copy of the one around it.
 
+    That is the current context until the end, unless it is not to be entered: whoever makes the
+    run then enters it for each step of the work.
+
     Ends once; later calls do nothing. As a context manager it ends with the block, and what the
     block raises is its failure.
 
@@ -47,7 +50,13 @@ class Run:
     """
 
     def __init__(
-        self, observer: Observer, *, kind: str, name: str, context: Context | None = None
+        self,
+        observer: Observer,
+        *,
+        kind: str,
+        name: str,
+        context: Context | None = None,
+        enter: bool = True,
     ) -> None:
         self.kind = kind
         self.name = name
@@ -61,7 +70,9 @@ class Run:
         self._observer = observer
         # Never released: of two that end it, its own thread and the end of the process, one does.
         self._ending = threading.Lock()
-        self._token: Token[Context | None] | None = contexts.enter(self.context)
+        self._token: Token[Context | None] | None = None
+        if enter:
+            self._token = contexts.enter(self.context)
         self._start = time.perf_counter()
         _under_way.add(self)
 

@@ -139,7 +139,7 @@ class Watch:
         self.outer = outer
         same = [one for one in self._layers_outside() if is_same(one.client, self.client)]
         self.product: bool = observer.recording.product and not any(one.product for one in same)
-        self.audit: bool = observer.recording.audit and not any(one.audit for one in same)
+        self.audit: bool = observer.recording.audits and not any(one.audit for one in same)
         self.status: int | None = None
         self._observer = observer
         self._method = method

@@ -26,7 +26,7 @@ from indelible.journal.tables import create_table, create_view, projects_of, tab
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _CACHE_KIB: Final = 64 * 1024
 _SWEEP_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.05
@@ -68,6 +68,10 @@ CREATE TABLE usage (
 ) WITHOUT ROWID;
 INSERT INTO usage SELECT project_id, month, 'product', events FROM usage_of_both;
 DROP TABLE usage_of_both;
+""",
+    3: """
+ALTER TABLE access_key ADD COLUMN scopes TEXT NOT NULL DEFAULT '';
+ALTER TABLE log ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

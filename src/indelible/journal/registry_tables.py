@@ -111,7 +111,7 @@ def _select(table: str, names: Sequence[str]) -> str:
 
 def _draft(event: Administration) -> Draft:
     return Draft(
-        project_id=event.project_id,
+        project_id=event.log.project_id,
         kind=Kind.ADMINISTRATION,
         received_at_ms=event.at_ms,
         payload=msgspec.json.encode(event.facts, order="sorted"),

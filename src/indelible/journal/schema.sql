@@ -23,7 +23,8 @@ CREATE TABLE log (
     project_id INTEGER NOT NULL REFERENCES project (id),
     origin     TEXT UNIQUE,          -- NULL, as the key, until the key is made
     vkey       TEXT,
-    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen'))
+    state      TEXT NOT NULL CHECK (state IN ('new', 'open', 'frozen')),
+    shard      INTEGER NOT NULL DEFAULT 0  -- of the project's log; there is only 0 today
 );
 
 -- `token` is the public project token, kept readable; of every other key only the digest is kept.
@@ -42,7 +43,8 @@ CREATE TABLE access_key (
     fixed         INTEGER NOT NULL, -- 1: given by the server's environment
     rate          REAL,             -- most events a second; NULL: no limit
     burst         INTEGER,          -- most events at once; NULL as the rate is
-    origins       TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: pages of any origin
+    origins       TEXT NOT NULL DEFAULT '', -- comma-separated; empty: pages of any origin
+    scopes        TEXT NOT NULL DEFAULT ''  -- comma-separated; empty: all that its role may have
 );
 
 -- Events stored by calendar month. The lanes are apart: what a public token sends takes nothing from

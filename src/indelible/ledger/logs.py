@@ -26,6 +26,7 @@ from indelible.errors import (
     Tampered,
     Unverifiable,
 )
+from indelible.event import LogId
 from indelible.journal.contract import Journal
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger import notes
@@ -50,11 +51,16 @@ class Log:
     """One signed log; `signer` is None for a frozen one, which never signs again."""
 
     name: str
-    project_id: int
+    id: LogId
     origin: str
     key: LogKey
     signer: Signer | None
     tiles: FolderTiles
+
+    @property
+    def project_id(self) -> int:
+        """The project whose events it holds."""
+        return self.id.project_id
 
 
 class Logs:
@@ -94,7 +100,7 @@ class Logs:
         self._root_at = root_at
         self._settling = threading.Lock()
         self._by_name: dict[str, Log] = {}
-        self._by_project: dict[int, Log] = {}
+        self._signing: dict[LogId, Log] = {}
         self.settle()
 
     def settle(self) -> None:
@@ -111,15 +117,15 @@ class Logs:
                 log = self._create(row) if row.state == "new" else self._open(row)
                 self._by_name[log.name] = log
                 if log.signer is not None:
-                    self._by_project[log.project_id] = log
+                    self._signing[log.id] = log
 
     def projects(self) -> list[int]:
         """The projects whose logs sign."""
-        return list(self._by_project)
+        return [log.project_id for log in self.signing()]
 
     def signing(self) -> list[Log]:
         """The logs that sign: one for each project."""
-        return list(self._by_project.values())
+        return list(self._signing.values())
 
     def all(self) -> list[Log]:
         """All logs, frozen ones too."""
@@ -127,7 +133,7 @@ class Logs:
 
     def of_project(self, project_id: int) -> Log | None:
         """The log that the project's events go to; None while it is being made."""
-        return self._by_project.get(project_id)
+        return self._signing.get(LogId(project_id))
 
     def named(self, name: str) -> Log | None:
         """The log with this name, frozen or not."""
@@ -153,7 +159,7 @@ class Logs:
             self._lock.create(head)
         self._registry.logs.open(row.name)
         # power lost here: the log is open; opening it publishes what is not there yet
-        log = Log(row.name, row.project_id, head.origin, signer.key, signer, tiles)
+        log = Log(row.name, row.id, head.origin, signer.key, signer, tiles)
         self._publish(log, head)
         return log
 
@@ -166,7 +172,7 @@ class Logs:
         path = self._key_path(row.name)
         was_begun = path.exists()
         if was_begun:
-            signer = _read_key(path)
+            signer = read_key(path)
             if signer.key.text != row.vkey:
                 raise LogExists(f"{path} is the key of another log than the journal knows")
         else:
@@ -186,18 +192,18 @@ class Logs:
         key = LogKey.parse(row.vkey)
         tiles = self._tiles(row)
         if row.state == "frozen":
-            return Log(row.name, row.project_id, row.origin, key, None, tiles)
+            return Log(row.name, row.id, row.origin, key, None, tiles)
         path = self._key_path(row.name)
         if not path.exists():
             raise LogKeyMissing(f"{path} is not there, and {row.origin} is signed with it")
-        signer = _read_key(path)
+        signer = read_key(path)
         if signer.key != key:
             raise LogKeyMissing(f"{path} is not the key of {row.origin}")
         head = self._lock.head(row.origin)
         if head is None:
             raise LockMissing(f"lock.db has no checkpoint of {row.origin}, which is signed")
         notes.check_head(head, key)
-        log = Log(row.name, row.project_id, row.origin, key, signer, tiles)
+        log = Log(row.name, row.id, row.origin, key, signer, tiles)
         self._compare_journal(log, head)
         held = self._published(log)
         for name, note in held.items():
@@ -285,8 +291,9 @@ def is_vacant(data_dir: Path, name: str) -> bool:
     return not left and not key_path(data_dir, name).exists()
 
 
-def _read_key(path: Path) -> Signer:
-    """
+def read_key(path: Path) -> Signer:
+    """Read the private key of a log.
+
     Raises:
         LogKeyMissing: there is no key in the file.
     """

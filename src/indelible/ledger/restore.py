@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ from indelible.layout import LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tree import Frontier, leaf_hash
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.logs import is_vacant, key_path
+from indelible.ledger.logs import is_vacant, key_path, read_key
 from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.registry import Registry
 from indelible.registry.values import LogRow
@@ -101,9 +101,11 @@ def prepare(
             lock = LockStore(data_dir / LOCK_FILE, may_create=False)
             opened.callback(lock.close)
         registry = Registry(RegistryTables(journal), clock=clock)
+        registry.projects.make_server()  # a backup of an older version has none
         misfits: list[Fit] = []
-        for row in registry.logs.all("open"):
-            fit = _fit(row, journal, lock, data_dir)
+        fits = [_fit(row, journal, lock, data_dir) for row in registry.logs.all("open")]
+        fits += _fits_of_ordered(registry, journal, lock, data_dir)
+        for fit in fits:
             if fit.refusal is None:
                 continue
             if not new_log:
@@ -153,6 +155,29 @@ def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None, data_dir: 
     return Fit(row, entries, head, refusal)
 
 
+def _fits_of_ordered(
+    registry: Registry, journal: SqliteJournal, lock: LockStore | None, data_dir: Path
+) -> Iterator[Fit]:
+    """Compare the logs that the backup ordered with those that the replaced journal made of them.
+
+    So it is with the server's own log, if the backup is of a version that had none. A log that has
+    signed nothing yet is taken over.
+    """
+    for row in registry.logs.all("new"):
+        path = key_path(data_dir, row.name)
+        if not path.exists():  # if only its folder is there, the next start refuses it
+            continue
+        made = read_key(path).key
+        head = None if lock is None else lock.head(made.name)
+        if head is not None and head.size == 0:
+            registry.logs.identify(row.name, origin=made.name, vkey=made.text)
+            registry.logs.open(row.name)
+        elif head is not None or made.text != row.vkey:
+            refusal = JournalShorter(f"{made.name}: the backup is from before this log was made")
+            known = replace(row, origin=made.name, vkey=made.text)
+            yield Fit(known, journal.next_index(row.project_id), head, refusal)
+
+
 def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
     frontier = Frontier()
     for start in range(0, size, _READ_AT_ONCE):
@@ -172,6 +197,10 @@ def succeed(registry: Registry, data_dir: Path, fit: Fit) -> Succession:
         "frozen_root": None if head is None else head.root.hex(),
         "kept": fit.entries,
     }
+    if old.state == "new":
+        assert old.origin is not None
+        assert old.vkey is not None
+        registry.logs.identify(old.name, origin=old.origin, vkey=old.vkey)
     registry.logs.succeed(old.name, successor, facts)
     if head is not None:
         _publish_last(data_dir, old, head)

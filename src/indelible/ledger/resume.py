@@ -67,7 +67,7 @@ def resume_same(data_dir: Path, project: str, *, clock: Clock) -> Halted:
             "halted_at_ms": halted.halt.at_ms,
             "reason": halted.halt.reason,
         }
-        registry.change(RESUMED, facts, project_id=row.project_id)
+        registry.change(RESUMED, facts, log=row.id)
         # power lost here: the log is still halted, and the same command may be given again
         lock = LockStore(data_dir / LOCK_FILE, may_create=False)
         opened.callback(lock.close)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from indelible import __version__, metrics
+from indelible import __version__, access, metrics
 from indelible.edge.gate import Gate, has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
 from indelible.edge.notice import Notice, Notices
@@ -301,12 +301,13 @@ class Desk:
         await Answer(status, body, self._TYPES[path]).send(send)
 
     def _no_scraper(self, request: Request) -> IndelibleError | None:
-        """Why this request may not read the metrics: see `indelible.api.guard.scrapers_only`."""
+        """Why this request may not read the metrics (`access.Door.METRICS`); None if it may."""
         authorization = request.header(b"authorization")
         if has_bearer(authorization, self._metrics_key):
             return None
         try:
-            self._gate.admin(authorization, lambda: request.caller(self._gate))
+            caller = self._gate.caller(authorization, lambda: request.address(self._gate))
+            caller.require(access.Scope.MANAGE)
         except IndelibleError as error:
             return error
         return None

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from indelible.access import OF_APPLICATIONS, Scope
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound
+from indelible.event import LogId
 from indelible.network import Network
-from indelible.registry.values import DEFAULT_GRACE_MS, Key, NewKey, Project, Rate, Role, digest_of
+from indelible.registry.values import (
+    DEFAULT_GRACE_MS,
+    SERVER_ID,
+    Key,
+    NewKey,
+    Project,
+    Rate,
+    Role,
+    digest_of,
+)
 
 if TYPE_CHECKING:
     from indelible.registry.registry import Registry
@@ -39,23 +50,28 @@ class Keys:
         networks: Sequence[Network] = (),
         rate: Rate | None = None,
         origins: Sequence[str] = (),
+        scopes: frozenset[Scope] | None = None,
         secret: str | None = None,
         log: bool = True,
     ) -> NewKey:
         """Make a key; `secret` fixes it (the server's environment does that), else it is random.
 
-        `log` is False for the keys that a project is born with.
+        `scopes` narrows an application key; None leaves what the role has. `log` is False for the
+        keys that a project or the server is born with.
 
         Raises:
             InvalidParameter: a token or application key without a project, an admin key with
-                one, or a key that is no token with origins.
+                one, a key that is no token with origins, or scopes that the role cannot have.
         """
         if (role is Role.ADMIN) != (project is None):
             raise InvalidParameter(
                 "A token or application key belongs to a project, an admin key to none"
             )
         _check_origins(role, origins)
-        with self._registry.turn():
+        _check_scopes(role, scopes)
+        with self._registry.turn() as snapshot:
+            # The caller's may be from before a change of its rules.
+            project = None if project is None else snapshot.project(project.name)
             made = self._make(
                 role,
                 project,
@@ -63,6 +79,7 @@ class Keys:
                 networks=networks,
                 rate=rate,
                 origins=origins,
+                scopes=role.scopes if scopes is None else scopes,
                 secret=secret,
             )
             if log:
@@ -110,6 +127,7 @@ class Keys:
                 networks=old.networks,
                 rate=old.rate,
                 origins=old.origins,
+                scopes=old.scopes,
             )
             ends = self._registry.clock() + grace_ms
             expires = ends if old.expires_at_ms is None else min(ends, old.expires_at_ms)
@@ -179,6 +197,7 @@ class Keys:
         networks: Sequence[Network],
         rate: Rate | None,
         origins: Sequence[str],
+        scopes: frozenset[Scope],
         secret: str | None = None,
     ) -> NewKey:
         text = secret or _prefix(role, project) + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -202,6 +221,7 @@ class Keys:
             fixed=secret is not None,
             rate=rate,
             origins=tuple(origins),
+            scopes=scopes,
         )
         return NewKey(key, text)
 
@@ -214,19 +234,15 @@ class Keys:
         changed: Sequence[Key] = (),
         facts: Mapping[str, object] | None = None,
     ) -> None:
+        if key.project is None:
+            self._registry.projects.make_server()
         self._registry.change(
             name,
             {**_public(key), **(facts or {})},
-            project_id=self._log_of(key),
+            log=LogId(SERVER_ID) if key.project is None else key.project.log,
             added=added,
             changed=changed,
         )
-
-    def _log_of(self, key: Key) -> int:
-        """Changes of an admin key are facts of the server: the first project's log has them."""
-        if key.project is not None:
-            return key.project.id
-        return min(project.id for project in self._registry.snapshot.projects.values())
 
 
 def _check_origins(role: Role, origins: Sequence[str]) -> None:
@@ -238,6 +254,26 @@ def _check_origins(role: Role, origins: Sequence[str]) -> None:
         raise InvalidParameter(
             "Only a token has origins: other keys are secret and belong in no page",
             hint="Bind an application or admin key to networks.",
+        )
+
+
+def _check_scopes(role: Role, scopes: frozenset[Scope] | None) -> None:
+    """
+    Raises:
+        InvalidParameter.
+    """
+    if scopes is None:
+        return
+    if role is not Role.APPLICATION:
+        raise InvalidParameter(
+            "Only an application key has scopes to choose: a token writes, an admin key does all",
+            hint="Leave the scopes out, or make an application key.",
+        )
+    if not scopes or not scopes <= OF_APPLICATIONS:
+        most = ", ".join(scope for scope in Scope if scope in OF_APPLICATIONS)
+        raise InvalidParameter(
+            f"An application key has one or more of the scopes {most}",
+            hint="Make an admin key for `manage`.",
         )
 
 
@@ -262,4 +298,5 @@ def _public(key: Key) -> dict[str, object]:
         "rate": None if key.rate is None else key.rate.per_s,
         "burst": None if key.rate is None else key.rate.burst,
         "origins": list(key.origins),
+        "scopes": sorted(key.scopes),
     }

@@ -45,7 +45,7 @@ class SignedLogs:
             self._registry.change(
                 SUCCEEDED,
                 facts,
-                project_id=old.project_id,
-                added=[LogRow(successor, old.project_id, origin=None, vkey=None, state="new")],
+                log=old.id,
+                added=[replace(old, name=successor, origin=None, vkey=None, state="new")],
                 changed=[replace(old, state="frozen")],
             )

@@ -5,7 +5,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from indelible.errors import AlreadyExists
-from indelible.registry.values import BotPolicy, LogRow, Project, ProjectKind
+from indelible.registry.values import (
+    SERVER_ID,
+    SERVER_NAME,
+    BotPolicy,
+    LogRow,
+    Project,
+    ProjectKind,
+)
 
 if TYPE_CHECKING:
     from indelible.registry.registry import Registry
@@ -54,6 +61,16 @@ class Projects:
             self._registry.change_untold(added=[project, log])
         return project
 
+    def make_server(self) -> None:
+        """Make the owner of the server's own log, if there is none: older journals have none."""
+        with self._registry.turn() as snapshot:
+            if snapshot.server is not None:
+                return
+            now = self._registry.clock()
+            server = Project(SERVER_ID, SERVER_NAME, "live", None, None, now, "key", None, None)
+            log = LogRow(SERVER_NAME, SERVER_ID, origin=None, vkey=None, state="new")
+            self._registry.change_untold(added=[server, log])
+
     def change(self, name: str, changes: Mapping[str, Any]) -> Project:
         """Set rules of the project, as `changes` names them: `monthly_limit`,
         `audit_monthly_limit`, `bot_policy`, `ledger_access`, `retention_days`.
@@ -65,6 +82,6 @@ class Projects:
         with self._registry.turn() as snapshot:
             project = replace(snapshot.project(name), **changes)
             self._registry.change(
-                "project.changed", dict(changes), project_id=project.id, changed=[project]
+                "project.changed", dict(changes), log=project.log, changed=[project]
             )
         return project

@@ -1,9 +1,10 @@
 """The one door for changes of projects, keys and logs.
 
 A change is one step: the rows and the `administration` event that tells of it are written and
-synced in one transaction, then the snapshot is replaced, and only then the call returns. Only a
-project's birth, with its first keys, is not in its log, so that its first event has index 0; nor
-are the steps in which its signed log is made.
+synced in one transaction, then the snapshot is replaced, and only then the call returns. The event
+is in the log of the project that changes, or in the server's own log if it belongs to no project.
+Only the birth of a project or of the server, with its first keys, is in no log: a new log is empty,
+so that the first event of a project has index 0. Nor are the steps in which a signed log is made.
 
 `_turn` is held by the thread that looks at the snapshot in order to change it. Readers need no
 lock: they take the snapshot, which never changes.
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import JournalUnwritable
-from indelible.event import Lane
+from indelible.event import Lane, LogId
 from indelible.registry.keys import Keys
 from indelible.registry.logs import SignedLogs
 from indelible.registry.projects import Projects
@@ -47,16 +48,16 @@ class Registry:
         name: str,
         facts: Mapping[str, object],
         *,
-        project_id: int,
+        log: LogId,
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
     ) -> None:
-        """Write rows, and the event `name` with `facts` into the log of a project.
+        """Write rows, and the event `name` with `facts` into a log.
 
         Raises:
             AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
         """
-        event = Administration(project_id, name, facts, self.clock())
+        event = Administration(log, name, facts, self.clock())
         self._apply(added, changed, [event])
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:

@@ -11,9 +11,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from indelible.access import Scope
 from indelible.errors import NotFound
 from indelible.network import parse_networks
-from indelible.registry.values import Key, LogRow, Project, Rate, Role, Row
+from indelible.registry.values import SERVER_ID, Key, LogRow, Project, Rate, Role, Row
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -34,6 +35,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     rate: float | None
     burst: int | None
     origins: str
+    scopes: str
 
     @classmethod
     def of(cls, key: Key) -> "KeyRow":
@@ -54,10 +56,12 @@ class KeyRow(msgspec.Struct, frozen=True):
             rate=None if key.rate is None else key.rate.per_s,
             burst=None if key.rate is None else key.rate.burst,
             origins=",".join(key.origins),
+            scopes="" if key.scopes == key.role.scopes else ",".join(sorted(key.scopes)),
         )
 
     def key(self, projects: Mapping[int, Project]) -> Key:
         """Return the key, as one of these projects by id."""
+        role = Role(self.role)
         rate = None
         if self.rate is not None:
             assert self.burst is not None
@@ -65,7 +69,7 @@ class KeyRow(msgspec.Struct, frozen=True):
         return Key(
             id=self.id,
             project=None if self.project_id is None else projects[self.project_id],
-            role=Role(self.role),
+            role=role,
             digest=self.digest,
             token=self.token,
             prefix=self.prefix,
@@ -77,6 +81,7 @@ class KeyRow(msgspec.Struct, frozen=True):
             fixed=bool(self.fixed),
             rate=rate,
             origins=tuple(self.origins.split(",")) if self.origins else (),
+            scopes=frozenset(map(Scope, self.scopes.split(","))) if self.scopes else role.scopes,
         )
 
 
@@ -94,13 +99,16 @@ _DECODE: Final = msgspec.msgpack.Decoder(_Wire).decode
 class Snapshot:
     """Projects by name, keys by the digest of their secret, tokens by their text, logs by name.
 
-    Keys that are not valid any more are among them.
+    Keys that are not valid any more are among them. `server` stands for what belongs to no project,
+    and owns the server's own log; it is None only in a journal that no server of this version has
+    opened.
     """
 
     projects: Mapping[str, Project]
     keys: Mapping[bytes, Key]
     tokens: Mapping[str, Key]
     logs: Mapping[str, LogRow]
+    server: Project | None = None
 
     @classmethod
     def of(
@@ -110,10 +118,11 @@ class Snapshot:
         by_id = {project.id: project for project in projects}
         built = [row.key(by_id) for row in keys]
         return cls(
-            projects={project.name: project for project in by_id.values()},
+            projects={p.name: p for p in by_id.values() if p.id != SERVER_ID},
             keys={key.digest: key for key in built},
             tokens={key.token: key for key in built if key.token is not None},
             logs={log.name: log for log in logs},
+            server=by_id.get(SERVER_ID),
         )
 
     @classmethod
@@ -130,7 +139,7 @@ class Snapshot:
         """Return the snapshot as bytes: some 900 for a project with its log and three keys."""
         return _ENCODE(
             _Wire(
-                list(self.projects.values()),
+                [*self.projects.values(), *([] if self.server is None else [self.server])],
                 [KeyRow.of(key) for key in self.keys.values()],
                 list(self.logs.values()),
             )
@@ -139,9 +148,11 @@ class Snapshot:
     def after(self, rows: Iterable[Row]) -> "Snapshot":
         """Return the snapshot with these rows added, each in place of the one with its identity."""
         projects, keys, logs = dict(self.projects), dict(self.keys), dict(self.logs)
-        tokens = dict(self.tokens)
+        tokens, server = dict(self.tokens), self.server
         for row in rows:
             match row:
+                case Project(id=0):
+                    server = row
                 case Project():
                     projects[row.name] = row
                     theirs = [
@@ -157,7 +168,7 @@ class Snapshot:
                         tokens[row.token] = row
                 case LogRow():
                     logs[row.name] = row
-        return Snapshot(projects, keys, tokens, logs)
+        return Snapshot(projects, keys, tokens, logs, server)
 
     def project(self, name: str) -> Project:
         """Return the project with this name.
@@ -173,7 +184,9 @@ class Snapshot:
             ) from None
 
     def project_by_id(self, project_id: int) -> Project | None:
-        """Return the project with this id, or None if there is none."""
+        """Return the project with this id, the server's among them, or None if there is none."""
+        if project_id == SERVER_ID:
+            return self.server
         return next((p for p in self.projects.values() if p.id == project_id), None)
 
 

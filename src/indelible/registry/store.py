@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from indelible.event import Lane
+from indelible.event import Lane, LogId
 from indelible.registry.snapshot import Snapshot
 from indelible.registry.values import Row
 
@@ -14,9 +14,9 @@ PATIENCE_S: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """The event that tells of a change: its name, its facts, and the project whose log has it."""
+    """The event that tells of a change: the log that has it, its name, and its facts."""
 
-    project_id: int
+    log: LogId
     name: str
     facts: Mapping[str, object]
     at_ms: int

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
+from indelible.access import EVERY_SCOPE, OF_APPLICATIONS, Scope
+from indelible.event import LogId
 from indelible.network import Address, Network, contains
 
 ProjectKind = Literal["live", "test"]
@@ -16,6 +18,11 @@ BURST_S: Final = 10
 """A burst that nobody chose is what the rate gives in this many seconds."""
 DEFAULT_GRACE_MS: Final = 24 * 60 * 60 * 1000
 
+SERVER_ID: Final = 0
+"""Owns the server's own log. Projects have ids from 1 on."""
+SERVER_NAME: Final = "_server"
+"""No project can have this name: theirs begin with a letter or digit."""
+
 
 class Role(StrEnum):
     """What a key is for. A token writes product events; an application key writes and reads one
@@ -24,6 +31,17 @@ class Role(StrEnum):
     TOKEN = "token"  # noqa: S105 — a role, not a secret
     APPLICATION = "application"
     ADMIN = "admin"
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """What a key of this role may do unless it is narrowed."""
+        match self:
+            case Role.TOKEN:
+                return frozenset({Scope.WRITE})
+            case Role.APPLICATION:
+                return OF_APPLICATIONS
+            case Role.ADMIN:
+                return EVERY_SCOPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,11 @@ class Project:
     retention_days: int | None
     audit_monthly_limit: int | None
 
+    @property
+    def log(self) -> LogId:
+        """The log that its events join."""
+        return LogId(self.id)
+
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
@@ -61,6 +84,12 @@ class LogRow:
     origin: str | None
     vkey: str | None
     state: LogState
+    shard: int = 0
+
+    @property
+    def id(self) -> LogId:
+        """Whose log it is; a frozen one has that of its successor."""
+        return LogId(self.project_id, self.shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +121,7 @@ class Key:
     fixed: bool
     rate: Rate | None
     origins: tuple[str, ...]
+    scopes: frozenset[Scope]
 
     def is_valid(self, at_ms: int) -> bool:
         """Whether it is neither revoked nor past the end of its rotation."""
