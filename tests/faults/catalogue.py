@@ -585,11 +585,10 @@ _PROCESSES: Final = (
     ),
     Fault(
         "src/indelible/processes/messages.py",
-        "        made.retry_after_s = self.retry_after_s\n",
+        "        vars(made).update(self.facts)\n",
         "",
-        "an error loses its Retry-After on the way",
+        "an error loses its hint on the way",
         ("tests/processes/test_frames.py",),
-        "every error has the one of its class",
     ),
     Fault(
         "src/indelible/edge/rates.py",

@@ -15,23 +15,25 @@ from indelible.metrics import Counts
 
 
 class Refused(Struct, frozen=True, array_like=True):
-    """An error of ours, to be raised again in the other process."""
+    """An error of ours, to be raised again in the other process: its class, message and facts."""
 
     name: str
     message: str
-    hint: str
-    retry_after_s: int | None
+    facts: dict[str, str | int | float | None]
 
     @classmethod
     def of(cls, error: IndelibleError) -> "Refused":
         """Take down an error."""
-        return cls(type(error).__name__, error.message, error.advice, error.retry_after_s)
+        plain = str | int | float | None
+        facts = {name: fact for name, fact in vars(error).items() if isinstance(fact, plain)}
+        return cls(type(error).__name__, error.message, facts)
 
     def error(self) -> IndelibleError:
         """Return the error as it was."""
-        made = _errors()[self.name].__new__(_errors()[self.name])
-        IndelibleError.__init__(made, self.message, hint=self.hint)
-        made.retry_after_s = self.retry_after_s
+        form = _errors()[self.name]
+        made = form.__new__(form, self.message)
+        IndelibleError.__init__(made, self.message)
+        vars(made).update(self.facts)
         return made
 
 
