@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `peers`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`."""
 
 import argparse
 import contextlib
@@ -33,6 +33,7 @@ ROWS: Final = (
     "start",
     "crash",
     "projects",
+    "rows",
     "peers",
 )
 _BATCH: Final = 100
@@ -434,6 +435,23 @@ def conditions(work: Path) -> str:
     )
 
 
+def in_bulk(work: Path, scale: float) -> None:
+    """Reading leaves, records and payloads of a log in bulk."""
+    folder = work / "rows"
+    folder.mkdir()
+    whole, without = map(
+        float, _run("bench.rows", str(folder), str(round(200_000 * scale))).split()
+    )
+    _report(
+        "13 reading a log in bulk, CPU of one thread",
+        f"{whole:.2f} us an event",
+        f"without payloads {without:.2f} us",
+        f"{whole / without:.1f} times",
+        "≤ 2 us an event",
+        reached=whole <= 2.0,
+    )
+
+
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
     print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
@@ -450,6 +468,7 @@ _RUNS: Final = {
     "start": start,
     "crash": crash,
     "projects": many,
+    "rows": in_bulk,
     "peers": beside_peers,
 }
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from indelible.access import ROUTES, Door
-from indelible.api.ingest import PRODUCT_PATHS
 from indelible.cli.main import make_app
 from indelible.cli.reference import reference
 from indelible.client import Counts, Options
@@ -25,9 +24,10 @@ from indelible.condition import (
     to_json,
 )
 from indelible.condition.language import GRAMMAR
+from indelible.edge.dialects import DIALECTS
 from indelible.edge.lost import LostWarning
 from indelible.errors import IndelibleError, catalogue
-from indelible.event import DropReason, LossReason, WarnReason
+from indelible.event import DropReason, Lane, LossReason, WarnReason
 from indelible.metrics import REGISTRY
 from indelible.serving.patience import CloseReason
 from indelible.settings import Settings
@@ -36,13 +36,17 @@ CONDITION_EXAMPLES = (
     'event = "purchase" and properties.amount >= 100 and not exists(properties.coupon)',
     'kind = "audit" and meta.service in ("billing", "ledger") and meta.type != "info"',
     'event starts_with "user." or distinct_id = "user_42"',
-    'received_at >= 2026-01-31 and received_at < 2026-02-01T12:00:00Z',
+    "received_at >= 2026-01-31 and received_at < 2026-02-01T12:00:00Z",
     'properties.plan = null or properties."price (EUR)" > 9.99',
     'properties.url contains "/pricing" and properties.country not in ("DE", "AT")',
     "index > 1000 and not (properties.$bot = true or exists(erased))",
 )
 
 FOLDER = Path(__file__).parent / "reference"
+
+_PRODUCT_PATHS = [
+    path.path for dialect in DIALECTS if dialect.lane is Lane.PRODUCT for path in dialect.paths
+]
 
 
 def settings_page() -> str:
@@ -126,7 +130,7 @@ def access_page() -> str:
         f"| `{route}` | {doors[access] if isinstance(access, Door) else f'`{access}`'} |"
         for route, access in ROUTES.items()
     ]
-    rows += [f"| `POST {path}` | {doors[Door.TOKEN]} |" for path in PRODUCT_PATHS]
+    rows += [f"| `POST {path}` | {doors[Door.TOKEN]} |" for path in _PRODUCT_PATHS]
     return "\n".join(rows) + "\n"
 
 
@@ -234,7 +238,7 @@ def conditions_page() -> str:
         "| --- | --- |",
         *(f"| `{op}` | {op.meaning} |" for op in Op),
         "",
-        "`in_cohort(\"name\")` is part of the language; no cohort is known to a search yet, so "
+        '`in_cohort("name")` is part of the language; no cohort is known to a search yet, so '
         "there it is refused. There are no regular expressions.",
         "",
         "## Values",

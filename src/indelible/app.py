@@ -37,13 +37,13 @@ from indelible.api.deadline import Deadline, use_own_threads
 from indelible.api.scraping import scraped
 from indelible.clock import JUMP_MS, Clock, Steadiness, monotonic_s, now_ms, rfc3339
 from indelible.durable import keep_folder
-from indelible.edge.asgi import Edge, Framework, HotRoute
+from indelible.edge.asgi import Edge, Framework
+from indelible.edge.dialects import DIALECTS
 from indelible.edge.gate import Gate
-from indelible.edge.immutablelog import AuditIngest
 from indelible.edge.intake import Intake, Limits, Submit
 from indelible.edge.large import LargeBodies
 from indelible.edge.notice import Notices
-from indelible.edge.product import ProductIngest, Route
+from indelible.edge.pipeline import hot_routes
 from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm, bounded
 from indelible.erasure.erase import Eraser
@@ -98,13 +98,6 @@ DEFAULT_PROJECT: Final = "default"
 
 _COLLECT_AFTER: Final = (50_000, 20, 20)
 _EDGE_ENDS_S: Final = 5.0  # after its requests are answered
-
-PRODUCT_ROUTES: Final = (
-    Route("/api/e", crawlers="discard", crawler_status=204),
-    # PostHog's clients take a 204 for a failure and send again.
-    Route("/batch/", crawlers="mark", crawler_status=200),
-    Route("/batch", crawlers="mark", crawler_status=200),
-)
 
 
 @dataclass(slots=True)
@@ -180,8 +173,13 @@ class House:
             )
             opened.callback(self.accounting.close)
             self.retention = Retention(
-                self.journal, rules=self._rules, clock=clock, in_doubt=self.steadiness.in_doubt
+                settings.data_dir,
+                self.journal,
+                rules=self._rules,
+                clock=clock,
+                in_doubt=self.steadiness.in_doubt,
             )
+            opened.callback(self.retention.close)
             self._build()
             self._opened = opened.pop_all()
 
@@ -641,16 +639,7 @@ def _make_edge(
         notices=notices,
         clock=clock,
     )
-    audit = AuditIngest(intake)
-    routes = [
-        HotRoute("/v1/events", {"POST": audit.one}, cross_origin=False),
-        HotRoute("/v1/events/batch", {"POST": audit.batch}, cross_origin=False),
-    ]
-    for route in PRODUCT_ROUTES:
-        product = ProductIngest(route, intake)
-        handlers = {"POST": product, "GET": product}
-        routes.append(HotRoute(route.path, handlers, cross_origin=True))
-    return Edge({route.path: route for route in routes}, framework, refusals, notices)
+    return Edge(hot_routes(DIALECTS, intake), framework, refusals, notices)
 
 
 def _gate(settings: Settings, known: Known, clock: Clock) -> Gate:

@@ -19,7 +19,6 @@ True
 """
 
 import re
-import uuid
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
@@ -229,4 +228,5 @@ def tx_uuid(tx: bytes) -> str:
 
     It stands in for the event's own id where the client sent none.
     """
-    return str(uuid.UUID(bytes=tx))
+    text = tx.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

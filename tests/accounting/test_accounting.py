@@ -263,7 +263,7 @@ def happen(office: Office, incident: str, before: Path) -> None:
         case "restart":
             office.reopen()
         case "forget the last stretch":
-            # What a power cut does to a file that is not synced: the journal's cursor is ahead.
+            # What a power cut does to a file that is not synced: the journal is ahead.
             office.accounting.close()
             shutil.copy(file, before)
             office.open()
@@ -333,8 +333,8 @@ def test_a_file_that_is_damaged_while_it_is_used_says_so_and_is_made_anew_at_the
 ) -> None:
     office.store([event(ONE, 0)])
     office.count()
-    office.accounting.accounts._writer.wal_checkpoint()
-    office.accounting.accounts._writer.execute("UPDATE account SET state = x'7b'")
+    with office.accounting.accounts._file.transaction() as connection:
+        connection.execute("UPDATE account SET state = x'7b'")
 
     with pytest.raises(Unavailable):
         office.accounts()

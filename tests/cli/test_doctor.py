@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indelible.cli.journal_file import Log, sample
+from indelible.journal.outside import Log, sample
 from tests.cli.command import Ran, at, call, fine
 from tests.world import AS_ADMIN, TOKEN, ServerProcess, a_free_port, product, started
 

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ class Disk(apsw.VFS):
         name: what `inside(vfs=…)` is given.
         is_full: writes fail as on a full disk.
         sync_fails: syncs fail; what was written before stays in the file.
-        groups_synced: syncs that were begun for a group of events; followers sync their cursors.
+        synced_by: syncs that were begun, by the name of the thread.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Disk(apsw.VFS):
         self._gate.set()
         self._answers = threading.Event()
         self._answers.set()
-        self.groups_synced = 0
+        self.synced_by: Counter[str] = Counter()
         super().__init__(self.name, base="")
 
     @contextmanager
@@ -59,13 +60,18 @@ class Disk(apsw.VFS):
         self.answers()
         return super().xAccess(pathname, flags)
 
+    @property
+    def groups_synced(self) -> int:
+        """Syncs that were begun for a group of events."""
+        return self.synced_by["journal-writer"]
+
     def sync_begins(self, *, of_wal: bool) -> None:
         """Called by its files: waits while syncs are held, fails when they fail.
 
         Raises:
             apsw.IOError: syncs fail.
         """
-        self.groups_synced += of_wal and threading.current_thread().name == "journal-writer"
+        self.synced_by[threading.current_thread().name] += of_wal
         self._gate.wait(60)
         if self.sync_fails:
             raise apsw.IOError("the sync failed")

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import apsw
 import httpx
 import pytest
 
@@ -56,14 +54,6 @@ def uuids(world: World) -> Counter[str]:
 def received(world: World) -> float:
     """How many events of both lanes the server has read so far."""
     return sum(world.count("indelible_events_received_total", lane=lane) for lane in Lane)
-
-
-def followed(world: World) -> list[Any]:
-    """Where the two followers' cursors are, as the journal's file has them."""
-    # Not the standard module's SQLite: two libraries in one process undo each other's file locks.
-    with contextlib.closing(apsw.Connection(str(world.data_dir / "journal.db"))) as connection:
-        ask = "SELECT next_index FROM follower WHERE name IN ('sealer', 'accounting')"
-        return [next_index for (next_index,) in connection.execute(ask)]
 
 
 def waiting(world: World) -> float:
@@ -113,13 +103,30 @@ def test_other_routes_answer_while_a_sync_is_under_way(
         assert 200 == held.result(60).status_code
 
 
+def test_followers_cause_no_sync_of_the_journal(tmp_path: Path, disk: Disk) -> None:
+    with inside(tmp_path, vfs=disk.name, seal_interval_ms=10) as world:
+        disk.synced_by.clear()
+        for _ in range(5):
+            stored = first(world.send(product()))
+            path = f"/v1/events/{stored['tx_id']}/receipt?wait=sealed&timeout=60s"
+            assert 200 == world.http.get(path, headers=AS_APPLICATION).status_code
+        eventually(lambda: is_counted(world))
+        assert {"journal-writer": 5} == disk.synced_by
+
+
+def is_counted(world: World) -> bool:
+    """Whether every event is sealed and in an account."""
+    health = world.http.get("/healthz").json()
+    return (
+        health["ledger"]["oldest_unsealed_s"] is health["accounting"]["oldest_uncounted_s"] is None
+    )
+
+
 def test_requests_that_arrive_during_a_sync_share_the_next_one(
     tmp_path: Path, disk: Disk, pool: ThreadPoolExecutor
 ) -> None:
     with inside(tmp_path, vfs=disk.name, seal_interval_ms=3_600_000) as world:
         world.send(product())
-        # Each syncs its cursor, and not again before there is more: none is held with the lock.
-        eventually(lambda: followed(world) == [1, 1])
         before = disk.groups_synced
         with disk.holding_syncs():
             one = pool.submit(world.send, product())

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from indelible.edge.product import CONTENT_TYPES
+from indelible.edge.pipeline import CONTENT_TYPES
+from indelible.event import Lane
 from tests.edge.wire import (
     FORM,
     JSON,
@@ -1089,7 +1090,7 @@ BLANKS = (b"\xef\xbb\xbf", b"\n\r\n", b" \t", b"\n\xef\xbb\xbf\r\n ")
 
 
 @pytest.mark.parametrize("before", BLANKS, ids=range(len(BLANKS)))
-@pytest.mark.parametrize("kind", ["", *sorted(CONTENT_TYPES)])
+@pytest.mark.parametrize("kind", ["", *sorted(CONTENT_TYPES[Lane.PRODUCT])])
 def test_a_byte_order_mark_or_blanks_before_json_make_no_difference(
     shared: World, before: bytes, kind: str
 ) -> None:

@@ -107,11 +107,10 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/follow.py",
-        "                failed = self._hand_over(runs)\n",
-        "                ends = {run.project_id: run.end for run in runs}\n"
-        "                self._journal.move_cursors(self._handler.name, ends)\n"
-        "                failed = self._hand_over(runs)\n",
-        "cursors are moved before the entries are handled",
+        "                for project_id in failed:\n"
+        "                    self._positions.pop(project_id, None)\n",
+        "",
+        "after a failure the loop goes on from where it was, not from where the sink is",
         ("tests/journal/test_follow.py",),
     ),
     Fault(
@@ -190,8 +189,8 @@ _LEDGER: Final = (
     ),
     Fault(
         "src/indelible/erasure/retention.py",
-        "min(kept[0][0] if kept else stored, behind)",
-        "behind",
+        "        if behind >= stored:\n",
+        "        if behind <= stored:\n",
         "retention moves on past events that are too young, and never comes back for them",
         ("tests/erasure/test_retention.py",),
     ),
@@ -281,8 +280,8 @@ _LEDGER: Final = (
     ),
     Fault(
         "src/indelible/erasure/retention.py",
-        "                project_id, 0, done.before_ms, start=max(start, done.stored)\n",
-        "                project_id, 0, 0, start=max(start, done.stored)\n",
+        "received_between(project_id, 0, done.before_ms, start=done.stored)",
+        "received_between(project_id, 0, 0, start=done.stored)",
         "events received while the clock was behind are never erased",
         ("tests/erasure/test_retention.py",),
     ),

@@ -692,52 +692,6 @@ class JournalContract:
         assert first == {o.index for o in outcomes if isinstance(o, Duplicate)}
         assert {None} == {e.payload for e in rig.journal.read(project, 0, 40)}
 
-    # Cursors
-
-    def test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put(self, rig: Rig) -> None:
-        one, two = rig.new_project(), rig.new_project()
-        assert 0 == rig.journal.cursor("loader", one)
-        rig.journal.append(numbered(one, 5))
-
-        rig.journal.move_cursor("loader", one, 3)
-
-        expected = {("loader", one): 3, ("loader", two): 0, ("sealer", one): 0, ("sealer", two): 0}
-        assert expected == {key: rig.journal.cursor(*key) for key in expected}
-        rig.journal.move_cursor("sealer", one, 1)
-        rig.journal.move_cursor("loader", two, 9)
-        rig.journal.move_cursor("loader", one, 4)
-        rig.reopen()
-        expected = {("loader", one): 4, ("loader", two): 9, ("sealer", one): 1, ("sealer", two): 0}
-        assert expected == {key: rig.journal.cursor(*key) for key in expected}
-
-    def test_appending_moves_no_cursor(self, rig: Rig) -> None:
-        project = rig.new_project()
-        rig.journal.move_cursor("loader", project, 0)
-        rig.journal.append(numbered(project, 5))
-        assert 0 == rig.journal.cursor("loader", project)
-
-    def test_a_cursor_that_could_not_be_moved_is_where_it_was(self, rig: Rig) -> None:
-        project = rig.new_project()
-        rig.journal.move_cursor("loader", project, 3)
-        rig.disk.writes_left = 0
-        with pytest.raises(JournalUnwritable):
-            rig.journal.move_cursor("loader", project, 4)
-        rig.disk.writes_left = None
-        assert 3 == rig.journal.cursor("loader", project)
-        rig.reopen()
-        assert 3 == rig.journal.cursor("loader", project)
-
-    def test_cursors_of_many_projects_move_in_one_step_or_not_at_all(self, rig: Rig) -> None:
-        projects = [rig.new_project() for _ in range(5)]
-        rig.journal.move_cursors("loader", dict.fromkeys(projects, 7))
-        rig.disk.writes_left = 0
-        with pytest.raises(JournalUnwritable):
-            rig.journal.move_cursors("loader", dict.fromkeys(projects, 8))
-        rig.disk.writes_left = None
-        rig.journal.move_cursors("loader", {projects[0]: 9})
-        rig.reopen()
-        assert [9, 7, 7, 7, 7] == [rig.journal.cursor("loader", one) for one in projects]
-
     # Threads
 
     def test_writers_on_many_threads_share_one_contiguous_log(self, rig: Rig) -> None:
@@ -763,13 +717,11 @@ class JournalContract:
         rig.journal.append(numbered(one, 30) + numbered(two, 3))
         rig.journal.append([_beside(one, b"1"), _beside(one, b"2")])
         erase(rig.journal, one, 4)
-        rig.journal.move_cursor("loader", one, 12)
         before = [whole_log(rig.journal, project) for project in (one, two)]
 
         rig.reopen()
 
         assert before == [whole_log(rig.journal, project) for project in (one, two)]
-        assert 12 == rig.journal.cursor("loader", one)
         assert {Duplicate} == {type(o) for o in rig.journal.append(numbered(one, 30))}
         (next_one,) = stored(rig.journal.append([a_draft(one)]))
         assert 33 == next_one.index
@@ -779,11 +731,9 @@ class JournalContract:
         for n in range(5):
             drafts = numbered(project, 3, prefix=f"{n}-")
             outcomes = stored(rig.journal.append(drafts))
-            rig.journal.move_cursor("loader", project, 3 * n)
 
             rig.lose_power()
 
-            assert 3 * n == rig.journal.cursor("loader", project)
             entries = whole_log(rig.journal, project)
             assert 3 * (n + 1) == len(entries)
             for entry, draft, outcome in zip(entries[-3:], drafts, outcomes, strict=True):
@@ -831,11 +781,10 @@ class JournalContract:
         with pytest.raises(JournalUnwritable):
             rig.journal.append([a_draft(project, "later")])
         with pytest.raises(JournalUnwritable):
-            rig.journal.move_cursor("loader", project, 1)
+            rig.journal.probe()
         assert 1 == rig.journal.next_index(project)
 
         rig.reopen()
-        assert 0 == rig.journal.cursor("loader", project)
         assert rig.journal.next_index(project) in (1, 3)
         assert rig.journal.find(project, Lane.PRODUCT, "later") is None
         names = ["before", "x", "y", "later"]

@@ -34,7 +34,6 @@ class Model:
         self.logs: dict[int, list[Kept]] = {}
         self.known: dict[tuple[object, ...], int] = {}
         self.used: Counter[tuple[int, Lane, str]] = Counter()
-        self.cursors: Counter[tuple[str, int]] = Counter()
 
     def take(self, draft: Draft, month: str) -> Fate:
         name = (draft.project_id, draft.lane, draft.client_id)
@@ -88,7 +87,6 @@ def _fate(outcome: Outcome) -> Fate:
 
 
 IDS = ["a", "b", "c", "é\x00"]
-FOLLOWERS = ["loader", "sealer"]
 
 some_drafts = st.lists(
     st.builds(
@@ -151,12 +149,6 @@ def machine_for(make: Callable[[], Rig]) -> type[RuleBasedStateMachine]:
         def lose_power(self) -> None:
             self.rig.lose_power()
 
-        @rule(name=st.sampled_from(FOLLOWERS), index=st.integers(0, 99), data=st.data())
-        def move_cursor(self, name: str, index: int, data: Any) -> None:
-            project = data.draw(st.sampled_from(sorted(self.model.logs)))
-            self.rig.journal.move_cursor(name, project, index)
-            self.model.cursors[name, project] = index
-
         @rule(data=st.data())
         def erase(self, data: Any) -> None:
             places = [
@@ -188,8 +180,6 @@ def machine_for(make: Callable[[], Rig]) -> type[RuleBasedStateMachine]:
                     else:
                         assert_holds(entry, kept.draft, Stored(index, kept.tx))
                 txs.append([kept.tx for kept in log])
-                for name in FOLLOWERS:
-                    assert self.model.cursors[name, project] == journal.cursor(name, project)
                 for lane in Lane:
                     for client_id in IDS:
                         found = journal.find(project, lane, client_id)

@@ -72,7 +72,7 @@ class BesideRig(SqliteRig):
     @property
     def reader(self) -> JournalReader:
         if self._beside is None:
-            self._beside = open_reader(self.folder / "journal.db", vfs=self.disk.name)
+            self._beside = open_reader(self.folder / "journal.db")
         return self._beside
 
     def lose_power(self) -> None:

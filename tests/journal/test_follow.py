@@ -1,18 +1,17 @@
-"""The follower loop: every entry at least once, in order, and a cursor that never runs ahead."""
+"""The follower loop: every entry in order, from the position that the handler itself keeps."""
 
 import itertools
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indelible.errors import JournalUnwritable
 from indelible.journal.follow import Follower, Run
 from indelible.journal.sqlite import SqliteJournal
 from indelible.metrics import REGISTRY
@@ -29,8 +28,9 @@ class HandlerFailed(Exception):
 class Recorder:
     """A handler that notes the indexes that it was given, and fails when it is told to.
 
-    `taken` has those of the batches that it handled, `offered` also those that it failed on.
-    `before` is called with each batch and may raise.
+    `taken` has those of the batches that it handled: it is the sink, and the position is where it
+    ends. `offered` also has those that it failed on. `before` is called with each batch and may
+    raise.
     """
 
     def __init__(self, name: str = "recorder") -> None:
@@ -40,7 +40,11 @@ class Recorder:
         self.offered: list[tuple[int, list[int]]] = []
         self.before: Callable[[int, list[int]], None] = lambda _project, _indexes: None
 
+    def next_index(self, project_id: int) -> int:
+        return len(self.taken[project_id])
+
     def handle(self, project_id: int, start: int, end: int) -> None:
+        assert self.next_index(project_id) == start
         assert 1 <= end - start <= LARGEST_BATCH
         indexes = list(range(start, end))
         self.offered.append((project_id, indexes))
@@ -56,14 +60,8 @@ def follower(
     pace_s: float = 0.0,
 ) -> Follower:
     """A follower of these projects, as the server wires one."""
-
-    def wait(seen: int) -> int:
-        return rig.database.wait_for_commit(seen, timeout_s=1.0)
-
     asked = (lambda: projects) if isinstance(projects, list) else projects
-    return Follower(
-        rig.journal, handler, projects=asked, wait=wait, wake=rig.database.wake, pace_s=pace_s
-    )
+    return Follower(rig.reader, handler, projects=asked, pace_s=pace_s)
 
 
 @contextmanager
@@ -110,7 +108,7 @@ def test_every_entry_of_every_project_is_handled_once_while_nothing_fails(
     assert 0 == one.lag()
     for project, count in zip(projects, counts, strict=True):
         assert list(range(count)) == recorder.taken[project]
-        assert count == sqlite.journal.cursor("recorder", project)
+        assert count == recorder.next_index(project)
 
 
 def test_an_entry_is_handled_again_until_the_handler_takes_it(sqlite: SqliteRig) -> None:
@@ -123,7 +121,7 @@ def test_an_entry_is_handled_again_until_the_handler_takes_it(sqlite: SqliteRig)
     for _ in range(2):
         with pytest.raises(HandlerFailed):
             one.catch_up()
-        assert 0 == sqlite.journal.cursor("recorder", project)
+        assert 0 == recorder.next_index(project)
         assert 5 == one.lag()
     sqlite.journal.append(numbered(project, 2, prefix="later"))
     one.catch_up()
@@ -145,45 +143,54 @@ def test_a_failure_in_a_later_batch_keeps_what_earlier_ones_did(sqlite: SqliteRi
     with pytest.raises(HandlerFailed):
         follower(sqlite, recorder, [project]).catch_up()
 
-    assert len(recorder.taken[project]) == sqlite.journal.cursor("recorder", project)
-    assert 0 < sqlite.journal.cursor("recorder", project) < 250
+    assert len(recorder.taken[project]) == recorder.next_index(project)
+    assert 0 < recorder.next_index(project) < 250
 
 
-def test_after_a_restart_a_follower_goes_on_where_its_cursor_was(sqlite: SqliteRig) -> None:
+def test_after_a_restart_a_follower_goes_on_where_its_sink_says(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
     sqlite.journal.append(numbered(project, 5))
-    first = Recorder()
-    follower(sqlite, first, [project]).catch_up()
+    recorder, stranger = Recorder(), Recorder(name="stranger")
+    follower(sqlite, recorder, [project]).catch_up()
     sqlite.journal.append(numbered(project, 3, prefix="later"))
 
     sqlite.lose_power()
 
-    second, stranger = Recorder(), Recorder(name="stranger")
-    assert 3 == follower(sqlite, second, [project]).lag()
-    follower(sqlite, second, [project]).catch_up()
+    assert 3 == follower(sqlite, recorder, [project]).lag()
+    follower(sqlite, recorder, [project]).catch_up()
     follower(sqlite, stranger, [project]).catch_up()
-    assert [0, 1, 2, 3, 4] == first.taken[project]
-    assert [5, 6, 7] == second.taken[project]
+    assert [(project, [0, 1, 2, 3, 4]), (project, [5, 6, 7])] == recorder.offered
     assert list(range(8)) == stranger.taken[project]
 
 
-def test_a_crash_between_handling_and_moving_the_cursor_hands_the_batch_over_again(
-    sqlite: SqliteRig,
-) -> None:
+def test_a_sink_that_lost_its_last_stretch_is_given_it_again(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
     sqlite.journal.append(numbered(project, 5))
     recorder = Recorder()
-    sqlite.disk.writes_left = 0
-    with pytest.raises(JournalUnwritable):
-        follower(sqlite, recorder, [project]).catch_up()
-    sqlite.disk.writes_left = None
-    assert [0, 1, 2, 3, 4] == recorder.taken[project]
-
-    sqlite.reopen()
     follower(sqlite, recorder, [project]).catch_up()
+    del recorder.taken[project][3:]  # with the power
 
-    assert [0, 1, 2, 3, 4] * 2 == recorder.taken[project]
-    assert 5 == sqlite.journal.cursor("recorder", project)
+    assert 2 == follower(sqlite, recorder, [project]).catch_up()
+    assert list(range(5)) == recorder.taken[project]
+
+
+def test_after_a_failure_the_position_is_that_of_the_sink_again(sqlite: SqliteRig) -> None:
+    project = sqlite.new_project()
+    sqlite.journal.append(numbered(project, 5))
+    recorder = Recorder()
+    one = follower(sqlite, recorder, [project])
+
+    def take_two_and_fail(project: int, _indexes: list[int]) -> None:
+        recorder.before = lambda _project, _indexes: None
+        recorder.taken[project] += [0, 1]
+        raise HandlerFailed
+
+    recorder.before = take_two_and_fail
+    with pytest.raises(HandlerFailed):
+        one.catch_up()
+
+    assert 3 == one.catch_up()
+    assert [[0, 1, 2, 3, 4], [2, 3, 4]] == [indexes for _, indexes in recorder.offered]
 
 
 Step = tuple[str, int]
@@ -192,9 +199,9 @@ steps = st.lists(
         st.tuples(st.just("append"), st.integers(1, 40)),
         st.tuples(st.just("append"), st.just(120)),
         st.tuples(st.just("catch up, failing at call"), st.integers(0, 3)),
-        st.tuples(st.just("catch up, disk full at call"), st.integers(0, 3)),
         st.tuples(st.just("restart"), st.just(0)),
         st.tuples(st.just("power cut"), st.just(0)),
+        st.tuples(st.just("lose the end of a sink"), st.integers(1, 60)),
     ),
     max_size=12,
 )
@@ -204,55 +211,47 @@ steps = st.lists(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps)
-def test_the_cursor_never_passes_an_entry_that_was_not_handled(
+def test_whatever_fails_a_sink_gets_every_entry_in_order(
     make_rig_of: MakeRigOf, steps: list[Step]
 ) -> None:
     rig = make_rig_of(SqliteJournal)
     projects = [rig.new_project(), rig.new_project()]
     recorder = Recorder()
+    one = follower(rig, recorder, projects)
     for turn, (what, number) in enumerate(steps):
-        one = follower(rig, recorder, projects)
         match what:
             case "append":
                 rig.journal.append(numbered(projects[turn % 2], number, prefix=f"{turn}-"))
             case "restart":
                 rig.reopen()
+                one = follower(rig, recorder, projects)
             case "power cut":
                 rig.lose_power()
+                one = follower(rig, recorder, projects)
+            case "lose the end of a sink":
+                del recorder.taken[projects[turn % 2]][-number:]
+                one = follower(rig, recorder, projects)
             case _:
-                _catch_up_with_a_fault(rig, one, recorder, what, number)
-        for project in projects:
-            handled = set(recorder.taken[project])
-            assert set(range(rig.journal.cursor("recorder", project))) <= handled
+                recorder.before = failing_at(number)
+                with suppress(HandlerFailed):
+                    one.catch_up()
+                recorder.before = lambda _project, _indexes: None
 
-    follower(rig, recorder, projects).catch_up()
+    one.catch_up()
 
     for project in projects:
-        count = rig.journal.next_index(project)
-        assert count == rig.journal.cursor("recorder", project)
-        # An idempotent handler saw the log: first sightings come in order, and none is missing.
-        assert list(range(count)) == list(dict.fromkeys(recorder.taken[project]))
+        assert list(range(rig.journal.next_index(project))) == recorder.taken[project]
 
 
-def _catch_up_with_a_fault(
-    rig: SqliteRig, one: Follower, recorder: Recorder, what: str, at_call: int
-) -> None:
+def failing_at(call: int) -> Callable[[int, list[int]], None]:
+    """Raises at the call with this number."""
     calls = itertools.count()
 
-    def fault(_project: int, _indexes: list[int]) -> None:
-        if next(calls) == at_call:
-            if "disk" not in what:
-                raise HandlerFailed
-            rig.disk.writes_left = 0
+    def fail(_project: int, _indexes: list[int]) -> None:
+        if next(calls) == call:
+            raise HandlerFailed
 
-    recorder.before = fault
-    try:
-        one.catch_up()
-    except (HandlerFailed, JournalUnwritable):
-        pass
-    finally:
-        recorder.before = lambda _project, _indexes: None
-        rig.disk.writes_left = None
+    return fail
 
 
 def test_a_running_follower_sees_what_is_added_and_projects_made_later(sqlite: SqliteRig) -> None:
@@ -374,8 +373,8 @@ def test_stopping_mid_way_finishes_the_batch_under_way_and_no_other(sqlite: Sqli
     assert not stopping.is_alive()
     assert 1 == len(recorder.offered)
     handled = len(recorder.taken[projects[0]])
-    assert handled == sqlite.journal.cursor("recorder", projects[0])
-    assert 0 == sqlite.journal.cursor("recorder", projects[1])
+    assert handled == recorder.next_index(projects[0])
+    assert 0 == recorder.next_index(projects[1])
 
     recorder.before = lambda _project, _indexes: None
     follower(sqlite, recorder, projects).catch_up()
@@ -393,10 +392,10 @@ def test_stopping_does_not_wait_for_the_pause_after_a_failure(sqlite: SqliteRig)
         until(lambda: recorder.offered != [], "the handler was not called")
         began = time.monotonic()
     assert time.monotonic() - began < 0.7
-    assert 0 == sqlite.journal.cursor("hopeless", project)
+    assert 0 == recorder.next_index(project)
 
 
-def test_followers_have_cursors_of_their_own(sqlite: SqliteRig) -> None:
+def test_followers_do_not_know_each_other(sqlite: SqliteRig) -> None:
     project = sqlite.new_project()
     sqlite.journal.append(numbered(project, 50))
     stuck, quick = Recorder(name="stuck"), Recorder(name="quick")
@@ -423,7 +422,7 @@ def test_an_entry_that_one_project_cannot_hand_over_holds_up_no_other_project(
     with pytest.raises(HandlerFailed):
         follower(sqlite, recorder, [stuck, well]).catch_up()
     assert [0, 1, 2] == recorder.taken[well]
-    assert 0 == sqlite.journal.cursor("recorder", stuck)
+    assert 0 == recorder.next_index(stuck)
 
 
 def stuck_at(stuck: int) -> Callable[[int, list[int]], None]:
@@ -564,7 +563,7 @@ def test_a_handler_of_groups_gets_as_many_projects_at_once_as_it_says(sqlite: Sq
 
     long, _, failing, last = projects
     assert [[long, failing], [last], [long], [long]] == together.rounds
-    assert [250, 0, 0, 1] == [sqlite.journal.cursor("together", one) for one in projects]
+    assert [250, 0, 0, 1] == [together.next_index(one) for one in projects]
 
 
 def test_what_is_stored_before_the_turn_of_its_project_needs_no_round_of_its_own(
@@ -587,7 +586,7 @@ def test_what_is_stored_before_the_turn_of_its_project_needs_no_round_of_its_own
     assert [0, 1, 2] == together.taken[last]
 
 
-def test_a_round_over_many_projects_is_one_commit(sqlite: SqliteRig) -> None:
+def test_following_costs_the_journal_no_commit(sqlite: SqliteRig) -> None:
     projects = [sqlite.new_project() for _ in range(20)]
     for project in projects:
         sqlite.journal.append(numbered(project, 1))
@@ -595,4 +594,4 @@ def test_a_round_over_many_projects_is_one_commit(sqlite: SqliteRig) -> None:
 
     assert 20 == follower(sqlite, Recorder(), projects).catch_up()
 
-    assert 1 == sqlite.database.commits - before
+    assert before == sqlite.database.commits

@@ -1,6 +1,8 @@
 """The journal as another process reads it, beside a writer that goes on."""
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,8 @@ from indelible.journal.unique import SCHEMA
 from tests.journal.contract import NEW_YEAR_MS, MakeRig, a_draft, numbered
 from tests.journal.reading_contract import ReadingContract
 from tests.journal.rig import BesideRig
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -160,6 +164,36 @@ def test_what_is_no_journal_of_this_version_is_not_opened(tmp_path: Path) -> Non
         with pytest.raises(error, match=f"schema {version}"):
             open_reader(path)
     connection.close()
+
+
+def test_a_reader_sees_what_another_process_stores_though_that_is_killed_and_started_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+    Database(path).close()
+    reader, seen = open_reader(path), 0
+    for _ in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "tests.journal.writer", str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert writer.stdout is not None
+        for _ in range(20):
+            stored = int(writer.stdout.readline())
+            (project,) = reader.projects()
+            assert stored < reader.next_index(project)
+            assert reader.find(project, Lane.PRODUCT, f"e{stored}") is not None
+            seen = reader.wait(seen, timeout_s=60)
+        writer.kill()
+        writer.wait(60)
+        length = reader.next_index(project)
+        whole = reader.read(project, 0, length)
+        assert list(range(length)) == [entry.index for entry in whole]
+        assert reader.failure is None
+        writer.stdout.close()
+    reader.close()
 
 
 def test_a_reader_cannot_write(beside: BesideRig) -> None:

@@ -545,19 +545,6 @@ class ErasesAgain(SqliteJournal):
         return replace(done, erased=done.erased + done.already, already=0)
 
 
-class MovesCursorsEarly(SqliteJournal):
-    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
-        super().move_cursor(name, project_id, next_index + 1)
-
-
-class SharesCursors(SqliteJournal):
-    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
-        super().move_cursor("everybody", project_id, next_index)
-
-    def cursor(self, name: str, project_id: int) -> int:
-        return super().cursor("everybody", project_id)
-
-
 class CommitsOneByOne(SqliteJournal):
     def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
         return [outcome for draft in drafts for outcome in super(type(self), self).append([draft])]
@@ -645,8 +632,6 @@ BROKEN: list[tuple[type[SqliteJournal], Promise]] = [
         ),
     ),
     (ErasesAgain, C.test_what_was_erased_before_is_passed_over),
-    (MovesCursorsEarly, C.test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put),
-    (SharesCursors, C.test_a_cursor_is_0_until_it_is_moved_and_stays_where_it_was_put),
     (CommitsOneByOne, R.test_readers_see_whole_appends_while_a_writer_adds),
     (NeverSyncs, C.test_what_was_answered_survives_a_power_cut_at_once),
     (TriesAgainAfterAFailedSync, C.test_after_a_failed_sync_nothing_is_stored_until_the_restart),
@@ -675,9 +660,7 @@ FIRST_FAULT = settings(
 )
 
 
-@pytest.mark.parametrize(
-    "broken", [ReusesAnIndex, MixesLanes, MovesCursorsEarly, CallsEveryDuplicateTheSame]
-)
+@pytest.mark.parametrize("broken", [ReusesAnIndex, MixesLanes, CallsEveryDuplicateTheSame])
 def test_the_model_notices_a_journal_that(
     broken: type[SqliteJournal], make_rig_of: MakeRigOf
 ) -> None:

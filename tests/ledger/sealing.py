@@ -58,8 +58,6 @@ class Parts:
             self.journal,
             self.ledger.sealer,
             projects=self.ledger.logs.projects,
-            wait=lambda seen: seen,
-            wake=lambda: None,
         )
 
     @property

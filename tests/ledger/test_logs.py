@@ -27,6 +27,7 @@ from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tree import leaf_hash, root_of
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Logs
+from indelible.ledger.seals import SEALS_FILE
 from indelible.ledger.tilestore import FolderTiles
 from indelible.registry.logs import SignedLogs
 from indelible.registry.registry import Registry
@@ -622,14 +623,9 @@ def test_the_record_of_times_is_begun_anew_when_it_is_lost(
 def test_events_stored_after_the_last_checkpoint_are_sealed_at_the_next_start(
     made: Path, data: Path
 ) -> None:
-    take(made / "earlier", data, LOCK_FILE)
+    take(made / "earlier", data, LOCK_FILE, SEALS_FILE)
     shutil.rmtree(data / "ledger")
     shutil.copytree(made / "earlier" / "ledger", data / "ledger")
-    connection = apsw.Connection(str(data / "journal.db"))
-    connection.execute(
-        "UPDATE follower SET next_index = ? WHERE project_id = 1", (head_of(data).size,)
-    )
-    connection.close()
 
     with house(data) as one:
         one.ledger.start()
@@ -720,6 +716,7 @@ def give_birth(folder: Path, fuse: Fuse) -> None:
             witnesses=Policy(),
             mend=lambda log, head: None,
             root_at=lambda log, head, size: head.root,
+            sealed_to=lambda origin: 0,
         )
     finally:
         lock.close()

@@ -15,9 +15,6 @@ class Row(NamedTuple):
 
 
 SYNCS: Final = {
-    "accounting/accounts.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
-        "first-start", promises.INTACT
-    ),
     "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
         "start", promises.STORED
     ),
@@ -31,7 +28,7 @@ SYNCS: Final = {
     "cli/restore.py restore: sync_folder(folder)": Row("restore", promises.REPEATED),
     "cli/restore.py restore: sync_folder(folder) (2)": Row("restore", promises.RESTORED),
     "client/shelf.py Shelf._write_down: "
-    "batch.file.append(data, sync=self._lane == Lane.AUDIT)": Row("spool", promises.SAFE),
+    "batch.file.append(data, sync=self._wire.lane == Lane.AUDIT)": Row("spool", promises.SAFE),
     "client/spool.py Spool.__init__: _keep_folder(folder)": Row("spool", promises.SAFE),
     "client/spool.py Spool.__init__: _sync_folder(folder)": Row("spool", promises.SAFE),
     "client/spool.py Spool._aside: _sync_folder(self.folder)": Row("spool", promises.SAFE),
@@ -40,6 +37,9 @@ SYNCS: Final = {
     "client/spool.py Spool.refuse: file.append(records, sync=True)": Row("spool", promises.SAFE),
     "client/spool.py _keep_folder: _sync_folder(one.parent)": Row("spool-killed", promises.SAFE),
     "client/spool.py SpoolFile.append: os.fsync(self._file.fileno())": Row("spool", promises.SAFE),
+    "derived.py Derived._prepared: 'PRAGMA synchronous = NORMAL'": Row(
+        "first-start", promises.INTACT
+    ),
     "durable.py new_file: sync_folder(path.parent)": Row("output", promises.OUTPUT),
     "durable.py sync_folder: sync_file(folder)": Row("first-start", promises.KEYS),
     "durable.py sync_file: _sync(handle, path)": Row("first-start", promises.KEYS),
@@ -58,9 +58,6 @@ SYNCS: Final = {
     "self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_T...": Row("erasure", promises.ERASED),
     "journal/database.py Database._sweep_once: "
     "sync_file(self.path.with_name(f'{self.path.name}-wal'))": Row("erasure", promises.ERASED),
-    "journal/unique.py _prepared: 'PRAGMA synchronous = NORMAL'": Row(
-        "first-start", promises.INTACT
-    ),
     "ledger/lockstore.py LockStore.__init__: 'PRAGMA synchronous = FULL'": Row(
         "border", promises.STARTS
     ),
@@ -80,7 +77,6 @@ SYNCS: Final = {
     "ledger/restore.py retire_keys: durable.sync_folder(key.parent)": Row(
         "restore", promises.RETIRED
     ),
-    "ledger/seals.py _open: 'PRAGMA synchronous = NORMAL'": Row("first-start", promises.INTACT),
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),
@@ -186,14 +182,6 @@ FAULTS: Final = {
         "return Erased(tuple(entries), erased, len(wanted) - erased, self.database.sweep())",
         "return Erased(tuple(entries), erased, len(wanted) - erased, True)",
     ): Row("erasure", promises.ERASED),
-    Fault(
-        "retention moves on before it has erased",
-        "erasure/retention.py",
-        "        erased = 0\n        for first, end in runs:\n",
-        "        erased = 0\n"
-        "        self._journal.move_cursor(CURSOR, project_id, behind)\n"
-        "        for first, end in runs:\n",
-    ): Row("erasure", promises.EXPIRED),
     Fault(
         "what a dead process left is forgotten once it is found",
         "client/spool.py",

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts, Mark
+from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts
 from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
-from indelible.errors import JournalUnwritable
+from indelible.derived import Mark
+from indelible.journal.contract import JournalReader
 from indelible.journal.follow import Follower
 from indelible.journal.pieces import pieces
-from indelible.journal.sqlite import SqliteJournal
 from indelible.leaf import decode
 
 logger = logging.getLogger(__name__)
@@ -23,8 +22,7 @@ KEPT_DAYS: Final = 30
 _KEPT_MS: Final = KEPT_DAYS * 24 * 60 * 60 * 1000
 _FOLD_EVERY_MS: Final = 60 * 60 * 1000
 _READ_BYTES: Final = 1024 * 1024  # of records, in memory at a time
-_PACE_S: Final = 1.0  # each round moves a cursor, which is a sync of the journal
-_WAIT_S: Final = 1.0
+_PACE_S: Final = 1.0  # one transaction a project and round is cheaper than many
 
 
 class Accounting:
@@ -41,7 +39,7 @@ class Accounting:
         self,
         data_dir: Path,
         *,
-        journal: SqliteJournal,
+        journal: JournalReader,
         projects: Callable[[], Iterable[int]],
         clock: Clock,
         in_doubt: Callable[[], str | None] = lambda: None,
@@ -56,8 +54,6 @@ class Accounting:
             journal,
             self,
             projects=projects,
-            wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
-            wake=journal.database.wake,
             pace_s=_PACE_S,
         )
         self._resume()
@@ -73,6 +69,10 @@ class Accounting:
     def close(self) -> None:
         """Close the file."""
         self.accounts.close()
+
+    def next_index(self, project_id: int) -> int:
+        """See `indelible.journal.follow.Handler.next_index`."""
+        return self.accounts.next_index(project_id)
 
     def handle(self, project_id: int, start: int, end: int) -> None:  # noqa: ARG002 — a Handler
         """Take the project's log up to `end` into the accounts; what they have is passed over.
@@ -124,16 +124,11 @@ class Accounting:
             self._next_folding_ms[project_id] = now_ms + _FOLD_EVERY_MS
 
     def _resume(self) -> None:
-        """Begin where the file ends: its marks are the truth, since it may have lost a stretch."""
+        """Make the accounts again if they are another journal's."""
         projects = list(self._projects())
         if not all(self._is_ours(*each, projects) for each in self.accounts.marks.items()):
             logger.warning("the accounts are another journal's: making them anew")
             self.accounts.begin_anew()
-        for project_id in projects:
-            first = self.accounts.next_index(project_id)
-            if self._journal.cursor(self.name, project_id) != first:
-                with suppress(JournalUnwritable):  # what is handed over twice is passed over
-                    self._journal.move_cursor(self.name, project_id, first)
 
     def _is_ours(self, project_id: int, mark: Mark, projects: Sequence[int]) -> bool:
         """Whether the journal has the entry that the mark stands behind."""

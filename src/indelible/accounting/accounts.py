@@ -8,7 +8,7 @@ more, and nobody can say whose it was: it is counted as `erased`, and may be wha
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,10 +18,9 @@ from msgspec import Struct
 
 from indelible.accounting.account import Account, merge, sum_of
 from indelible.accounting.facts import Facts
+from indelible.derived import MARKS, RESTART_HINT, Derived, Mark, marks, set_mark
 from indelible.errors import Unavailable
 from indelible.event import Lane
-from indelible.folder import private
-from indelible.journal.connections import Readers, open_for_writing
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +30,8 @@ _VERSION: Final = 1
 _CACHE_KIB: Final = 4 * 1024
 _FOLDED_AT_ONCE: Final = 1_000
 
-_SCHEMA: Final = """
-CREATE TABLE account (
+_SCHEMA: Final = f"""{MARKS}
+CREATE TABLE IF NOT EXISTS account (
     project_id   INTEGER NOT NULL,
     process_id   TEXT NOT NULL,
     lane         TEXT NOT NULL,
@@ -41,21 +40,16 @@ CREATE TABLE account (
     state        BLOB NOT NULL,   -- an Account in JSON
     PRIMARY KEY (project_id, process_id, lane)
 ) WITHOUT ROWID;
-CREATE INDEX by_time ON account (project_id, last_seen_ms, process_id, lane);
-CREATE INDEX lacking ON account (project_id, last_seen_ms, process_id, lane) WHERE missing > 0;
+CREATE INDEX IF NOT EXISTS by_time ON account (project_id, last_seen_ms, process_id, lane);
+CREATE INDEX IF NOT EXISTS lacking ON account (project_id, last_seen_ms, process_id, lane)
+    WHERE missing > 0;
 
-CREATE TABLE rest (
+CREATE TABLE IF NOT EXISTS rest (
     project_id INTEGER NOT NULL,
     lane       TEXT NOT NULL,
     state      BLOB NOT NULL,     -- a Rest in JSON
     PRIMARY KEY (project_id, lane)
 ) WITHOUT ROWID;
-
-CREATE TABLE mark (
-    project_id INTEGER PRIMARY KEY,
-    next_index INTEGER NOT NULL,  -- every entry below it is in the accounts
-    last_tx    BLOB NOT NULL      -- the transaction id before it: tells another journal apart
-);
 """
 _ENCODE: Final = msgspec.json.Encoder().encode
 _ACCOUNT: Final = msgspec.json.Decoder(Account)
@@ -89,28 +83,24 @@ class Rest(Struct, frozen=True):
 _REST: Final = msgspec.json.Decoder(Rest)
 
 
-class Mark(NamedTuple):
-    """How far into a project's log the accounts reach, and the transaction id before that."""
-
-    next_index: int
-    last_tx: bytes
-
-
 class Accounts:
     """The accounts of every project. One thread writes; any thread reads."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._failure: str | None = None
-        self._writer = _open(path)
-        self._readers = Readers(path, vfs=None)
-        rows = self._writer.execute("SELECT project_id, next_index, last_tx FROM mark")
-        self.marks: dict[int, Mark] = {project_id: Mark(*mark) for project_id, *mark in rows}
+        self._file = Derived(
+            path,
+            schema=_SCHEMA,
+            version=_VERSION,
+            probe="SELECT * FROM mark",
+            cache_kib=_CACHE_KIB,
+        )
+        with self._file.watched():
+            self.marks = marks(self._file.reader())
 
     @property
     def failure(self) -> str | None:
         """Why nothing is counted any more, or None while all is well."""
-        return self._failure
+        return self._file.failure
 
     # Writing
 
@@ -125,15 +115,12 @@ class Accounts:
             Unavailable: the file is damaged; the next start makes it anew.
             apsw.Error: nothing was added; it may be tried again.
         """
-        with self._guarded(), self._writer:
+        with self._changing() as connection:
             for (lane, process_id), account in facts.accounts.items():
-                self._add(project_id, process_id, lane, account)
+                self._add(connection, project_id, process_id, lane, account)
             for lane, count in facts.erased.items():
-                self._add_rest(project_id, lane, Rest(erased=count))
-            self._writer.execute(
-                "INSERT OR REPLACE INTO mark (project_id, next_index, last_tx) VALUES (?, ?, ?)",
-                (project_id, *mark),
-            )
+                self._add_rest(connection, project_id, lane, Rest(erased=count))
+            set_mark(connection, project_id, mark)
         # power lost here: the stretch may be forgotten, and its mark with it
         self.marks[project_id] = mark
 
@@ -144,29 +131,27 @@ class Accounts:
         """
         folded = 0
         while True:
-            with self._guarded(), self._writer:
-                rows: list[Any] = self._writer.execute(
+            with self._changing() as connection:
+                rows: list[Any] = connection.execute(
                     "SELECT process_id, lane, state FROM account"
                     " WHERE project_id = ? AND last_seen_ms < ? LIMIT ?",
                     (project_id, before_ms, _FOLDED_AT_ONCE),
                 ).fetchall()
                 for row in rows:
-                    self._fold(project_id, *row)
+                    self._fold(connection, project_id, *row)
             folded += len(rows)
             if len(rows) < _FOLDED_AT_ONCE:
                 return folded
 
     def begin_anew(self) -> None:
         """Forget everything."""
-        with self._guarded(), self._writer:
-            self._writer.execute("DELETE FROM account; DELETE FROM rest; DELETE FROM mark")
+        with self._changing() as connection:
+            connection.execute("DELETE FROM account; DELETE FROM rest; DELETE FROM mark")
         self.marks = {}
 
     def close(self) -> None:
         """Close every connection."""
-        self._readers.close()
-        with suppress(apsw.Error):
-            self._writer.close()
+        self._file.close()
 
     # Reading
 
@@ -196,8 +181,8 @@ class Accounts:
         if before is not None:
             conditions.append("(last_seen_ms, process_id, lane) < (?, ?, ?)")
             values += before
-        with self._guarded():
-            rows = self._readers.mine().execute(
+        with self._watched():
+            rows = self._file.reader().execute(
                 "SELECT last_seen_ms, process_id, lane, state FROM account"  # noqa: S608
                 f" WHERE {' AND '.join(conditions)}"
                 " ORDER BY last_seen_ms DESC, process_id DESC, lane DESC LIMIT ?",
@@ -214,20 +199,27 @@ class Accounts:
         Raises:
             Unavailable: the file is damaged; the next start makes it anew.
         """
-        with self._guarded():
-            rows = self._readers.mine().execute(
+        with self._watched():
+            rows = self._file.reader().execute(
                 "SELECT lane, state FROM rest WHERE project_id = ? ORDER BY lane", (project_id,)
             )
             return {Lane(lane): _REST.decode(state) for lane, state in rows}
 
-    def _add(self, project_id: int, process_id: str, lane: Lane, account: Account) -> None:
-        known = self._writer.execute(
+    def _add(
+        self,
+        connection: apsw.Connection,
+        project_id: int,
+        process_id: str,
+        lane: Lane,
+        account: Account,
+    ) -> None:
+        known = connection.execute(
             "SELECT state FROM account WHERE project_id = ? AND process_id = ? AND lane = ?",
             (project_id, process_id, lane),
         ).get
         if known is not None:
             account = merge(_ACCOUNT.decode(known), account)
-        self._writer.execute(
+        connection.execute(
             "INSERT OR REPLACE INTO account"
             " (project_id, process_id, lane, last_seen_ms, missing, state)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -241,42 +233,41 @@ class Accounts:
             ),
         )
 
-    def _fold(self, project_id: int, process_id: str, lane: str, state: bytes) -> None:
-        self._add_rest(project_id, Lane(lane), _rest_of(_ACCOUNT.decode(state)))
-        self._writer.execute(
+    def _fold(
+        self, connection: apsw.Connection, project_id: int, process_id: str, lane: str, state: bytes
+    ) -> None:
+        self._add_rest(connection, project_id, Lane(lane), _rest_of(_ACCOUNT.decode(state)))
+        connection.execute(
             "DELETE FROM account WHERE project_id = ? AND process_id = ? AND lane = ?",
             (project_id, process_id, lane),
         )
 
-    def _add_rest(self, project_id: int, lane: Lane, more: Rest) -> None:
-        known = self._writer.execute(
+    def _add_rest(
+        self, connection: apsw.Connection, project_id: int, lane: Lane, more: Rest
+    ) -> None:
+        known = connection.execute(
             "SELECT state FROM rest WHERE project_id = ? AND lane = ?", (project_id, lane)
         ).get
         rest = more if known is None else _add(_REST.decode(known), more)
-        self._writer.execute(
+        connection.execute(
             "INSERT OR REPLACE INTO rest (project_id, lane, state) VALUES (?, ?, ?)",
             (project_id, lane, _ENCODE(rest)),
         )
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """
-        Raises:
-            Unavailable: the file is damaged, now or before. It is taken away, so that the next
-                start makes it anew.
-        """
-        if self._failure is None:
-            try:
+    def _changing(self) -> Iterator[apsw.Connection]:
+        with self._watched(), self._file.transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """As `Derived.watched`; an account that cannot be decoded is damage as well."""
+        try:
+            with self._file.watched():
                 yield
-            except (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError) as error:
-                self._failure = f"{self._path.name} is damaged ({error}); restart the server"
-                logger.critical("%s", self._failure)
-                _remove(self._path)
-            else:
-                return
-        raise Unavailable(
-            "The accounts are damaged", hint="Restart the server: it makes them anew."
-        )
+        except msgspec.DecodeError as error:
+            self._file.give_up(f"{self._file.path.name} is damaged ({error})")
+            raise Unavailable("The accounts are damaged", hint=RESTART_HINT) from error
 
 
 def _rest_of(account: Account) -> Rest:
@@ -298,48 +289,3 @@ def _add(one: Rest, other: Rest) -> Rest:
         lost=sum_of(one.lost, other.lost),
         erased=one.erased + other.erased,
     )
-
-
-def _open(path: Path) -> apsw.Connection:
-    """The file, made anew where it is damaged or of another version."""
-    try:
-        return _prepared(path)
-    except (apsw.CorruptError, apsw.NotADBError, _OtherVersion) as error:
-        logger.warning("%s: %s; making it anew", path.name, error)
-        _remove(path)
-        return _prepared(path)
-
-
-def _prepared(path: Path) -> apsw.Connection:
-    connection = open_for_writing(private(path), vfs=None, cache_kib=_CACHE_KIB)
-    try:
-        # NORMAL may lose the last stretches at a power failure, whole; the marks go back with them.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        _settle_version(connection)
-        connection.execute("SELECT * FROM mark").fetchall()
-    except BaseException:
-        connection.close()  # closed later, it would take the log of the file made anew with it
-        raise
-    return connection
-
-
-def _settle_version(connection: apsw.Connection) -> None:
-    """
-    Raises:
-        _OtherVersion: the file is not of this version.
-    """
-    version = int(connection.pragma("user_version"))
-    if version == 0:
-        with connection:
-            connection.execute(f"{_SCHEMA}; PRAGMA user_version = {_VERSION}")
-    elif version != _VERSION:
-        raise _OtherVersion(f"it is of version {version}")
-
-
-def _remove(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-
-
-class _OtherVersion(Exception):
-    """Another version of this software wrote the file."""

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
-
 from indelible.accounting.account import Account, account_of, merge
 from indelible.event import Kind, Lane, LossReason, is_process_id, is_sequence
 from indelible.journal.contract import Rows
+from indelible.record import captures, loss_report
 
 OTHER: Final = "other"
 
@@ -20,27 +18,6 @@ _KIND_AND_TIME: Final = struct.Struct(">xB6xQ80x")  # of a leaf entry; see indel
 _LANES: Final = {Kind.PRODUCT.value: Lane.PRODUCT, Kind.AUDIT.value: Lane.AUDIT}
 _DIGITS: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _KNOWN: Final = frozenset(LossReason)
-
-
-class _Record(Struct):
-    """The members of a record that tell whose it is, as the edge lets them in."""
-
-    process_id: Any = None
-    sequence: Any = None
-    meta: Any = None
-    lane: Any = None
-
-
-class _Report(Struct):
-    """A report as the edge lets it in; see indelible.edge.lost."""
-
-    process_id: str
-    counts: dict[str, int]
-    captured: int = 0
-
-
-_REPORT: Final = msgspec.json.Decoder(_Report)
-_RECORDS: Final = msgspec.json.Decoder(list[_Record | None])
 
 
 @dataclass(slots=True)
@@ -78,7 +55,7 @@ def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
     facts = Facts()
     seen: dict[tuple[Lane, str], _Seen] = {}
     leaves = _KIND_AND_TIME.iter_unpack(rows.leaves)
-    read = _RECORDS.decode(rows.records_json)
+    read = captures(rows.records_json)
     for at, ((kind, at_ms), record) in enumerate(zip(leaves, read, strict=True)):
         lane = _LANES.get(kind)
         if record is None:
@@ -93,7 +70,7 @@ def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
             if (place := _of_meta(record.meta)) is not None:
                 _of(seen, Lane.AUDIT, place[0], at_ms).numbers.add(place[1])
         elif kind == Kind.LOSS:
-            report = _REPORT.decode(report_at(at))
+            report = loss_report(report_at(at))
             one = _of(seen, Lane(record.lane), report.process_id, at_ms)
             one.announced = max(one.announced, report.captured)
             for reason, count in report.counts.items():

@@ -18,8 +18,9 @@ from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
 from indelible.api import erasures, ingest, manage
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
-from indelible.api.openapi import ERROR, Json, ref, refusals, security_of
+from indelible.api.openapi import ERROR, refusals, security_of
 from indelible.edge.intake import Limits
+from indelible.edge.schema import Json, ref
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX

@@ -20,8 +20,9 @@ from markupsafe import Markup, escape
 
 from indelible import metrics
 from indelible.api.describe import Description
-from indelible.api.openapi import Json, codes_of
+from indelible.api.openapi import codes_of
 from indelible.edge.lost import LostWarning
+from indelible.edge.schema import Json
 from indelible.errors import EventRefused, IndelibleError, Tampered, catalogue
 from indelible.event import DropReason, LossReason, WarnReason
 

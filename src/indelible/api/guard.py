@@ -28,7 +28,7 @@ from indelible.errors import (
     UnknownParameter,
     UnsupportedMediaType,
 )
-from indelible.journal.sqlite import SqliteJournal
+from indelible.journal.contract import Journal
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
@@ -60,7 +60,7 @@ TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
 TheReading = NamedDependency[SkipValidation[Reading]]
-TheJournal = NamedDependency[SkipValidation[SqliteJournal]]
+TheJournal = NamedDependency[SkipValidation[Journal]]
 TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]

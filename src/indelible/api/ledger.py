@@ -35,7 +35,7 @@ from indelible.errors import (
     Tampered,
 )
 from indelible.event import tx_bytes, tx_text
-from indelible.journal.contract import LARGEST_INDEX, Entry, Journal
+from indelible.journal.contract import LARGEST_INDEX, Entry, JournalReader
 from indelible.journal.pieces import pieces
 from indelible.ledger.format.layout import NOTES
 from indelible.ledger.format.verify import verify_receipt
@@ -221,7 +221,7 @@ async def receipts(
 
 
 def _receipt_lines(
-    project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
+    project_id: int, journal: JournalReader, ledger: Ledger, start: int, end: int
 ) -> Iterator[bytes]:
     end = min(end, ledger.sealed_size(project_id))
     behind = start
@@ -234,7 +234,7 @@ def _receipt_lines(
 
 
 def _receipts_between(
-    project_id: int, journal: Journal, ledger: Ledger, start: int, end: int
+    project_id: int, journal: JournalReader, ledger: Ledger, start: int, end: int
 ) -> bytes:
     found = entries(journal, project_id, start, end)
     lines = [_receipt_line(index, entry, ledger) for index, entry in enumerate(found, start)]

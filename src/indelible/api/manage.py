@@ -19,7 +19,7 @@ from indelible.api.guard import (
 from indelible.clock import rfc3339
 from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
 from indelible.event import Lane
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.network import Network, parse_networks
 from indelible.origin import MAX_CHARS, parse_origin
 from indelible.registry.keys import Unset
@@ -420,7 +420,9 @@ def _lonely_burst() -> InvalidParameter:
     return InvalidParameter("burst is given without a rate", hint="Give both.")
 
 
-def _project(project: Project, registry: Registry, journal: Journal, now_ms: int) -> ProjectView:
+def _project(
+    project: Project, registry: Registry, journal: JournalReader, now_ms: int
+) -> ProjectView:
     theirs = [
         (key.created_at_ms, key.id, token)
         for token, key in registry.snapshot.tokens.items()

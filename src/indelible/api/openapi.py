@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from indelible.access import Access, Door, Scope
+from indelible.edge.schema import Json, ref
 from indelible.errors import EventRefused, IndelibleError, flat_body
 from indelible.event import DropReason
-
-Json = dict[str, Any]
 
 REQUEST_ID: Final = "4f8c1f5e-6f0e-4b9e-9d0a-2f4c1b7a3e11"
 _NO_ANSWER: Final = (
@@ -63,16 +62,6 @@ def security_of(access: Access) -> list[Json]:
         case Scope():
             names = ["adminKey"] if access is Scope.MANAGE else ["applicationKey", "adminKey"]
             return [{name: [access.value]} for name in names]
-
-
-def ref(name: str) -> Json:
-    """A reference to a schema of the document's components."""
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def answer(description: str, schema: Json, media_type: str = "application/json") -> Json:
-    """A response with one kind of body."""
-    return {"description": description, "content": {media_type: {"schema": schema}}}
 
 
 def refusals(errors: Iterable[type[IndelibleError]]) -> dict[str, Json]:

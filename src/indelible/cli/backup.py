@@ -22,7 +22,7 @@ from indelible.registry.values import SERVER_NAME
 if TYPE_CHECKING:
     import apsw
 
-    from indelible.cli.journal_file import Log
+    from indelible.journal.outside import Log
 
 _PAGES_AT_ONCE: Final = 4096
 Progress = Callable[[int, int], None]
@@ -122,10 +122,10 @@ def _fill(
     """Copy and check."""
     import apsw
 
-    from indelible.cli import journal_file
+    from indelible.journal import outside
     from indelible.journal.database import SCHEMA_VERSION
 
-    reading = journal_file.open_to_read(source)
+    reading = outside.open_to_read(source)
     writing = apsw.Connection(str(draft))
     try:
         # The whole copy is synced once, before it gets its name.
@@ -133,7 +133,7 @@ def _fill(
         # One transaction from the first page to the last: all pages are of the same moment, and a
         # busy writer cannot make the copy begin again.
         reading.execute("BEGIN")
-        version = journal_file.schema_version(reading)
+        version = outside.schema_version(reading)
         if version > SCHEMA_VERSION:
             raise JournalNewer(
                 f"{source} has schema {version}; this version reads {SCHEMA_VERSION}"
@@ -147,14 +147,14 @@ def _fill(
         # One file, complete without a -wal beside it; a server that opens it turns that on again.
         writing.execute("PRAGMA journal_mode = DELETE").fetchall()
         # Before anything is counted: a tree whose pages lead back to themselves has no last row.
-        if complaints := journal_file.integrity(writing, full=True):
+        if complaints := outside.integrity(writing, full=True):
             raise _damaged(f"{source}: {'; '.join(complaints)}")
-        logs = journal_file.logs(writing)
+        logs = outside.logs(writing)
         if complaints := [log.fault for log in logs if log.fault]:
             raise _damaged(f"{source}: {'; '.join(complaints)}")
         counts = {
             "schema_version": version,
-            "keys": writing.execute("SELECT count(*) FROM access_key").get,
+            "keys": outside.keys(writing),
         }
     finally:
         writing.close()
@@ -164,7 +164,7 @@ def _fill(
 
 def _damaged(message: str, error: "apsw.Error | None" = None) -> Failure:
     """A fault of the file is a check that failed; no space or no right to write is not."""
-    from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT
+    from indelible.journal.outside import DAMAGED, RIGHTS_HINT
 
     if error is not None and not isinstance(error, DAMAGED):
         return Failure("io_failed", message, hint=RIGHTS_HINT, exit_code=ExitCode.BROKEN)

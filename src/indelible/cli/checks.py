@@ -18,18 +18,18 @@ from typing import Any, Final, Literal
 import apsw
 import msgspec
 
-from indelible.cli import journal_file
 from indelible.cli.failure import Failure, of_error
 from indelible.cli.invocation import as_typed
-from indelible.cli.journal_file import Log
 from indelible.cli.screen import size
 from indelible.cli.server import Access, Server, find
 from indelible.clock import monotonic_s, now_ms, rfc3339
 from indelible.errors import IndelibleError
 from indelible.event import Lane
 from indelible.folder import LOCK_NAME
+from indelible.journal import outside
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.disk import DiskGuard
+from indelible.journal.outside import Log
 from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.moment import parse_time_ms
 from indelible.settings import Settings
@@ -108,9 +108,9 @@ class Examination:
             return Check(name, "failed", detail, failure.hint)
         except apsw.Error as error:
             detail = f"{type(error).__name__}: {error}"
-            if isinstance(error, journal_file.DAMAGED):
+            if isinstance(error, outside.DAMAGED):
                 return Check(name, "failed", detail, _KEEP)
-            return Check(name, "cannot check", detail, journal_file.RIGHTS_HINT)
+            return Check(name, "cannot check", detail, outside.RIGHTS_HINT)
         except OSError as error:
             return Check(
                 name, "failed", f"{error.filename or ''} {error.strerror or error}".strip()
@@ -169,7 +169,7 @@ class Examination:
     @cached_property
     def _connection(self) -> apsw.Connection | None:
         path = self._folder / JOURNAL_FILE
-        return journal_file.open_to_read(path) if os.path.lexists(path) else None
+        return outside.open_to_read(path) if os.path.lexists(path) else None
 
     def _journal(self) -> Check:
         if self._connection is None:
@@ -183,7 +183,7 @@ class Examination:
     def _schema(self) -> Check:
         if self._connection is None:
             return self._no_folder("schema")
-        version = journal_file.schema_version(self._connection)
+        version = outside.schema_version(self._connection)
         if version == SCHEMA_VERSION:
             return Check("schema", "ok", f"version {version}")
         hint = "Install the version of Indelible that wrote it, or a later one."
@@ -192,12 +192,12 @@ class Examination:
     def _integrity(self) -> Check:
         if self._connection is None:
             return self._no_folder("integrity")
-        complaints = journal_file.integrity(self._connection, full=self._full)
+        complaints = outside.integrity(self._connection, full=self._full)
         if complaints:
             return Check("integrity", "failed", "; ".join(complaints), _KEEP)
         if not self._full:
             return Check("integrity", "ok", "pages and rows are sound")
-        if repeated := journal_file.repeated_keys(self._connection):
+        if repeated := outside.repeated_keys(self._connection):
             detail = f"{repeated:,} unique keys stand in more than one row"
             return Check("integrity", "failed", detail, _KEEP)
         return Check("integrity", "ok", "pages, rows and indexes agree; no event is stored twice")
@@ -205,7 +205,7 @@ class Examination:
     def _indexes(self) -> Check:
         if self._connection is None:
             return self._no_folder("indexes")
-        self._logs = journal_file.logs(self._connection)
+        self._logs = outside.logs(self._connection)
         faults = [log.fault for log in self._logs if log.fault]
         if faults:
             return Check("indexes", "failed", "; ".join(faults), _KEEP)
@@ -219,9 +219,9 @@ class Examination:
         looked = there = 0
         for log in self._logs:
             last = -1 if log.last_index is None else log.last_index
-            indexes = range(last + 1) if self._full else journal_file.sample(log, SAMPLE)
+            indexes = range(last + 1) if self._full else outside.sample(log, SAMPLE)
             there += log.entries
-            for damage in journal_file.damages(self._connection, log, indexes):
+            for damage in outside.damages(self._connection, log, indexes):
                 looked += 1
                 if damage is not None:
                     wrong.append(f"project {log.name}, index {damage.index}: {damage.what}")
@@ -304,7 +304,7 @@ class Examination:
         now = now_ms()
         newest = None
         if self._connection is not None:
-            newest = journal_file.newest_stored_ms(self._connection)
+            newest = outside.newest_stored_ms(self._connection)
         if newest is None:
             return Check("clock", "ok", rfc3339(now))
         if newest - now > _CLOCK_TOLERANCE_MS:

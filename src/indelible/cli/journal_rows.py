@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import apsw
 
-from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT, limit_time, open_to_read
 from indelible.errors import JournalUnreadable, Unverifiable
+from indelible.journal.outside import DAMAGED, RIGHTS_HINT, limit_time, open_to_read
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
 from indelible.ledger.audit.known import Row, SignedHead
 from indelible.registry.values import SERVER_ID

@@ -106,7 +106,7 @@ def serve(
     import apsw
 
     from indelible.app import serve as serve_forever
-    from indelible.cli.journal_file import DAMAGED, RIGHTS_HINT
+    from indelible.journal.outside import DAMAGED, RIGHTS_HINT
 
     try:
         farewell = serve_forever(

@@ -1,5 +1,7 @@
 """Admission: the list of steps that every product event passes, in order.
 
+Audit events pass none: what their dialect could read is stored, and nothing is noted about it.
+
 A step named ``drop_…`` may end the event's journey with a reason; one named ``put_…`` only adds to
 it. The monthly quota is not among them: it is decided in the transaction that stores the event, so
 that a repeated event is still recognised when the month is used up and the count is exact.
@@ -8,13 +10,12 @@ that a repeated event is still recognised when the month is used up and the coun
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from indelible.edge.arrival import Arrival, Sighting
+from indelible.edge.arrival import Arrival, Dropped, ProductEvent
 from indelible.edge.shallow import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
-from indelible.moment import parse_time_ms
 
 MAX_NAME_CHARS: Final = 200
 MAX_DISTINCT_ID_CHARS: Final = 200
@@ -51,72 +52,59 @@ ILLEGAL_DISTINCT_IDS: Final = frozenset(
 )
 
 
-class Dropped(Struct, frozen=True, gc=False):
-    """The event is let go; its neighbours are not.
-
-    `again`: the sender is known to send it once more when it is told so.
-    """
-
-    reason: DropReason
-    client_id: str | None = None
-    again: bool = False
+Step = Callable[[ProductEvent, Arrival], ProductEvent | DropReason]
 
 
-Step = Callable[[Sighting, Arrival], Sighting | DropReason]
-
-
-def drop_bot(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
+def drop_bot(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:
     """Drops what a crawler's browser sent; without a browser it may be a server: see `bots`."""
     is_crawler = arrival.is_bot and arrival.is_browser
     return DropReason.BOT if is_crawler and arrival.bot_policy == "discard" else event
 
 
-def drop_too_large(event: Sighting, arrival: Arrival) -> Sighting | DropReason:
+def drop_too_large(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:
     if event.size_bytes > arrival.max_event_bytes or event.property_count > MAX_PROPERTIES:
         return DropReason.EVENT_TOO_LARGE
     return event
 
 
-def drop_too_deep(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001 — a Step
+def drop_too_deep(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001 — a Step
     return DropReason.TOO_DEEP if event.depth > MAX_DEPTH else event
 
 
-def drop_without_name(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+def drop_without_name(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
     if not event.name:
         return DropReason.MISSING_EVENT
     return DropReason.NAME_TOO_LONG if len(event.name) > MAX_NAME_CHARS else event
 
 
-def drop_without_distinct_id(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+def drop_without_distinct_id(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
     if event.distinct_id is None:
         return DropReason.MISSING_DISTINCT_ID
     return DropReason.ID_TOO_LONG if len(event.distinct_id) > MAX_DISTINCT_ID_CHARS else event
 
 
-def drop_over_long_id(event: Sighting, arrival: Arrival) -> Sighting | DropReason:  # noqa: ARG001
+def drop_over_long_id(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
     if event.client_id is not None and len(event.client_id) > MAX_CLIENT_ID_CHARS:
         return DropReason.ID_TOO_LONG
     return event
 
 
-def put_timestamp_warning(event: Sighting, arrival: Arrival) -> Sighting:
+def put_timestamp_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:
     """Notes a time that cannot be read, and one that is far ahead; neither costs the event."""
-    if event.timestamp is None:
-        return event
-    at_ms = parse_time_ms(event.timestamp)
-    if at_ms is None:
-        return _warn(event, WarnReason.UNREADABLE_TIMESTAMP)
-    ahead = at_ms - arrival.received_at_ms > FUTURE_MS
-    return _warn(event, WarnReason.FUTURE_TIMESTAMP) if ahead else event
+    if event.time_ms is not None:
+        ahead = event.time_ms - arrival.received_at_ms > FUTURE_MS
+        return _warn(event, WarnReason.FUTURE_TIMESTAMP) if ahead else event
+    was_sent = event.record.timestamp is not UNSET
+    return _warn(event, WarnReason.UNREADABLE_TIMESTAMP) if was_sent else event
 
 
-def put_illegal_id_warning(event: Sighting, arrival: Arrival) -> Sighting:  # noqa: ARG001
+def put_illegal_id_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:  # noqa: ARG001
     assert event.distinct_id is not None
     illegal = event.distinct_id.strip().lower() in ILLEGAL_DISTINCT_IDS
     return _warn(event, WarnReason.ILLEGAL_DISTINCT_ID) if illegal else event
 
 
-def put_bot_warning(event: Sighting, arrival: Arrival) -> Sighting:
+def put_bot_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:
     marked = arrival.is_bot and arrival.bot_policy != "off"
     return _warn(event, WarnReason.BOT) if marked else event
 
@@ -134,7 +122,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-def admit(event: Sighting, arrival: Arrival) -> Sighting | Dropped:
+def admit(event: ProductEvent, arrival: Arrival) -> ProductEvent | Dropped:
     """Run `event` through STEPS; the first step that drops it ends its journey."""
     for step in STEPS:
         result = step(event, arrival)
@@ -146,5 +134,5 @@ def admit(event: Sighting, arrival: Arrival) -> Sighting | Dropped:
     return event
 
 
-def _warn(event: Sighting, reason: WarnReason) -> Sighting:
+def _warn(event: ProductEvent, reason: WarnReason) -> ProductEvent:
     return replace(event, warnings=(*event.warnings, reason))

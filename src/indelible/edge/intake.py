@@ -1,4 +1,4 @@
-"""What every ingest handler works with."""
+"""What the pipeline needs of the rest of the house."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -36,9 +36,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """The parts that a request passes on its way into the journal.
+    """The one place where the edge meets the rest of the house.
 
-    `store` is `Committer.submit`, or what brings drafts to it in another process.
+    Attributes:
+        gate: finds the project and what its key may do.
+        rates: how many events each key may still send.
+        disk: refuses events of a lane while the disk is too full for them.
+        store: makes drafts durable and says what became of each: `Committer.submit`,
+            or what brings drafts to it from another process.
+        limits: how much one request may bring.
+        large: the turns of large bodies.
+        confirm: waits for receipts.
+        notices: told what is refused or dropped.
+        clock: tells when a request was received.
     """
 
     gate: Gate

@@ -6,30 +6,30 @@
 `captured`, which may be missing, is how many events the process had captured by then.
 A report becomes an entry of kind loss in the project's log, after the events of the batch that
 brought it and in the transaction of the last of them, unique by its uuid in the lane of the route.
-It is no event: it stands in no result and counts towards no quota. One that cannot be read never
+In the pipeline it is an item of the batch like any other; but it is no event, so it has no result
+and counts towards no quota. One that cannot be read never
 costs the events beside it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
+from indelible.edge.arrival import Arrival
 from indelible.edge.shallow import MAX_DEPTH, nesting
-from indelible.errors import EmptyBatch
-from indelible.event import MAX_COUNT, Kind, Lane, LossReason
+from indelible.event import Kind, Lane, LossReason
 from indelible.journal.contract import Draft, Duplicate, Outcome, Stored
 from indelible.metrics import LOSS_REPORTS_IGNORED, LOSSES_REPORTED
+from indelible.record import Loss, LossReport, encode_record
 
 MAX_REPORT_BYTES: Final = 4_096
 """More than the longest report needs, and so little that no content hides in one."""
-MAX_REASONS: Final = 32
 OTHER: Final = "other"
 
 _ANY: Final = msgspec.json.Decoder()
-_RECORD: Final = msgspec.json.Encoder(order="sorted")
 _KNOWN: Final = frozenset(LossReason)
 
 
@@ -63,21 +63,17 @@ class Report(Struct, frozen=True, gc=False):
     uuid: str
     counts: Mapping[str, int]
 
-
-class _Shape(Struct):
-    # \Z: a pattern's `$` would let a line feed pass behind the last character.
-    uuid: Annotated[
-        str, Meta(pattern=r"^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z", max_length=36)
-    ]
-    process_id: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
-    counts: Annotated[
-        dict[
-            Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")],
-            Annotated[int, Meta(ge=1, le=MAX_COUNT)],
-        ],
-        Meta(min_length=1, max_length=MAX_REASONS),
-    ]
-    captured: Annotated[int, Meta(ge=0, le=MAX_COUNT)] = 0
+    def draft(self, arrival: Arrival) -> Draft:
+        """Make the entry that keeps it."""
+        return Draft(
+            project_id=arrival.project.id,
+            kind=Kind.LOSS,
+            received_at_ms=arrival.received_at_ms,
+            payload=self.payload,
+            record=encode_record(Loss(arrival.lane.value, arrival.origin, self.uuid)),
+            lane=arrival.lane,
+            client_id=self.uuid,
+        )
 
 
 Lost = Report | LostWarning | None
@@ -97,56 +93,23 @@ def read_lost(raw: msgspec.Raw | None) -> Lost:
         return LostWarning.MALFORMED
     try:
         # Members of later versions are kept; whatever they hold, it must be readable.
-        shape = msgspec.convert(_ANY.decode(sent), _Shape)
+        shape = msgspec.convert(_ANY.decode(sent), LossReport)
     except msgspec.DecodeError:
         return LostWarning.MALFORMED
     return Report(sent, shape.uuid, shape.counts)
 
 
-def draft_of(
-    report: Report, project_id: int, lane: Lane, request: object, *, received_at_ms: int
-) -> Draft:
-    """The entry that keeps the report; `request` is what is noted of the request it came with."""
-    record = {"event": "loss", "lane": lane.value, "uuid": report.uuid, "request": request}
-    return Draft(
-        project_id=project_id,
-        kind=Kind.LOSS,
-        received_at_ms=received_at_ms,
-        payload=report.payload,
-        record=_RECORD.encode(record),
-        lane=lane,
-        client_id=report.uuid,
-    )
-
-
-def check_not_empty(events: Sequence[object], lost: Lost, lane: Lane) -> None:
-    """
-    Raises:
-        EmptyBatch: there is neither an event nor a report to be taken.
-    """
-    if events or isinstance(lost, Report):
-        return
-    if lost is None:
-        raise EmptyBatch
-    _ignore(lost, lane)
-    raise EmptyBatch(f"The batch has no events, and its `lost` is not taken: {lost}")
-
-
-def settle(lost: Lost, lane: Lane, outcomes: Iterator[Outcome]) -> LostWarning | None:
-    """Count what became of the report, whose outcome comes next; what its sender should know."""
-    if lost is None:
-        return None
-    if isinstance(lost, LostWarning):
-        return _ignore(lost, lane)
-    outcome = next(outcomes)
+def settle(report: Report, outcome: Outcome, lane: Lane) -> LostWarning | None:
+    """Count what became of a report; returns what its sender should know."""
     if isinstance(outcome, Duplicate) and outcome.same_content is False:
-        return _ignore(LostWarning.UUID_CONFLICT, lane)
+        return ignore(LostWarning.UUID_CONFLICT, lane)
     if isinstance(outcome, Stored):
-        for reason, count in lost.counts.items():
+        for reason, count in report.counts.items():
             LOSSES_REPORTED.add(lane.value, reason if reason in _KNOWN else OTHER, count=count)
     return None
 
 
-def _ignore(warning: LostWarning, lane: Lane) -> LostWarning:
+def ignore(warning: LostWarning, lane: Lane) -> LostWarning:
+    """Count a report that is not taken."""
     LOSS_REPORTS_IGNORED.add(lane.value, warning.value)
     return warning

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from indelible.clock import Clock
 from indelible.errors import NotErasable, NotFound
 from indelible.event import Kind, tx_bytes
@@ -20,6 +18,7 @@ from indelible.journal.contract import LARGEST_INDEX, Journal, Stored
 from indelible.journal.erasing import ERASABLE
 from indelible.journal.pieces import pieces
 from indelible.leaf import SIZE
+from indelible.record import outlines
 
 DEFAULT_REASON: Final = "request"
 
@@ -56,13 +55,6 @@ class Certificate:
     already: int
     entries: tuple[Stored, ...]
     swept: bool
-
-
-class _Record(msgspec.Struct):
-    distinct_id: str | None = None
-
-
-_read_records: Final = msgspec.json.Decoder(list[_Record | None]).decode
 
 
 class Eraser:
@@ -133,7 +125,7 @@ class Eraser:
             rows = self._journal.rows(project_id, start, end, with_payloads=False)
             kinds = rows.leaves[_KIND_AT::SIZE]
             for index, (kind, record) in enumerate(
-                zip(kinds, _read_records(rows.records_json), strict=True), start=start
+                zip(kinds, outlines(rows.records_json), strict=True), start=start
             ):
                 if kind == Kind.PRODUCT and record and record.distinct_id == distinct_id:
                     yield index

@@ -1,8 +1,10 @@
 """Retention: what a project keeps for so many days only is erased by the hour.
 
 The same erasure as on request, with the reason `retention`. Only product and audit events are
-erased; the log's own entries stay. How far a log has expired is remembered, so that each round
-looks at what has become too old since the last one.
+erased; the log's own entries stay. How far a log has expired is kept nowhere but in the journal: an
+entry without content is passed over, by its size, without reading it. So no restore and no power
+cut can let an old event slip through. Within one process each round looks only at what has become
+too old since the last one.
 
 The age of an event counts from its time of receipt. Erasure cannot be undone and a clock may be
 wrong, so two rules protect what is young:
@@ -17,9 +19,11 @@ wrong, so two rules protect what is young:
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from indelible.clock import Clock, monotonic_s
+from indelible.erasure.lengths import LENGTHS_FILE, Lengths
 from indelible.errors import IndelibleError
 from indelible.journal.contract import Journal
 from indelible.journal.erasing import ERASABLE
@@ -27,13 +31,11 @@ from indelible.leaf import decode
 
 logger = logging.getLogger(__name__)
 
-CURSOR: Final = "retention"
 REASON: Final = "retention"
 
 _PERIOD_S: Final = 3600.0
 _SWEEP_PERIOD_S: Final = 10.0
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_NOTE: Final = CURSOR + "@{day}"  # the name of a day's note, which is stored as a cursor
 _BATCH: Final = 2_000  # ingest waits while one is erased: some 50 ms
 _PAUSE_S: Final = 0.05  # between two, so that they never take the whole journal
 
@@ -64,6 +66,7 @@ class Retention:
 
     def __init__(
         self,
+        data_dir: Path,
         journal: Journal,
         *,
         rules: Callable[[], Iterable[Rule]],
@@ -72,6 +75,7 @@ class Retention:
         period_s: float = _PERIOD_S,
     ) -> None:
         self._journal = journal
+        self._lengths = Lengths(data_dir / LENGTHS_FILE, journal)
         self._rules = rules
         self._clock = clock
         self._in_doubt = in_doubt
@@ -89,6 +93,10 @@ class Retention:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def close(self) -> None:
+        """Close the file of notes."""
+        self._lengths.close()
+
     def expire(self) -> int:
         """Erase what is too old now; how many events that was.
 
@@ -100,17 +108,12 @@ class Retention:
     def _expire(self, rule: Rule) -> int:
         project_id, now_ms = rule.project_id, self._clock()
         oldest_kept_ms = now_ms - rule.days * _DAY_MS
-        start = self._journal.cursor(CURSOR, project_id)
         stored = self._journal.next_index(project_id)
         self._note(project_id, now_ms, stored)
-        done = self._done.get(project_id, _Done(0, start))
+        done = self._done.get(project_id, _Done(0, 0))
         runs = [
-            *self._journal.received_between(
-                project_id, done.before_ms, oldest_kept_ms, start=start
-            ),
-            *self._journal.received_between(
-                project_id, 0, done.before_ms, start=max(start, done.stored)
-            ),
+            *self._journal.received_between(project_id, done.before_ms, oldest_kept_ms),
+            *self._journal.received_between(project_id, 0, done.before_ms, start=done.stored),
         ]
         if not runs:
             return 0
@@ -121,21 +124,25 @@ class Retention:
                 if self._stopping.is_set():
                     return erased
                 many = min(begin + _BATCH, end, behind)
-                erased += self._erase(project_id, begin, many, oldest_kept_ms)
-                self._stopping.wait(_PAUSE_S)
-        # power lost here: the same events are passed over as erased already
-        kept = self._journal.received_between(project_id, oldest_kept_ms, None, start=start)
-        self._journal.move_cursor(CURSOR, project_id, min(kept[0][0] if kept else stored, behind))
+                now_erased = self._erase(project_id, begin, many, oldest_kept_ms)
+                if now_erased:
+                    self._stopping.wait(_PAUSE_S)
+                erased += now_erased
+        # power lost here: the next process passes over what is erased
         if behind >= stored:
             self._done[project_id] = _Done(oldest_kept_ms, stored)
+            self._lengths.forget(project_id, before_day=oldest_kept_ms // _DAY_MS)
         return erased
 
     def _erase(self, project_id: int, first: int, behind: int, oldest_kept_ms: int) -> int:
+        sizes = self._journal.sizes(project_id, first, behind)
+        if not any(size.whole for size in sizes):
+            return 0
         entries = map(decode, self._journal.leaves(project_id, first, behind))
         old = [
             index
-            for index, entry in enumerate(entries, start=first)
-            if entry.kind in ERASABLE and entry.received_at_ms < oldest_kept_ms
+            for index, (size, entry) in enumerate(zip(sizes, entries, strict=True), start=first)
+            if size.whole and entry.kind in ERASABLE and entry.received_at_ms < oldest_kept_ms
         ]
         if not old:
             return 0
@@ -144,17 +151,13 @@ class Retention:
 
     def _note(self, project_id: int, now_ms: int, stored: int) -> None:
         """Note the length of the log, once a day."""
-        today = _NOTE.format(day=now_ms // _DAY_MS)
-        if stored and not self._journal.cursor(today, project_id):
-            self._journal.move_cursor(today, project_id, stored)
+        self._lengths.note(project_id, now_ms // _DAY_MS, stored)
 
     def _youngest_of(self, project_id: int, oldest_kept_ms: int, now_ms: int, stored: int) -> int:
         """Return the index from which every entry is certainly too young, by the daily notes."""
-        for day in range(-(-oldest_kept_ms // _DAY_MS), now_ms // _DAY_MS + 1):
-            noted = self._journal.cursor(_NOTE.format(day=day), project_id)
-            if noted:
-                return min(noted, stored)
-        return stored
+        first_day, last_day = -(-oldest_kept_ms // _DAY_MS), now_ms // _DAY_MS
+        noted = self._lengths.on(project_id, first_day, last_day)
+        return stored if noted is None else min(noted, stored)
 
     def _run(self) -> None:
         due_s, doubted = monotonic_s(), None

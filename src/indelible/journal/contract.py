@@ -1,6 +1,6 @@
 """What a journal promises. tests/journal/contract.py can be run against any implementation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -283,29 +283,5 @@ class Journal(JournalReader, Protocol):
 
         Raises:
             JournalUnwritable: a file could not be written or synced.
-        """
-        ...
-
-    def cursor(self, name: str, project_id: int) -> int:
-        """The next index that the follower `name` has not handled; 0 when it never ran.
-
-        Raises:
-            JournalUnwritable: the journal's files are not where they were opened.
-        """
-        ...
-
-    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
-        """Remember that `name` has handled everything below `next_index`.
-
-        Raises:
-            JournalUnwritable: the cursor is where it was.
-        """
-        ...
-
-    def move_cursors(self, name: str, next_indexes: Mapping[int, int]) -> None:
-        """`move_cursor` for each of these projects, in one synced step.
-
-        Raises:
-            JournalUnwritable: all of them are where they were.
         """
         ...

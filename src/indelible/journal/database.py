@@ -14,14 +14,14 @@ from typing import Final
 
 import apsw
 
-from indelible.durable import sync_file
-from indelible.errors import JournalNewer, JournalUnwritable, SyncFailed
-from indelible.journal.connections import (
+from indelible.connections import (
     BUSY_TIMEOUT_MS,
     Readers,
     identity_of,
     open_for_writing,
 )
+from indelible.durable import sync_file
+from indelible.errors import JournalNewer, JournalUnwritable, SyncFailed
 from indelible.journal.tables import create_table, create_view, projects_of, table_of
 
 logger = logging.getLogger(__name__)

@@ -11,14 +11,15 @@ import apsw
 import msgspec
 
 from indelible.clock import rfc3339
+from indelible.connections import in_runs
 from indelible.event import Kind
-from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft
+from indelible.record import Erasure, encode_record
 
 ERASABLE: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 """The kinds that hold what somebody sent; every other entry is the log's own."""
 
-_RECORD: Final = b'{"event":"erasure"}'
+_RECORD: Final = encode_record(Erasure())
 
 
 def runs_of(indexes: Iterable[int]) -> list[tuple[int, int]]:

@@ -1,10 +1,13 @@
 """The one loop that every follower of the log runs in.
 
-A round reads the cursor of every project, hands the handler what is stored beyond it, and moves all
-cursors in one synced step. A crash between the last two hands the same entries over again: at least
-once, so a handler must be idempotent. Where a handler takes some projects at once, each group of
-them is such a step, and the end of a log is looked up when its group has its turn: what is stored
-during a long round waits for that turn, not for the end of the round and the next one.
+A follower keeps its position at its own sink, in the same transaction as what it made of the
+entries: the journal knows nothing about it, and no round costs the journal a sync. The loop asks
+for a project's position when it first meets the project, and again after a failure; in between it
+relies on `handle`, which returns only once the position has moved.
+
+A round hands over what is stored past the position of every project. Where a handler takes several
+projects at once, the end of a log is looked up when its group has its turn: what is stored during a
+long round waits for that turn, not for the end of the round and the next one.
 
 A project whose entries cannot be handled backs off alone: it is left out of the rounds until its
 pause is over, and the other projects are handled as if it were not there. Only a failure of the
@@ -18,13 +21,14 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from indelible.clock import monotonic_s
 from indelible.errors import IndelibleError
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.metrics import FOLLOWER_FAILURES
 
 logger = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
+_WAIT_S: Final = 1.0  # how often to look for new projects while nothing is committed
 
 
 class Run(NamedTuple):
@@ -40,7 +44,7 @@ class Handler(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the cursor: permanent, unique among followers."""
+        """Names the follower in metrics and log lines."""
         ...
 
     @property
@@ -48,11 +52,15 @@ class Handler(Protocol):
         """The most entries of one project to be handed over at once."""
         ...
 
+    def next_index(self, project_id: int) -> int:
+        """The handler's position: every entry of the project below it has been handled."""
+        ...
+
     def handle(self, project_id: int, start: int, end: int) -> None:
         """Take the entries [start, end) of one project's log, at least one; all are stored.
 
-        May be given the same entries again after a crash or a failure. Raise to be called again
-        with the same start after a pause; later entries of this project wait meanwhile.
+        On return the position is at `end` or past it. Raise to be called again after a pause, from
+        the position on; later entries of this project wait meanwhile.
         """
         ...
 
@@ -66,6 +74,8 @@ class GroupHandler(Protocol):
 
     @property
     def batch(self) -> int: ...
+
+    def next_index(self, project_id: int) -> int: ...
 
     @property
     def together(self) -> int:
@@ -86,32 +96,25 @@ class Follower:
     Args:
         journal: the journal to follow.
         handler: what to do with its entries.
-        projects: returns the ids of all projects; called in each round.
-        wait: given how many commits it has seen, returns the count once it has grown or a second
-            has passed.
-        wake: ends a `wait` that is under way, so that stopping need not wait for it.
+        projects: returns the ids of the projects to follow; called in each round.
         pace_s: least time from the start of a round that handled something to the next one, so
             that a busy log is handled in larger batches.
     """
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalReader,
         handler: Handler | GroupHandler,
         *,
         projects: Callable[[], Iterable[int]],
-        wait: Callable[[int], int],
-        wake: Callable[[], None],
         pace_s: float = 0.0,
     ) -> None:
         self._journal = journal
         self._handler = handler
         self._projects = projects
-        self._wait = wait
-        self._wake = wake
         self._pace_s = pace_s
-        # The thread's own: nobody else moves this handler's cursors while it runs.
-        self._cursors: dict[int, int] = {}
+        # The thread's own: nothing else moves this handler's positions while it runs.
+        self._positions: dict[int, int] = {}
         self._pauses: dict[int, _Pause] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(
@@ -127,7 +130,7 @@ class Follower:
         `drain`: handle all that is stored as well.
         """
         self._stopping.set()
-        self._wake()
+        self._journal.wake()
         self._thread.join()
         if drain:
             self._stopping.clear()
@@ -138,16 +141,14 @@ class Follower:
 
     def lag(self) -> int:
         """How many stored entries, over all projects, the handler has not taken yet."""
-        name = self._handler.name
-        return sum(
-            self._journal.next_index(p) - self._journal.cursor(name, p) for p in self._projects()
-        )
+        ends = self._journal.next_indexes(self._projects())
+        return sum(max(0, end - self._handler.next_index(p)) for p, end in ends.items())
 
     def catch_up(self) -> int:
         """Handle everything that is stored now, and return how many entries that was.
 
-        Raises what the handler raised first; the cursor of that project stands before the batch
-        that failed, and the other projects were handled all the same.
+        Raises what the handler raised first; the position of that project is before the batch that
+        failed, and the other projects were handled all the same.
         """
         handled, failures = self._round(list(self._projects()))
         if failures:
@@ -170,10 +171,9 @@ class Follower:
                 runs = self._due(stored)
                 failed = self._hand_over(runs)
                 moved = {run.project_id: run.end for run in runs if run.project_id not in failed}
-                # power lost here: these entries are handled again, which a handler must allow
-                if moved:
-                    self._journal.move_cursors(self._handler.name, moved)
-                    self._cursors.update(moved)
+                self._positions.update(moved)
+                for project_id in failed:
+                    self._positions.pop(project_id, None)
                 handled += sum(run.end - run.start for run in runs if run.project_id in moved)
                 failures |= unread | failed
                 again += self._due({project: stored[project] for project in moved})
@@ -209,10 +209,9 @@ class Follower:
         """The next run of every project that has one, given how much each has stored."""
         runs = []
         for project_id, end in stored.items():
-            start = self._cursors.get(project_id)
+            start = self._positions.get(project_id)
             if start is None:
-                start = self._journal.cursor(self._handler.name, project_id)
-                self._cursors[project_id] = start
+                start = self._positions[project_id] = self._handler.next_index(project_id)
             if start < end:
                 runs.append(Run(project_id, start, min(start + self._handler.batch, end)))
         return runs
@@ -252,7 +251,7 @@ class Follower:
             self._set_pauses(due, failures)
             if handled:
                 self._stopping.wait(began + self._pace_s - monotonic_s())
-            seen = self._wait(seen)
+            seen = self._journal.wait(seen, timeout_s=_WAIT_S)
 
     def _rests(self, project_id: int, now_s: float) -> bool:
         """Whether this project failed and its pause is not over."""

@@ -8,25 +8,23 @@ from io import BytesIO
 from typing import Final
 
 import apsw
-import msgspec
 from msgspec.structs import replace
 
 from indelible import leaf
+from indelible.connections import in_runs
 from indelible.event import Kind, Lane
 from indelible.journal.commitments import SALTS_BYTES, commitments_of
-from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.keys_file import Mark
 from indelible.journal.stored import Row, row_at
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, next_index_of, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import UniqueKeys
+from indelible.record import comparable, says_the_same
 
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
 _RANDOM_BYTES: Final = SALTS_BYTES + 8  # two salts, and the tail of a transaction id
 
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_COMPARED_BYTES: Final = 65_536
 
 _NewRow = tuple[int, bytes, bytes | None, bytes, bytes, bytes]
 """A row to be written, in the order of `_insert`: with its unique key in third place."""
@@ -108,7 +106,7 @@ class Group:
 
     def _take_beside(self, draft: Draft) -> Outcome:
         """The id is taken by other content: know `draft` by its id and content together."""
-        content = hashlib.sha256(draft.payload + _comparable(draft.record)).digest()
+        content = hashlib.sha256(draft.payload + comparable(draft.record)).digest()
         assert draft.client_id is not None
         name = draft.client_id.encode() + b"\x00" + content
         key = self._unique_key(self._connection, draft.project_id, draft.lane, name)
@@ -182,40 +180,4 @@ def _same_content(record: bytes | None, payload: bytes | None, draft: Draft) -> 
     """Whether a stored event says the same as `draft`; None when it has been erased."""
     if record is None or payload is None:
         return None
-    return payload == draft.payload and _same_record(record, draft.record)
-
-
-def _same_record(stored: bytes, sent: bytes) -> bool:
-    """Whether two records say the same; a long one only when its members are equal to the byte.
-
-    Comparing what they mean builds every value of them, 30 ms for a record of a megabyte, while the
-    group and all that wait for it stand still.
-    """
-    if _outline(stored) == _outline(sent):
-        return True
-    return max(len(stored), len(sent)) <= _COMPARED_BYTES and (
-        _comparable(stored) == _comparable(sent)
-    )
-
-
-def _outline(record: bytes) -> dict[str, bytes]:
-    """The members of a record as they were written, without those that `_comparable` leaves out."""
-    fields = {name: bytes(raw) for name, raw in _MEMBERS.decode(record).items()}
-    fields.pop("request", None)
-    if "meta" in fields:
-        fields["meta"] = _comparable(b'{"meta":%b}' % fields["meta"])
-    return fields
-
-
-def _comparable(record: bytes) -> bytes:
-    """A record without what clients renew for each attempt: the request, and meta.request_id.
-
-    Our own client also numbers its calls, so one event that an application sends twice, under one
-    key, comes with two numbers.
-    """
-    fields = msgspec.json.decode(record)
-    fields.pop("request", None)
-    meta = fields.get("meta", {})
-    for name in ("request_id", "process_id", "sequence"):
-        meta.pop(name, None)
-    return msgspec.json.encode(fields, order="sorted")
+    return payload == draft.payload and says_the_same(record, draft.record)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from indelible.journal.connections import Readers, identity_of, in_runs
+from indelible.connections import Readers, identity_of, in_runs
 from indelible.journal.moments import BLOCK_BITS, Block
 from indelible.journal.tables import INDEX_BITS
 

@@ -7,7 +7,7 @@ first, which reads none of their content, and the walk is cut into runs that fit
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 
 MEASURED_AT_ONCE: Final = 500
 """Most entries of a run, however small they are."""
@@ -33,7 +33,7 @@ def cut(sizes: Sequence[int], most_bytes: int) -> Iterator[int]:
 
 
 def pieces(
-    journal: Journal,
+    journal: JournalReader,
     project_id: int,
     start: int,
     end: int,

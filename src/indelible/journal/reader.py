@@ -26,8 +26,8 @@ from typing import Final
 import apsw
 
 from indelible.clock import monotonic_s
+from indelible.connections import BUSY_TIMEOUT_MS, Readers, identity_of
 from indelible.errors import DataUnreadable, JournalNewer
-from indelible.journal.connections import BUSY_TIMEOUT_MS, Readers, identity_of
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.keys_file import KEYS_FILE, KeysElsewhere
 from indelible.journal.reading import SqliteReading

@@ -8,6 +8,7 @@ from typing import Final
 import apsw
 import msgspec
 
+from indelible import record
 from indelible.errors import AlreadyExists
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
@@ -115,5 +116,5 @@ def _draft(event: Administration) -> Draft:
         kind=Kind.ADMINISTRATION,
         received_at_ms=event.at_ms,
         payload=msgspec.json.encode(event.facts, order="sorted"),
-        record=msgspec.json.encode({"event": event.name}),
+        record=record.encode_record(record.Administration(event.name)),
     )

@@ -56,10 +56,3 @@ CREATE TABLE usage (
     events     INTEGER NOT NULL,
     PRIMARY KEY (project_id, month, lane)
 ) WITHOUT ROWID;
-
-CREATE TABLE follower (
-    name       TEXT NOT NULL,
-    project_id INTEGER NOT NULL REFERENCES project (id),
-    next_index INTEGER NOT NULL,
-    PRIMARY KEY (name, project_id)
-) WITHOUT ROWID;

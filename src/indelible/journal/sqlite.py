@@ -5,8 +5,7 @@ transaction, so there is no moment at which one exists without the others.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import apsw
@@ -15,7 +14,6 @@ from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import JournalUnwritable, NotErasable, NotFound
 from indelible.event import tx_text
-from indelible.journal.connections import in_runs
 from indelible.journal.contract import Draft, Entry, Erased, Outcome, Stored
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
@@ -134,16 +132,6 @@ class SqliteJournal(SqliteReading):
         self._keys.close()
         self.database.close()
 
-    def move_cursor(self, name: str, project_id: int, next_index: int) -> None:
-        self.move_cursors(name, {project_id: next_index})
-
-    def move_cursors(self, name: str, next_indexes: Mapping[int, int]) -> None:
-        rows = [(name, project_id, index) for project_id, index in next_indexes.items()]
-        with self.database.transaction() as connection:
-            for run in in_runs(rows):
-                values = [value for row in run for value in row]
-                connection.execute(_move_cursors(len(run)), values)
-
     # Reading
 
     def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
@@ -156,15 +144,6 @@ class SqliteJournal(SqliteReading):
                 if self._ends[project_id] >= self._logged[project_id]:
                     del self._logged[project_id]
             return {project_id: self._ends[project_id] for project_id in wanted}
-
-    def cursor(self, name: str, project_id: int) -> int:
-        # A follower starts here. Without this check it would recreate a folder that was moved.
-        if (misplaced := self.database.out_of_place()) is not None:
-            raise JournalUnwritable(misplaced)
-        rows = self.database.reader().execute(
-            "SELECT next_index FROM follower WHERE name = ? AND project_id = ?", (name, project_id)
-        )
-        return next((int(index) for (index,) in rows), 0)
 
     # Behind the scenes
 
@@ -197,12 +176,3 @@ class SqliteJournal(SqliteReading):
             newest = next_index_of(connection, project_id) - 1
             last += self.read(project_id, newest, newest + 1)
         return last
-
-
-@cache
-def _move_cursors(rows: int) -> str:
-    values = ", ".join(["(?, ?, ?)"] * rows)
-    return (
-        f"INSERT INTO follower (name, project_id, next_index) VALUES {values}"  # noqa: S608
-        " ON CONFLICT DO UPDATE SET next_index = excluded.next_index"
-    )

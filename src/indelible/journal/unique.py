@@ -18,14 +18,15 @@ all three. After a crash the rows behind the marks are read again; without uniqu
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
 import apsw
 
-from indelible.journal.connections import in_runs, open_for_writing
+from indelible.connections import in_runs
+from indelible.derived import Derived
+from indelible.errors import JournalUnwritable, Unavailable
 from indelible.journal.keys_file import KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
@@ -89,9 +90,15 @@ class UniqueKeys:
         self._failure: str | None = None
         self._stopping = False
         self._changed = threading.Condition()
-        self._path = path
         self._rows = rows
-        self._writer = _open(path, vfs)
+        self._db = Derived(
+            path,
+            schema=SCHEMA,
+            version=1,
+            probe="SELECT * FROM mark",
+            cache_kib=_CACHE_KIB,
+            vfs=vfs,
+        )
         self._file = KeysFile(path, vfs=vfs)
         self._catch_up(rows)
         self._thread = threading.Thread(target=self._run, name="journal-keys", daemon=True)
@@ -101,7 +108,7 @@ class UniqueKeys:
         """The row ids of those `keys` that are stored.
 
         Raises:
-            apsw.CorruptError: the file is damaged; the next start makes it anew.
+            JournalUnwritable: the file is damaged; the next start makes it again.
         """
         # A key moves from recent to settling to the file, and leaves each only once it is in the
         # next; looking in that order, it cannot be missed.
@@ -115,16 +122,16 @@ class UniqueKeys:
             else:
                 found[key] = row_id
         try:
-            found |= self._file.find(older)
-        except apsw.CorruptError:
-            _remove(self._path)
-            raise
+            with self._db.watched():
+                found |= self._file.find(older)
+        except Unavailable as error:
+            raise JournalUnwritable(self.failure) from error
         return found
 
     @property
     def failure(self) -> str | None:
         """Why the keys cannot be trusted any more, or None while all is well."""
-        return self._failure
+        return self._failure or self._db.failure
 
     def mark(self, project_id: int) -> Mark | None:
         """The last row of the project whose key, if it has one, can be found."""
@@ -140,7 +147,7 @@ class UniqueKeys:
         with self._changed:
             if len(self._recent) >= _WAIT_AT * self._merge_at:
                 self._changed.wait_for(
-                    lambda: not self._merging or self._stopping or self._failure is not None
+                    lambda: not self._merging or self._stopping or self.failure is not None
                 )
             if not self._merging:
                 self._hand_over()
@@ -157,8 +164,7 @@ class UniqueKeys:
             self._changed.notify_all()
         self._thread.join()
         self._file.close()
-        with suppress(apsw.Error):  # what is not folded in is read from the rows at the next start
-            self._writer.close()
+        self._db.close()
 
     def _advance(self, project_id: int, mark: Mark) -> None:
         before = self._marks.get(project_id)
@@ -193,11 +199,13 @@ class UniqueKeys:
                 logger.warning("merging keys: %s; again in %g s", error, _RETRY_S)
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopping, _RETRY_S)
-            except apsw.Error as error:
+            except (apsw.Error, Unavailable) as error:
                 # After a failed sync a page may be lost unseen, and a key with it. All that the
-                # file says stands in the rows: the next start makes it anew.
-                _remove(self._path)
-                self._give_up(f"{self._path.name}: {error}; restart the server")
+                # file says stands in the rows: the next start makes it again.
+                if self._db.failure is None:
+                    self._db.give_up(f"{self._db.path.name}: {error}")
+                with self._changed:
+                    self._changed.notify_all()
                 return
 
     def _give_up(self, failure: str) -> None:
@@ -208,32 +216,32 @@ class UniqueKeys:
 
     def _merge(self) -> None:
         keys = self._settling
-        with self._writer:
+        with self._db.transaction() as connection:
             for run in in_runs(sorted(keys)):
                 values = [value for key in run for value in (key, keys[key])]
-                self._writer.execute(_insert(len(run)), values)
-            self._writer.executemany(
+                connection.execute(_insert(len(run)), values)
+            connection.executemany(
                 "INSERT OR REPLACE INTO mark (project_id, last_id, last_tx) VALUES (?, ?, ?)",
                 [(project_id, *mark) for project_id, mark in self._settling_marks.items()],
             )
             for project_id, mark in self._settling_marks.items():
                 self._keep_blocks(
-                    project_id, behind=((mark.last_id & INDEX_MASK) + 1) >> BLOCK_BITS
+                    connection, project_id, behind=((mark.last_id & INDEX_MASK) + 1) >> BLOCK_BITS
                 )
         with self._changed:
             self._settling = {}
             self._merging = False
             self._changed.notify_all()
 
-    def _keep_blocks(self, project_id: int, *, behind: int) -> None:
+    def _keep_blocks(self, connection: apsw.Connection, project_id: int, *, behind: int) -> None:
         begin = project_id << (INDEX_BITS - BLOCK_BITS)
-        last = self._writer.execute(
+        last = connection.execute(
             "SELECT max(id) FROM block WHERE id >= ? AND id < ?", (begin, begin + behind)
         ).get
         first = 0 if last is None else int(last) - begin + 1
         if first < behind:
             made = self._rows.blocks(project_id, first << BLOCK_BITS, behind << BLOCK_BITS)
-            self._writer.executemany(
+            connection.executemany(
                 "INSERT INTO block (id, earliest, latest) VALUES (?, ?, ?)",
                 [(begin + number, *block) for number, block in enumerate(made, start=first)],
             )
@@ -242,14 +250,14 @@ class UniqueKeys:
         """Read the keys of every row that the file does not know yet."""
         marks = {
             project_id: Mark(last_id, last_tx)
-            for project_id, last_id, last_tx in self._writer.execute(
+            for project_id, last_id, last_tx in self._db.reader().execute(
                 "SELECT project_id, last_id, last_tx FROM mark"
             )
         }
         if any(rows.tx_of(mark.last_id) != mark.last_tx for mark in marks.values()):
             logger.warning("the keys are another journal's: making them anew")
-            with self._writer:
-                self._writer.execute("DELETE FROM unique_key; DELETE FROM mark; DELETE FROM block")
+            with self._db.transaction() as connection:
+                connection.execute("DELETE FROM unique_key; DELETE FROM mark; DELETE FROM block")
             marks = {}
         self._marks = marks
         for project_id, row_id, tx, key in rows.behind(dict(marks)):
@@ -263,29 +271,6 @@ class UniqueKeys:
                 except (apsw.FullError, apsw.BusyError) as error:
                     # The rest stays in memory, and the thread tries this merge again.
                     logger.warning("merging keys: %s", error)
-
-
-def _open(path: Path, vfs: str | None) -> apsw.Connection:
-    """The keys' file, made anew where it is damaged: all that it says stands in the rows."""
-    try:
-        return _prepared(path, vfs)
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        logger.warning("%s: %s; making it anew", path.name, error)
-        _remove(path)
-        return _prepared(path, vfs)
-
-
-def _remove(path: Path) -> None:
-    for part in ("", "-wal", "-shm"):
-        path.with_name(path.name + part).unlink(missing_ok=True)
-
-
-def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
-    connection = open_for_writing(path, vfs=vfs, cache_kib=_CACHE_KIB)
-    # NORMAL may lose the last merges at a power failure, whole; the marks go back with them.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(SCHEMA)
-    return connection
 
 
 @cache

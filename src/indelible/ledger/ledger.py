@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from indelible.clock import Clock
 from indelible.errors import IndelibleError, Tampered
 from indelible.event import Level
+from indelible.journal.contract import JournalReader
 from indelible.journal.follow import Follower
-from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LOCK_FILE
 from indelible.leaf import decode
 from indelible.ledger import notes
@@ -25,7 +25,7 @@ from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.tile import WIDTH, TileHashes
 from indelible.ledger.format.tree import prove_root
 from indelible.ledger.lockstore import Halt, Head, LockStore
-from indelible.ledger.logs import SEALER, Log, Logs
+from indelible.ledger.logs import Log, Logs
 from indelible.ledger.progress import Progress
 from indelible.ledger.receipts import Receipts
 from indelible.ledger.scrub import Scrub
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from indelible.ledger.witnessing import Witnessing
 
 logger = logging.getLogger(__name__)
-
-_WAIT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class Ledger:
         self,
         data_dir: Path,
         *,
-        journal: SqliteJournal,
+        journal: JournalReader,
         registry: Registry,
         choices: Choices,
         clock: Clock,
@@ -94,6 +92,7 @@ class Ledger:
                 witnesses=choices.witnesses,
                 mend=lambda log, head: mend(log, journal, head, self._soundness),
                 root_at=self._root_at,
+                sealed_to=self._seals.size,
             )
             signing = {log.origin for log in self.logs.signing()}
             halts = [halt for halt in self._lock.halts() if halt.origin in signing]
@@ -125,8 +124,6 @@ class Ledger:
             journal,
             self.sealer,
             projects=self._signed_projects,
-            wait=lambda seen: journal.database.wait_for_commit(seen, timeout_s=_WAIT_S),
-            wake=journal.database.wake,
             pace_s=choices.seal_interval_ms / 1000,
         )
         self.scrub = Scrub(
@@ -301,9 +298,6 @@ class Ledger:
         assert head is not None
         self._seals.sealed(log.origin, head.size, self._clock())
         self._published[log.name] = head.size
-        if self._journal.cursor(SEALER, log.project_id) > head.size:
-            # The log is younger than its journal: it follows one that was frozen.
-            self._journal.move_cursor(SEALER, log.project_id, head.size)
         self.progress.advance(log.project_id, Level.SEALED, head)
         witnessed = self._last_witnessed(log)
         if witnessed is not None and witnessed.size <= head.size:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
+from indelible.connections import BUSY_TIMEOUT_MS, open_for_writing
 from indelible.errors import (
     LockMissing,
     LockMoved,
@@ -25,7 +26,6 @@ from indelible.errors import (
     LogForked,
     SealingStopped,
 )
-from indelible.journal.connections import BUSY_TIMEOUT_MS, open_for_writing
 from indelible.layout import LOCK_FILE
 
 # After these SQLite has undone the change, and nothing half-written was called durable.

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from indelible import durable
 from indelible.errors import (
@@ -27,7 +26,7 @@ from indelible.errors import (
     Unverifiable,
 )
 from indelible.event import LogId
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.layout import KEYS_FOLDER, LEDGER_FOLDER
 from indelible.ledger import notes
 from indelible.ledger.format.checkpoint import Checkpoint
@@ -41,9 +40,6 @@ from indelible.registry.registry import Registry
 from indelible.registry.values import LogRow
 
 logger = logging.getLogger(__name__)
-
-SEALER: Final = "sealer"
-"""Names the sealer's cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,7 @@ class Logs:
         mend: given a log and its last checkpoint, makes what is missing of its tiles.
         root_at: given a log, its last checkpoint and a smaller size, returns the root that was
             signed there.
+        sealed_to: given an origin, returns how far the log was ever seen to be sealed.
 
     Raises:
         LogRefused: parts of a log do not fit together. Nothing was changed.
@@ -82,13 +79,14 @@ class Logs:
         self,
         data_dir: Path,
         registry: Registry,
-        journal: Journal,
+        journal: JournalReader,
         lock: LockStore,
         *,
         base: str | None,
         witnesses: Policy,
         mend: Callable[[Log, Head], None],
         root_at: Callable[[Log, Head, int], bytes],
+        sealed_to: Callable[[str], int],
     ) -> None:
         self._data_dir = data_dir
         self._registry = registry
@@ -98,6 +96,7 @@ class Logs:
         self._witnesses = witnesses
         self._mend = mend
         self._root_at = root_at
+        self._sealed_to = sealed_to
         self._settling = threading.Lock()
         self._by_name: dict[str, Log] = {}
         self._signing: dict[LogId, Log] = {}
@@ -221,8 +220,8 @@ class Logs:
         return log
 
     def _compare_journal(self, log: Log, head: Head) -> None:
-        sealed = self._journal.cursor(SEALER, log.project_id)
-        if sealed > head.size > 0:  # at 0 the log is new, and follows one that was frozen
+        sealed = self._sealed_to(log.origin)
+        if sealed > head.size:
             raise LockBehind(
                 f"{log.origin} was sealed to {sealed:,} events, lock.db has {head.size:,}"
             )

@@ -14,7 +14,7 @@ from typing import Final
 
 from indelible.errors import NotSealed, NotWitnessed, Tampered, Unverifiable
 from indelible.event import Level
-from indelible.journal.contract import Entry, Journal
+from indelible.journal.contract import Entry, JournalReader
 from indelible.leaf import decode
 from indelible.ledger.format.opening import Opening
 from indelible.ledger.format.proof import Proof
@@ -55,7 +55,7 @@ class Receipts:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalReader,
         logs: Logs,
         progress: Progress,
         soundness: Soundness,

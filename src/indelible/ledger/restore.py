@@ -8,7 +8,6 @@ log that it succeeds. Erasures that the replaced journal knows of are made again
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -26,12 +25,11 @@ from indelible.errors import (
     LogKeyMissing,
     LogRefused,
 )
-from indelible.event import Kind
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE
+from indelible.journal.outside import erasures
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tree import Frontier, leaf_hash
@@ -235,7 +233,7 @@ def _erase_again(
     names = {project.id for project in registry.snapshot.projects.values()}
     erased = 0
     try:
-        for project_id, reason, leaves in _erasures(before):
+        for project_id, reason, leaves in erasures(before):
             if project_id not in names:
                 continue
             wanted = [
@@ -251,28 +249,3 @@ def _erase_again(
     except (apsw.Error, ValueError, KeyError, TypeError) as error:
         return erased, f"{type(error).__name__}: {error}"
     return erased, None
-
-
-def _erasures(before: Path) -> Iterator[tuple[int, str, dict[int, bytes]]]:
-    """The erasures in a journal's log: project, reason, and the leaves of the erased by index."""
-    connection = apsw.Connection(str(before), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        entries = connection.execute(
-            "SELECT id, payload FROM event WHERE substr(leaf, 2, 1) = ? ORDER BY id",
-            (bytes([Kind.ERASURE]),),
-        )
-        for row_id, payload in entries:
-            if payload is None:
-                continue
-            facts = json.loads(payload)
-            first = row_id & ~INDEX_MASK
-            leaves: dict[int, bytes] = {}
-            for start, end in facts["erased"]:
-                rows = connection.execute(
-                    "SELECT id, leaf FROM event WHERE id >= ? AND id < ?",
-                    (first + start, first + end),
-                )
-                leaves |= {at - first: leaf for at, leaf in rows}
-            yield row_id >> INDEX_BITS, str(facts["reason"]), leaves
-    finally:
-        connection.close()

@@ -8,14 +8,12 @@ done while no server runs, and the project's log says that it was done.
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import apsw
+from typing import Final
 
 from indelible.clock import Clock
-from indelible.errors import JournalUnreadable, NotFound
-from indelible.journal.connections import BUSY_TIMEOUT_MS
+from indelible.errors import NotFound
 from indelible.journal.database import Database
+from indelible.journal.outside import open_logs
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import JOURNAL_FILE, LOCK_FILE
@@ -48,7 +46,7 @@ def halted_logs(data_dir: Path) -> list[Halted]:
         return []
     return [
         Halted(project, log, halts[origin])
-        for project, log, origin in _open_logs(data_dir / JOURNAL_FILE)
+        for project, log, origin in open_logs(data_dir / JOURNAL_FILE)
         if origin in halts
     ]
 
@@ -106,21 +104,3 @@ def _find(
     opened.callback(journal.close)
     registry = Registry(RegistryTables(journal), clock=clock)
     return halted[0], journal, registry, registry.snapshot.logs[halted[0].log]
-
-
-def _open_logs(path: Path) -> list[tuple[str, str, str]]:
-    """Project, name and origin of the logs that are signed."""
-    try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            rows: list[Any] = connection.execute(
-                "SELECT project.name, log.name, log.origin FROM log"
-                " JOIN project ON project.id = log.project_id"
-                " WHERE log.state = 'open' ORDER BY project.name"
-            ).fetchall()
-        finally:
-            connection.close()
-    except apsw.Error as error:
-        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}") from error
-    return rows

@@ -19,7 +19,7 @@ import apsw
 
 from indelible.clock import monotonic_s
 from indelible.errors import IndelibleError, Tampered
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.ledger import notes
 from indelible.ledger.damages import NOTES, Damages
 from indelible.ledger.format.layout import CHECKPOINT, WITNESSED
@@ -52,7 +52,7 @@ class Scrub:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalReader,
         soundness: Soundness,
         damages: Damages,
         *,

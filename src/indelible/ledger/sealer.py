@@ -30,7 +30,7 @@ from indelible.errors import (
     Tampered,
     Unverifiable,
 )
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.journal.follow import Run
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.tile import (
@@ -49,7 +49,7 @@ from indelible.ledger.format.tile import (
 from indelible.ledger.format.tree import Frontier, leaf_hash, prove_root, subtrees_of
 from indelible.ledger.growth import MOST_ENTRIES, added, integrate
 from indelible.ledger.lockstore import Head, LockStore
-from indelible.ledger.logs import SEALER, Log
+from indelible.ledger.logs import Log
 from indelible.ledger.soundness import Soundness
 from indelible.metrics import SEAL_SECONDS
 
@@ -73,13 +73,13 @@ class Sealer:
         publish: puts a checkpoint before the log's readers.
     """
 
-    name: Final = SEALER
+    name: Final = "sealer"
     batch: Final = MOST_ENTRIES
     together: Final = 32
 
     def __init__(
         self,
-        journal: Journal,
+        journal: JournalReader,
         lock: LockStore,
         soundness: Soundness,
         *,
@@ -104,6 +104,20 @@ class Sealer:
     def stopped(self) -> dict[str, str]:
         """The origins of logs that this process signs no further, and why."""
         return dict(self._stopped)
+
+    def next_index(self, project_id: int) -> int:
+        """How many events the last signed checkpoint of the project's log covers.
+
+        While that one could not be published, one less: there is something left to do.
+
+        Raises:
+            LockUnwritable: the lock store is damaged.
+        """
+        log = self._log_of(project_id)
+        head = None if log is None else self._lock.head(log.origin)
+        if head is None:
+            return 0
+        return head.size - 1 if head.origin in self._unpublished else head.size
 
     def handle(self, project_id: int, start: int, end: int) -> None:
         """Seal one project's log up to `end`; raises what `handle_group` returns or raises."""
@@ -339,7 +353,7 @@ def _check_levels(read: ReadTiles, old: int, size: int) -> None:
         level, before, behind = level + 1, before // WIDTH, behind // WIDTH
 
 
-def mend(log: Log, journal: Journal, head: Head, soundness: Soundness) -> None:
+def mend(log: Log, journal: JournalReader, head: Head, soundness: Soundness) -> None:
     """Rebuild the tiles that a log needs at its last checkpoint, where some are missing or damaged.
 
     Raises:
@@ -381,7 +395,7 @@ def _look_at_edge(log: Log, head: Head, soundness: Soundness) -> None:
         soundness.tiles(log, head)([last._replace(level=0), last])
 
 
-def _is_sound(log: Log, journal: Journal, head: Head) -> bool:
+def _is_sound(log: Log, journal: JournalReader, head: Head) -> bool:
     """Whether the tiles give the root, and the last bundle holds the journal's leaves."""
     if head.size == 0:
         return True

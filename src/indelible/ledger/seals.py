@@ -4,19 +4,19 @@ For people who ask for the life of an event. Nothing depends on it: when it is l
 older events are those of the oldest checkpoint that it knows of.
 """
 
-import logging
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import apsw
 
-from indelible.journal.connections import Readers, open_for_writing
-
-logger = logging.getLogger(__name__)
+from indelible.derived import Derived
+from indelible.errors import Unavailable
 
 SEALS_FILE: Final = "seals.db"
+
+_LOST: Final = (apsw.Error, Unavailable)
+"""Nothing depends on what is kept here, so what cannot be written or read now is left out."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS seal (
@@ -40,20 +40,18 @@ class Seals:
     """The record, open for writing by this process; a file that is damaged is begun anew."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._writer = _open(path)
-        except apsw.Error as error:
-            logger.warning("%s is damaged (%s): begun anew", path, type(error).__name__)
-            for end in ("", "-wal", "-shm"):
-                path.with_name(path.name + end).unlink(missing_ok=True)
-            self._writer = _open(path)
-        self._writing = threading.Lock()
-        self._readers = Readers(path, vfs=None)
+        self._file = Derived(
+            path,
+            schema=_SCHEMA,
+            version=1,
+            probe="SELECT size FROM seal LIMIT 1",
+            cache_kib=256,
+        )
 
     def sealed(self, origin: str, size: int, at_ms: int) -> None:
         """Note a checkpoint; the first time counts."""
-        with self._writing, suppress(apsw.Error):
-            self._writer.execute(
+        with suppress(*_LOST), self._file.transaction() as connection:
+            connection.execute(
                 "INSERT INTO seal (origin, size, sealed_at_ms) VALUES (?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
                 (origin, size, at_ms),
@@ -61,20 +59,34 @@ class Seals:
 
     def witnessed(self, origin: str, size: int, at_ms: int) -> None:
         """Note that the checkpoint of this size met the quorum."""
-        with self._writing, suppress(apsw.Error):
-            self._writer.execute(
+        with suppress(*_LOST), self._file.transaction() as connection:
+            connection.execute(
                 "UPDATE seal SET witnessed_at_ms = ? WHERE origin = ? AND size = ?",
                 (at_ms, origin, size),
             )
+
+    def size(self, origin: str) -> int:
+        """How many events the largest checkpoint of this log covers; 0 if none is known.
+
+        Never more than were sealed: a checkpoint is noted here after it is published.
+        """
+        with suppress(*_LOST), self._file.watched():
+            largest = (
+                self._file.reader()
+                .execute("SELECT max(size) FROM seal WHERE origin = ?", (origin,))
+                .get
+            )
+            return int(largest or 0)
+        return 0
 
     def times(self, origin: str, index: int) -> Times:
         """When the event with this index was covered for the first time.
 
         Unknown, too, where the file has been damaged since it was opened.
         """
-        try:
+        with suppress(*_LOST), self._file.watched():
             found = [
-                self._readers.mine()
+                self._file.reader()
                 .execute(
                     f"SELECT {column} FROM seal"  # noqa: S608 — a constant
                     f" WHERE origin = ? AND size > ? AND {column} IS NOT NULL"
@@ -84,25 +96,9 @@ class Seals:
                 .get
                 for column in ("sealed_at_ms", "witnessed_at_ms")
             ]
-        except apsw.Error:
-            return Times(None, None)
-        return Times(*found)
+            return Times(*found)
+        return Times(None, None)
 
     def close(self) -> None:
-        self._readers.close()
-        with suppress(apsw.Error):
-            self._writer.close()
-
-
-def _open(path: Path) -> apsw.Connection:
-    path.touch(mode=0o600)
-    connection = open_for_writing(path, vfs=None, cache_kib=256)
-    try:
-        # The last seconds may be lost with the power, the file may not: no sync at each checkpoint.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(_SCHEMA)
-        connection.execute("SELECT size FROM seal LIMIT 1")  # the schema tells nothing of the rows
-    except apsw.Error:
-        connection.close()  # closed later, it would take the log of the file begun anew with it
-        raise
-    return connection
+        """Close the file."""
+        self._file.close()

@@ -29,7 +29,7 @@ from indelible.errors import (
     TileMissing,
     Unverifiable,
 )
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
@@ -56,7 +56,7 @@ _READ_AT_ONCE: Final = 65_536
 class Soundness:
     """Reads tiles of logs, each held to a signed root; safe from any thread."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: JournalReader) -> None:
         self._journal = journal
         self._rebuilding = threading.Lock()
 
@@ -111,7 +111,7 @@ class _Look:
         rebuilt: tiles whose files are to be replaced.
     """
 
-    def __init__(self, log: Log, head: Head, journal: Journal, read: ReadTiles) -> None:
+    def __init__(self, log: Log, head: Head, journal: JournalReader, read: ReadTiles) -> None:
         self._log = log
         self._head = head
         self._journal = journal

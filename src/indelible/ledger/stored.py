@@ -3,10 +3,12 @@
 import apsw
 
 from indelible.errors import IndelibleError, Tampered
-from indelible.journal.contract import Entry, Journal
+from indelible.journal.contract import Entry, JournalReader
 
 
-def entries(journal: Journal, project_id: int, start: int, end: int) -> list[Entry | Tampered]:
+def entries(
+    journal: JournalReader, project_id: int, start: int, end: int
+) -> list[Entry | Tampered]:
     """The events with start <= index < end, all of which were stored; or why one cannot be read."""
     try:
         found = journal.read(project_id, start, end)
@@ -17,7 +19,7 @@ def entries(journal: Journal, project_id: int, start: int, end: int) -> list[Ent
     return [_entry(journal, project_id, index) for index in range(start, end)]
 
 
-def _entry(journal: Journal, project_id: int, index: int) -> Entry | Tampered:
+def _entry(journal: JournalReader, project_id: int, index: int) -> Entry | Tampered:
     try:
         found = journal.read(project_id, index, index + 1)
     except Tampered as error:

@@ -21,13 +21,14 @@ from indelible.clock import monotonic_s, rfc3339
 from indelible.condition import Condition
 from indelible.errors import InvalidCursor, InvalidParameter, NotFound
 from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
-from indelible.journal.contract import LARGEST_INDEX, Entry, Journal, Size
+from indelible.journal.contract import LARGEST_INDEX, Entry, JournalReader, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
 from indelible.moment import parse_time_ms
 from indelible.query.filtering import Filter
+from indelible.record import Outline, outlines, record_members
 from indelible.registry.values import Project
 
 Order = Literal["newest", "oldest"]
@@ -141,7 +142,7 @@ class _Cursor:
 class Events:
     """The events of every project, for reading."""
 
-    def __init__(self, journal: Journal, ledger: Ledger) -> None:
+    def __init__(self, journal: JournalReader, ledger: Ledger) -> None:
         self._journal = journal
         self._ledger = ledger
 
@@ -311,7 +312,7 @@ class Events:
                 found = [
                     held and matches(leaf.kind.word, record or _ERASED)
                     for held, leaf, record in zip(
-                        found, leaves, _OUTLINES.decode(rows.records_json), strict=True
+                        found, leaves, outlines(rows.records_json), strict=True
                     )
                 ]
             if wish.filter is not None:
@@ -359,7 +360,7 @@ def view(entry: Entry) -> View:
     }
     if entry.record is None or entry.payload is None:
         return {**shown, "erased": True}
-    record = msgspec.json.decode(entry.record)
+    record = record_members(entry.record)
     match leaf.kind:
         case Kind.PRODUCT:
             shown["uuid"] = record.pop("uuid", None)
@@ -403,17 +404,8 @@ def _as_tx(text: str) -> bytes | None:
     return tx_bytes(text) or (tx_bytes("tx_" + plain.lower()) if len(text) == 36 else None)
 
 
-class _Outline(msgspec.Struct):
-    """What a search looks at in a record; the rest of it is passed over."""
-
-    event: Any = None
-    distinct_id: Any = None
-    meta: dict[str, Any] = {}
-
-
-_OUTLINES: Final = msgspec.json.Decoder(list[_Outline | None])
-_ERASED: Final = _Outline()
-_Matches = Callable[[str, _Outline], bool]
+_ERASED: Final = Outline()
+_Matches = Callable[[str, Outline], bool]
 
 
 def _matcher(search: Search) -> _Matches:
@@ -426,7 +418,7 @@ def _matcher(search: Search) -> _Matches:
     if "immutable_trail" in in_meta:
         in_meta["immutable_trail"] = clean_trail(in_meta["immutable_trail"])  # as it was stored
 
-    def matches(kind: str, record: _Outline) -> bool:
+    def matches(kind: str, record: Outline) -> bool:
         if search.kind is not None and kind != search.kind:
             return False
         if search.distinct_id is not None and record.distinct_id != search.distinct_id:

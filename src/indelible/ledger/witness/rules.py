@@ -26,13 +26,13 @@ from typing import Final, NamedTuple
 import apsw
 
 from indelible.clock import Clock
+from indelible.connections import Readers
 from indelible.errors import (
     SignatureMissing,
     SignatureWrong,
     WitnessUnwritable,
 )
 from indelible.folder import hold
-from indelible.journal.connections import Readers
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
 from indelible.ledger.format.note import LogKey, Note, open_note

@@ -17,9 +17,9 @@ from typing import Any, Final
 import apsw
 
 from indelible import durable
+from indelible.connections import Readers, open_for_writing
 from indelible.errors import AlreadyExists, KeyMalformed, WitnessMissing, WitnessRefused
 from indelible.folder import hold, private
-from indelible.journal.connections import Readers, open_for_writing
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
 from indelible.ledger.format.note import parse_note

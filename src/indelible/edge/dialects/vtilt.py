@@ -1,4 +1,4 @@
-"""vTilt's dialect: what a body of ``POST /api/e`` means. PostHog's v0 bodies are the same shapes.
+"""vTilt's dialect, ``/api/e``. PostHog's v0 bodies are the same shapes.
 
     {"api_key", "event", "distinct_id", "properties"}     one event
     {"api_key", "batch": [...], "sent_at"?, "lost"?, …}   a batch; `token` will do for `api_key`
@@ -10,18 +10,25 @@ what they should be. PHP writes an empty object as an empty list: in `properties
 `$set_once` it is read as one, and stored as sent. Reading never fails for one bad event: it becomes
 a `Dropped`.
 
-`read` finds the tokens and cuts the body into events; only after the gate has opened does
-`look_into` decode each of them, and only if it is not too long.
+`read` finds the tokens and cuts the body into events; each of them is decoded only after the gate
+has opened, and only if it is not too long.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
-from indelible.edge.admission import Dropped
-from indelible.edge.arrival import Sighting
-from indelible.edge.lost import Lost, read_lost
+from indelible.edge.arrival import Dropped, ProductEvent
+from indelible.edge.dialect import Call, Dialect, Path, Reading
+from indelible.edge.dialects.vtilt_schema import schema
+from indelible.edge.http import Request
+from indelible.edge.lost import read_lost
+from indelible.edge.results import answer_product
 from indelible.edge.shallow import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -34,10 +41,13 @@ from indelible.edge.shallow import (
     has_too_many_values,
     members,
     nesting,
+    parse,
     short_members,
 )
-from indelible.errors import InvalidJson
-from indelible.event import DropReason, is_process_id, is_sequence
+from indelible.errors import EventRefused, InvalidJson
+from indelible.event import DropReason, Lane, is_process_id, is_sequence
+from indelible.moment import parse_time_ms
+from indelible.record import Origin, Product
 
 _ANY: Final = msgspec.json.Decoder()
 
@@ -47,14 +57,16 @@ _LONGEST_FIELD_BYTES: Final = 256
 
 _TOKEN_FIELDS: Final = frozenset({"api_key", "token", "$token"})
 _BATCH_FIELDS: Final = ("sent_at", "historical_migration")
-_OBJECTS: Final = ("$set", "$set_once")
-_PLACE: Final[Mapping[str, Callable[[object], bool]]] = {
-    "process_id": is_process_id,
-    "sequence": is_sequence,
-}
+_OF_PERSON: Final = {"$set": "set", "$set_once": "set_once", "$unset": "unset"}
 _NO_PROPERTIES: Final = b"{}"
+_QUERY_TOKENS: Final = ("api_key", "token")
 
-
+# Events that join two ids, and where each may have the one from before.
+_JOINS: Final[Mapping[str | None, tuple[str, ...]]] = {
+    "$identify": ("$anon_distinct_id", "anonymous_id", "anonymousId", "$device_id"),
+    "$create_alias": ("alias",),
+    "$alias": ("alias",),
+}
 _NONE: Final = msgspec.Raw(b"null")
 
 
@@ -74,64 +86,84 @@ class Unread(msgspec.Struct, gc=False):
     fields: dict[str, msgspec.Raw]
 
 
-class Reading(msgspec.Struct):
-    """A body, read as far as the gate needs it.
-
-    Attributes:
-        tokens: every project token found in `api_key` and `token`, of the body and of its events.
-        inner_tokens: those in `properties.token`: they count where there is no other, since a
-            property of that name may be anything.
-        request: members of the body that describe the request: `sent_at`, `historical_migration`.
-        events: one for each event sent, in order.
-        lost: what the sender reports beside them.
-    """
-
-    tokens: list[str] = []
-    inner_tokens: list[str] = []
-    request: dict[str, msgspec.Raw] = {}
-    events: list[Unread | Dropped] = []
-    lost: Lost = None
+_Sent = Unread | Dropped
 
 
-def read(document: Document, text: Text, *, max_batch: int) -> Reading:
-    """Read a body; `document` is `text` decoded.
+class _Others(msgspec.Struct, gc=False):
+    """Members of an event that many do not have, as they were sent."""
+
+    process_id: msgspec.Raw | UnsetType = UNSET
+    sequence: msgspec.Raw | UnsetType = UNSET
+    set: msgspec.Raw | UnsetType = UNSET
+    set_once: msgspec.Raw | UnsetType = UNSET
+    unset: msgspec.Raw | UnsetType = UNSET
+    extra: dict[str, msgspec.Raw] = {}
+
+
+_NO_OTHERS: Final = _Others()
+
+
+def read(text: Text, call: Call) -> Reading:
+    """Read a body as far as the gate needs it.
 
     Raises:
-        InvalidJson: `batch` is no list.
-        BatchTooLarge.
+        InvalidJson, EventRefused, BatchTooLarge.
     """
-    reading = Reading()
+    document, text = parse(text, most=call.limits.max_batch)
+    try:
+        return _read(document, text, call)
+    except RecursionError:  # some calls further down than `parse`, which could just read it
+        raise EventRefused(DropReason.TOO_DEEP) from None
+
+
+def _read(document: Document, text: Text, call: Call) -> Reading:
+    reading = Reading(origin=_origin_of(call.path.path))
     is_short = len(text) <= SHORT
     if isinstance(document, list):
-        _read_events(reading, document, is_short=is_short)
+        sent = _cut(reading, document, is_short=is_short)
     elif "batch" in document:
         _take_tokens(reading.tokens, document, is_short=is_short)
-        for name in _BATCH_FIELDS:
-            if name in document and _is_plain(document[name]):
-                reading.request[name] = document[name]
+        noted = {
+            name: document[name]
+            for name in _BATCH_FIELDS
+            if name in document and _is_plain(document[name])
+        }
+        if noted:
+            reading.origin = replace(reading.origin, **noted)
+            reading.sent_at = _value(noted.get("sent_at"))
         try:
-            events = elements(document["batch"], most=max_batch)
+            events = elements(document["batch"], most=call.limits.max_batch)
         except msgspec.ValidationError:
             raise InvalidJson("`batch` must be a list of events") from None
         reading.lost = read_lost(document.get("lost"))
-        _read_events(reading, events, is_short=is_short)
+        sent = _cut(reading, events, is_short=is_short)
     else:
-        reading.events.append(_unread(reading, document, text, is_short=is_short))
+        sent = [_unread(reading, document, text, is_short=is_short)]
+    reading.count, limit_bytes = len(sent), call.limits.max_event_bytes
+    reading.events = map(_look_into, sent, repeat(limit_bytes), repeat(reading.origin))
     return reading
 
 
-def _read_events(reading: Reading, events: list[msgspec.Raw], *, is_short: bool) -> None:
+@lru_cache(maxsize=64)
+def _origin_of(route: str) -> Origin:
+    return Origin(route=route)
+
+
+def _cut(reading: Reading, events: list[msgspec.Raw], *, is_short: bool) -> list[_Sent]:
+    """Cut each event of a batch into its members."""
+    sent: list[_Sent] = []
     cut = short_members if is_short else members
     for raw in events:
         try:
             fields = cut(raw)
         except msgspec.DecodeError:
-            reading.events.append(Dropped(DropReason.INVALID_EVENT))
+            sent.append(Dropped(DropReason.INVALID_EVENT))
         except TooManyMembers:
-            reading.events.append(Dropped(DropReason.EVENT_TOO_LARGE))
+            sent.append(Dropped(DropReason.EVENT_TOO_LARGE))
         else:
             text = bytes(raw) if is_short else memoryview(raw)
-            reading.events.append(_unread(reading, fields, text, is_short=is_short))
+            sent.append(_unread(reading, fields, text, is_short=is_short))
+    return sent
 
 
 def _unread(
@@ -151,25 +183,25 @@ def _unread(
     return Unread(text, fields)
 
 
-def look_into(event: Unread | Dropped, *, max_event_bytes: int) -> Sighting | Dropped:
+def _look_into(event: _Sent, max_event_bytes: int, origin: Origin) -> ProductEvent | Dropped:
     """Decode one event, unless it is refused for what can be measured without."""
     if isinstance(event, Dropped):
         return event
     size = len(event.text)
     if size > max_event_bytes:
-        return _refusable(event, size_bytes=size, depth=1)
+        return _refusable(event, origin, size_bytes=size, depth=1)
     sent = bytes(event.text)
     if size > MAX_VALUES and has_too_many_values(sent):
         return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(event))
     depth = nesting(sent)
     if depth > MAX_DEPTH:
-        return _refusable(event, size_bytes=size, depth=depth)
-    return _read_event(event.fields, size_bytes=size, depth=depth)
+        return _refusable(event, origin, size_bytes=size, depth=depth)
+    return _read_event(event.fields, origin, size_bytes=size, depth=depth)
 
 
 def _read_event(
-    fields: dict[str, msgspec.Raw], *, size_bytes: int, depth: int
-) -> Sighting | Dropped:
+    fields: dict[str, msgspec.Raw], origin: Origin, *, size_bytes: int, depth: int
+) -> ProductEvent | Dropped:
     client_id: str | None = None
     try:
         uuid = fields.pop("uuid", None)
@@ -178,40 +210,62 @@ def _read_event(
             return Dropped(DropReason.INVALID_EVENT)
         raw_properties = fields.pop("properties", None)
         properties = _members(_value(raw_properties))
-        name = _value(fields.pop("event", None))
+        sent_name = _value(fields.pop("event", None))
         distinct_id = _id(fields.pop("distinct_id", None))
         timestamp = _timestamp(fields.pop("timestamp")) if "timestamp" in fields else None
-        rest = _rest(fields) if fields else {}
+        others = _others(fields) if fields else _NO_OTHERS
     except (msgspec.DecodeError, TypeError):
         return Dropped(DropReason.INVALID_EVENT, client_id)
 
     if distinct_id is None and "distinct_id" in properties:
         distinct_id = _plain_id(properties["distinct_id"])
-    return Sighting(
+    name = sent_name if isinstance(sent_name, str) else None
+    page, library = properties.get("$current_url"), properties.get("$lib")
+    return ProductEvent(
+        payload=_NO_PROPERTIES if raw_properties is None else bytes(raw_properties),
+        client_id=client_id,
+        name=name,
+        distinct_id=distinct_id,
+        anonymous_id=_joined(name, properties, distinct_id) if name in _JOINS else None,
+        time_ms=None if timestamp is None else parse_time_ms(timestamp),
+        page=page if isinstance(page, str) else None,
+        library=library if isinstance(library, str) else None,
+        record=Product(
+            extra=others.extra or UNSET,
+            set=others.set,
+            set_once=others.set_once,
+            unset=others.unset,
+            distinct_id=distinct_id or "",
+            event=name or "",
+            process_id=others.process_id,
+            request=origin,
+            sequence=others.sequence,
+            timestamp=UNSET if timestamp is None else timestamp,
+            uuid=UNSET if client_id is None else client_id,
+        ),
         size_bytes=size_bytes,
         depth=depth,
-        name=name if isinstance(name, str) else None,
-        distinct_id=distinct_id,
-        client_id=client_id,
-        properties=_NO_PROPERTIES if raw_properties is None else bytes(raw_properties),
         property_count=len(properties),
-        timestamp=timestamp,
-        rest=rest,
     )
 
 
-def _refusable(event: Unread, *, size_bytes: int, depth: int) -> Sighting:
+def _joined(name: str | None, properties: Mapping[str, Any], distinct_id: str | None) -> str | None:
+    """Return the id by which the person of an event that joins two ids went before."""
+    for place in _JOINS[name]:
+        found = _plain_id(properties.get(place))
+        if found and found != distinct_id:
+            return found
+    return None
+
+
+def _refusable(event: Unread, origin: Origin, *, size_bytes: int, depth: int) -> ProductEvent:
     """An event of which only its measures and its id are known: a step of admission drops it."""
-    return Sighting(
+    return ProductEvent(
+        payload=_NO_PROPERTIES,
+        client_id=_client_id(event),
+        record=Product(distinct_id="", event="", request=origin),
         size_bytes=size_bytes,
         depth=depth,
-        name=None,
-        distinct_id=None,
-        client_id=_client_id(event),
-        properties=_NO_PROPERTIES,
-        property_count=0,
-        timestamp=None,
-        rest={},
     )
 
 
@@ -290,28 +344,27 @@ def _plain_id(value: object) -> str | None:
     return None
 
 
-def _rest(fields: Mapping[str, msgspec.Raw]) -> dict[str, object]:
-    """The members of the record that come from `fields`, what is left of the event.
+def _others(fields: Mapping[str, msgspec.Raw]) -> _Others:
+    """Read what is left of the event.
 
     Raises:
         TypeError, msgspec.DecodeError: one of them has the wrong type or cannot be read.
     """
-    rest: dict[str, object] = {}
-    extra: dict[str, msgspec.Raw] = {}
+    others = _Others()
     for name, raw in fields.items():
         value = _ANY.decode(raw)
-        if name in _PLACE and _PLACE[name](value):
-            rest[name] = raw
-        elif name not in (*_OBJECTS, "$unset"):
-            extra[name] = raw
+        if name == "process_id" and is_process_id(value):
+            others.process_id = raw
+        elif name == "sequence" and is_sequence(value):
+            others.sequence = raw
+        elif name not in _OF_PERSON:
+            others.extra[name] = raw
         elif value is not None:
-            wanted = dict if name in _OBJECTS else list
+            wanted = list if name == "$unset" else dict
             if not isinstance(value, wanted) and value not in ([], {}):  # PHP has one for both
                 raise TypeError
-            rest[name] = raw
-    if extra:
-        rest["$extra"] = extra
-    return rest
+            setattr(others, _OF_PERSON[name], raw)
+    return others
 
 
 def _is_plain(raw: msgspec.Raw) -> bool:
@@ -324,6 +377,12 @@ def _is_plain(raw: msgspec.Raw) -> bool:
         return False
 
 
-def tokens_of(reading: Reading, query: Iterable[str]) -> list[str]:
+def tokens(reading: Reading, request: Request) -> list[str]:
     """The tokens that decide, in the order of their places: body and events, query, properties."""
-    return [*reading.tokens, *query] or reading.inner_tokens
+    query = [request.query[name] for name in _QUERY_TOKENS if name in request.query]
+    return [*reading.tokens, *query] or list(reading.inner_tokens)
+
+
+_PATHS: Final = (Path("/api/e", ("POST", "GET"), crawlers="discard"),)
+_ANSWER: Final = partial(answer_product, crawler_status=204)
+DIALECT: Final = Dialect(Lane.PRODUCT, _PATHS, read, tokens, _ANSWER, schema)

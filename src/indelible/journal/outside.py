@@ -10,18 +10,21 @@ give a connection a deadline, and refuse a schema that has anything we never wri
 a row.
 """
 
+import json
 import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
 from indelible import leaf
-from indelible.errors import LeafMalformed
+from indelible.connections import BUSY_TIMEOUT_MS
+from indelible.errors import JournalUnreadable, LeafMalformed
+from indelible.event import Kind
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.registry.values import SERVER_ID
 from indelible.untrusted import check_regular
@@ -34,7 +37,6 @@ RIGHTS_HINT: Final = (
 )
 MOST_VALUE_BYTES: Final = 128 * 1024 * 1024
 """The longest value that is read of a row: a body, which holds an event, has 20 MB as it comes."""
-_BUSY_TIMEOUT_MS: Final = 5_000
 _STEPS_A_LOOK: Final = 100_000  # of SQLite's machine, between two looks at the clock: some 5 ms
 _ALONGSIDE: Final = ("", "-wal", "-shm", "-journal")
 _LIMITS: Final = {
@@ -110,7 +112,7 @@ def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connecti
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         connection.execute("PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0").fetchall()
-        connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         if timeout_s is not None:
             limit_time(connection, timeout_s)
         _check_schema(connection)
@@ -206,6 +208,11 @@ def logs(connection: apsw.Connection) -> list[Log]:
         name = names.get(project_id, f"#{project_id} (unknown)")
         found.append(Log(project_id, name, entries, first, last))
     return found
+
+
+def keys(connection: apsw.Connection) -> int:
+    """How many keys the registry in the file has."""
+    return int(connection.execute("SELECT count(*) FROM access_key").get)
 
 
 def newest_stored_ms(connection: apsw.Connection) -> int | None:
@@ -305,3 +312,50 @@ def _compare(
     if wrong:
         return f"its {' and '.join(wrong)} differs from what its leaf commits to", read.tx
     return None, read.tx
+
+
+def erasures(before: Path) -> Iterator[tuple[int, str, dict[int, bytes]]]:
+    """The erasures in a journal's log: project, reason, and the leaves of the erased by index."""
+    connection = apsw.Connection(str(before), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        entries = connection.execute(
+            "SELECT id, payload FROM event WHERE substr(leaf, 2, 1) = ? ORDER BY id",
+            (bytes([Kind.ERASURE]),),
+        )
+        for row_id, payload in entries:
+            if payload is None:
+                continue
+            facts = json.loads(payload)
+            first = row_id & ~INDEX_MASK
+            leaves: dict[int, bytes] = {}
+            for start, end in facts["erased"]:
+                rows = connection.execute(
+                    "SELECT id, leaf FROM event WHERE id >= ? AND id < ?",
+                    (first + start, first + end),
+                )
+                leaves |= {at - first: leaf for at, leaf in rows}
+            yield row_id >> INDEX_BITS, str(facts["reason"]), leaves
+    finally:
+        connection.close()
+
+
+def open_logs(path: Path) -> list[tuple[str, str, str]]:
+    """Project, name and origin of the logs that are signed.
+
+    Raises:
+        JournalUnreadable.
+    """
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            rows: list[Any] = connection.execute(
+                "SELECT project.name, log.name, log.origin FROM log"
+                " JOIN project ON project.id = log.project_id"
+                " WHERE log.state = 'open' ORDER BY project.name"
+            ).fetchall()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}") from error
+    return rows
