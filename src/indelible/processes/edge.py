@@ -63,7 +63,6 @@ _HELD_S: Final = 0.005
 _MOST_HELD_BYTES: Final = 4 * 1024 * 1024
 _ANSWERED_WITHIN_S: Final = ANSWERED_WITHIN_S + 1  # the writer's own answer comes first
 _ASKED_WITHIN_S: Final = 1.0
-_SILENT_S: Final = 3.0
 _MOST_NOTICED_BYTES: Final = 1024 * 1024
 
 
@@ -123,10 +122,8 @@ class Writer:
 
     @property
     def silent_s(self) -> float:
-        """For how long the writer, which speaks every second, has not said anything; 0 if it is
-        well."""
-        silent_s = self.pulse.s - self._heard_at_s
-        return silent_s if silent_s > _SILENT_S else 0.0
+        """For how long the writer has said nothing; it speaks every second."""
+        return self.pulse.s - self._heard_at_s
 
     async def submit(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Commit to drafts and have them stored: as `Committer.submit`, in the writer."""

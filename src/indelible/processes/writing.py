@@ -24,15 +24,12 @@ from indelible.processes.messages import (
     Asked,
     Count,
     FromEdge,
-    Known,
     Left,
     Noticed,
     Receipts,
     Refused,
     Report,
     Serving,
-    Spent,
-    Stop,
     Submitted,
     Taken,
     Told,
@@ -102,7 +99,7 @@ class EdgeLine:
         """Whether the edge is gone."""
         return self._line.is_over
 
-    def say(self, message: Known | Spent | Stop | object) -> None:
+    def say(self, message: object) -> None:
         """Tell the edge something."""
         self._line.say(message)
 
