@@ -11,7 +11,6 @@ listens or holds a lock any more.
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import signal
@@ -19,7 +18,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, ExitStack, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +48,7 @@ from indelible.edge.waiting import Confirm, bounded
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
-from indelible.errors import AlreadyExists, LogExists, PolicyMalformed, ProcessLost, SettingInvalid
+from indelible.errors import ProcessLost, SettingInvalid
 from indelible.folder import hold, private
 from indelible.journal.commit import Committer
 from indelible.journal.database import Database
@@ -58,10 +57,8 @@ from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.part import clock_part, journal_part
 from indelible.journal.registry_tables import RegistryTables
 from indelible.journal.sqlite import SqliteJournal
-from indelible.layout import CLI_FILE, JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
-from indelible.ledger.format.policy import MOST_POLICY_BYTES, Policy, parse_policy
-from indelible.ledger.ledger import Choices, Ledger
-from indelible.ledger.lockstore import LockStore
+from indelible.layout import JOURNAL_FILE
+from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
 from indelible.parts import Part
 from indelible.processes.edge import Desk, Writer
@@ -75,7 +72,6 @@ from indelible.query.senders import Senders
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
 from indelible.registry.snapshot import Known
-from indelible.registry.values import Role, digest_of
 from indelible.serving import (
     Ending,
     Patience,
@@ -88,13 +84,19 @@ from indelible.serving import (
     url_of,
 )
 from indelible.settings import MOST_EDGES, Settings
-from indelible.untrusted import read_file
+from indelible.start import (
+    DEFAULT_PROJECT,
+    choices_of,
+    refuse_leftovers,
+    refuse_one_secret_for_two,
+    refuse_taken_keys,
+    settle_keys,
+    write_cli_file,
+)
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_SILENCE_MS: Final = 24 * 60 * 60 * 1000
-
-DEFAULT_PROJECT: Final = "default"
 
 _COLLECT_AFTER: Final = (50_000, 20, 20)
 _EDGE_ENDS_S: Final = 5.0  # after its requests are answered
@@ -137,12 +139,12 @@ class House:
         self.notices = Notices(clock)
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
-        choices = _choices(settings)
-        _refuse_one_secret_for_two(settings)
+        choices = choices_of(settings)
+        refuse_one_secret_for_two(settings)
         keep_folder(settings.data_dir, mode=0o700)
         with ExitStack() as opened:  # what was opened is closed again should the rest fail
             opened.enter_context(hold(settings.data_dir))
-            _refuse_leftovers(settings.data_dir, base=settings.ledger_origin)
+            refuse_leftovers(settings.data_dir, base=settings.ledger_origin)
             self.reserve = Reserve(settings.data_dir)
             self.reserve.release_if_full()
             for name in (JOURNAL_FILE, KEYS_FILE):  # SQLite gives its -wal and -shm the same mode
@@ -153,7 +155,7 @@ class House:
             opened.callback(self.journal.close)
             self._compare_clock()
             self.registry = Registry(RegistryTables(self.journal), clock=clock)
-            self._refuse_taken_keys()
+            refuse_taken_keys(settings, self.registry)
             self.ledger = Ledger(
                 settings.data_dir,
                 journal=self.journal,
@@ -162,7 +164,7 @@ class House:
                 clock=clock,
             )
             opened.callback(self.ledger.close)
-            self.made = self._settle_keys()
+            self.made = settle_keys(settings, self.registry)
             self.ledger.settle()
             self.accounting = Accounting(
                 settings.data_dir,
@@ -339,62 +341,10 @@ class House:
             part.close()
         self._opened.close()
 
-    def _refuse_taken_keys(self) -> None:
-        """
-        Raises:
-            AlreadyExists: a secret that was given is in use as another key.
-        """
-        for role, _, secret in _fixed_secrets(self.settings):
-            known = self.registry.snapshot.keys.get(digest_of(secret))
-            if known is None:
-                continue
-            owner = None if known.project is None else known.project.name
-            if (known.role, owner) != (role, None if role is Role.ADMIN else DEFAULT_PROJECT):
-                raise AlreadyExists(f"The {role} given is in use as another key, {known.id}")
-
-    def _settle_keys(self) -> dict[str, str]:
-        """Make the project `default` and its keys on first start; fix those that are given.
-
-        Returns the secrets that were made now, by what they are called.
-        """
-        settings, registry, made = self.settings, self.registry, {}
-        registry.projects.make_server()
-        is_first_start = DEFAULT_PROJECT not in registry.snapshot.projects
-        if is_first_start:
-            registry.projects.create(DEFAULT_PROJECT)
-        project = registry.snapshot.project(DEFAULT_PROJECT)
-        wanted = (
-            ("token", Role.TOKEN, project, settings.server_token),
-            ("API key", Role.APPLICATION, project, settings.server_api_key),
-            ("admin key", Role.ADMIN, None, settings.server_admin_key),
-        )
-        for name, role, owner, given in wanted:
-            if given is not None:
-                registry.keys.fix(role, owner, given, log=not is_first_start)
-            elif not any((k.role, k.project) == (role, owner) for k in registry.keys.all()):
-                made[name] = registry.keys.create(role, owner, label="first", log=False).secret
-        return made
-
     def write_cli_file(self, url: str) -> None:
         """Leave the address and an admin key for commands that run on this machine."""
-        path = self.settings.data_dir / CLI_FILE
-        admin_key = self.settings.server_admin_key or self.made.get("admin key")
-        if admin_key is None:
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                left = read_file(path, most_bytes=64 * 1024, only_mine=True)
-                admin_key = str(json.loads(left)["admin_key"])
-        if admin_key is None or not self._is_admin(admin_key):
-            admin_key = self.registry.keys.create(Role.ADMIN, None, label="this machine").secret
-        draft = path.with_suffix(".tmp")
-        try:
-            draft.unlink(missing_ok=True)  # written through, if it were a link
-            draft.touch(mode=0o600, exist_ok=False)
-            draft.write_text(json.dumps({"host": url, "admin_key": admin_key}))
-            draft.replace(path)
-        except OSError as error:  # on a full disk: the server itself does not need it
-            logger.warning("%s could not be written: %s", path, error.strerror)
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        made = self.made.get("admin key")
+        write_cli_file(self.settings, self.registry, url, made=made, is_admin=self._is_admin)
 
     def _is_admin(self, secret: str) -> bool:
         with suppress(Exception):
@@ -679,77 +629,3 @@ def _patience(settings: Settings) -> Patience:
     share_bytes = settings.max_receiving_bytes // (settings.edges or 1)
     memory_bytes = max(share_bytes, settings.max_body_bytes)
     return Patience(memory_bytes=memory_bytes, reserved_bytes=memory_bytes // 2)
-
-
-def _fixed_secrets(settings: Settings) -> list[tuple[Role, str, str]]:
-    """Return role, variable and value of each secret fixed by the environment."""
-    given = (
-        (Role.TOKEN, "INDELIBLE_SERVER_TOKEN", settings.server_token),
-        (Role.APPLICATION, "INDELIBLE_SERVER_API_KEY", settings.server_api_key),
-        (Role.ADMIN, "INDELIBLE_SERVER_ADMIN_KEY", settings.server_admin_key),
-    )
-    return [(role, variable, secret) for role, variable, secret in given if secret is not None]
-
-
-def _refuse_one_secret_for_two(settings: Settings) -> None:
-    """
-    Raises:
-        SettingInvalid: one secret was given for two keys.
-    """
-    first: dict[str, str] = {}
-    given = [(variable, secret) for _, variable, secret in _fixed_secrets(settings)]
-    if settings.metrics_key is not None:
-        given.append(("INDELIBLE_METRICS_KEY", settings.metrics_key))
-    for variable, secret in given:
-        if secret in first:
-            raise SettingInvalid(f"{first[secret]} and {variable} are the same")
-        first[secret] = variable
-
-
-def _refuse_leftovers(folder: Path, *, base: str | None) -> None:
-    """Refuse to create a journal next to the log or the WAL of an earlier one.
-
-    `base` is the configured prefix of log origins, or None if each new log makes one up.
-
-    Raises:
-        LogExists: nothing was changed.
-    """
-    journal = folder / JOURNAL_FILE
-    if journal.exists() and journal.stat().st_size > 0:
-        return
-    parts = (
-        *(folder / KEYS_FOLDER).glob("*.key"),
-        *(folder / LEDGER_FOLDER).glob("*/*"),
-        folder / f"{JOURNAL_FILE}-wal",
-    )
-    for part in parts:
-        if part.exists() and part.stat().st_size > 0:
-            raise LogExists(f"{journal} is not there, and {part.relative_to(folder)} is")
-    lock = folder / LOCK_FILE
-    if base is not None and lock.exists() and lock.stat().st_size > 0:
-        origin = f"{base}/{DEFAULT_PROJECT}"
-        with closing(LockStore(lock, may_create=False)) as store:
-            if store.head(origin) is not None:
-                raise LogExists(f"{journal} is not there, and {LOCK_FILE} has {origin}")
-
-
-def _choices(settings: Settings) -> Choices:
-    """
-    Raises:
-        SettingInvalid: the file of the witness policy cannot be read; the message names its line.
-    """
-    policy = Policy()
-    if settings.witness_policy is not None:
-        try:
-            content = read_file(settings.witness_policy, most_bytes=MOST_POLICY_BYTES)
-            policy = parse_policy(content.decode("utf-8"))
-        except (OSError, UnicodeDecodeError, PolicyMalformed) as error:
-            place = f"INDELIBLE_WITNESS_POLICY={settings.witness_policy}"
-            raise SettingInvalid(f"{place}: {error}") from error
-    return Choices(
-        origin=settings.ledger_origin,
-        seal_interval_ms=settings.seal_interval_ms,
-        witness_interval_ms=settings.witness_interval_ms,
-        witnesses=policy,
-        scrub_bytes_per_s=settings.scrub_bytes_per_s,
-    )
