@@ -74,14 +74,26 @@ class Notices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._listeners: list[Listener] = []
+        self.on_heard: Callable[[bool], None] = lambda _: None
+        """Is called when the first one begins to listen, and when the last one ends."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anyone listens."""
+        return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell `listener` from now on, until what is returned is called, once or more often."""
         self._listeners.append(listener)
+        if len(self._listeners) == 1:
+            self.on_heard(True)  # noqa: FBT003
 
         def leave() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            if listener not in self._listeners:
+                return
+            self._listeners.remove(listener)
+            if not self._listeners:
+                self.on_heard(False)  # noqa: FBT003
 
         return leave
 
@@ -115,6 +127,10 @@ class Notices:
         notice = Notice(
             self._clock(), request.path, request.project_id, reason, count, event_id, shown
         )
+        self.tell(notice)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell all who listen."""
         for listener in list(self._listeners):
             try:
                 listener(notice)
