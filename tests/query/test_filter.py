@@ -297,13 +297,3 @@ def test_the_head_of_an_export_does_not_wait_until_something_is_found(shop: Log)
         assert 200 == answer.status_code
         assert b"" == answer.content
         assert "content-length" not in answer.headers
-
-
-@pytest.mark.parametrize("path", ["/v1/events", "/v1/export"])
-def test_a_time_that_ends_before_it_begins_is_a_slip_and_said_so(shop: Log, path: str) -> None:
-    times = {"from": "2026-02-01", "to": "2026-01-01"}
-    answer = shop.http.get(path, params=times)
-    body = assert_canonical_error(answer, 400, "invalid_parameter")
-    assert "`to` is before `from`" == body["message"]
-    same = {"from": "2026-02-01", "to": "2026-02-01"}
-    assert 200 == shop.http.get(path, params=same).status_code

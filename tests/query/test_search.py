@@ -107,6 +107,8 @@ def test_an_empty_range_ends_at_once(log: Log) -> None:
         assert ([], None) == (page["events"], page["next"])
     page = search(log, order="oldest", after=0, **{"from": "2999-01-01T00:00:00Z"})
     assert ([], None) == (page["events"], page["next"])
+    page = search(log, **{"from": "2999-01-01T00:00:00Z", "to": "1999-01-01T00:00:00Z"})
+    assert ([], None) == (page["events"], page["next"])
 
 
 def test_a_page_may_be_short_and_still_have_a_next(log: Log) -> None:

@@ -148,10 +148,6 @@ def _times(search: Search) -> Times:
     start, end = search.received_from, search.received_to
     from_ms = 0 if start is None else _time(start, "from")
     to_ms = None if end is None else _time(end, "to")
-    if to_ms is not None and to_ms < from_ms:
-        raise InvalidParameter(
-            "`to` is before `from`", hint="Nothing was received then: exchange the two."
-        )
     return Times(from_ms, to_ms)
 
 
