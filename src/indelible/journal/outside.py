@@ -15,6 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from indelible.errors import JournalUnreadable, LeafMalformed
 from indelible.event import Kind
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.registry.values import SERVER_ID
-from indelible.untrusted import check_regular
+from indelible.untrusted import FileRefused, check_regular
 
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 """What SQLite says of the file itself; every other error is of the machine around it."""
@@ -120,6 +121,22 @@ def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connecti
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of what stops a read within that this file cannot be read.
+
+    Raises:
+        JournalUnreadable.
+    """
+    try:
+        yield
+    except FileRefused as error:
+        raise JournalUnreadable(f"{path}: {error.strerror}") from error
+    except (apsw.Error, UnicodeDecodeError) as error:
+        hint = None if isinstance(error, (*DAMAGED, UnicodeDecodeError)) else RIGHTS_HINT
+        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}", hint=hint) from error
 
 
 def limit_time(connection: apsw.Connection, timeout_s: float) -> None:
