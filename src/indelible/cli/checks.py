@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import apsw
 import msgspec
 
 from indelible.cli.failure import Failure, of_error
@@ -23,6 +22,7 @@ from indelible.cli.invocation import as_typed
 from indelible.cli.screen import size
 from indelible.cli.server import Access, Server, find
 from indelible.clock import monotonic_s, now_ms, rfc3339
+from indelible.connections import SQLITE_VERSION, SqliteError
 from indelible.errors import IndelibleError
 from indelible.event import Lane
 from indelible.folder import LOCK_NAME
@@ -106,7 +106,7 @@ class Examination:
             failure = error if isinstance(error, Failure) else of_error(error)
             detail = f"{failure.code}: {failure.message}"
             return Check(name, "failed", detail, failure.hint)
-        except apsw.Error as error:
+        except SqliteError as error:
             detail = f"{type(error).__name__}: {error}"
             if isinstance(error, outside.DAMAGED):
                 return Check(name, "failed", detail, _KEEP)
@@ -128,7 +128,7 @@ class Examination:
         if missing:
             hint = 'pip install "indelible[server]"'
             return Check("python", "failed", f"not installed: {', '.join(missing)}", hint)
-        detail = f"{platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, "
+        detail = f"{platform.python_version()}, SQLite {SQLITE_VERSION}, "
         return Check("python", "ok", detail + ", ".join(versions))
 
     def _settings(self) -> Check:
@@ -167,7 +167,7 @@ class Examination:
         return Check("lock", "ok", "free: no server runs on this folder")
 
     @cached_property
-    def _connection(self) -> apsw.Connection | None:
+    def _connection(self) -> outside.Opened | None:
         path = self._folder / JOURNAL_FILE
         return outside.open_to_read(path) if os.path.lexists(path) else None
 

@@ -30,6 +30,9 @@ from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.registry.values import SERVER_ID
 from indelible.untrusted import FileRefused, check_regular
 
+Opened = apsw.Connection
+"""A journal that was opened to read, for what here takes one."""
+
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 """What SQLite says of the file itself; every other error is of the machine around it."""
 RIGHTS_HINT: Final = (

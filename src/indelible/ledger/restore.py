@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import apsw
-
 from indelible import durable
 from indelible.clock import Clock
+from indelible.connections import SqliteError
 from indelible.errors import (
     JournalDiffers,
     JournalShorter,
@@ -244,6 +243,6 @@ def _erase_again(
             if wanted:
                 done = journal.erase(project_id, wanted, reason=reason, received_at_ms=clock())
                 erased += done.erased
-    except (apsw.Error, ValueError, KeyError, TypeError) as error:
+    except (SqliteError, ValueError, KeyError, TypeError) as error:
         return erased, f"{type(error).__name__}: {error}"
     return erased, None

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
-import apsw
 import msgspec
 
 from indelible.accounting.accounting import Accounting
 from indelible.clock import Clock, Steadiness, rfc3339
+from indelible.connections import SqliteError
 from indelible.event import Lane
 from indelible.journal.commit import STUCK_S, Committer
 from indelible.journal.disk import DiskGuard, Reserve
@@ -323,7 +323,7 @@ class Lookout:
 def _describe(error: Exception) -> str:
     """Name the error, with its message only if it comes from the system and not from an event."""
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, (OSError, apsw.Error)) else name
+    return f"{name}: {error}" if isinstance(error, (OSError, SqliteError)) else name
 
 
 def _resolve(seen: "asyncio.Future[None]") -> None:
