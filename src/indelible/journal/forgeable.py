@@ -1,7 +1,7 @@
 """The journal's rows, changed behind everybody's back: of a copy, never of a journal that serves.
 
 This is the operator whom an audit has to find out. No rule of the journal holds here, nothing is
-synced, and whatever was stored may be altered. `copy_file` makes the copy.
+synced, and whatever was stored may be altered. `indelible.journal.copying` makes the copy.
 """
 
 from contextlib import closing
@@ -11,10 +11,8 @@ from typing import Any, Final, NamedTuple
 import apsw
 
 from indelible.journal.tables import INDEX_MASK, id_of, ids_of, table_of
-from indelible.untrusted import check_regular
 
 _BEHIND: Final = INDEX_MASK + 1  # every index
-_PAGES_AT_ONCE: Final = 1_000
 
 
 class EventRow(NamedTuple):
@@ -81,19 +79,3 @@ class ForgeableRows:
             connection.execute("PRAGMA synchronous = OFF; PRAGMA ignore_check_constraints = ON")
             named = statement.format(log=table_of(self._project_id))
             return connection.execute(named, values).fetchall()
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a SQLite file as it is at one moment, its write-ahead log included.
-
-    Raises:
-        FileRefused: it is no regular file.
-    """
-    check_regular(source)
-    with (
-        closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as read,
-        closing(apsw.Connection(str(target))) as written,
-        written.backup("main", read, "main") as copying,
-    ):
-        while not copying.done:
-            copying.step(_PAGES_AT_ONCE)

@@ -11,7 +11,8 @@ from typing import Final
 
 from indelible.errors import NotAttackable
 from indelible.folder import private
-from indelible.journal.forgeable import ForgeableRows, copy_file
+from indelible.journal.copying import copy_file
+from indelible.journal.forgeable import ForgeableRows
 from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
