@@ -480,9 +480,9 @@ _EDGE: Final = (
         ("tests/edge/test_large_bodies.py",),
     ),
     Fault(
-        "src/indelible/edge/immutablelog.py",
-        "known_hash = item.payload_hash if same_content else None",
-        "known_hash = item.payload_hash",
+        "src/indelible/edge/dialects/immutablelog.py",
+        "payload_hash = None if result.is_erased else hashlib",
+        "payload_hash = hashlib",
         "of an erased event a resend is told a hash that nobody can know any more",
         ("tests/erasure/test_erasure.py", "tests/edge/test_audit.py"),
     ),
