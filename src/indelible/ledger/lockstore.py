@@ -99,10 +99,7 @@ class LockStore:
         """
         with self._lock:
             try:
-                rows = self._connection.execute(
-                    "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
-                )
-                head = next((Head(*row) for row in rows), None)
+                head = _head(self._connection, origin)
             except apsw.Error as error:
                 raise LockUnwritable(f"{type(error).__name__}: {error}") from error
         if head is not None and not _is_as_stored(head):
@@ -250,15 +247,19 @@ def read_head(path: Path, origin: str, *, timeout_s: float) -> Head | None:
     with readable(path):
         connection = open_to_read(path, timeout_s=timeout_s)
         try:
-            rows = connection.execute(
-                "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
-            )
-            head = next((Head(*row) for row in rows), None)
+            head = _head(connection, origin)
         finally:
             connection.close()
     if head is not None and not _is_as_stored(head):
         raise Unverifiable("Its checkpoint of this log is not as it was stored")
     return head
+
+
+def _head(connection: apsw.Connection, origin: str) -> Head | None:
+    rows = connection.execute(
+        "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
+    )
+    return next((Head(*row) for row in rows), None)
 
 
 def _halts(connection: apsw.Connection) -> list[Halt]:
