@@ -10,16 +10,21 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
+import msgspec
+import pytest
 import uvloop
 
-from indelible.app import House, Welcome, run
+from indelible import metrics
+from indelible.app import House, Processes, Welcome, run, run_family, serve_edge
 from indelible.clock import Clock, now_ms
 from indelible.edge.notice import Listener
+from indelible.processes.zygote import Word
 from indelible.serving import Patience, listening
 from indelible.settings import Settings
 from tests import nursery
@@ -245,6 +250,9 @@ def started(data_dir: Path, **env: str) -> Iterator[ServerProcess]:
         server.end()
 
 
+OVER_A_LINE = False
+
+
 @contextlib.contextmanager
 def inside(
     data_dir: Path,
@@ -260,12 +268,20 @@ def inside(
     `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
     server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
     `Settings`.
+
+    With `OVER_A_LINE` the edge is on another thread and has nothing but its line, as it has in
+    another process.
     """
     fixed = {"server_token": TOKEN, "server_api_key": API_KEY, "server_admin_key": ADMIN_KEY}
-    house = House(Settings(data_dir=data_dir, **{**fixed, **settings}), vfs=vfs, clock=clock)
+    of_house = Settings(data_dir=data_dir, **{**fixed, **settings})
+    port = a_free_port()
+    if OVER_A_LINE:
+        with _inside_over_a_line(of_house, port, vfs, patience, clock, listener) as world:
+            yield world
+        return
+    house = House(of_house, vfs=vfs, clock=clock)
     if listener is not None:
         house.notices.listen(listener)
-    port = a_free_port()
     ready = threading.Event()
     welcome: list[Welcome] = []
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -292,3 +308,105 @@ def inside(
         loop.call_soon_threadsafe(stop.set)
         thread.join(60)
         house.close()
+
+
+@contextlib.contextmanager
+def _inside_over_a_line(
+    settings: Settings,
+    port: int,
+    vfs: str | None,
+    patience: Patience | None,
+    clock: Clock,
+    listener: Listener | None,
+) -> Iterator[World]:
+    ready = threading.Event()
+    welcome: list[Welcome] = []
+    stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def announce(what: Welcome) -> None:
+        welcome.append(what)
+        ready.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stopping.append((asyncio.get_running_loop(), stop))
+        await run_family(house, on, announce=announce, stop=stop)
+
+    with (
+        listening("127.0.0.1", port) as on,
+        on.dup() as for_edge,
+        Threads(partial(serve_edge, settings, for_edge, clock=clock, patience=patience)) as threads,
+    ):
+        for_edge.setblocking(False)
+        house = House(settings, vfs=vfs, clock=clock, processes=Processes(threads, on))
+        if listener is not None:
+            house.notices.listen(listener)
+        thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
+        thread.start()
+        try:
+            assert ready.wait(START_S), "the server did not answer"
+            world = World(welcome[0].url, settings.data_dir)
+            yield world
+            world.close()
+        finally:
+            loop, stop = stopping[0]
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(60)
+            house.close()
+
+
+class Threads:
+    """Makes the children of a server as threads of this process, so that a fault can be injected.
+
+    What they count is in this process's own counts already, so they say nothing of it.
+    """
+
+    def __init__(self, edge: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        self._edge = edge
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._threads: list[threading.Thread] = []
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(metrics, "counts", dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
+        sockets = line.dup(), bell.dup()
+
+        def run() -> None:
+            self._say(Word("born", name, threading.get_native_id(), 0))
+            uvloop.run(self._edge(*sockets))
+            for each in sockets:
+                each.close()
+            self._say(Word("ended", name, threading.get_native_id(), 0))
+
+        thread = threading.Thread(target=run, name=name)
+        self._threads.append(thread)
+        thread.start()
+
+    def kill(self, name: str) -> None:
+        raise AssertionError(f"{name} is a thread, and cannot be killed")
+
+    def close_listening(self) -> None:
+        pass  # the edge does, and there is no other end
+
+    def word(self) -> Word | None:
+        said = self._ours.recv(4096, socket.MSG_DONTWAIT)
+        return msgspec.msgpack.decode(said, type=Word) if said else None
+
+    def end(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+        self._patch.undo()
+        self._ours.close()
+        self._theirs.close()
+
+    def _say(self, word: Word) -> None:
+        self._theirs.send(msgspec.msgpack.encode(word))

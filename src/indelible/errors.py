@@ -678,6 +678,14 @@ class AddressInUse(NotStarted):
     hint = "Choose another port with --port."
 
 
+class ProcessLost(NotStarted):
+    """It stopped in order; what was acknowledged is stored."""
+
+    code = "process_lost"
+    summary = "A process that the server cannot do without was ended from outside, so it stopped."
+    hint = "Start it again; find out who ended it, such as a limit of memory."
+
+
 class JournalNewer(NotStarted):
     code = "journal_newer"
     summary = "The journal was written by a newer version of Indelible."

@@ -36,6 +36,7 @@ _FOR_CLIENTS: Final = frozenset(
         "TOKEN",
     )
 )
+MOST_EDGES: Final = 64
 _HOSTS: Final = ("INDELIBLE_HOST", "VTILT_HOST", "IMTBL_URL")
 _SECRET_LENGTH: Final = 16  # 16 characters of a random key are beyond guessing; a word is not
 
@@ -56,6 +57,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value <= 0:
         raise ValueError("must be greater than 0")
+    return value
+
+
+def _edges(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MOST_EDGES:
+        raise ValueError(f"must be from 0 to {MOST_EDGES}")
     return value
 
 
@@ -128,6 +136,13 @@ class Settings:
     )
     port: int = _setting(
         "INDELIBLE_PORT", _port, 8765, "Port to listen on; 0 takes one that is free."
+    )
+    edges: int | None = _setting(
+        "INDELIBLE_EDGES",
+        _edges,
+        None,
+        "Processes that accept connections and read requests, beside the one that stores: when it "
+        "is not set, one fewer than there are processor cores. 0 does everything in one process.",
     )
     server_token: str | None = _setting(
         "INDELIBLE_SERVER_TOKEN",

@@ -117,6 +117,31 @@ def test_no_more_than_the_burst_and_the_rate_passes_and_no_less(
         assert passed <= burst + now_ms * per_s / 1_000 + 1e-6
 
 
+@given(
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.lists(
+        st.tuples(st.integers(0, 500), st.integers(0, 1), st.integers(1, 80)),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_of_two_processes_that_tell_each_other_no_more_than_a_burst_passes_in_addition(
+    per_s: int, burst: int, story: list[tuple[int, int, int]]
+) -> None:
+    now_ms = passed = 0
+    both = [Rates(monotonic=lambda: now_ms / 1_000) for _ in range(2)]
+    key, project = a_key(Rate(per_s, burst))
+    for rates in both:
+        rates.take(key, project, Lane.PRODUCT, 0)  # known to both
+    for pause_ms, place, wanted in story:
+        now_ms += pause_ms
+        passed += both[place].take(key, project, Lane.PRODUCT, wanted)
+        both[1 - place].charge(both[place].spent())
+
+        assert passed <= 2 * burst + now_ms * per_s / 1_000 + 1e-6
+
+
 def test_a_key_without_a_rate_has_no_bucket() -> None:
     rates = Rates()
     key, project = a_key(Rate(1, 1))

@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from tests.faults.catalogue import FAULTS, ROOT, Fault
 
 ROOM: Final = tuple(
-    f"tests/{room}" for room in ("journal", "ledger", "erasure", "edge", "api", "serving")
+    f"tests/{room}"
+    for room in ("journal", "ledger", "erasure", "edge", "api", "serving", "processes")
 )
 
 _WITHIN_S: Final = 300.0

@@ -1,4 +1,4 @@
-"""Sixty mistakes, and the tests that should mind each: see `tests.faults`."""
+"""Seventy mistakes, and the tests that should mind each: see `tests.faults`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -376,8 +376,8 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/edge/rates.py",
-        "        bucket.level = min(key.rate.burst, filled)\n",
-        "        bucket.level = filled\n",
+        "        self.level = min(self.rate.burst, filled)\n",
+        "        self.level = filled\n",
         "a bucket fills for as long as its key is silent",
         ("tests/edge/test_rates.py",),
     ),
@@ -524,4 +524,85 @@ _EDGE: Final = (
     ),
 )
 
-FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE)
+_PROCESSES: Final = (
+    Fault(
+        "src/indelible/processes/family.py",
+        "            if not taken.done.wait(TAKEN_WITHIN_S):\n",
+        "            if False:\n",
+        "a change is acknowledged before the edges go by it",
+        ("tests/processes/test_family.py",),
+    ),
+    Fault(
+        "src/indelible/processes/family.py",
+        "            self._zygote.kill(line.name)\n",
+        "            pass\n",
+        "an edge that hangs keeps a revoked key alive",
+        ("tests/processes/test_family.py",),
+    ),
+    Fault(
+        "src/indelible/processes/frames.py",
+        "        self._begun += data[start:]\n",
+        "        self._begun = bytearray()\n",
+        "the beginning of a frame is forgotten where the stream was cut",
+        ("tests/processes/test_frames.py",),
+    ),
+    Fault(
+        "src/indelible/processes/zygote.py",
+        "            die_with(zygote)\n",
+        "",
+        "an edge that reads nothing outlives its server",
+        ("tests/processes/test_family.py",),
+    ),
+    Fault(
+        "src/indelible/processes/zygote.py",
+        "    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):"
+        "  # the writer says when to end\n",
+        "    for number in ():\n",
+        "Ctrl-C ends the process that forks before the server has answered what is under way",
+        ("tests/processes/test_family.py",),
+    ),
+    Fault(
+        "src/indelible/processes/edge.py",
+        "                stored.set_exception(StoringSlow())\n",
+        "                pass\n",
+        "a request waits for as long as the writer hangs",
+        ("tests/processes/test_family.py",),
+    ),
+    Fault(
+        "src/indelible/processes/relay.py",
+        "                    case None if client.has_left:\n                        return\n",
+        "",
+        "a client that leaves is told of as a fault of ours",
+        ("tests/processes/test_relay.py",),
+    ),
+    Fault(
+        "src/indelible/processes/relay.py",
+        "        if self._bytes > _MOST_UNSENT_BYTES:\n            self.line.pause()\n",
+        "",
+        "an answer that nobody reads gathers in the memory of the edge",
+        ("tests/processes/test_relay.py",),
+    ),
+    Fault(
+        "src/indelible/processes/messages.py",
+        "        vars(made).update(self.facts)\n",
+        "",
+        "an error loses its hint on the way",
+        ("tests/processes/test_frames.py",),
+    ),
+    Fault(
+        "src/indelible/edge/rates.py",
+        "                bucket.level = max(bucket.level - count, -bucket.rate.burst)\n",
+        "                pass\n",
+        "every process lets the whole rate pass",
+        ("tests/edge/test_rates.py",),
+    ),
+    Fault(
+        "src/indelible/metrics.py",
+        "            ended[tuple(labels)] += int(count)\n",
+        "            ended[tuple(labels)] = int(count)\n",
+        "a counter falls when a process ends for the second time",
+        ("tests/processes/test_family.py",),
+    ),
+)
+
+FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE, *_PROCESSES)

@@ -26,9 +26,10 @@ from indelible.ledger.format.note import open_note
 from indelible.ledger.format.policy import Policy, parse_policy
 from indelible.ledger.ledger import Choices, Ledger
 from indelible.ledger.lockstore import Head
+from indelible.ledger.part import LedgerHealth, ledger_part
 from indelible.ledger.progress import Progress
 from indelible.ledger.seals import SEALS_FILE
-from indelible.query.health import Health, LedgerHealth, Lookout
+from indelible.query.health import Lookout
 from indelible.settings import Settings
 from tests.query.log import Log, new_log
 from tests.world import AS_APPLICATION, OUTPUT_FILE, World, audit, product, started
@@ -349,21 +350,14 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
         )
         try:
 
-            def seen() -> Health:
-                lookout = Lookout(
-                    journal=house.journal,
-                    committer=house.committer,
-                    disk=house.disk,
-                    reserve=house.reserve,
-                    ledger=ledger,
-                    accounting=house.accounting,
-                    clock=house.clock,
-                    steadiness=house.steadiness,
-                )
+            def seen() -> Any:
+                lookout = Lookout(pulse=house.committer.pulse)
+                lookout.watch([ledger_part(ledger)])
                 return lookout.health(version=__version__)
 
             def told() -> LedgerHealth:
-                return seen().ledger
+                health: LedgerHealth = seen().ledger
+                return health
 
             def told_after(waited_ms: int) -> tuple[str, float | None]:
                 nonlocal now_ms

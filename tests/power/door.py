@@ -110,7 +110,7 @@ def _without_framework() -> Iterator[None]:
         raise AssertionError(f"{scope['path']} is a route of the framework")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_api", lambda **_: refuse)
+        patch.setattr(app, "make_api", lambda *_, **__: refuse)
         yield
 
 

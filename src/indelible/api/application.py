@@ -1,42 +1,35 @@
 """The Litestar application: every route that is not hot, with what the routes are given."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.accounting.accounting import Accounting
-from indelible.api import docs, erasures, events, health, ingest, manage, senders
+from indelible.api import docs, erasures, events, ingest, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
 from indelible.api.guard import IS_PUBLIC, declared_only, json_only, project_of
+from indelible.api.health import health_routes
 from indelible.api.parameters import Parameters
 from indelible.api.reading import Reading
 from indelible.clock import Clock
 from indelible.edge.gate import Gate
 from indelible.edge.intake import Limits
-from indelible.erasure.erase import Eraser
-from indelible.journal.contract import Journal
-from indelible.ledger.ledger import Ledger
-from indelible.query.events import Events
-from indelible.query.health import Lookout
-from indelible.query.senders import Senders
+from indelible.parts import Part
 from indelible.refusals import Refusals
-from indelible.registry.registry import Registry
 
 
 def make_api(
+    parts: Sequence[Part],
     *,
-    journal: Journal,
-    registry: Registry,
     gate: Gate,
-    lookout: Lookout,
-    ledger: Ledger,
-    accounting: Accounting,
+    health: type[msgspec.Struct],
     limits: Limits,
     refusals: Refusals,
     metrics_key: str | None,
@@ -44,24 +37,20 @@ def make_api(
 ) -> Litestar:
     """Build the application over parts that are already open.
 
-    `metrics_key` opens /metrics, as an admin key does; None where there is none.
+    `health` is the type of their health. `metrics_key` opens /metrics, as an admin key does; None
+    where there is none.
     """
+    gifts = {name: gift for part in parts for name, gift in part.gives.items()}
 
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
     def build(openapi_config: OpenAPIConfig | None) -> Litestar:
         return Litestar(
-            route_handlers=_routes(gate, metrics_key),
+            route_handlers=_routes(gate, health, metrics_key),
             dependencies={
+                **{name: given(gift) for name, gift in gifts.items()},
                 "gate": given(gate),
-                "registry": given(registry),
-                "journal": given(journal),
-                "lookout": given(lookout),
-                "ledger": given(ledger),
-                "senders": given(Senders(accounting.accounts)),
-                "eraser": given(Eraser(journal, clock=clock)),
-                "events": given(Events(journal, ledger)),
                 "reading": given(Reading()),
                 "description": given(description),
                 "now_ms": Provide(clock, sync_to_thread=False),
@@ -77,11 +66,13 @@ def make_api(
 
     # The framework describes an application only if it may add pages of its own to it, so the one
     # that is described is another than the one that is served.
-    description = Description(build, limits)
+    description = Description(build, limits, health)
     return build(None)
 
 
-def _routes(gate: Gate, metrics_key: str | None) -> list[ControllerRouterHandler]:
+def _routes(
+    gate: Gate, health: type[msgspec.Struct], metrics_key: str | None
+) -> list[ControllerRouterHandler]:
     declared, parameters = declared_only(gate, metrics_key), Parameters()
     return [
         Router(
@@ -99,7 +90,7 @@ def _routes(gate: Gate, metrics_key: str | None) -> list[ControllerRouterHandler
         ),
         Router(
             "/",
-            route_handlers=[*health.ROUTES, *docs.ROUTES],
+            route_handlers=[*health_routes(health), *docs.ROUTES],
             guards=[declared],
             tags=["server"],
         ),

@@ -25,7 +25,6 @@ from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import Page
-from indelible.query.health import Health
 from indelible.query.senders import SenderPage
 from indelible.registry.caller import MISSING
 
@@ -185,7 +184,6 @@ _STRUCTS: Final = (
     Found,
     Checked,
     ReceiptLine,
-    Health,
     SenderPage,
     manage.Projects,
     manage.NewProject,
@@ -204,9 +202,15 @@ _STRUCTS: Final = (
 class Description:
     """The OpenAPI document, built when it is first asked for."""
 
-    def __init__(self, application: Callable[[OpenAPIConfig], Litestar], limits: Limits) -> None:
+    def __init__(
+        self,
+        application: Callable[[OpenAPIConfig], Litestar],
+        limits: Limits,
+        health: type[msgspec.Struct],
+    ) -> None:
         self._application = application
         self._limits = limits
+        self._health = health
 
     @cached_property
     def document(self) -> Json:
@@ -225,7 +229,9 @@ class Description:
             "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
             "paths": paths,
             "components": {
-                "schemas": dict(sorted({**ingest.schemas(self._limits), **_schemas()}.items())),
+                "schemas": dict(
+                    sorted({**ingest.schemas(self._limits), **_schemas(self._health)}.items())
+                ),
                 "securitySchemes": _SECURITY,
             },
         }
@@ -301,12 +307,14 @@ def _sendable(schema: Json) -> Json:
     return straight
 
 
-def _schemas() -> dict[str, Json]:
+def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
     """The schemas of the framework's routes, by name, made from their structs.
 
     Where a rule spans two members, or a member is an event, what a struct cannot say is added.
     """
-    _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template=ref("{name}")["$ref"])
+    _, schemas = msgspec.json.schema_components(
+        (*_STRUCTS, health), ref_template=ref("{name}")["$ref"]
+    )
     for page in ("Page", "Found"):
         schemas[page]["properties"]["events"]["items"] = ref("Event")
     for change in ("ProjectChange", "KeyChange"):

@@ -8,11 +8,10 @@ those whom the operator lets reach it, and wants a key if one is set.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from indelible import metrics
 from indelible.edge.gate import has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
 from indelible.errors import IndelibleError, InvalidApiKey, MethodNotAllowed, NotFound
@@ -27,10 +26,14 @@ _PATIENCE: Final = Patience(connections=32, memory_bytes=1024 * 1024, reserved_b
 class MetricsDoor:
     """The ASGI application of the separate listener: GET /metrics, and nothing else.
 
-    `key` is wanted as Bearer; None lets everyone in who reaches the listener.
+    `page` makes what is answered. `key` is wanted as Bearer; None lets everyone in who reaches the
+    listener.
     """
 
-    def __init__(self, key: str | None, refusals: Refusals) -> None:
+    def __init__(
+        self, page: Callable[[], Awaitable[bytes]], key: str | None, refusals: Refusals
+    ) -> None:
+        self._page = page
         self._key = key
         self._refusals = refusals
 
@@ -39,12 +42,12 @@ class MetricsDoor:
             await lifespan(receive, send)
             return
         request = Request(scope, receive)
-        answer = self._answer(scope["path"], request)
+        answer = await self._answer(scope["path"], request)
         if answer.refusal is not None:
             self._refusals.refused(answer.refusal, PATH if scope["path"] == PATH else None)
         await answer.send(send)
 
-    def _answer(self, path: str, request: Request) -> Answer:
+    async def _answer(self, path: str, request: Request) -> Answer:
         if path != PATH:
             return refuse(NotFound(), request)
         if request.method not in ("GET", "HEAD"):
@@ -53,7 +56,7 @@ class MetricsDoor:
             return answer
         if self._key is not None and not has_bearer(request.header(b"authorization"), self._key):
             return refuse(InvalidApiKey(), request)
-        return Answer(200, metrics.exposition(), CONTENT_TYPE)
+        return Answer(200, await self._page(), CONTENT_TYPE)
 
     def refusal(
         self, error: IndelibleError, scope: Scope | None
@@ -64,9 +67,15 @@ class MetricsDoor:
 
 
 @asynccontextmanager
-async def scraped(on: socket.socket, *, key: str | None, refusals: Refusals) -> AsyncIterator[None]:
+async def scraped(
+    on: socket.socket,
+    *,
+    page: Callable[[], Awaitable[bytes]],
+    key: str | None,
+    refusals: Refusals,
+) -> AsyncIterator[None]:
     """Serve the metrics on a listening socket of their own, for the time of an `async with`."""
-    door, stop = MetricsDoor(key, refusals), asyncio.Event()
+    door, stop = MetricsDoor(page, key, refusals), asyncio.Event()
     serving = asyncio.ensure_future(
         serve_asgi(
             door,

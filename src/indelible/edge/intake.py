@@ -13,7 +13,7 @@ from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm
 from indelible.errors import Overloaded
 from indelible.journal.contract import Draft, Outcome
-from indelible.journal.disk import DiskGuard
+from indelible.journal.disk import DiskState
 
 Submit = Callable[[Sequence[Draft]], Awaitable[Sequence[Outcome]]]
 
@@ -42,7 +42,8 @@ class Intake:
         gate: finds the project and what its key may do.
         rates: how many events each key may still send.
         disk: refuses events of a lane while the disk is too full for them.
-        store: makes drafts durable and says what became of each: `Committer.submit`.
+        store: makes drafts durable and says what became of each: `Committer.submit`,
+            or what brings drafts to it from another process.
         limits: how much one request may bring.
         large: the turns of large bodies.
         confirm: waits for receipts.
@@ -52,7 +53,7 @@ class Intake:
 
     gate: Gate
     rates: Rates
-    disk: DiskGuard
+    disk: DiskState
     store: Submit
     limits: Limits
     large: LargeBodies

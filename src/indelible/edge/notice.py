@@ -73,11 +73,26 @@ class Notices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._listeners: list[Listener] = []
+        self.on_heard: Callable[[bool], None] = lambda _: None
+        """Is called when the first one begins to listen, and when the last one ends."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anyone listens."""
+        return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell `listener` from now on, until what is returned is called."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        if len(self._listeners) == 1:
+            self.on_heard(True)  # noqa: FBT003
+
+        def leave() -> None:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                self.on_heard(False)  # noqa: FBT003
+
+        return leave
 
     def refused(self, request: Request, error: IndelibleError) -> None:
         """Tell that a request was refused as a whole."""
@@ -112,6 +127,10 @@ class Notices:
             event_id,
             "" if request.project_id is None else excerpt(request.sent, place),
         )
+        self.tell(notice)
+
+    def tell(self, notice: Notice) -> None:
+        """Tell all who listen."""
         for listener in list(self._listeners):
             try:
                 listener(notice)

@@ -150,6 +150,15 @@ class Committer:
             JournalStuck: the disk hangs; nothing was stored.
             StoringSlow: the sync has not ended within `ANSWERED_WITHIN_S`; they may be stored yet.
         """
+        # Should the client go away, only the future ends: the events are stored all the same.
+        return await self.put(drafts)
+
+    def put(self, drafts: Sequence[Draft]) -> "asyncio.Future[list[Outcome]]":
+        """As `submit`, for one who waits in another way: returns what it would await.
+
+        Raises:
+            Overloaded, Unavailable, JournalStuck: at once, as `submit` does.
+        """
         assert self._loop is not None
         if self._stopped:
             raise Unavailable("The server is stopping")
@@ -165,8 +174,7 @@ class Committer:
         waiting = _Waiting(next(self._numbers), source, drafts, size, answer, self.pulse.s)
         self._under_way[waiting.number] = waiting
         self._queue.put(waiting)
-        # Should the client go away, only the future ends: the events are stored all the same.
-        return await answer
+        return answer
 
     def _has_room(self, source: _Source | None, size: int) -> bool:
         """Whether one more request may wait: not asked where nothing does, so that one that alone

@@ -12,7 +12,18 @@ LARGEST_INDEX = 2**40 - 1
 """A project's log ends here; the millionth event a second would take twelve days to reach it."""
 
 
-class Draft(Struct, frozen=True, gc=False):
+class Commitments(Struct, frozen=True, gc=False, array_like=True):
+    """What a leaf will say of an event's content: see `indelible.leaf`.
+
+    `salts` has that of the payload, then that of the record.
+    """
+
+    salts: bytes
+    payload: bytes
+    record: bytes
+
+
+class Draft(Struct, frozen=True, gc=False, array_like=True):
     """An admitted event, not yet stored.
 
     Attributes:
@@ -29,6 +40,8 @@ class Draft(Struct, frozen=True, gc=False):
             the same. Sending it again is then recognised by id and content together.
         monthly_limit: most events of the project in `lane` in a calendar month (UTC), or None for
             no limit. The lanes are counted apart; administration and its like are never counted.
+        commitments: to payload and record, where they were made before; None leaves it to the
+            journal.
     """
 
     project_id: int
@@ -40,9 +53,10 @@ class Draft(Struct, frozen=True, gc=False):
     client_id: str | None = None
     new_entry_on_conflict: bool = False
     monthly_limit: int | None = None
+    commitments: Commitments | None = None
 
 
-class Stored(Struct, frozen=True, gc=False):
+class Stored(Struct, frozen=True, gc=False, array_like=True, tag=1):
     """The event has an index, and survives power loss.
 
     `conflict`: its client id was known with other content, and it was stored all the same.
@@ -53,7 +67,7 @@ class Stored(Struct, frozen=True, gc=False):
     conflict: bool = False
 
 
-class Duplicate(Struct, frozen=True, gc=False):
+class Duplicate(Struct, frozen=True, gc=False, array_like=True, tag=2):
     """An event with this client id is stored already; nothing was added.
 
     `same_content` is None when the first copy has been erased and cannot be compared any more.
@@ -64,7 +78,7 @@ class Duplicate(Struct, frozen=True, gc=False):
     same_content: bool | None
 
 
-class OverLimit(Struct, frozen=True, gc=False):
+class OverLimit(Struct, frozen=True, gc=False, array_like=True, tag=3):
     """The month of the project's lane is used up; nothing was added."""
 
 

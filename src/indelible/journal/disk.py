@@ -15,31 +15,15 @@ RESERVE_BYTES: Final = 1 << 20
 _PLENTY: Final = 8  # create the reserve only if this many times its size is free
 
 
-class DiskGuard:
-    """Refuses a lane while less of the disk under `folder` is free than its floor.
+class DiskState:
+    """How full the disk is, as far as this process was told, and which lane that stops."""
 
-    The free share is that of an unprivileged user. Only `refresh` touches the disk, which may hang;
-    all other methods are safe on the event loop.
-    """
-
-    def __init__(self, folder: Path, *, product_percent: float, audit_percent: float) -> None:
-        self._folder = folder
+    def __init__(self, *, product_percent: float, audit_percent: float) -> None:
         self.floors = {Lane.PRODUCT: product_percent, Lane.AUDIT: audit_percent}
         self.free_percent = 100.0
         """The share of the disk that was free, in percent."""
         self.is_full = False
-        """Whether this process has no byte left."""
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Read the figures from the disk.
-
-        Raises:
-            OSError: the folder is gone or cannot be read.
-        """
-        disk = os.statvfs(self._folder)
-        self.free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
-        self.is_full = not (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+        """Whether the writing process has no byte left."""
 
     def takes(self, lane: Lane) -> bool:
         """Whether events of this lane are stored now."""
@@ -52,6 +36,29 @@ class DiskGuard:
         """
         if not self.takes(lane):
             raise DiskLow(free_percent=self.free_percent, floor_percent=self.floors[lane])
+
+
+class DiskGuard(DiskState):
+    """Refuses a lane while less of the disk under `folder` is free than its floor.
+
+    The free share is that of an unprivileged user. Only `refresh` touches the disk, which may hang;
+    all other methods are safe on the event loop.
+    """
+
+    def __init__(self, folder: Path, *, product_percent: float, audit_percent: float) -> None:
+        super().__init__(product_percent=product_percent, audit_percent=audit_percent)
+        self._folder = folder
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the figures from the disk.
+
+        Raises:
+            OSError: the folder is gone or cannot be read.
+        """
+        disk = os.statvfs(self._folder)
+        self.free_percent = 100.0 * disk.f_bavail / max(disk.f_blocks, 1)
+        self.is_full = not (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 
 
 class Reserve:

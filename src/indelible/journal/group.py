@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from indelible import leaf
 from indelible.connections import in_runs
 from indelible.event import Kind, Lane
+from indelible.journal.commitments import SALTS_BYTES, commitments_of
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.keys_file import Mark
 from indelible.journal.stored import Row, row_at
@@ -22,7 +23,7 @@ from indelible.journal.unique import UniqueKeys
 from indelible.record import comparable, says_the_same
 
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
-_RANDOM_BYTES: Final = 2 * leaf.SALT_SIZE + 8  # two salts, and the tail of a transaction id
+_RANDOM_BYTES: Final = SALTS_BYTES + 8  # two salts, and the tail of a transaction id
 
 
 _NewRow = tuple[int, bytes, bytes | None, bytes, bytes, bytes]
@@ -138,16 +139,16 @@ class Group:
         self._next[project_id] = index + 1
 
         random = self._random.read(_RANDOM_BYTES)
-        salts = random[: 2 * leaf.SALT_SIZE]
-        tx = self._tx_ids.next(random[2 * leaf.SALT_SIZE :])
+        tx = self._tx_ids.next(random[SALTS_BYTES:])
+        made = draft.commitments or commitments_of(draft, random[:SALTS_BYTES])
         entry = leaf.encode(
             draft.kind,
             received_at_ms=draft.received_at_ms,
             tx=tx,
-            payload=leaf.commit(salts[: leaf.SALT_SIZE], leaf.PAYLOAD, draft.payload),
-            record=leaf.commit(salts[leaf.SALT_SIZE :], leaf.RECORD, draft.record),
+            payload=made.payload,
+            record=made.record,
         )
-        row = (id_of(project_id, index), entry, key, salts, draft.record, draft.payload)
+        row = (id_of(project_id, index), entry, key, made.salts, draft.record, draft.payload)
         self._rows.append(row)
         if key is not None:
             self._by_key[key] = row

@@ -9,56 +9,31 @@ hangs, and health says so.
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
-from indelible.accounting.accounting import Accounting
-from indelible.clock import Clock, Steadiness, rfc3339
 from indelible.connections import SqliteError
 from indelible.event import Lane
-from indelible.journal.commit import STUCK_S, Committer
 from indelible.journal.disk import DiskGuard, Reserve
-from indelible.journal.sqlite import SqliteJournal
-from indelible.ledger.ledger import Ledger
+from indelible.parts import Look, Part, PartHealth, Word, form_of_health, off_the_loop
 from indelible.pulse import Pulse
 
 logger = logging.getLogger(__name__)
 
-DEGRADED_LAG_MS: Final = 10_000
-FAILING_LAG_MS: Final = 60_000
 HANGS_S: Final = 1.5
 """Report that the disk hangs if a read by the lookout takes longer than this."""
-
-AHEAD_MS: Final = 60_000
 
 _PERIOD_S: Final = 0.4
 _FRESH_WITHIN_S: Final = 0.25  # how long an answer waits for fresh figures
 
-Word = Literal["ok", "degraded", "failing"]
 _WORDS: Final[list[Word]] = ["ok", "degraded", "failing"]
 
 
-class Part(msgspec.Struct):
-    """How one part of the server is."""
-
-    status: Word
-
-
-class JournalHealth(Part):
-    """`failure` says why no event is acknowledged now, or is null. `under_way_s` is the age of the
-    group being written. `last_failure` and `last_failure_at` say why and when storing last failed;
-    they stay after the journal has recovered."""
-
-    failure: str | None
-    under_way_s: float | None
-    last_failure: str | None
-    last_failure_at: str | None
-
-
-class DiskHealth(Part):
+class DiskHealth(PartHealth):
     """Each lane stops below its floor; `degraded` when one has stopped, `failing` when both.
     `failure` says why the data folder cannot be read, or is null."""
 
@@ -70,96 +45,14 @@ class DiskHealth(Part):
     takes_audit: bool
 
 
-class LedgerHealth(Part):
-    """`failure` says why nothing is signed any more; `oldest_unsealed_s` is how long the oldest
-    event that no checkpoint covers has been stored, null when there is none. `alarms` are sentences
-    about witnesses who saw another history: never ignore one."""
-
-    failure: str | None
-    oldest_unsealed_s: float | None
-    alarms: list[str]
-
-
-class AccountingHealth(Part):
-    """`failure` says why nothing is counted any more; `oldest_uncounted_s` is how long the oldest
-    event that is in no account has been stored, null when there is none. Never `failing`: accounts
-    are made anew from the log."""
-
-    failure: str | None
-    oldest_uncounted_s: float | None
-
-
-class ClockHealth(Part):
-    """`failure` says what is wrong with the clock, or is null. `doubt` says why retention does not
-    trust the clock at the moment, and erases nothing; null if it does. `ids_ahead_s` is how far the
-    newest transaction id is ahead of the clock. IDs only ever grow, so one event stored while the
-    clock was ahead leaves all later ids ahead. `last_jump_s` is the latest step of the clock since
-    the server started."""
-
-    failure: str | None
-    doubt: str | None
-    ids_ahead_s: float
-    last_jump_s: float | None
-    last_jump_at: str | None
-
-
-class Health(msgspec.Struct):
-    """The worst of the parts is the status of the whole; `failing` is answered 503."""
-
-    status: Word
-    version: str
-    journal: JournalHealth
-    disk: DiskHealth
-    ledger: LedgerHealth
-    accounting: AccountingHealth
-    clock: ClockHealth
-
-
-class _Look(NamedTuple):
-    """One read of the disk. If `is_dear`, it is made only for a request to `/healthz`."""
-
-    what: str
-    act: Callable[[], None]
-    is_dear: bool
-
-
 class Lookout:
-    """Reads the disk on its own thread, and reports the health of every part.
+    """Makes the parts' looks at the disk on its own thread, and reports the health of each part."""
 
-    To add a part: give `Health` a field, write an `_of_…` method that reads memory only, and list
-    it in `health`. If the part needs the disk, add a `_Look` that stores the figure.
-    """
-
-    def __init__(
-        self,
-        *,
-        journal: SqliteJournal,
-        committer: Committer,
-        disk: DiskGuard,
-        reserve: Reserve,
-        ledger: Ledger,
-        accounting: Accounting,
-        clock: Clock,
-        steadiness: Steadiness,
-    ) -> None:
-        self._journal = journal
-        self._committer = committer
-        self._disk = disk
-        self._ledger = ledger
-        self._accounting = accounting
-        self._clock = clock
-        self._steadiness = steadiness
-        self._pulse: Pulse = committer.pulse
-        self._misplaced: str | None = None
-        self._unsealed_ms: int | None = None
-        self._uncounted_ms: int | None = None
-        self._looks = (
-            _Look("the data folder", disk.refresh, is_dear=False),
-            _Look("the reserve", reserve.restore, is_dear=False),
-            _Look("the journal's files", self._find_journal, is_dear=False),
-            _Look("the oldest unsealed event", self._find_unsealed, is_dear=True),
-            _Look("the oldest uncounted event", self._find_uncounted, is_dear=True),
-        )
+    def __init__(self, *, pulse: Pulse) -> None:
+        self.parts: Sequence[Part] = ()
+        self.form: type[msgspec.Struct] = form_of_health(())
+        """The type that `health` returns."""
+        self._pulse = pulse
         self._failures: dict[str, str] = {}
         self._at: tuple[str, float] | None = None  # the read under way, and since when
         self._asked: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -167,6 +60,11 @@ class Lookout:
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+
+    def watch(self, parts: Sequence[Part]) -> None:
+        """Take these for the parts of the server, and look at each of them once."""
+        self.parts = parts
+        self.form = form_of_health(parts)
         self.look_around(everything=True)
 
     def start(self) -> None:
@@ -181,7 +79,7 @@ class Lookout:
 
     def look_around(self, *, everything: bool) -> None:
         """Read the disk. Blocks while the disk hangs."""
-        for look in self._looks:
+        for look in [look for part in self.parts for look in part.looks]:
             if look.is_dear and not everything:
                 continue
             self._at = (look.what, self._pulse.s)
@@ -206,26 +104,24 @@ class Lookout:
         with suppress(TimeoutError):
             await asyncio.wait_for(seen, _FRESH_WITHIN_S)
 
-    def describe_hang(self) -> str | None:
-        """Say which read the disk has not answered, or return None if it answers."""
+    @property
+    def failure(self) -> str | None:
+        """Which read the disk has not answered, or why one failed; None if all is well."""
+        return self._describe_hang() or next(iter(list(self._failures.values())), None)
+
+    def health(self, *, version: str) -> Any:
+        """Return the state of every part, as `form` has it."""
+        states = {part.name: part.health() for part in self.parts if part.health is not None}
+        worst = max((state.status for state in states.values()), key=_WORDS.index)
+        return self.form(status=worst, version=version, **states)
+
+    def _describe_hang(self) -> str | None:
         at = self._at
         if at is None:
             return None
         what, since_s = at
         waited_s = self._pulse.s - since_s
         return f"no answer for {waited_s:.1f} s: {what}" if waited_s > HANGS_S else None
-
-    def health(self, *, version: str) -> Health:
-        """Return the state of every part."""
-        parts: dict[str, Part] = {
-            "journal": self._of_journal(),
-            "disk": self._of_disk(),
-            "ledger": self._of_ledger(),
-            "accounting": self._of_accounting(),
-            "clock": self._of_clock(),
-        }
-        worst = max((part.status for part in parts.values()), key=_WORDS.index)
-        return Health(status=worst, version=version, **parts)  # type: ignore[arg-type]
 
     # On the thread
 
@@ -240,84 +136,37 @@ class Lookout:
                 with suppress(RuntimeError):  # the loop was closed
                     loop.call_soon_threadsafe(_resolve, seen)
 
-    def _find_journal(self) -> None:
-        self._misplaced = self._journal.database.out_of_place()
 
-    def _find_unsealed(self) -> None:
-        self._unsealed_ms = self._ledger.oldest_unsealed_ms()
+def disk_part(disk: DiskGuard, reserve: Reserve, lookout: Lookout) -> Part:
+    """The disk under the data folder, with the thread that looks at it."""
+    return Part(
+        name="disk",
+        start=lookout.start,
+        stop=off_the_loop(lookout.stop),
+        health=partial(_health_of_disk, disk, lookout),
+        form=DiskHealth,
+        looks=[Look("the data folder", disk.refresh), Look("the reserve", reserve.restore)],
+        gives={"lookout": lookout},
+    )
 
-    def _find_uncounted(self) -> None:
-        self._uncounted_ms = self._accounting.oldest_uncounted_ms()
 
-    # The parts
-
-    def _of_journal(self) -> JournalHealth:
-        committer, under_way_s = self._committer, self._committer.under_way_s
-        last = committer.last_failure
-        failure = self._journal.failure or self._misplaced
-        if failure is None and (under_way_s or 0.0) > STUCK_S:
-            failure = f"one sync has been under way for {under_way_s:.1f} s"
-        if failure is None and committer.is_failing and last is not None:
-            failure = last.message
-        return JournalHealth(
-            status="failing" if failure else "ok",
-            failure=failure,
-            under_way_s=None if under_way_s is None else round(under_way_s, 1),
-            last_failure=None if last is None else last.message,
-            last_failure_at=None if last is None else rfc3339(last.at_ms),
-        )
-
-    def _of_disk(self) -> DiskHealth:
-        disk = self._disk
-        takes_product, takes_audit = disk.takes(Lane.PRODUCT), disk.takes(Lane.AUDIT)
-        failure = self.describe_hang() or next(iter(list(self._failures.values())), None)
-        word: Word = "ok"
-        if failure is not None or not (takes_product or takes_audit):
-            word = "failing"
-        elif not (takes_product and takes_audit):
-            word = "degraded"
-        return DiskHealth(
-            status=word,
-            failure=failure,
-            free_percent=round(disk.free_percent, 2),
-            product_min_free_percent=disk.floors[Lane.PRODUCT],
-            audit_min_free_percent=disk.floors[Lane.AUDIT],
-            takes_product=takes_product,
-            takes_audit=takes_audit,
-        )
-
-    def _of_ledger(self) -> LedgerHealth:
-        """Events are stored whatever the ledger does; it is red all the same when nothing is
-        signed."""
-        age_ms = self._unsealed_ms
-        failure, alarms = self._ledger.failure, self._ledger.alarms()
-        word: Word = "ok"
-        if failure is not None or alarms or (age_ms or 0) > FAILING_LAG_MS:
-            word = "failing"
-        elif (age_ms or 0) > DEGRADED_LAG_MS:
-            word = "degraded"
-        return LedgerHealth(word, failure, None if age_ms is None else age_ms / 1000, alarms)
-
-    def _of_accounting(self) -> AccountingHealth:
-        age_ms, failure = self._uncounted_ms, self._accounting.accounts.failure
-        is_behind = failure is not None or (age_ms or 0) > DEGRADED_LAG_MS
-        age_s = None if age_ms is None else age_ms / 1000
-        return AccountingHealth("degraded" if is_behind else "ok", failure, age_s)
-
-    def _of_clock(self) -> ClockHealth:
-        ahead_ms = max(0, self._journal.newest_tx_ms - self._clock())
-        doubt, jump = self._steadiness.in_doubt(), self._steadiness.last_jump
-        failure = None if jump is None else doubt
-        if ahead_ms > AHEAD_MS:
-            failure = f"transaction ids are {ahead_ms / 1000:,.0f} s ahead of the clock"
-        return ClockHealth(
-            status="degraded" if failure else "ok",
-            failure=failure,
-            doubt=doubt,
-            ids_ahead_s=ahead_ms / 1000,
-            last_jump_s=None if jump is None else jump.by_ms / 1000,
-            last_jump_at=None if jump is None else rfc3339(jump.at_ms),
-        )
+def _health_of_disk(disk: DiskGuard, lookout: Lookout) -> DiskHealth:
+    takes_product, takes_audit = disk.takes(Lane.PRODUCT), disk.takes(Lane.AUDIT)
+    failure = lookout.failure
+    word: Word = "ok"
+    if failure is not None or not (takes_product or takes_audit):
+        word = "failing"
+    elif not (takes_product and takes_audit):
+        word = "degraded"
+    return DiskHealth(
+        status=word,
+        failure=failure,
+        free_percent=round(disk.free_percent, 2),
+        product_min_free_percent=disk.floors[Lane.PRODUCT],
+        audit_min_free_percent=disk.floors[Lane.AUDIT],
+        takes_product=takes_product,
+        takes_audit=takes_audit,
+    )
 
 
 def _describe(error: Exception) -> str:

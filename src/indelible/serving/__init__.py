@@ -13,10 +13,12 @@ Everything runs on the event loop's thread. TLS and HTTP/2 end at the proxy in f
 """
 
 import asyncio
+import errno
 import json
 import resource
 import signal
 import socket
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -40,16 +42,21 @@ __all__ = [
     "Ending",
     "Patience",
     "Signalled",
+    "connection_limit",
     "lifespan",
     "listening",
+    "living",
     "plain_refusal",
     "serve_asgi",
     "until_signalled",
+    "url_of",
 ]
 
 _SHARE_OF_DESCRIPTORS: Final = 0.9
 _OWN_DESCRIPTORS: Final = 100  # an idle server has 40 files and sockets open
 _MOST_CONNECTIONS: Final = 50_000
+_LETS_GO_WITHIN_S: Final = 1.0
+_LOOKS_EVERY_S: Final = 0.02
 
 
 class Signalled(asyncio.Event):
@@ -81,17 +88,25 @@ def until_signalled() -> Signalled:
 def listening(listen: str, port: int) -> Iterator[socket.socket]:
     """Yield a socket that listens on `port`, or on a free port if it is 0.
 
+    Where another process listens it looks again for a moment: a server that was just killed is gone
+    at once, and its children, which have the port, some milliseconds later.
+
     Raises:
         AddressInUse: another process listens there, or this machine does not have the address.
     """
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    deadline = monotonic_s() + _LETS_GO_WITHIN_S
     with socket.socket(family) as made:
-        try:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind((listen, port))
-            made.listen(BACKLOG)
-        except OSError as error:
-            raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        while True:
+            try:
+                made.bind((listen, port))
+                made.listen(BACKLOG)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or monotonic_s() > deadline:
+                    raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
+                time.sleep(_LOOKS_EVERY_S)
         made.settimeout(0)
         yield made
 
@@ -112,7 +127,7 @@ async def serve_asgi(
     answers that the server gives in place of the application; `closed` is called for each
     connection that ended.
     """
-    async with _living(app):
+    async with living(app):
         server = HttpServer(
             app,
             refusal=refusal or plain_refusal,
@@ -122,7 +137,7 @@ async def serve_asgi(
         )
         await server.start(on)
         try:
-            announce(_url(*on.getsockname()[:2]))
+            announce(url_of(on))
             await stop.wait()
         finally:
             ending = await server.stop()
@@ -130,7 +145,7 @@ async def serve_asgi(
 
 
 @asynccontextmanager
-async def _living(app: Application) -> AsyncIterator[None]:
+async def living(app: Application) -> AsyncIterator[None]:
     """Start and stop the application with ASGI's lifespan messages."""
     messages: asyncio.Queue[Message] = asyncio.Queue()
     said: asyncio.Queue[Message] = asyncio.Queue()
@@ -189,6 +204,8 @@ def connection_limit() -> int:
     return max(1, most)
 
 
-def _url(listen: str, port: int) -> str:
+def url_of(listening: socket.socket) -> str:
+    """The address under which a process of this machine reaches a listening socket."""
+    listen, port = listening.getsockname()[:2]
     shown = "127.0.0.1" if listen in ("0.0.0.0", "::") else listen  # noqa: S104 — compared
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

@@ -123,7 +123,7 @@ class HttpServer:
 
     def admit(self, connection: Connection) -> None:
         """Admit a new connection, or refuse it."""
-        CONNECTIONS_OPEN.inc()
+        CONNECTIONS_OPEN.value += 1
         self._connections.add(connection)
         if len(self._connections) <= self._limit:
             self.waiting[connection] = None
@@ -137,7 +137,7 @@ class HttpServer:
 
     def forget(self, connection: Connection, reason: CloseReason) -> None:
         """Remove a closed connection."""
-        CONNECTIONS_OPEN.dec()
+        CONNECTIONS_OPEN.value -= 1
         CONNECTIONS_CLOSED.add(reason)
         self._closed(reason)
         self._connections.discard(connection)
@@ -199,7 +199,7 @@ class HttpServer:
         self.now += min(time - self._looked_at, _MOST_STALL_S)
         self._looked_at = time
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        REQUEST_BYTES_HELD.inc(self._held - self._shown)
+        REQUEST_BYTES_HELD.value += self._held - self._shown
         self._shown = self._held
         self._end_overdue(deque(c for c in self._connections if c.due <= self.now))
         self._next_look = self._loop.call_later(self.patience.look_s, self._look)
