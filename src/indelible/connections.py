@@ -9,6 +9,10 @@ from typing import Final, TypeVar
 
 import apsw
 
+SQLITE_VERSION: Final = apsw.sqlite_lib_version()
+SqliteError = apsw.Error
+"""What SQLite raises, for those who catch it and open no file of their own."""
+
 BUSY_TIMEOUT_MS: Final = 5_000
 _LARGEST_RUN: Final = 256
 

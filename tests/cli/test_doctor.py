@@ -117,6 +117,11 @@ def _sql(statement: str) -> Callable[[Path], None]:
             "index 3: a part of it is missing",
         ),
         (
+            _sql("UPDATE event_1 SET payload = CAST(x'ff' AS TEXT) WHERE id = (1 << 40) + 3"),
+            "leaves",
+            "index 3: a part of it is missing, or is not what was stored",
+        ),
+        (
             _sql(
                 "UPDATE event_1 SET leaf = (SELECT leaf FROM event_1 WHERE id = 1 << 40),"
                 " salts = NULL, record = NULL, payload = NULL WHERE id = (1 << 40) + 3"
@@ -138,7 +143,18 @@ def _sql(statement: str) -> Callable[[Path], None]:
             "malformed",
         ),
     ],
-    ids=["payload", "record", "salts", "order", "gap", "start", "schema", "no database", "cut"],
+    ids=[
+        "payload",
+        "record",
+        "salts",
+        "no UTF-8",
+        "order",
+        "gap",
+        "start",
+        "schema",
+        "no database",
+        "cut",
+    ],
 )
 def test_a_damaged_journal_is_found(
     healthy: Path, tmp_path: Path, damage: Callable[[Path], None], check: str, says: str

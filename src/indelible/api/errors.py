@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-import apsw
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
@@ -15,6 +14,7 @@ from litestar.exceptions import (
 )
 
 from indelible.api.parameters import advice, quoted
+from indelible.connections import SqliteError
 from indelible.edge.http import request_id_of
 from indelible.errors import (
     BodyIncomplete,
@@ -89,7 +89,7 @@ def _ours(error: Exception, request: Request[Any, Any, Any]) -> IndelibleError:
             return BodyIncomplete()
         case HTTPException(status_code=400):
             return InvalidJson()
-        case apsw.Error():
+        case SqliteError():
             return DataUnreadable(f"A read failed: {type(error).__name__}")
         case OSError():
             return DataUnreadable(f"A read failed: {error.strerror or type(error).__name__}")

@@ -18,7 +18,7 @@ from indelible.ledger.audit.memory import Memory
 from indelible.ledger.audit.whole import Audit, audit_log
 
 if TYPE_CHECKING:
-    from indelible.cli.journal_rows import LogRow
+    from indelible.journal.project_rows import StoredLog
     from indelible.ledger.audit.attack import Attempt
 
 _HEADER = ("forgery", "audit alone", "+ saved head", "+ receipt", "+ witnesses")
@@ -75,8 +75,8 @@ def attack(
     return ExitCode.CHECK_FAILED if missed else ExitCode.FINE
 
 
-def _log_of(folder: Path, project: str | None) -> "LogRow":
-    from indelible.cli.journal_rows import logs_of
+def _log_of(folder: Path, project: str | None) -> "StoredLog":
+    from indelible.journal.project_rows import logs_of
 
     journal = folder / JOURNAL_FILE
     if not journal.exists() or not (folder / LEDGER_FOLDER).is_dir():

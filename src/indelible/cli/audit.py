@@ -242,7 +242,8 @@ def _of_journal(
     folder: Path, project: str | None, policy: Policy | None, memory: Memory | None
 ) -> Iterator[Target]:
     try:
-        from indelible.cli.journal_rows import JournalFile, head_of, logs_of
+        from indelible.cli.journal_rows import JournalFile, head_of
+        from indelible.journal.project_rows import logs_of
     except ModuleNotFoundError as missing:
         raise Failure(
             "server_not_installed",

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +14,15 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure
 from indelible.cli.server import data_folder
 from indelible.durable import sync_folder
-from indelible.errors import AlreadyExists, JournalNewer
+from indelible.errors import AlreadyExists
 from indelible.layout import JOURNAL_FILE
 from indelible.registry.values import SERVER_NAME
 
 if TYPE_CHECKING:
-    import apsw
+    from indelible.connections import SqliteError
+    from indelible.journal.copying import Progress
 
-    from indelible.journal.outside import Log
-
-_PAGES_AT_ONCE: Final = 4096
-Progress = Callable[[int, int], None]
+_FEW_PAGES: Final = 16_384
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +72,7 @@ def backup(
     return ExitCode.FINE
 
 
-def copy(source: Path, target: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+def copy(source: Path, target: Path, *, progress: "Progress | None" = None) -> dict[str, Any]:
     """Copy the journal at `source` to `target`; what the copy holds.
 
     Raises:
@@ -83,7 +80,8 @@ def copy(source: Path, target: Path, *, progress: Progress | None = None) -> dic
         JournalNewer: a later version wrote the journal.
         Failure: it cannot be read or written, or does not pass the checks. Nothing is left behind.
     """
-    import apsw
+    from indelible.connections import SqliteError
+    from indelible.journal.copying import copy_journal
 
     if target.exists():
         raise AlreadyExists(f"{target} is there already")
@@ -91,9 +89,11 @@ def copy(source: Path, target: Path, *, progress: Progress | None = None) -> dic
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
-            logs, counts = _fill(source, draft, progress)
-        except apsw.Error as error:
+            copied = copy_journal(source, draft, progress=progress)
+        except SqliteError as error:
             raise _damaged(f"{source} cannot be copied: {error}", error) from error
+        if copied.complaints:
+            raise _damaged(f"{source}: {'; '.join(copied.complaints)}")
         _sync(draft)
         try:
             # A link, unlike a rename, never replaces what another process put there meanwhile.
@@ -108,61 +108,16 @@ def copy(source: Path, target: Path, *, progress: Progress | None = None) -> dic
     return {
         "path": str(target.resolve()),
         "size_bytes": target.stat().st_size,
-        "logs": [{"project": log.name, "entries": log.entries} for log in logs],
-        **counts,
+        "logs": [{"project": log.name, "entries": log.entries} for log in copied.logs],
+        "schema_version": copied.schema_version,
+        "keys": copied.keys,
     }
 
 
 _BESIDE: Final = ("-journal", "-wal", "-shm")
 
 
-def _fill(
-    source: Path, draft: Path, progress: Progress | None
-) -> "tuple[list[Log], dict[str, int]]":
-    """Copy and check."""
-    import apsw
-
-    from indelible.journal import outside
-    from indelible.journal.database import SCHEMA_VERSION
-
-    reading = outside.open_to_read(source)
-    writing = apsw.Connection(str(draft))
-    try:
-        # The whole copy is synced once, before it gets its name.
-        writing.execute("PRAGMA synchronous = OFF")
-        # One transaction from the first page to the last: all pages are of the same moment, and a
-        # busy writer cannot make the copy begin again.
-        reading.execute("BEGIN")
-        version = outside.schema_version(reading)
-        if version > SCHEMA_VERSION:
-            raise JournalNewer(
-                f"{source} has schema {version}; this version reads {SCHEMA_VERSION}"
-            )
-        with writing.backup("main", reading, "main") as run:
-            while not run.done:
-                run.step(_PAGES_AT_ONCE)
-                if progress is not None:
-                    progress(run.page_count - run.remaining, run.page_count)
-        reading.execute("COMMIT")
-        # One file, complete without a -wal beside it; a server that opens it turns that on again.
-        writing.execute("PRAGMA journal_mode = DELETE").fetchall()
-        # Before anything is counted: a tree whose pages lead back to themselves has no last row.
-        if complaints := outside.integrity(writing, full=True):
-            raise _damaged(f"{source}: {'; '.join(complaints)}")
-        logs = outside.logs(writing)
-        if complaints := [log.fault for log in logs if log.fault]:
-            raise _damaged(f"{source}: {'; '.join(complaints)}")
-        counts = {
-            "schema_version": version,
-            "keys": outside.keys(writing),
-        }
-    finally:
-        writing.close()
-        reading.close()
-    return logs, counts
-
-
-def _damaged(message: str, error: "apsw.Error | None" = None) -> Failure:
+def _damaged(message: str, error: "SqliteError | None" = None) -> Failure:
     """A fault of the file is a check that failed; no space or no right to write is not."""
     from indelible.journal.outside import DAMAGED, RIGHTS_HINT
 
@@ -195,7 +150,7 @@ def _sync(path: Path) -> None:
 
 
 def _show_progress(done: int, pages: int) -> None:
-    if pages > 4 * _PAGES_AT_ONCE and sys.stderr.isatty():
+    if pages > _FEW_PAGES and sys.stderr.isatty():
         end = "\n" if done == pages else ""
         print(f"\r{100 * done // pages:3d} % copied", end=end, file=sys.stderr, flush=True)
 

@@ -15,15 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import apsw
 import msgspec
 
 from indelible.cli.failure import Failure, of_error
 from indelible.cli.invocation import as_typed
+from indelible.cli.journal_rows import JournalFile
 from indelible.cli.screen import size
 from indelible.cli.server import Access, Server, find
 from indelible.clock import monotonic_s, now_ms, rfc3339
-from indelible.errors import IndelibleError
+from indelible.connections import SQLITE_VERSION, SqliteError
+from indelible.errors import IndelibleError, JournalUnreadable
 from indelible.event import Lane
 from indelible.folder import LOCK_NAME
 from indelible.journal import outside
@@ -31,6 +32,7 @@ from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.disk import DiskGuard
 from indelible.journal.outside import Log
 from indelible.layout import CLI_FILE, JOURNAL_FILE
+from indelible.ledger.audit.checks.alone import damages
 from indelible.moment import parse_time_ms
 from indelible.settings import Settings
 
@@ -102,15 +104,16 @@ class Examination:
     def _made(self, name: str, step: Callable[[], Check]) -> Check:
         try:
             return step()
+        except (SqliteError, JournalUnreadable) as error:
+            cause = error.__cause__ or error
+            detail = f"{type(cause).__name__}: {cause}"
+            if isinstance(cause, SqliteError) and not isinstance(cause, outside.DAMAGED):
+                return Check(name, "cannot check", detail, outside.RIGHTS_HINT)
+            return Check(name, "failed", detail, _KEEP)
         except (Failure, IndelibleError) as error:
             failure = error if isinstance(error, Failure) else of_error(error)
             detail = f"{failure.code}: {failure.message}"
             return Check(name, "failed", detail, failure.hint)
-        except apsw.Error as error:
-            detail = f"{type(error).__name__}: {error}"
-            if isinstance(error, outside.DAMAGED):
-                return Check(name, "failed", detail, _KEEP)
-            return Check(name, "cannot check", detail, outside.RIGHTS_HINT)
         except OSError as error:
             return Check(
                 name, "failed", f"{error.filename or ''} {error.strerror or error}".strip()
@@ -128,7 +131,7 @@ class Examination:
         if missing:
             hint = 'pip install "indelible[server]"'
             return Check("python", "failed", f"not installed: {', '.join(missing)}", hint)
-        detail = f"{platform.python_version()}, SQLite {apsw.sqlite_lib_version()}, "
+        detail = f"{platform.python_version()}, SQLite {SQLITE_VERSION}, "
         return Check("python", "ok", detail + ", ".join(versions))
 
     def _settings(self) -> Check:
@@ -167,7 +170,7 @@ class Examination:
         return Check("lock", "ok", "free: no server runs on this folder")
 
     @cached_property
-    def _connection(self) -> apsw.Connection | None:
+    def _connection(self) -> outside.Opened | None:
         path = self._folder / JOURNAL_FILE
         return outside.open_to_read(path) if os.path.lexists(path) else None
 
@@ -221,10 +224,11 @@ class Examination:
             last = -1 if log.last_index is None else log.last_index
             indexes = range(last + 1) if self._full else outside.sample(log, SAMPLE)
             there += log.entries
-            for damage in outside.damages(self._connection, log, indexes):
+            rows = JournalFile(self._folder / JOURNAL_FILE, log.project_id)
+            for index, what in damages(rows, indexes):
                 looked += 1
-                if damage is not None:
-                    wrong.append(f"project {log.name}, index {damage.index}: {damage.what}")
+                if what is not None:
+                    wrong.append(f"project {log.name}, index {index}: {what}")
         if wrong:
             more = f"; and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
             return Check("leaves", "failed", "; ".join(wrong[:_SHOWN]) + more, _KEEP)

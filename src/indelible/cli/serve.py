@@ -103,9 +103,8 @@ def serve(
     for warning in old_key_names(os.environ).warnings:
         logger.warning(warning)
 
-    import apsw
-
     from indelible.app import serve as serve_forever
+    from indelible.connections import SqliteError
     from indelible.journal.outside import DAMAGED, RIGHTS_HINT
 
     try:
@@ -113,7 +112,7 @@ def serve(
             settings,
             announce=lambda welcome: _announce(welcome, settings.log_format, as_json=as_json),
         )
-    except apsw.Error as error:
+    except SqliteError as error:
         is_damaged = isinstance(error, DAMAGED)
         look = f"Look closer with `indelible doctor --data {settings.data_dir}`."
         raise Failure(

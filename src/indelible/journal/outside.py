@@ -14,7 +14,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,11 +24,14 @@ import apsw
 
 from indelible import leaf
 from indelible.connections import BUSY_TIMEOUT_MS
-from indelible.errors import JournalUnreadable, LeafMalformed
+from indelible.errors import JournalUnreadable
 from indelible.event import Kind
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 from indelible.registry.values import SERVER_ID
-from indelible.untrusted import check_regular
+from indelible.untrusted import FileRefused, check_regular
+
+Opened = apsw.Connection
+"""A journal that was opened to read, for what here takes one."""
 
 DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 """What SQLite says of the file itself; every other error is of the machine around it."""
@@ -55,7 +59,6 @@ _VIEW: Final = re.compile(
     re.ASCII,
 )
 _PART: Final = re.compile(r"event_part_[0-9]+", re.ASCII)
-_READ_AT_ONCE: Final = 500
 _INTEGRITY_COMPLAINTS: Final = 5
 
 
@@ -79,14 +82,6 @@ class Log:
         assert self.last_index is not None
         missing = self.last_index + 1 - self.entries
         return f"project {self.name} misses {missing} of its indexes" if missing else None
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """An entry that is not what its leaf says."""
-
-    index: int
-    what: str
 
 
 def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connection:
@@ -120,6 +115,22 @@ def open_to_read(path: Path, *, timeout_s: float | None = None) -> apsw.Connecti
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of what stops a read within that this file cannot be read.
+
+    Raises:
+        JournalUnreadable.
+    """
+    try:
+        yield
+    except FileRefused as error:
+        raise JournalUnreadable(f"{path}: {error.strerror}") from error
+    except (apsw.Error, UnicodeDecodeError) as error:
+        hint = None if isinstance(error, (*DAMAGED, UnicodeDecodeError)) else RIGHTS_HINT
+        raise JournalUnreadable(f"{path}: {type(error).__name__}: {error}", hint=hint) from error
 
 
 def limit_time(connection: apsw.Connection, timeout_s: float) -> None:
@@ -237,81 +248,6 @@ def sample(log: Log, count: int) -> list[int]:
     newest = range(log.last_index + 1 - count // 2, log.last_index + 1)
     rest = range(newest.start)
     return sorted([*secrets.SystemRandom().sample(rest, count - len(newest)), *newest])
-
-
-def damages(
-    connection: apsw.Connection, log: Log, indexes: Iterable[int]
-) -> Iterator[Damage | None]:
-    """For each index: what is wrong with its entry, or None. `indexes` must ascend."""
-    last_tx = bytes(16)
-    for row_index, row in _rows(connection, log.project_id, indexes):
-        if row is None:
-            yield Damage(row_index, "is not there")
-            continue
-        what, tx = _compare(*row)
-        if what is None and tx <= last_tx:
-            what = "its transaction id is not above those before it"
-        last_tx = max(tx, last_tx)
-        yield None if what is None else Damage(row_index, what)
-
-
-_Row = tuple[bytes, bytes | None, bytes | None, bytes | None]
-
-
-def _rows(
-    connection: apsw.Connection, project_id: int, indexes: Iterable[int]
-) -> Iterator[tuple[int, _Row | None]]:
-    for run in _runs(indexes):
-        first = project_id << INDEX_BITS | run.start
-        rows = {
-            int(row_id) & INDEX_MASK: (entry, salts, record, payload)
-            for row_id, entry, salts, record, payload in connection.execute(
-                "SELECT id, leaf, salts, record, payload FROM event WHERE id >= ? AND id < ?",
-                (first, first + len(run)),
-            )
-        }
-        for index in run:
-            yield index, rows.get(index)
-
-
-def _runs(indexes: Iterable[int]) -> Iterator[range]:
-    """Neighbouring indexes together, a bounded number at once."""
-    run: range | None = None
-    for index in indexes:
-        if run is not None and index == run.stop and len(run) < _READ_AT_ONCE:
-            run = range(run.start, index + 1)
-            continue
-        if run is not None:
-            yield run
-        run = range(index, index + 1)
-    if run is not None:
-        yield run
-
-
-def _compare(
-    entry: bytes, salts: bytes | None, record: bytes | None, payload: bytes | None
-) -> tuple[str | None, bytes]:
-    """What is wrong with one entry, if anything, and its transaction id."""
-    try:
-        read = leaf.decode(entry)
-    except LeafMalformed as error:
-        return error.message, bytes(16)
-    gone = [part is None for part in (salts, record, payload)]
-    if all(gone):
-        return None, read.tx  # erased: nothing is left to compare
-    if salts is None or record is None or payload is None or len(salts) != 2 * leaf.SALT_SIZE:
-        return "a part of it is missing", read.tx
-    if not all(isinstance(part, bytes) for part in (salts, record, payload)):
-        return "a part of it is not the bytes that were stored", read.tx
-    payload_salt, record_salt = salts[: leaf.SALT_SIZE], salts[leaf.SALT_SIZE :]
-    wrong = []
-    if leaf.commit(payload_salt, leaf.PAYLOAD, payload) != read.payload_commitment:
-        wrong.append("payload")
-    if leaf.commit(record_salt, leaf.RECORD, record) != read.record_commitment:
-        wrong.append("record")
-    if wrong:
-        return f"its {' and '.join(wrong)} differs from what its leaf commits to", read.tx
-    return None, read.tx
 
 
 def erasures(before: Path) -> Iterator[tuple[int, str, dict[int, bytes]]]:

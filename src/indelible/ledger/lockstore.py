@@ -25,7 +25,9 @@ from indelible.errors import (
     LockUnwritable,
     LogForked,
     SealingStopped,
+    Unverifiable,
 )
+from indelible.journal.outside import open_to_read, readable
 from indelible.layout import LOCK_FILE
 
 # After these SQLite has undone the change, and nothing half-written was called durable.
@@ -97,10 +99,7 @@ class LockStore:
         """
         with self._lock:
             try:
-                rows = self._connection.execute(
-                    "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
-                )
-                head = next((Head(*row) for row in rows), None)
+                head = _head(self._connection, origin)
             except apsw.Error as error:
                 raise LockUnwritable(f"{type(error).__name__}: {error}") from error
         if head is not None and not _is_as_stored(head):
@@ -237,6 +236,30 @@ def read_halts(path: Path) -> list[Halt]:
             connection.close()
     except apsw.Error as error:
         raise LockUnwritable(f"{path}: {error}") from error
+
+
+def read_head(path: Path, origin: str, *, timeout_s: float) -> Head | None:
+    """The last checkpoint of a log in a lock store that is not trusted, nor its schema.
+
+    Raises:
+        Unverifiable: it cannot be read, or not within `timeout_s`.
+    """
+    with readable(path):
+        connection = open_to_read(path, timeout_s=timeout_s)
+        try:
+            head = _head(connection, origin)
+        finally:
+            connection.close()
+    if head is not None and not _is_as_stored(head):
+        raise Unverifiable("Its checkpoint of this log is not as it was stored")
+    return head
+
+
+def _head(connection: apsw.Connection, origin: str) -> Head | None:
+    rows = connection.execute(
+        "SELECT origin, size, root, note FROM head WHERE origin = ?", (origin,)
+    )
+    return next((Head(*row) for row in rows), None)
 
 
 def _halts(connection: apsw.Connection) -> list[Halt]:

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import apsw
-
 from indelible import durable
 from indelible.clock import Clock
+from indelible.connections import SqliteError
 from indelible.errors import (
     JournalDiffers,
     JournalShorter,
@@ -25,11 +24,10 @@ from indelible.errors import (
     LogKeyMissing,
     LogRefused,
 )
-from indelible.journal.database import Database
+from indelible.journal.contract import Journal
 from indelible.journal.erasing import ERASABLE
+from indelible.journal.opening import open_journal
 from indelible.journal.outside import erasures
-from indelible.journal.registry_tables import RegistryTables
-from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tree import Frontier, leaf_hash
@@ -92,13 +90,12 @@ def prepare(
         LogRefused: a log does not fit; the message names it. Only the draft may have been changed.
     """
     with ExitStack() as opened:
-        journal = SqliteJournal(Database(draft), clock=clock)
+        journal, registry = open_journal(draft, clock=clock)
         opened.callback(journal.close)
         lock = None
         if (data_dir / LOCK_FILE).exists():
             lock = LockStore(data_dir / LOCK_FILE, may_create=False)
             opened.callback(lock.close)
-        registry = Registry(RegistryTables(journal), clock=clock)
         registry.projects.make_server()  # a backup of an older version has none
         misfits: list[Fit] = []
         fits = [_fit(row, journal, lock, data_dir) for row in registry.logs.all("open")]
@@ -128,7 +125,7 @@ def retire_keys(data_dir: Path, done: Restored) -> None:
             durable.sync_folder(key.parent)
 
 
-def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None, data_dir: Path) -> Fit:
+def _fit(row: LogRow, journal: Journal, lock: LockStore | None, data_dir: Path) -> Fit:
     assert row.origin is not None
     head = None if lock is None else lock.head(row.origin)
     entries = journal.next_index(row.project_id)
@@ -154,7 +151,7 @@ def _fit(row: LogRow, journal: SqliteJournal, lock: LockStore | None, data_dir: 
 
 
 def _fits_of_ordered(
-    registry: Registry, journal: SqliteJournal, lock: LockStore | None, data_dir: Path
+    registry: Registry, journal: Journal, lock: LockStore | None, data_dir: Path
 ) -> Iterator[Fit]:
     """Compare the logs that the backup ordered with those that the replaced journal made of them.
 
@@ -176,7 +173,7 @@ def _fits_of_ordered(
             yield Fit(known, journal.next_index(row.project_id), head, refusal)
 
 
-def _root_at(journal: SqliteJournal, project_id: int, size: int) -> bytes:
+def _root_at(journal: Journal, project_id: int, size: int) -> bytes:
     frontier = Frontier()
     for start in range(0, size, _READ_AT_ONCE):
         entries = journal.leaves(project_id, start, min(start + _READ_AT_ONCE, size))
@@ -224,7 +221,7 @@ def _successor_name(data_dir: Path, name: str) -> str:
 
 
 def _erase_again(
-    journal: SqliteJournal, registry: Registry, before: Path, clock: Clock
+    journal: Journal, registry: Registry, before: Path, clock: Clock
 ) -> tuple[int, str | None]:
     """Erase what the replaced journal knows to be erased and the backup still has.
 
@@ -246,6 +243,6 @@ def _erase_again(
             if wanted:
                 done = journal.erase(project_id, wanted, reason=reason, received_at_ms=clock())
                 erased += done.erased
-    except (apsw.Error, ValueError, KeyError, TypeError) as error:
+    except (SqliteError, ValueError, KeyError, TypeError) as error:
         return erased, f"{type(error).__name__}: {error}"
     return erased, None

@@ -12,10 +12,9 @@ from typing import Final
 
 from indelible.clock import Clock
 from indelible.errors import NotFound
-from indelible.journal.database import Database
+from indelible.journal.contract import Journal
+from indelible.journal.opening import open_journal
 from indelible.journal.outside import open_logs
-from indelible.journal.registry_tables import RegistryTables
-from indelible.journal.sqlite import SqliteJournal
 from indelible.layout import JOURNAL_FILE, LOCK_FILE
 from indelible.ledger.lockstore import Halt, LockStore, read_halts
 from indelible.ledger.restore import Fit, Restored, Succession, retire_keys, succeed
@@ -93,14 +92,13 @@ def resume_new(data_dir: Path, project: str, *, clock: Clock) -> Succession:
 
 def _find(
     data_dir: Path, project: str, clock: Clock, opened: ExitStack
-) -> tuple[Halted, SqliteJournal, Registry, LogRow]:
+) -> tuple[Halted, Journal, Registry, LogRow]:
     """The halted log of a project, with journal and registry, opened, and its row there."""
     halted = [one for one in halted_logs(data_dir) if one.project == project]
     if not halted:
         raise NotFound(
             f"No log of a project {project!r} is halted", hint="`indelible resume` lists those."
         )
-    journal = SqliteJournal(Database(data_dir / JOURNAL_FILE), clock=clock)
+    journal, registry = open_journal(data_dir / JOURNAL_FILE, clock=clock)
     opened.callback(journal.close)
-    registry = Registry(RegistryTables(journal), clock=clock)
     return halted[0], journal, registry, registry.snapshot.logs[halted[0].log]

@@ -15,9 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import apsw
-
 from indelible.clock import monotonic_s
+from indelible.connections import SqliteError
 from indelible.errors import IndelibleError, Tampered
 from indelible.journal.contract import JournalReader
 from indelible.ledger import notes
@@ -141,7 +140,7 @@ class Scrub:
             return self._soundness.tile(log, head, tile)
         except Tampered as error:
             found.append(error.message)
-        except (IndelibleError, OSError, apsw.Error) as error:
+        except (IndelibleError, OSError, SqliteError) as error:
             found.append(f"{log.origin}: {tile.path} cannot be checked: {type(error).__name__}")
         return None
 
@@ -195,7 +194,7 @@ class Scrub:
                 complaint = notes.contradiction(name, note, head, root_at)
                 if complaint is not None:
                     found.append(f"{complaint}: the log was forked; keep everything as it is")
-        except (IndelibleError, OSError, apsw.Error) as error:
+        except (IndelibleError, OSError, SqliteError) as error:
             found.append(f"{log.origin}: its notes cannot be checked: {error}")
         self._damages.settle(log.name, NOTES, found)
 

@@ -8,14 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import apsw
-
+from indelible.connections import SqliteError
 from indelible.derived import Derived
 from indelible.errors import Unavailable
 
 SEALS_FILE: Final = "seals.db"
 
-_LOST: Final = (apsw.Error, Unavailable)
+_LOST: Final = (SqliteError, Unavailable)
 """Nothing depends on what is kept here, so what cannot be written or read now is left out."""
 
 _SCHEMA: Final = """

@@ -19,8 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-import apsw
-
+from indelible.connections import SqliteError
 from indelible.errors import (
     IndelibleError,
     SyncFailed,
@@ -182,7 +181,7 @@ class _Look:
         for source in sources:
             try:
                 content = source(tile)
-            except (IndelibleError, OSError, apsw.Error):
+            except (IndelibleError, OSError, SqliteError):
                 continue  # this source is damaged too
             if len(content) == tile.width * HASH_SIZE:
                 yield content
@@ -228,7 +227,7 @@ class _Look:
             try:
                 content = source(tile)
                 hashes = b"".join(map(leaf_hash, decode_entries(tile, content)))
-            except (IndelibleError, OSError, apsw.Error):
+            except (IndelibleError, OSError, SqliteError):
                 continue
             if hashes == expected:
                 return self._keep(tile, content)

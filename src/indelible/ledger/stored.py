@@ -1,7 +1,6 @@
 """The rows of a log's events, read so that one that is damaged hides none of the others."""
 
-import apsw
-
+from indelible.connections import SqliteError
 from indelible.errors import IndelibleError, Tampered
 from indelible.journal.contract import Entry, JournalReader
 
@@ -12,7 +11,7 @@ def entries(
     """The events with start <= index < end, all of which were stored; or why one cannot be read."""
     try:
         found = journal.read(project_id, start, end)
-    except (IndelibleError, apsw.Error):
+    except (IndelibleError, SqliteError):
         found = []
     if [entry.index for entry in found] == list(range(start, end)):
         return list(found)
@@ -24,7 +23,7 @@ def _entry(journal: JournalReader, project_id: int, index: int) -> Entry | Tampe
         found = journal.read(project_id, index, index + 1)
     except Tampered as error:
         return error
-    except (IndelibleError, apsw.Error) as error:
+    except (IndelibleError, SqliteError) as error:
         return Tampered(
             f"journal.db: the event with index {index} of project {project_id} cannot be read:"
             f" {type(error).__name__}"

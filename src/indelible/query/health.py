@@ -14,9 +14,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import apsw
 import msgspec
 
+from indelible.connections import SqliteError
 from indelible.event import Lane
 from indelible.journal.disk import DiskGuard, Reserve
 from indelible.parts import Look, Part, PartHealth, Word, form_of_health, off_the_loop
@@ -172,7 +172,7 @@ def _health_of_disk(disk: DiskGuard, lookout: Lookout) -> DiskHealth:
 def _describe(error: Exception) -> str:
     """Name the error, with its message only if it comes from the system and not from an event."""
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, (OSError, apsw.Error)) else name
+    return f"{name}: {error}" if isinstance(error, (OSError, SqliteError)) else name
 
 
 def _resolve(seen: "asyncio.Future[None]") -> None:

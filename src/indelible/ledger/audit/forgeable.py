@@ -1,19 +1,18 @@
 """A data folder that may be forged: one log of it, copied, with its journal, its lock and its key.
 
-What an operator could do to a log is done here with the means of an operator: SQL behind the
-server's back, tiles written anew, and whatever head one likes, signed with the log's own key.
+What an operator could do to a log is done here with the means of an operator: rows changed behind
+the server's back, tiles written anew, and whatever head one likes, signed with the log's own key.
 """
 
 import shutil
 from contextlib import closing
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import apsw
+from typing import Final
 
 from indelible.errors import NotAttackable
 from indelible.folder import private
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK, table_of
+from indelible.journal.copying import copy_file
+from indelible.journal.forgeable import ForgeableRows
 from indelible.layout import JOURNAL_FILE, KEYS_FOLDER, LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
@@ -21,21 +20,11 @@ from indelible.ledger.format.note import Signer
 from indelible.ledger.format.tile import TileHashes, tiles_between
 from indelible.ledger.format.tree import prove_root
 from indelible.ledger.growth import MOST_ENTRIES, integrate
+from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.tilestore import FolderTiles
-from indelible.untrusted import check_regular, read_below
+from indelible.untrusted import read_below
 
 _MOST_KEY_BYTES: Final = 4_096
-
-
-class EventRow(NamedTuple):
-    """An event as the journal's table has it."""
-
-    id: int
-    leaf: bytes
-    unique_key: bytes | None
-    salts: bytes | None
-    record: bytes | None
-    payload: bytes | None
 
 
 class Copy:
@@ -45,6 +34,7 @@ class Copy:
         self.folder = folder
         self.log = log
         self.project_id = project_id
+        self.rows = ForgeableRows(folder / JOURNAL_FILE, project_id)
 
     @classmethod
     def of(cls, source: Path, folder: Path, *, log: str, project_id: int) -> "Copy":
@@ -62,7 +52,7 @@ class Copy:
         _copy_log(FolderTiles(source / LEDGER_FOLDER / log), copy)
         # After the files: lock and journal may be ahead of them, never behind.
         for path in parts[:2]:
-            _copy_database(path, folder / path.name)
+            copy_file(path, folder / path.name)
         key = read_below(source, f"{KEYS_FOLDER}/{parts[2].name}", most_bytes=_MOST_KEY_BYTES)
         private(folder / KEYS_FOLDER / parts[2].name).write_bytes(key)
         return copy
@@ -101,43 +91,6 @@ class Copy:
         """The root of the first `size` events, by the tiles that lie there."""
         return prove_root(TileHashes(self.tiles.read, self.checkpoint.size), size)
 
-    def row(self, index: int) -> EventRow:
-        with self.journal() as connection:
-            (row,) = connection.execute(
-                "SELECT id, leaf, unique_key, salts, record, payload FROM event WHERE id = ?",
-                (self.id(index),),
-            )
-        return EventRow(*row)
-
-    def id(self, index: int) -> int:
-        return self.project_id << INDEX_BITS | index
-
-    @property
-    def last_id(self) -> int:
-        """The largest that an event of the log can have."""
-        return self.id(INDEX_MASK)
-
-    def journal(self) -> "closing[apsw.Connection]":
-        connection = apsw.Connection(str(self.folder / JOURNAL_FILE))
-        connection.execute("PRAGMA synchronous = OFF; PRAGMA ignore_check_constraints = ON")
-        return closing(connection)
-
-    def change(self, statement: str, *values: "apsw.SQLiteValue") -> None:
-        """Change the journal behind everybody's back; `{log}` stands for the log's table."""
-        with self.journal() as connection:
-            connection.execute(statement.format(log=table_of(self.project_id)), values)
-
-    def shift(self, start: int, by: int) -> None:
-        """Give the events from `start` on other indexes; two steps, as ids must stay unique."""
-        first, far = self.id(start), 1 << 62
-        self.change(
-            "UPDATE {log} SET id = id + ? WHERE id BETWEEN ? AND ?", far, first, self.last_id
-        )
-        self.change("UPDATE {log} SET id = id - ? WHERE id > ?", far - by, far)
-
-    def put(self, row: EventRow) -> None:
-        self.change("INSERT INTO {log} VALUES (?, ?, ?, ?, ?, ?)", *row)
-
     def sign(self, size: int, root: bytes) -> str:
         """What a log says at this size, signed with its own key."""
         signer = self.signer
@@ -151,24 +104,17 @@ class Copy:
 
     def write_tiles(self, size: int) -> None:
         """The tiles and bundles of the first `size` events of the journal, where they are not."""
-        with self.journal() as connection:
-            rows = connection.execute(
-                "SELECT leaf FROM event WHERE id >= ? AND id < ? ORDER BY id",
-                (self.id(0), self.id(size)),
-            ).fetchall()
-        entries: list[bytes] = [entry for (entry,) in rows]  # type: ignore[misc]
+        entries = self.rows.leaves(size)
         for start in range(0, len(entries), MOST_ENTRIES):
             integrate(self.tiles, start, entries[start : start + MOST_ENTRIES])
 
     def show(self, size: int, root: bytes) -> None:
-        """Sign and publish this head; the lock forgets that there was another."""
+        """Sign and publish this head; the lock is a new one, and knows of no other."""
         note = self.sign(size, root)
-        connection = apsw.Connection(str(self.folder / LOCK_FILE))
-        connection.execute(
-            "UPDATE head SET size = ?, root = ?, note = ? WHERE origin = ?",
-            (size, root, note, self.signer.key.name),
-        )
-        connection.close()
+        lock = self.folder / LOCK_FILE
+        lock.unlink()
+        with closing(LockStore(lock, may_create=True)) as store:
+            store.create(Head(self.signer.key.name, size, root, note))
         (self.files / CHECKPOINT).write_text(note, "utf-8")
         (self.files / WITNESSED).unlink(missing_ok=True)
 
@@ -195,19 +141,3 @@ def _copy_log(source: FolderTiles, copy: Copy) -> None:
         path = copy.files / tile.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(*source.read([tile]))
-
-
-def _copy_database(source: Path, target: Path) -> None:
-    """A SQLite file as it is at one moment, its write-ahead log included.
-
-    Raises:
-        FileRefused: it is no regular file.
-    """
-    check_regular(source)
-    with (
-        closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as read,
-        closing(apsw.Connection(str(target))) as written,
-        written.backup("main", read, "main") as copying,
-    ):
-        while not copying.done:
-            copying.step(1_000)

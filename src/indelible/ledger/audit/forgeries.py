@@ -14,7 +14,8 @@ from typing import Final
 from indelible import leaf as leaves
 from indelible.errors import NotAttackable
 from indelible.event import Kind
-from indelible.ledger.audit.forgeable import Copy, EventRow
+from indelible.journal.forgeable import EventRow
+from indelible.ledger.audit.forgeable import Copy
 from indelible.ledger.format.layout import CHECKPOINT, POLICY, WITNESSED
 from indelible.ledger.format.tile import ENTRIES, WIDTH, tile_at
 
@@ -40,9 +41,9 @@ def forgeries_of(log: Copy) -> list[Forgery]:
 
 
 def _edit_payload(copy: Copy) -> None:
-    row = copy.row(_open_event(copy))
+    row = copy.rows.row(_open_event(copy))
     assert row.payload is not None
-    copy.change("UPDATE {log} SET payload = ? WHERE id = ?", row.payload + b" ", row.id)
+    copy.rows.replace(row._replace(payload=row.payload + b" "))
 
 
 def _edit_leaf(copy: Copy) -> None:
@@ -57,27 +58,27 @@ def _edit_leaf(copy: Copy) -> None:
 
 def _insert(copy: Copy) -> None:
     index = _quarter(copy)
-    row = _forged(copy.row(_open_event(copy)))
-    copy.shift(index, 1)
-    copy.put(row._replace(id=copy.id(index), unique_key=None))
+    row = _forged(copy.rows.row(_open_event(copy)))
+    copy.rows.shift(index, 1)
+    copy.rows.put(row._replace(at=index, unique_key=None))
 
 
 def _delete(copy: Copy) -> None:
     index = _quarter(copy)
-    copy.change("DELETE FROM {log} WHERE id = ?", copy.id(index))
-    copy.shift(index + 1, -1)
+    copy.rows.remove(index, index + 1)
+    copy.rows.shift(index + 1, -1)
 
 
 def _reorder(copy: Copy) -> None:
     index = _quarter(copy)
-    one, other = copy.row(index), copy.row(index + 1)
-    copy.change("DELETE FROM {log} WHERE id IN (?, ?)", one.id, other.id)
-    copy.put(one._replace(id=other.id))
-    copy.put(other._replace(id=one.id))
+    one, other = copy.rows.row(index), copy.rows.row(index + 1)
+    copy.rows.remove(index, index + 2)
+    copy.rows.put(one._replace(at=index + 1))
+    copy.rows.put(other._replace(at=index))
 
 
 def _truncate(copy: Copy) -> None:
-    copy.change("DELETE FROM {log} WHERE id BETWEEN ? AND ?", *_tail(copy))
+    copy.rows.remove(_three_quarters(copy))
 
 
 def _truncate_and_sign(copy: Copy) -> None:
@@ -148,22 +149,14 @@ def _flip_file(copy: Copy, *, path: str) -> None:
 
 
 def _flip_salt(copy: Copy) -> None:
-    row = copy.row(_open_event(copy))
+    row = copy.rows.row(_open_event(copy))
     assert row.salts is not None
     salts = bytes([row.salts[0] ^ 1]) + row.salts[1:]
-    copy.change("UPDATE {log} SET salts = ? WHERE id = ?", salts, row.id)
+    copy.rows.replace(row._replace(salts=salts))
 
 
 def _forge_and_sign(copy: Copy, index: int) -> None:
-    row = copy.row(index)
-    forged = _forged(row)
-    copy.change(
-        "UPDATE {log} SET leaf = ?, salts = ?, payload = ? WHERE id = ?",
-        forged.leaf,
-        forged.salts,
-        forged.payload,
-        row.id,
-    )
+    copy.rows.replace(_forged(copy.rows.row(index)))
     copy.sign_anew(copy.checkpoint.size)
 
 
@@ -188,7 +181,7 @@ def _open_event(copy: Copy, *, last: bool = False) -> int:
     size = copy.checkpoint.size
     indexes = range(size - 1, size // 2, -1) if last else range(_quarter(copy), size // 2)
     for index in indexes:
-        row = copy.row(index)
+        row = copy.rows.row(index)
         if row.payload is not None and leaves.decode(row.leaf).kind is not Kind.ERASURE:
             return index
     raise NotAttackable("Every event that could be forged has been erased")
@@ -200,10 +193,6 @@ def _quarter(copy: Copy) -> int:
 
 def _three_quarters(copy: Copy) -> int:
     return copy.checkpoint.size * 3 // 4
-
-
-def _tail(copy: Copy) -> tuple[int, int]:
-    return copy.id(_three_quarters(copy)), copy.last_id
 
 
 def _place(path: Path) -> int:

@@ -11,6 +11,8 @@
     remembered     what this auditor saw before
     erasures       what has no payload, against what later erasures list
 
+`alone` is none of them: it holds events against their own leaves only, for `indelible doctor`.
+
 What is wrong goes into a `Report`; nothing is raised for it. Like the rest of the verifier they
 need nothing but `cryptography`.
 """

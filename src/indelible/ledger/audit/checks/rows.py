@@ -100,17 +100,22 @@ def leaf_of(row: Stored) -> leaves.Leaf | Finding:
 def _complaint(row: Stored, held: leaves.Leaf) -> str | None:
     if row.fault is not None:
         return row.fault
-    wrong = []
-    if row.payload != held.payload_commitment:
-        wrong.append("payload")
-    if row.record != held.record_commitment:
-        wrong.append("record")
+    wrong = differing(row, held)
     if not wrong:
         return None
     return (
         f"The commitment to its {' and to its '.join(wrong)} was computed again and is not the one"
         " in its leaf: what is stored is not what was recorded, or its salt is another."
     )
+
+
+def differing(row: Stored, held: leaves.Leaf) -> list[str]:
+    """What of a row without a fault is not what this leaf commits to: payload, record."""
+    pairs = {
+        "payload": (row.payload, held.payload_commitment),
+        "record": (row.record, held.record_commitment),
+    }
+    return [name for name, (computed, committed) in pairs.items() if computed != committed]
 
 
 def _fault(row: Row) -> str:
