@@ -1,14 +1,22 @@
 """`indelible send`, `where` and `tail`."""
 
+import fcntl
 import json
+import os
+import pty
+import re
 import signal
+import struct
+import subprocess
+import termios
 import time
 from subprocess import Popen
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
-from tests.cli.command import assert_refused, begin, call, fine, run
+from tests.cli.command import PROGRAM, assert_refused, begin, call, fine, run, surroundings
 from tests.cli.conftest import Shop
 
 
@@ -116,6 +124,40 @@ def test_tail_shows_the_last_events_oldest_first(shop: Shop) -> None:
     assert documents[1]["received_at"] == shown[0].split()[1]
     assert ids == [event["tx_id"] for event in documents]
     assert "" == call("tail", "--no-follow", "-n", "0", *shop.here).out
+
+
+@pytest.mark.parametrize(("columns", "has_ids"), [(80, False), (140, True)])
+def test_on_a_terminal_the_content_has_room_and_ids_only_if_it_is_wide(
+    shop: Shop, columns: int, *, has_ids: bool
+) -> None:
+    ids = shop.send("e0", "宽字符", properties={"plan": "pro", "text": "宽" * 200})
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    try:
+        done = subprocess.run(
+            [*PROGRAM, "tail", "--no-follow", *shop.here],
+            env=surroundings(TERM="xterm"),
+            stdout=theirs,
+            timeout=60,
+            check=False,
+        )
+        sent = b""
+        while sent.count(b"\n") < 3:  # a terminal hands on what it has so far
+            sent += os.read(ours, 16_384)
+        written = re.sub(r"\x1b\[[0-9;]*m", "", sent.decode())
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert 0 == done.returncode
+    day, *shown = written.splitlines()
+    assert day.endswith(" UTC")
+    assert 2 == len(shown), shown
+    for line, tx_id in zip(shown, ids, strict=True):
+        assert has_ids == (tx_id in line)
+        assert " plan=pro text=宽宽" in line
+        assert columns - 2 < cell_len(line) <= columns
+    assert 1 == len({cell_len(line.partition("plan=")[0]) for line in shown})
 
 
 def test_tail_takes_as_many_pages_as_it_needs(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,35 @@ def test_tokens_never_stand_in_an_excerpt(watched: Watched) -> None:
     assert 2 == len(watched.told())
 
 
+@pytest.mark.parametrize("before", [0, EXCERPT_BYTES - 40, EXCERPT_BYTES - len('{"note":"')])
+def test_a_token_that_looks_like_none_is_masked_wherever_it_stands(
+    watched: Watched, before: int
+) -> None:
+    watched.told()
+    note = " " * before + f"{TOKEN}, see ?t={TOKEN}&k={API_KEY}" + f"&t={TOKEN}" * 50
+    watched.world.send({"batch": [{"note": note}], "api_key": TOKEN})
+    watched.world.send_audit({"note": note, "payload": 1})
+
+    assert ["missing_event", "invalid_payload"] == [notice.reason for notice in watched.notices]
+    for notice in watched.notices:
+        assert notice.excerpt.startswith('{"note":"')
+        assert TOKEN[:5] not in notice.excerpt
+        assert API_KEY[:9] not in notice.excerpt
+        assert len(notice.excerpt.encode()) <= EXCERPT_BYTES
+
+
+def test_an_excerpt_of_a_large_body_takes_no_more_than_its_beginning() -> None:
+    large = b'{"a":"' + "é".encode() * 2_000_000
+    tracemalloc.start()
+    try:
+        shown = excerpt(large, None)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert EXCERPT_BYTES == len(shown.encode())
+    assert peak_bytes < 100_000
+
+
 def test_an_excerpt_is_json_or_nothing() -> None:
     text = json.dumps(product()).encode()
     assert "" == excerpt(base64.b64encode(text), None)
@@ -160,6 +190,7 @@ def test_a_listener_that_has_left_is_told_nothing() -> None:
     request = Request(scope, _nothing)
 
     notices.refused(request, InvalidJson())
+    leave()
     leave()
     notices.refused(request, InvalidJson())
 

@@ -17,7 +17,7 @@ import pytest
 
 from indelible import app
 from indelible.errors import IndelibleError
-from indelible.query.events import view
+from indelible.query.facts import view
 from indelible.settings import Settings
 
 _T = TypeVar("_T")

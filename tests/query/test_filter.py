@@ -285,3 +285,15 @@ def test_search_and_export_find_exactly_the_events_of_which_the_condition_is_tru
             for source in (c.text(condition), c.to_json(condition)):
                 assert wanted == walk(log, filter=source, order="oldest", limit=3)[0]
                 assert wanted == [line["index"] for line in lines(log, filter=source)]
+
+
+def test_the_head_of_an_export_does_not_wait_until_something_is_found(shop: Log) -> None:
+    nothing = {"filter": 'event = "never"'}
+    for answer in (
+        shop.http.get("/v1/export", params=nothing),
+        shop.http.head("/v1/export", params=nothing),
+        shop.http.head("/v1/export"),
+    ):
+        assert 200 == answer.status_code
+        assert b"" == answer.content
+        assert "content-length" not in answer.headers

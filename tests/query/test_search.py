@@ -8,6 +8,7 @@ import pytest
 
 from indelible.moment import parse_time_ms
 from indelible.query.events import SCANNED_PER_PAGE
+from indelible.query.search import Cursor, Search
 from tests.query.log import Log, new_log
 from tests.world import AS_ADMIN, World, assert_canonical_error, audit, bearer, product
 
@@ -333,3 +334,9 @@ def test_a_project_token_cannot_read(log: Log) -> None:
         assert_canonical_error(
             log.http.get(path, headers=bearer(log.token)), 401, "invalid_api_key"
         )
+
+
+def test_a_cursor_that_an_earlier_version_gave_goes_on() -> None:
+    given = "MTg1MDAwLjJiNWI4NDA3ODBkMDAzNGY"
+    cursor = Cursor.read(given, 1, Search(event_name="nope"), "newest")
+    assert (185_000, given) == (cursor.position, cursor.text())

@@ -58,22 +58,19 @@ def test_a_stored_record_read_and_written_again_has_the_same_bytes() -> None:
 
 
 def test_every_reader_reads_every_stored_record() -> None:
-    run = b"[" + b",".join([*(text.encode() for _, text in RECORDS), b"null"]) + b"]"
+    records = [*(text.encode() for _, text in RECORDS), None]
+    run = b"[" + b",".join([text or b"null" for text in records]) + b"]"
+    names = frozenset({"event", "distinct_id", "meta", "$set", "uuid", "absent"})
 
-    outlines, captures = record.outlines(run), record.captures(run)
+    chosen, captures = record.member_reader(names)(records), record.captures(run)
 
-    assert outlines[-1] is None
+    assert chosen[-1] is None
     assert captures[-1] is None
-    for (_, text), outline, capture in zip(RECORDS, outlines, captures, strict=False):
+    for (_, text), found, capture in zip(RECORDS, chosen, captures, strict=False):
         members = record.record_members(text.encode())
         assert json.loads(text) == members
-        assert outline is not None
+        assert found == {name: members[name] for name in names & members.keys()}
         assert capture is not None
-        assert [outline.event, outline.distinct_id, outline.meta] == [
-            members.get("event"),
-            members.get("distinct_id"),
-            members.get("meta", {}),
-        ]
         assert [capture.process_id, capture.sequence, capture.lane] == [
             members.get(name) for name in ("process_id", "sequence", "lane")
         ]
@@ -82,14 +79,14 @@ def test_every_reader_reads_every_stored_record() -> None:
 def test_a_record_may_gain_members_and_an_unknown_form_is_refused() -> None:
     gained = '{"event":"viewed","distinct_id":"u1","of_tomorrow":[1],"request":{}}'
     assert [1] == record.record_members(gained.encode())["of_tomorrow"]
-    (outline,) = record.outlines(f"[{gained}]".encode())
-    assert outline is not None
-    assert "u1" == outline.distinct_id
+    distinct_ids = record.member_reader(frozenset({"distinct_id"}))
+    assert [{"distinct_id": "u1"}] == distinct_ids([gained.encode()])
 
     other = '{"event":"viewed","v":2}'
-    for read in (record.outlines, record.captures):
-        with pytest.raises(UnknownVersion):
-            read(f"[{other}]".encode())
+    with pytest.raises(UnknownVersion):
+        distinct_ids([other.encode()])
+    with pytest.raises(UnknownVersion):
+        record.captures(f"[{other}]".encode())
     with pytest.raises(UnknownVersion):
         record.record_members(other.encode())
 

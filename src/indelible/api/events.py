@@ -12,7 +12,9 @@ from indelible.condition import MAX_BYTES, Condition, read
 from indelible.errors import InvalidCondition, InvalidCursor
 from indelible.event import Kind
 from indelible.journal.contract import LARGEST_INDEX
-from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Order, Page, Search, View
+from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Page
+from indelible.query.facts import View
+from indelible.query.search import Order, Search
 
 NDJSON: Final = "application/x-ndjson"
 _TEXT: Final[dict[str, Any]] = {"max_length": 1_024}
@@ -120,7 +122,9 @@ async def search_events(
             project_of, search, order=order, limit=limit, cursor=cursor, after=after
         ).encode()
 
-    encoded: Any = await reading.made(page)  # a Page, as far as a caller of the route can tell
+    encoded: Any = await reading.made(
+        project_of.id, page
+    )  # a Page, as far as a caller of the route can tell
     return Response(encoded, media_type="application/json")
 
 
@@ -196,7 +200,7 @@ async def export(
         received_from=received_from, received_to=received_to, filter=_condition(filter_)
     )
     lines = events.export(project_of, search, start=start, end=end)
-    return Stream(reading.pieces(lines), media_type=NDJSON)
+    return Stream(reading.pieces(project_of.id, lines), media_type=NDJSON)
 
 
 def _condition(given: str | None) -> Condition | None:

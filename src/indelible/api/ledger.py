@@ -217,7 +217,7 @@ async def receipts(
     was sealed when it began."""
 
     lines = _receipt_lines(project_of.id, journal, ledger, start, end)
-    return Stream(reading.pieces(lines), media_type=NDJSON)
+    return Stream(reading.pieces(project_of.id, lines), media_type=NDJSON)
 
 
 def _receipt_lines(

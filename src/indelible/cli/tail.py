@@ -22,6 +22,8 @@ _EVERY_S: Final = 0.4
 _PAGE: Final = 200
 _MOST_BACK: Final = 100_000  # entries: a filter that matches nothing must end some time
 
+_CELLS_WITH_IDS: Final = 120  # of a terminal; else the content has no room
+
 _KINDS: Final = tuple(kind.word for kind in Kind)
 _KIND_STYLES: Final = {"product": "cyan", "audit": "magenta"}
 
@@ -85,7 +87,8 @@ def tail(
     """Show the last events, then new ones as they are stored.
 
     Oldest first. A line has the index, the time of receipt (UTC), the kind, the name, the
-    transaction id and the beginning of the content. Ctrl-C ends it.
+    transaction id (not on a terminal of less than 120 columns) and the beginning of the content.
+    Ctrl-C ends it.
     """
     if kind is not None and kind not in _KINDS:
         raise called_wrongly(f"--kind {kind}: no such kind", hint=f"one of {', '.join(_KINDS)}")
@@ -190,8 +193,8 @@ class _Json:
 class _Lines:
     """An event a line.
 
-    On a terminal the time is short and the day stands above its events; into a pipe every line has
-    the whole of it, so that lines can be taken apart.
+    On a terminal the time is short and the day stands above its events, and a narrow one has no
+    room for ids; into a pipe every line has the whole of both, so that lines can be taken apart.
     """
 
     def __init__(self) -> None:
@@ -199,7 +202,10 @@ class _Lines:
         self._day = ""
 
     def __call__(self, event: Event) -> None:
+        from rich.cells import cell_len, set_cell_size
+
         at = event["received_at"]
+        cells = screen.terminal_width()
         if self._on_terminal:
             if at[:10] != self._day:
                 self._day = at[:10]
@@ -207,21 +213,31 @@ class _Lines:
             at = at[11:19]
         kind = event["kind"]
         head = f"{event['index']:>6}  {at}  "
-        # A long kind takes its room from the name, so that the ids stay below each other.
-        name = f"{plain(name_of(event)):<{18 - max(len(kind) - 7, 0)}}"
-        width = len(head) + max(len(kind), 7) + 2 + len(name) + 2 + len(event["tx_id"]) + 2
-        room = max(screen.terminal_width() - width, 0)
+        # A long kind takes its room from the name, so that what follows stays below each other.
+        name = _filled(plain(name_of(event)), 18 - max(len(kind) - 7, 0))
+        head_cells = len(head) + max(len(kind), 7) + 2 + cell_len(name) + 2
+        room = cells - head_cells
+        tx_id = ""
+        if cells >= _CELLS_WITH_IDS:
+            tx_id = event["tx_id"]
+            room -= len(tx_id) + 2
         content = plain(short_content(event))
-        if len(content) > room:
-            content = content[: max(room - 1, 0)] + "…" if room > 8 else ""
+        if cell_len(content) > room:
+            content = f"{set_cell_size(content, room - 1).rstrip()}…" if room > 8 else ""
         screen.line(
             (head, screen.DIM),
             (f"{kind:<7}", _KIND_STYLES.get(kind, screen.UNSURE)),
             "  ",
             (name, screen.STRONG),
-            "  ",
-            event["tx_id"],
+            f"  {tx_id}" if tx_id else "",
             "  " if content else "",
             (content, screen.DIM),
         )
         sys.stdout.flush()
+
+
+def _filled(text: str, cells: int) -> str:
+    """`text` with spaces behind it, `cells` wide on a terminal; no shorter than it is."""
+    from rich.cells import cell_len
+
+    return text + " " * max(cells - cell_len(text), 0)

@@ -71,6 +71,14 @@ class Gate:
                 raise OriginNotAllowed
         return key
 
+    def secrets_of(self, project: Project, authorization: str) -> list[str]:
+        """What is not to be shown of a request for `project`: its tokens, also those that have
+        ended, and the key of this Authorization header. They may stand anywhere in a body."""
+        tokens = self._known.snapshot.tokens.items()
+        found = [token for token, key in tokens if key.project == project]
+        _, _, secret = authorization.partition(" ")
+        return [*found, secret.strip()] if secret.strip() else found
+
     def is_token(self, text: str) -> bool:
         """Whether `text` is a valid project token."""
         key = self._known.snapshot.tokens.get(text)

@@ -47,11 +47,12 @@ class Request:
     Attributes:
         sent: its body as it came, once that has been read.
         project_id: the project that it is for, once the gate has opened.
+        secrets: finds what must not be shown of it, once the gate has opened.
     """
 
     __slots__ = (
         *("_goes_on", "_headers", "_query", "_receive", "_request_id", "_scope"),
-        *("method", "project_id", "sent"),
+        *("method", "project_id", "secrets", "sent"),
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -64,6 +65,7 @@ class Request:
         self.method: str = scope["method"]
         self.sent = b""
         self.project_id: int | None = None
+        self.secrets: Callable[[], list[str]] = list
 
     @property
     def path(self) -> str:

@@ -5,14 +5,15 @@ that did not come through, and why. A notice does: the reason, the project, and 
 what was sent. It is never stored, and if no one listens nothing is done for it.
 
 An excerpt is shown to those who may read the project, so there is none before the project is known.
-It is at most `EXCERPT_BYTES` of JSON, with the values of tokens, keys and passwords masked; of a
-body in another form there is no excerpt, since a token could not be found in it.
+It is at most `EXCERPT_BYTES` of JSON, masked: the project's own tokens and the key of the request
+wherever they stand, and the values of members that are called tokens, keys or passwords. Of a body
+in another form there is no excerpt, since a token could not be found in it.
 """
 
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -82,12 +83,14 @@ class Notices:
         return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Tell `listener` from now on, until what is returned is called."""
+        """Tell `listener` from now on, until what is returned is called, once or more often."""
         self._listeners.append(listener)
         if len(self._listeners) == 1:
             self.on_heard(True)  # noqa: FBT003
 
         def leave() -> None:
+            if listener not in self._listeners:
+                return
             self._listeners.remove(listener)
             if not self._listeners:
                 self.on_heard(False)  # noqa: FBT003
@@ -118,14 +121,11 @@ class Notices:
     def _tell(
         self, request: Request, reason: str, count: int, place: int | None, event_id: str | None
     ) -> None:
+        shown = ""
+        if request.project_id is not None:
+            shown = excerpt(request.sent, place, request.secrets())
         notice = Notice(
-            self._clock(),
-            request.path,
-            request.project_id,
-            reason,
-            count,
-            event_id,
-            "" if request.project_id is None else excerpt(request.sent, place),
+            self._clock(), request.path, request.project_id, reason, count, event_id, shown
         )
         self.tell(notice)
 
@@ -139,14 +139,26 @@ class Notices:
                 logger.error("A listener failed: %s in %s", type(error).__name__, place_of(error))  # noqa: TRY400
 
 
-def excerpt(sent: bytes, place: int | None) -> str:
-    """The beginning of a body, or of the event at `place` of its list; empty if it is no JSON."""
+def excerpt(sent: bytes, place: int | None, secrets: Sequence[str] = ()) -> str:
+    """The beginning of a body, or of the event at `place` of its list; empty if it is no JSON.
+
+    None of `secrets` stands in it.
+    """
     text = _unpacked(sent).lstrip()
     if place is not None:
         text = _event(text, place)
     if not text.startswith((b"{", b"[")):
         return ""
-    return _cut(masked(_cut(text.decode("utf-8", "replace"))))
+    # A body may be large, so only its beginning is looked at. A character or a secret that is cut
+    # at the end of that must not be shown, even if what is masked before moves it forward.
+    longest = max((len(secret.encode()) for secret in secrets), default=0)
+    looked_at = text[: EXCERPT_BYTES + 4 + longest]
+    shown = looked_at.decode("utf-8", "replace")
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
+        shown = shown.replace(secret, MASK)
+    if len(text) > len(looked_at):
+        shown = shown[: len(shown) - longest]
+    return _cut(masked(_cut(shown)))
 
 
 def masked(text: str) -> str:

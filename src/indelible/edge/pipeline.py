@@ -179,6 +179,7 @@ class Ingest:
         caller = gate.caller_on(route, authorization, lambda: request.address(gate))
         project = gate.project_of(caller, request.query.get("project"))
         request.project_id = project.id
+        request.secrets = lambda: gate.secrets_of(project, authorization)
         return caller.key, project
 
     def _open_by_token(self, call: Call, reading: Reading) -> tuple[Key, Project]:
@@ -193,9 +194,11 @@ class Ingest:
         # A property named `token` may be anything; a valid token of another project is a mix-up.
         tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
         key = gate.key_of_tokens(tokens, lambda: request.address(gate), request.page)
-        assert key.project is not None
-        request.project_id = key.project.id
-        return key, key.project
+        project = key.project
+        assert project is not None
+        request.project_id = project.id
+        request.secrets = lambda: gate.secrets_of(project, "")
+        return key, project
 
     def _arrive(self, request: Request, reading: Reading, key: Key, project: Project) -> Arrival:
         agent = request.header(b"user-agent")

@@ -18,7 +18,7 @@ from indelible.journal.contract import LARGEST_INDEX, Journal, Stored
 from indelible.journal.erasing import ERASABLE
 from indelible.journal.pieces import pieces
 from indelible.leaf import SIZE
-from indelible.record import outlines
+from indelible.record import member_reader
 
 DEFAULT_REASON: Final = "request"
 
@@ -113,6 +113,7 @@ class Eraser:
         return Certificate(at_ms, reason, done.erased, done.already, done.entries, done.swept)
 
     def _walk(self, project_id: int, distinct_id: str) -> Iterator[int]:
+        read = member_reader(frozenset({"distinct_id"}))
         runs = pieces(
             self._journal,
             project_id,
@@ -125,7 +126,7 @@ class Eraser:
             rows = self._journal.rows(project_id, start, end, with_payloads=False)
             kinds = rows.leaves[_KIND_AT::SIZE]
             for index, (kind, record) in enumerate(
-                zip(kinds, outlines(rows.records_json), strict=True), start=start
+                zip(kinds, read(rows.records), strict=True), start=start
             ):
-                if kind == Kind.PRODUCT and record and record.distinct_id == distinct_id:
+                if kind == Kind.PRODUCT and record and record["distinct_id"] == distinct_id:
                     yield index

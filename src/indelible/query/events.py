@@ -8,32 +8,23 @@ goes by pieces that are bounded in the same way. So memory does not depend on ho
 are, but for the largest single one.
 """
 
-import base64
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final
 
 import msgspec
 
 from indelible.clock import monotonic_s, rfc3339
-from indelible.condition import Condition
-from indelible.errors import InvalidCursor, InvalidParameter, NotFound
-from indelible.event import Kind, Lane, Level, clean_trail, tx_bytes, tx_text, tx_time_ms, tx_uuid
+from indelible.errors import InvalidCursor, NotFound
+from indelible.event import Kind, Lane, Level, tx_bytes, tx_time_ms
 from indelible.journal.contract import LARGEST_INDEX, Entry, JournalReader, Size
 from indelible.journal.erasing import runs_of
 from indelible.journal.pieces import cut, pieces
 from indelible.leaf import SIZE, Leaf, decode
 from indelible.ledger.ledger import Ledger
-from indelible.moment import parse_time_ms
-from indelible.query.filtering import Filter
-from indelible.record import Outline, outlines, record_members
+from indelible.query.facts import View, view
+from indelible.query.search import ANY_TIME, Cursor, Order, Search, Times, Wish
 from indelible.registry.values import Project
-
-Order = Literal["newest", "oldest"]
-View = dict[str, Any]
-"""An event as JSON members; see `view`."""
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
@@ -49,7 +40,6 @@ SCANNING_S: Final = 1.0
 _WALKED_AT_ONCE: Final = 100
 _LONGEST_STORING_MS: Final = 60_000
 
-_EMPTY: Final[Mapping[str, object]] = {"$set": {}, "$set_once": {}, "$unset": []}
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -76,67 +66,6 @@ class Page(msgspec.Struct):
         with it the event loop, for as long as the whole page takes."""
         rest = _ENCODE({"next": self.next, "position": self.position})
         return b'{"events":[' + b",".join(map(_ENCODE, self.events)) + b"]," + rest[1:]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """What to look for. Every condition that is not None must hold.
-
-    The conditions on `meta` apply to audit events; `event_name` also finds product events by name.
-    `received_from` and `received_to` bound the time of receipt, half-open, RFC 3339 or a number.
-    `filter` is a condition on the facts of an event.
-    """
-
-    kind: str | None = None
-    type: str | None = None
-    event_name: str | None = None
-    service: str | None = None
-    env: str | None = None
-    request_id: str | None = None
-    trace_id: str | None = None
-    immutable_trail: str | None = None
-    distinct_id: str | None = None
-    received_from: str | None = None
-    received_to: str | None = None
-    filter: Condition | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether every event of its time matches, but for the filter."""
-        return replace(self, received_from=None, received_to=None, filter=None) == Search()
-
-
-@dataclass(frozen=True, slots=True)
-class _Cursor:
-    """Where a search of one project goes on: `position` is the first index not looked at, or,
-    newest first, the one before which it goes on."""
-
-    position: int
-    project_id: int
-    search: Search
-    order: Order
-
-    def text(self) -> str:
-        """Opaque to callers. It ends in a digest of the search, so that a cursor of one search is
-        not taken for a place in another."""
-        shape = repr((self.project_id, self.search, self.order))
-        digest = hashlib.sha256(shape.encode("utf-8", "replace")).hexdigest()[:16]
-        return base64.urlsafe_b64encode(f"{self.position}.{digest}".encode()).decode().rstrip("=")
-
-    @classmethod
-    def read(cls, text: str, project_id: int, search: Search, order: Order) -> "_Cursor":
-        """
-        Raises:
-            InvalidCursor: it is not to the letter what `text` wrote for this search.
-        """
-        try:
-            decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-            cursor = cls(int(decoded.partition(".")[0]), project_id, search, order)
-        except ValueError:
-            raise InvalidCursor from None
-        if cursor.text() != text:
-            raise InvalidCursor
-        return cursor
 
 
 class Events:
@@ -195,11 +124,11 @@ class Events:
         Raises:
             InvalidCondition, InvalidCursor, InvalidParameter.
         """
-        wish = _Wish.of(search)
+        wish = Wish.of(search)
         runs = self._runs(project.id, wish.times, max(after + 1, 0))
         start, end = (runs[0][0], runs[-1][1]) if runs else (max(after + 1, 0),) * 2
         if cursor is not None:
-            position = _Cursor.read(cursor, project.id, search, order).position
+            position = Cursor.read(cursor, project.id, search, order).position
             if not start <= position <= end:
                 raise InvalidCursor
         else:
@@ -228,7 +157,7 @@ class Events:
         if order == "newest":
             events.reverse()
         more = position < end if order == "oldest" else position > start
-        following = _Cursor(position, project.id, search, order).text() if more else None
+        following = Cursor(position, project.id, search, order).text() if more else None
         return Page(events, following, position)
 
     def export(
@@ -247,9 +176,9 @@ class Events:
         Raises:
             InvalidCondition, InvalidParameter: at once, before the first piece.
         """
-        return self._exported(project.id, _Wish.of(search), start, end)
+        return self._exported(project.id, Wish.of(search), start, end)
 
-    def _exported(self, project_id: int, wish: "_Wish", start: int, end: int) -> Iterator[bytes]:
+    def _exported(self, project_id: int, wish: Wish, start: int, end: int) -> Iterator[bytes]:
         end = min(end, self._journal.next_index(project_id))
         for first, behind in self._runs(project_id, wish.times, start):
             bounds = first, min(behind, end)
@@ -259,15 +188,15 @@ class Events:
                 entries = self._entries(project_id, list(compress(run, found)))
                 yield b"".join(map(_line, entries))
 
-    def _runs(self, project_id: int, times: "_Times", start: int) -> list[tuple[int, int]]:
+    def _runs(self, project_id: int, times: Times, start: int) -> list[tuple[int, int]]:
         """Where the search has to look, from `start` on: see `Journal.received_between`."""
-        if times == _ANY_TIME:
+        if times == ANY_TIME:
             stored = self._journal.next_index(project_id)
             return [(start, stored)] if start < stored else []
         return self._journal.received_between(project_id, times.from_ms, times.to_ms, start=start)
 
     def _walk(
-        self, project_id: int, runs: Iterable[tuple[int, int]], wish: "_Wish", order: Order
+        self, project_id: int, runs: Iterable[tuple[int, int]], wish: Wish, order: Order
     ) -> Iterator[tuple[int, Size, bool]]:
         """Each index of `runs` in this order, its size, and whether the search finds it."""
         for first, behind in runs:
@@ -283,7 +212,7 @@ class Events:
                 yield from zip(run, sizes[at : at + count], found, strict=True)
                 at += count
 
-    def _found(self, project_id: int, run: Sequence[int], wish: "_Wish") -> Iterable[bool]:
+    def _found(self, project_id: int, run: Sequence[int], wish: Wish) -> Iterable[bool]:
         """Whether each of `run`, neighbours in either order, is found.
 
         Payloads are tested one by one as the answer is read, since a page may end in between.
@@ -296,27 +225,23 @@ class Events:
         whole = {entry.index: entry for entry in entries}
         return (index in whole and filter_.finds(whole[index]) for index in run)
 
-    def _possible(self, project_id: int, run: Sequence[int], wish: "_Wish") -> list[bool]:
+    def _possible(self, project_id: int, run: Sequence[int], wish: Wish) -> list[bool]:
         """Whether each of `run` may be found, as far as leaf and record tell."""
         if wish.is_open:
             return [True] * len(run)
         start, end = min(run), max(run) + 1
-        if wish.matches is None and wish.filter is None:
-            entries = self._journal.leaves(project_id, start, end)
-            found = [wish.times.hold(decode(entry).received_at_ms) for entry in entries]
-        else:
+        records: list[bytes | None] = []
+        if wish.filter is not None and wish.filter.reads_records:
             rows = self._journal.rows(project_id, start, end, with_payloads=False)
-            leaves = list(_leaves_of(rows.leaves))
-            found = [wish.times.hold(leaf.received_at_ms) for leaf in leaves]
-            if (matches := wish.matches) is not None:
-                found = [
-                    held and matches(leaf.kind.word, record or _ERASED)
-                    for held, leaf, record in zip(
-                        found, leaves, outlines(rows.records_json), strict=True
-                    )
-                ]
-            if wish.filter is not None:
-                found = wish.filter.narrow(found, start, leaves, rows.records)
+            leaves = [rows.leaves[at : at + SIZE] for at in range(0, len(rows.leaves), SIZE)]
+            records = rows.records
+        else:
+            leaves = self._journal.leaves(project_id, start, end)
+        found = [True] * len(run)
+        if wish.times != ANY_TIME:
+            found = [wish.times.hold(decode(leaf).received_at_ms) for leaf in leaves]
+        if wish.filter is not None:
+            found = wish.filter.narrow(found, start, leaves, records)
         return found if run[0] == start else found[::-1]
 
     def _entries(self, project_id: int, indexes: Sequence[int]) -> Iterator[Entry]:
@@ -343,44 +268,6 @@ class Events:
         return shown
 
 
-def view(entry: Entry) -> View:
-    """An event as it was sent, with what the log knows of it.
-
-    Always: `index`, `tx_id`, `kind`, `received_at`. A product event has `event`, `distinct_id`,
-    `uuid` and `properties`; an audit event `payload`, `meta` and `idempotency_key`; an
-    administration event `event` and `facts`. An erased one has `erased` and nothing of its content.
-    An empty list or null that was sent in place of an object is shown as an empty object.
-    """
-    leaf = entry.leaf
-    shown: View = {
-        "index": entry.index,
-        "tx_id": tx_text(leaf.tx),
-        "kind": leaf.kind.word,
-        "received_at": rfc3339(leaf.received_at_ms),
-    }
-    if entry.record is None or entry.payload is None:
-        return {**shown, "erased": True}
-    record = record_members(entry.record)
-    match leaf.kind:
-        case Kind.PRODUCT:
-            shown["uuid"] = record.pop("uuid", None)
-            if shown["uuid"] is None:
-                shown["uuid"] = tx_uuid(leaf.tx)
-            shown.update(record)
-            for name in _EMPTY.keys() & record.keys():
-                shown[name] = record[name] or _EMPTY[name]
-            is_object = entry.payload.startswith(b"{")
-            shown["properties"] = msgspec.Raw(entry.payload) if is_object else {}
-        case Kind.AUDIT:
-            shown["idempotency_key"] = record.pop("idempotency_key", None)
-            shown.update(record)
-            shown["payload"] = entry.payload.decode()
-        case Kind.ADMINISTRATION | Kind.ERASURE | Kind.LOSS:
-            shown.update(record)
-            shown["facts"] = msgspec.Raw(entry.payload)
-    return shown
-
-
 def _stored_ms(leaf: Leaf) -> int:
     """When an entry was stored.
 
@@ -404,42 +291,6 @@ def _as_tx(text: str) -> bytes | None:
     return tx_bytes(text) or (tx_bytes("tx_" + plain.lower()) if len(text) == 36 else None)
 
 
-_ERASED: Final = Outline()
-_Matches = Callable[[str, Outline], bool]
-
-
-def _matcher(search: Search) -> _Matches:
-    """Whether an event, by its kind and the outline of its record, is one that is looked for."""
-    in_meta = {
-        name: wanted
-        for name in ("type", "service", "request_id", "trace_id", "immutable_trail")
-        if (wanted := getattr(search, name)) is not None
-    }
-    if "immutable_trail" in in_meta:
-        in_meta["immutable_trail"] = clean_trail(in_meta["immutable_trail"])  # as it was stored
-
-    def matches(kind: str, record: Outline) -> bool:
-        if search.kind is not None and kind != search.kind:
-            return False
-        if search.distinct_id is not None and record.distinct_id != search.distinct_id:
-            return False
-        meta = record.meta
-        if search.event_name is not None and search.event_name not in (
-            record.event,
-            meta.get("event_name"),
-        ):
-            return False
-        if search.env is not None and search.env not in (meta.get("env"), meta.get("environment")):
-            return False
-        return all(meta.get(name) == wanted for name, wanted in in_meta.items())
-
-    return matches
-
-
-def _leaves_of(entries: bytes) -> Iterator[Leaf]:
-    return (decode(entries[at : at + SIZE]) for at in range(0, len(entries), SIZE))
-
-
 def _from(
     position: int, runs: Sequence[tuple[int, int]], order: Order
 ) -> Iterator[tuple[int, int]]:
@@ -452,68 +303,3 @@ def _from(
         for begin, end in reversed(runs):
             for behind in range(min(end, position), begin, -_WALKED_AT_ONCE):
                 yield max(behind - _WALKED_AT_ONCE, begin), behind
-
-
-class _Times(NamedTuple):
-    """The times of receipt that a search looks for; `to_ms` None is no end."""
-
-    from_ms: int
-    to_ms: int | None
-
-    def hold(self, at_ms: int) -> bool:
-        return self.from_ms <= at_ms and (self.to_ms is None or at_ms < self.to_ms)
-
-
-_ANY_TIME: Final = _Times(0, None)
-
-
-class _Wish(NamedTuple):
-    """A search, ready to be tested: None is no condition of that sort."""
-
-    times: _Times
-    matches: _Matches | None
-    filter: Filter | None
-
-    @classmethod
-    def of(cls, search: Search) -> "_Wish":
-        """
-        Raises:
-            InvalidCondition, InvalidParameter.
-        """
-        return cls(
-            _times(search),
-            None if search.is_open else _matcher(search),
-            None if search.filter is None else Filter(search.filter),
-        )
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it finds everything."""
-        return self.times == _ANY_TIME and self.matches is None and self.filter is None
-
-    def looks_at(self, size: Size) -> int:
-        """How many bytes of an event it may have to look at."""
-        reads_payloads = self.filter is not None and self.filter.reads_payloads
-        return size.whole if reads_payloads else size.record
-
-
-def _times(search: Search) -> _Times:
-    """
-    Raises:
-        InvalidParameter.
-    """
-    start, end = search.received_from, search.received_to
-    return _Times(
-        0 if start is None else _time(start, "from"), None if end is None else _time(end, "to")
-    )
-
-
-def _time(text: str, name: str) -> int:
-    at_ms = parse_time_ms(text)
-    # An event may be older than 1970; what was stored here is not, and a minus is a slip.
-    if at_ms is None or (at_ms < 0 and text.lstrip().startswith("-")):
-        raise InvalidParameter(
-            f"`{name}` is no moment that can be read",
-            hint="Send RFC 3339 text, or seconds or milliseconds since 1970; write + as %2B.",
-        )
-    return at_ms

@@ -1,35 +1,23 @@
 """Find stored events by a condition, reading no more of each than the condition looks at.
 
 A record is small, a payload may be a megabyte. So a condition is taken apart at its outermost
-`and`: the terms that look at leaf and record alone are tested first, and the payload is read only
-of the events that pass them.
+`and`: the terms that look at the leaf alone are tested first, then those that look at the record;
+the payload is read only of the events that pass both.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
-
-import msgspec
 
 from indelible.condition import (
     All,
     Condition,
     InCohort,
     InvalidCondition,
-    Moment,
-    Predicate,
     leaves,
     prepared,
     roots,
 )
-from indelible.event import Kind, tx_text, tx_uuid
 from indelible.journal.contract import Entry
-from indelible.leaf import Leaf
-from indelible.moment import parse_time_ms
-
-Facts = dict[str, Any]
-
-_RECORD: Final = msgspec.json.Decoder(Facts)
-_IN_PAYLOAD: Final = frozenset({"properties", "payload", "facts"})
+from indelible.query.facts import IN_LEAF, IN_PAYLOAD, FactReader, Facts
 
 
 class Filter:
@@ -45,50 +33,90 @@ class Filter:
                 raise InvalidCondition(
                     f"There is no cohort {leaf.cohort!r}", hint="Test the facts of the event."
                 )
-        late = [term for term in _terms(condition) if roots(term) & _IN_PAYLOAD]
-        self._late = list(map(prepared, late))
-        self._late_needs_record = any(roots(term) - _IN_PAYLOAD for term in late)
-        early = (term for term in _terms(condition) if not roots(term) & _IN_PAYLOAD)
-        self._early = list(map(prepared, early))
+        in_leaf: list[Condition] = []
+        in_record: list[Condition] = []
+        in_payload: list[Condition] = []
+        for term in _terms(condition):
+            names = roots(term)
+            if names & IN_PAYLOAD:
+                in_payload.append(term)
+            else:
+                (in_leaf if names <= IN_LEAF else in_record).append(term)
+        self._in_leaf = _Part(in_leaf)
+        self._in_record = _Part(in_record)
+        self._in_payload = _Part(in_payload)
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether `narrow` needs more than leaves."""
+        return bool(self._in_record)
 
     @property
     def reads_payloads(self) -> bool:
         """Whether leaf and record alone do not decide."""
-        return bool(self._late)
+        return bool(self._in_payload)
 
     def narrow(
         self,
         found: Sequence[bool],
         start: int,
-        run: Sequence[Leaf],
+        leaves: Sequence[bytes],
         records: Sequence[bytes | None],
     ) -> list[bool]:
         """Of the events from index `start` on that are `found`, which may match.
 
-        As far as leaf and record tell; a record is None once its event has been erased.
+        As far as leaf entry and record tell. A record is None once its event has been erased; there
+        may be none at all unless `reads_records`.
         """
-        if not self._early:
-            return list(found)
-        return [
-            held and _are_true(self._early, _facts(index, leaf, record))
-            for index, (held, leaf, record) in enumerate(
-                zip(found, run, records, strict=True), start
-            )
-        ]
+        left = [at for at, held in enumerate(found) if held]
+        left = self._in_leaf.narrow(left, start, leaves, [])
+        left = self._in_record.narrow(left, start, leaves, records)
+        narrowed = [False] * len(found)
+        for at in left:
+            narrowed[at] = True
+        return narrowed
 
     def finds(self, entry: Entry) -> bool:
         """Whether an event that may match does, by its payload."""
-        facts: Facts = {}
-        if self._late_needs_record:
-            facts = _facts(entry.index, entry.leaf, entry.record)
-        if entry.payload is not None:
-            name, value = _content(entry.leaf.kind, entry.payload)
-            facts[name] = value
-        return _are_true(self._late, facts)
+        return self._in_payload.holds(entry)
 
 
-def _are_true(terms: Sequence[Predicate], facts: Facts) -> bool:
-    return all(term(facts, ()) for term in terms)
+class _Part:
+    """Terms that must all be true, and what reads the facts that they look at."""
+
+    def __init__(self, terms: Sequence[Condition]) -> None:
+        self._tests = list(map(prepared, terms))
+        self._facts = FactReader(frozenset().union(*map(roots, terms)))
+
+    def __bool__(self) -> bool:
+        return bool(self._tests)
+
+    def narrow(
+        self,
+        places: list[int],
+        start: int,
+        leaves: Sequence[bytes],
+        records: Sequence[bytes | None],
+    ) -> list[int]:
+        """Those of `places`, counted from the index `start`, at which all terms are true."""
+        if not self._tests or not places:
+            return places
+        facts = self._facts.of_run(
+            [start + at for at in places],
+            [leaves[at] for at in places],
+            [records[at] for at in places] if records else records,
+        )
+        if len(self._tests) == 1:
+            (test,) = self._tests
+            return [at for at, each in zip(places, facts, strict=True) if test(each, ())]
+        return [at for at, each in zip(places, facts, strict=True) if self._are_true(each)]
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether all terms are true of this event."""
+        return self._are_true(self._facts.of(entry))
+
+    def _are_true(self, facts: Facts) -> bool:
+        return all(test(facts, ()) for test in self._tests)
 
 
 def _terms(condition: Condition) -> Iterator[Condition]:
@@ -98,37 +126,3 @@ def _terms(condition: Condition) -> Iterator[Condition]:
             yield from _terms(term)
     else:
         yield condition
-
-
-def _facts(index: int, leaf: Leaf, record: bytes | None) -> Facts:
-    """The facts of an event but for its payload; see `indelible.condition.FACTS`."""
-    facts: Facts = {"erased": True} if record is None else _RECORD.decode(record)
-    facts["index"] = index
-    facts["tx_id"] = tx_text(leaf.tx)
-    facts["kind"] = leaf.kind.word
-    facts["received_at"] = Moment(leaf.received_at_ms)
-    if record is None:
-        return facts
-    match leaf.kind:
-        case Kind.PRODUCT:
-            if facts.get("uuid") is None:
-                facts["uuid"] = tx_uuid(leaf.tx)
-            at_ms = parse_time_ms(facts.pop("timestamp", None))
-            if at_ms is not None:
-                facts["timestamp"] = Moment(at_ms)
-        case Kind.AUDIT:
-            if "event_name" in facts["meta"]:
-                facts["event"] = facts["meta"]["event_name"]
-    return facts
-
-
-def _content(kind: Kind, payload: bytes) -> tuple[str, object]:
-    """The fact that a payload is, by its name."""
-    match kind:
-        case Kind.PRODUCT:
-            is_object = payload.startswith(b"{")  # else null or PHP's empty list
-            return "properties", msgspec.json.decode(payload) if is_object else {}
-        case Kind.AUDIT:
-            return "payload", payload.decode()
-        case Kind.ADMINISTRATION | Kind.ERASURE | Kind.LOSS:
-            return "facts", msgspec.json.decode(payload)
