@@ -160,6 +160,10 @@ def _send_by_every_door(client: Indelible) -> None:
     assert batched.is_spooled
 
 
+def _said_of(lane: str, words: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line for line in caplog.messages if line.startswith(f"{lane}: ") and words in line]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_something_in_front_answers_no_event_is_lost_and_the_log_names_it(
     stub: Stub, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -169,6 +173,8 @@ def test_whatever_something_in_front_answers_no_event_is_lost_and_the_log_names_
         _send_by_every_door(client)
         for _ in range(2):
             client.flush(0.02)
+        if words is not None:
+            _until(lambda: all(_said_of(lane, words, caplog) for lane in ("product", "audit")))
         stub.usual = takes()
         _until(lambda: client.flush(1))  # which asks at once, whatever was said before
 
@@ -180,8 +186,7 @@ def test_whatever_something_in_front_answers_no_event_is_lost_and_the_log_names_
     assert 1 == len({str(one.events) for one in stub.deliveries if one.path == "/api/e"})
     if words is not None:
         for lane in ("product", "audit"):
-            said = [line for line in caplog.messages if line.startswith(f"{lane}: ")]
-            assert 1 == sum(words in line for line in said), said
+            assert 1 == len(_said_of(lane, words, caplog)), caplog.text
     assert TOKEN not in caplog.text
 
 
