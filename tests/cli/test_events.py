@@ -132,11 +132,13 @@ def test_on_a_terminal_the_content_has_room_and_ids_only_if_it_is_wide(
 ) -> None:
     ids = shop.send("e0", "宽字符", properties={"plan": "pro", "text": "宽" * 200})
     ours, theirs = pty.openpty()
+    keyboard, another = pty.openpty()  # whose width is nobody's business
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
     try:
         done = subprocess.run(
             [*PROGRAM, "tail", "--no-follow", *shop.here],
-            env=surroundings(TERM="xterm"),
+            env=surroundings(TERM="xterm", COLUMNS=""),
+            stdin=another,
             stdout=theirs,
             timeout=60,
             check=False,
@@ -146,8 +148,8 @@ def test_on_a_terminal_the_content_has_room_and_ids_only_if_it_is_wide(
             sent += os.read(ours, 16_384)
         written = re.sub(r"\x1b\[[0-9;]*m", "", sent.decode())
     finally:
-        os.close(ours)
-        os.close(theirs)
+        for end in (ours, theirs, keyboard, another):
+            os.close(end)
 
     assert 0 == done.returncode
     day, *shown = written.splitlines()

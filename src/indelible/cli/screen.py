@@ -6,6 +6,7 @@ visible, so that an event cannot write on the terminal of whoever looks at it.
 """
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -103,8 +104,8 @@ def on_terminal() -> bool:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal; plenty where there is none."""
-    return _console().width if on_terminal() else 200
+    """Columns of the terminal that stdout is, whatever stdin is; plenty where there is none."""
+    return shutil.get_terminal_size().columns if on_terminal() else 200
 
 
 def _text(parts: Iterable[Part]) -> "Text":
