@@ -65,6 +65,8 @@ def hurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         look_s=0.02,
     )
     with inside(tmp_path_factory.mktemp("hurried"), patience=patience) as world:
+        # A connection that is kept might be closed as idle while it is used again.
+        world.http.headers["Connection"] = "close"
         yield world
 
 
