@@ -1,7 +1,8 @@
 """Who is asking: the gate, as guards and dependencies of Litestar's routes.
 
 Guards run before anything of the request is read or checked, so a caller without a key learns
-nothing of what a route takes.
+nothing of what a route takes. All of them are coroutine functions: the framework calls a plain one
+on a thread of the readers, where health and refusals would wait behind every read that hangs.
 """
 
 from typing import Annotated, Any, Final
@@ -85,7 +86,7 @@ def declared_only(gate: Gate, metrics_key: str | None) -> Guard:
     `metrics_key` is the key of `Door.METRICS`, if there is one.
     """
 
-    def check(connection: Connection, _: BaseRouteHandler) -> None:
+    async def check(connection: Connection, _: BaseRouteHandler) -> None:
         method = _method(connection)
         if method == "OPTIONS":
             return  # says which methods there are, as the description does
@@ -113,7 +114,7 @@ def caller_of(connection: Connection, gate: Gate, scope: Scope) -> Caller:
     return caller
 
 
-def json_only(connection: Connection, _: BaseRouteHandler) -> None:
+async def json_only(connection: Connection, _: BaseRouteHandler) -> None:
     """Refuses a body that is not declared as plain JSON.
 
     A page of any origin may POST text/plain without asking first; JSON needs a preflight, which

@@ -29,7 +29,9 @@ class Parameters:
     def __init__(self) -> None:
         self._known: Known | None = None
 
-    def __call__(self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    async def __call__(
+        self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
+    ) -> None:
         """
         Raises:
             UnknownParameter; InvalidParameter: one is given more than once.
