@@ -63,6 +63,7 @@ from indelible.ledger.part import ledger_part
 from indelible.parts import Part
 from indelible.processes.edge import Desk, Writer
 from indelible.processes.family import Family, family_part
+from indelible.processes.frames import MOST_FRAME_BYTES
 from indelible.processes.relay import Relay
 from indelible.processes.writing import Services
 from indelible.processes.zygote import Forks, make_zygote
@@ -267,6 +268,7 @@ class House:
             answers={"/healthz": health, "/metrics": page},
             application=lambda *request: self.answers(*request),
             notices=self.notices,
+            most_frame_bytes=_most_frame_bytes(self.settings),
         )
         family = Family(
             processes.zygote,
@@ -531,7 +533,13 @@ async def serve_edge(
         audit_percent=settings.audit_min_free_percent,
     )
     refusals, notices = Refusals(), Notices(clock)
-    writer = Writer(disk, rates, notices, max_waiting_bytes=settings.max_waiting_bytes)
+    writer = Writer(
+        disk,
+        rates,
+        notices,
+        max_waiting_bytes=settings.max_waiting_bytes,
+        most_frame_bytes=_most_frame_bytes(settings),
+    )
     await writer.meet(line)
     gate = _gate(settings, writer, clock)
     others = Relay(bell, refusals)
@@ -603,6 +611,12 @@ def _limits(settings: Settings) -> Limits:
         max_batch=settings.max_batch,
         max_payload_bytes=settings.max_payload_bytes,
     )
+
+
+def _most_frame_bytes(settings: Settings) -> int:
+    """Room for the largest event that the limits allow, its record included, whatever waits beside
+    it: else an operator who raises a limit would have such an event refused at the line."""
+    return MOST_FRAME_BYTES + 2 * max(settings.max_event_bytes, settings.max_payload_bytes)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from indelible.processes.frames import MOST_FRAME_BYTES
 from tests.world import AS_ADMIN, AS_APPLICATION, ServerProcess, audit, bearer, product, started
 
 METRICS_KEY = "metrics-key-0123456789"
@@ -92,3 +94,16 @@ def seen(server: ServerProcess, method: str, path: str, more: dict[str, Any]) ->
 def test_every_answer_is_the_same(one: ServerProcess, several: ServerProcess) -> None:
     for method, path, more in REQUESTS:
         assert seen(one, method, path, more) == seen(several, method, path, more), (method, path)
+
+
+@pytest.mark.parametrize("edges", ["0", "1"])
+def test_an_event_as_large_as_an_operator_allows_is_stored(tmp_path: Path, edges: str) -> None:
+    limits = dict.fromkeys(
+        ("INDELIBLE_MAX_BODY_BYTES", "INDELIBLE_MAX_EVENT_BYTES", "INDELIBLE_MAX_PAYLOAD_BYTES"),
+        str(MOST_FRAME_BYTES * 2),
+    )
+    large = "x" * (MOST_FRAME_BYTES + 1_000_000)
+    with started(tmp_path, INDELIBLE_EDGES=edges, **limits) as server:
+        assert 200 == server.send(product(uuid="large", properties={"p": large})).status_code
+        assert 202 == server.send_audit(audit(large), "large").status_code
+        assert {0, 1} == {event["index"] for event in server.events()}

@@ -74,7 +74,13 @@ class Writer:
     """
 
     def __init__(
-        self, disk: DiskState, rates: Rates, notices: Notices, *, max_waiting_bytes: int
+        self,
+        disk: DiskState,
+        rates: Rates,
+        notices: Notices,
+        *,
+        max_waiting_bytes: int,
+        most_frame_bytes: int,
     ) -> None:
         self.disk = disk
         self.stopping = asyncio.Event()
@@ -86,7 +92,9 @@ class Writer:
         self._leave_notices: Callable[[], None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
-        self._line: Line[FromWriter] = Line(FROM_WRITER, heard=self._heard, ended=self._is_gone)
+        self._line: Line[FromWriter] = Line(
+            FROM_WRITER, heard=self._heard, ended=self._is_gone, most_bytes=most_frame_bytes
+        )
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._commit = Committing()

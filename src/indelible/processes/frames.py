@@ -1,7 +1,7 @@
 """Frames: length-prefixed messages over a stream socket, in one direction and the other.
 
 A frame is four bytes, the length in little endian, and so many bytes of msgpack. A frame that is
-longer than `MOST_FRAME_BYTES`, cannot be decoded, or is cut off by the end of the stream is an
+longer than both ends agree on, cannot be decoded, or is cut off by the end of the stream is an
 error that ends the line: after it nobody knows where the next one begins. Both ends are processes
 of one server, so it means that one of them is broken, and it is started anew.
 """
@@ -17,7 +17,8 @@ import msgspec
 logger = logging.getLogger(__name__)
 
 MOST_FRAME_BYTES: Final = 64 * 1024 * 1024
-"""A snapshot of 300,000 keys; drafts of a request of the longest body come in parts."""
+"""A snapshot of 300,000 keys. Drafts of a long body come in parts, so beyond this an edge needs
+room for its largest single event only."""
 
 _HEAD_BYTES: Final = 4
 
@@ -72,13 +73,13 @@ class Frames:
         return length
 
 
-def frame(content: bytes) -> bytes:
+def frame(content: bytes, most_bytes: int = MOST_FRAME_BYTES) -> bytes:
     """Return `content` as a frame.
 
     Raises:
         FrameBroken: it is too long; nobody would read it.
     """
-    if len(content) > MOST_FRAME_BYTES:
+    if len(content) > most_bytes:
         raise FrameBroken(f"a frame of {len(content):,} bytes")
     return len(content).to_bytes(_HEAD_BYTES, "little") + content
 
@@ -87,7 +88,7 @@ class Line(asyncio.Protocol, Generic[Heard]):
     """One end of a stream of messages. Belongs to one event loop.
 
     `heard` is called with each message, `ended` once, when nothing more will come. A line that is
-    broken is closed and logged.
+    broken is closed and logged. Both ends have the same `most_bytes`, for frames either way.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Line(asyncio.Protocol, Generic[Heard]):
         self._decode = form.decode
         self._heard = heard
         self._ended = ended
+        self._most_bytes = most_bytes
         self._frames = Frames(most_bytes)
         self._encode = msgspec.msgpack.Encoder().encode
         self._transport: asyncio.Transport | None = None
@@ -126,7 +128,7 @@ class Line(asyncio.Protocol, Generic[Heard]):
     def say(self, message: object) -> None:
         """Send a message, or drop it if the line is over."""
         if not self._is_over and self._transport is not None:
-            self._transport.write(frame(self._encode(message)))
+            self._transport.write(frame(self._encode(message), self._most_bytes))
 
     async def drained(self) -> None:
         """Wait until the other end has taken nearly all that was said, or is gone."""

@@ -49,6 +49,7 @@ class Services:
         answers: `/healthz` and `/metrics`, by their path: status and body.
         application: answers every request that is no hot route's.
         notices: tells whoever listens in this process what edges refuse.
+        most_frame_bytes: of what an edge sends at once.
     """
 
     committer: Committer
@@ -56,6 +57,7 @@ class Services:
     answers: Mapping[str, Callable[[], Awaitable[tuple[int, bytes]]]]
     application: Application
     notices: Notices
+    most_frame_bytes: int
 
 
 class EdgeLine:
@@ -86,7 +88,12 @@ class EdgeLine:
         self._refused: list[tuple[int, Refused]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self._line: Line[FromEdge] = Line(FROM_EDGE, heard=self._heard, ended=self._is_over)
+        self._line: Line[FromEdge] = Line(
+            FROM_EDGE,
+            heard=self._heard,
+            ended=self._is_over,
+            most_bytes=services.most_frame_bytes,
+        )
         self.on_taken: Callable[[], None] = lambda: None
 
     async def take(self, line: socket.socket, bell: socket.socket) -> None:
