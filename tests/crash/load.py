@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tests.world import API_KEY, TOKEN
+from tests.world import API_KEY, TOKEN, World
 
 BATCH = 10
 SENDERS = 4
@@ -290,3 +290,18 @@ def _connection(url: str) -> Iterator[http.client.HTTPConnection]:
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_S)
     with contextlib.closing(connection):
         yield connection
+
+
+def assert_nothing_lost_or_doubled(server: World, history: History, latest: History) -> None:
+    """All that was acknowledged is there once, also after `latest`, a part of `history`, was sent
+    again; what comes of that is added to `history`."""
+    assert [] == complaints(server.events(), history)
+    again = resend(server.url, latest.sent)
+    known = latest.acked_ids()
+    assert [] == [
+        ack for ack in again.acks if (ack.lane, ack.client_id) in known and not ack.duplicate
+    ]
+    history.acks += again.acks
+    log = server.events()
+    assert [] == complaints(log, history)
+    assert len(history.sent_ids()) == len(log)

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from indelible.moment import parse_time_ms
-from tests.crash.load import Ack, Exported, History, Load, batch, complaints, merged, resend, single
+from tests.crash.load import (
+    Ack,
+    Exported,
+    History,
+    Load,
+    assert_nothing_lost_or_doubled,
+    batch,
+    complaints,
+    merged,
+    resend,
+    single,
+)
 from tests.world import ServerProcess, a_free_port, audit, product, spawn, started
 
 pytestmark = pytest.mark.crash
@@ -67,19 +78,7 @@ def kill_again_and_again(data_dir: Path, *, rounds: int) -> Kills:
             server = spawn(data_dir, port)
             took_s = time.monotonic() - began
             restarts_s.append(took_s - waited_for_cpu_s(server.process.pid))
-            assert [] == complaints(server.events(), history)
-
-            again = resend(server.url, mine.sent)
-            known = mine.acked_ids()
-            assert [] == [
-                ack
-                for ack in again.acks
-                if (ack.lane, ack.client_id) in known and not ack.duplicate
-            ]
-            history.acks += again.acks
-            log = server.events()
-            assert [] == complaints(log, history)
-            assert len(history.sent_ids()) == len(log)
+            assert_nothing_lost_or_doubled(server, history, mine)
         assert 0 == server.stop()
     finally:
         server.end()

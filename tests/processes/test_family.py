@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.crash.load import History, Load, complaints, merged, resend
+from tests.crash.load import History, Load, assert_nothing_lost_or_doubled, merged
 from tests.world import (
     AS_ADMIN,
     ServerProcess,
@@ -158,19 +158,7 @@ def kill_edges(tmp_path: Path, count: int, *, rounds: int) -> None:
             assert [] == mine.refused
             wait_until_all_serve(server, count, killed)
             history = merged([history, mine])
-            assert [] == complaints(server.events(), history)
-
-            again = resend(server.url, mine.sent)
-            known = mine.acked_ids()
-            assert [] == [
-                ack
-                for ack in again.acks
-                if (ack.lane, ack.client_id) in known and not ack.duplicate
-            ]
-            history.acks += again.acks
-            log = server.events()
-            assert [] == complaints(log, history)
-            assert len(history.sent_ids()) == len(log)
+            assert_nothing_lost_or_doubled(server, history, mine)
         assert 0 == server.stop()
         assert "ended (signal SIGKILL) and was started again" in server.output()
 
