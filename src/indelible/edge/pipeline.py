@@ -31,7 +31,7 @@ from indelible.edge.intake import Intake, Submit
 from indelible.edge.lost import Lost, LostWarning, Report, ignore, settle
 from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
-from indelible.edge.settle import counted, settle_audit, settle_product
+from indelible.edge.settle import count_stored, counted, settle_audit, settle_product
 from indelible.edge.shallow import Text
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EmptyBatch
@@ -271,6 +271,8 @@ class Ingest:
     ) -> tuple[list[Result], LostWarning | None]:
         """Count what became of each item; a long batch in parts."""
         stored = iter(outcomes)
+        is_report = isinstance(batch.lost, Report)
+        count_stored(outcomes[:-1] if is_report else outcomes, self._lane_name)
         results: list[Result] = []
         warning = ignore(batch.lost, self._lane) if isinstance(batch.lost, LostWarning) else None
         for start in range(0, len(batch.items), _RESULTS_AT_ONCE):

@@ -19,12 +19,7 @@ _AT_ONCE: Final = 256
 
 def commitments_of(draft: Draft, salts: bytes) -> Commitments:
     """Commit to the content of `draft` with these fresh random bytes, `SALTS_BYTES` of them."""
-    size = leaf.SALT_SIZE
-    return Commitments(
-        salts,
-        leaf.commit(salts[:size], leaf.PAYLOAD, draft.payload),
-        leaf.commit(salts[size:], leaf.RECORD, draft.record),
-    )
+    return Commitments(salts, *leaf.commit_both(salts, draft.payload, draft.record))
 
 
 class Committing:
