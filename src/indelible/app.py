@@ -218,7 +218,7 @@ class House:
             gate=self.gate,
             rates=Rates(),
             disk=self.disk,
-            store=self.committer.submit,
+            store=self.committer.put,
             large=self.large,
             confirm=self.ledger.confirm,
             framework=self.answers,
@@ -470,6 +470,7 @@ async def run(
             stop=stop,
             refusal=house.edge.refusal,
             closed=house.edge.closed,
+            at_once=house.edge.at_once,
             patience=patience or _patience(house.settings),
         )
     finally:
@@ -564,6 +565,7 @@ async def serve_edge(
         stop=writer.stopping,
         refusal=edge.refusal,
         closed=edge.closed,
+        at_once=edge.at_once,
         patience=patience or _patience(settings),
     )
     await large.stop()

@@ -133,8 +133,8 @@ class Writer:
         """For how long the writer has said nothing; it speaks every second."""
         return self.pulse.s - self._heard_at_s
 
-    async def submit(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Commit to drafts and have them stored: as `Committer.submit`, in the writer."""
+    def submit(self, drafts: Sequence[Draft]) -> "asyncio.Future[list[Outcome]]":
+        """Commit to drafts and have them stored: as `Committer.put`, in the writer."""
         if self._line.unsent_bytes + self._held_bytes > self._max_waiting_bytes:
             raise Overloaded
         number = next(self._numbers)
@@ -147,7 +147,7 @@ class Writer:
             self._sending = self._loop.call_later(wait_s, self._send)
         if self._held_bytes > _MOST_HELD_BYTES:
             self._send()
-        return await stored
+        return stored
 
     def _send(self) -> None:
         if self._sending is not None:

@@ -33,6 +33,10 @@ Refusal = Callable[[IndelibleError, Scope | None], tuple[int, Headers, bytes]]
 """Build status, headers and body of an answer that the server gives in place of the application.
 The scope is None if no complete head was read."""
 
+AtOnce = Callable[["Exchange"], bool]
+"""Takes a request that has arrived whole, and calls its `reply` in a later turn of the loop, if it
+is one that it can answer; else the application gets it."""
+
 PIECE_BYTES: Final = 64 * 1024
 """Smallest piece of a body that is not the last piece."""
 
@@ -90,6 +94,16 @@ class Exchange:
         """Bytes of the body that the application has not taken yet."""
         return len(self._body)
 
+    @property
+    def body(self) -> bytes:
+        """The body, as far as it has arrived and was not taken."""
+        return bytes(self._body)
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Where the request comes from."""
+        return self._connection.peer
+
     def scope(self) -> Scope:
         """The ASGI scope of the request."""
         head, connection = self.head, self._connection
@@ -123,6 +137,26 @@ class Exchange:
             logger.error("%s in %s", type(error).__name__, where.name)  # noqa: TRY400 — see above
         finally:
             self._connection.finish(self)
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer, without the application, a request that has arrived whole."""
+        connection = self._connection
+        if not self.is_over:
+            self.is_answered = self.has_begun = True
+            self.closes = not self.head.is_persistent or connection.is_ending
+            if self.closes:
+                headers.append((b"connection", b"close"))
+            elif not self.head.minor:
+                headers.append((b"connection", b"keep-alive"))
+            connection.write(head_of_answer(status, headers, connection.date) + body)
+            if not connection.is_writable:
+                self.task = asyncio.get_running_loop().create_task(self._end_when_read())
+                return
+        connection.finish(self)
+
+    async def _end_when_read(self) -> None:
+        await self._connection.drained()
+        self._connection.finish(self)
 
     # Called by the connection.
 
