@@ -22,7 +22,13 @@ LIMITS = Limits(max_body_bytes=1 << 20, max_event_bytes=2_000, max_batch=9, max_
 TEXTS = st.text(max_size=8) | st.sampled_from(
     ("", "ab" * 16, "$identify", "2026-01-01T00:00:00.5Z", "soon", "[" * 40, "x" * 3_000)
 )
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
 NAMES = st.sampled_from(
     (
         *("token", "distinct_id", "alias", "$anon_distinct_id", "$current_url", "$lib"),

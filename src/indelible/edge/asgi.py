@@ -127,10 +127,13 @@ class Edge:
         request = Request.whole(exchange)
 
         def answered(answer: Answer | Exception) -> None:
-            if isinstance(answer, Exception):
-                answer = self._error(answer, request, route)
-            self._finish(request, route.path, route, answer)
-            exchange.reply(answer.status, answer.headers, answer.body)
+            try:
+                if isinstance(answer, Exception):
+                    answer = self._error(answer, request, route)
+                self._finish(request, route.path, route, answer)
+                exchange.reply(answer.status, answer.headers, answer.body)
+            except Exception as error:  # no fault of ours may leave the client waiting
+                exchange.fail(error)
 
         try:
             return handler.at_once(request, answered)

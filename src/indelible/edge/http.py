@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = "application/json"
 MOST_PARAMETERS: Final = 500
+_AS_JSON: Final = (b"content-type", JSON.encode())
 
 
 def request_id_of(header: Callable[[str], str | None]) -> str:
@@ -209,8 +210,8 @@ class Answer:
         self.refusal: IndelibleError | None = None
         self.headers = list(headers)
         if status != 204:
-            self.headers.append((b"content-type", content_type.encode()))
-            self.headers.append((b"content-length", b"%d" % len(body)))
+            kind = _AS_JSON if content_type is JSON else (b"content-type", content_type.encode())
+            self.headers += (kind, (b"content-length", b"%d" % len(body)))
 
     async def send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})

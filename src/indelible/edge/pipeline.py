@@ -23,7 +23,7 @@ import msgspec
 from indelible.edge.admission import admit
 from indelible.edge.arrival import Arrival, AuditEvent, Dropped, Kept, ProductEvent, refused
 from indelible.edge.asgi import Answered, HotRoute
-from indelible.edge.body import Packing, check_packing, unpack, unpack_small
+from indelible.edge.body import Packing, checked_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler, is_from_browser
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Result
 from indelible.edge.http import Answer, Request
@@ -104,7 +104,6 @@ class Ingest:
         if len(body) > limit_bytes:
             return False
         packing = self._packing(request, "")
-        check_packing(packing, self._content_types)
         text = unpack_small(body, packing, limit_bytes=limit_bytes)
         if text is None:
             return False
@@ -201,17 +200,18 @@ class Ingest:
     async def _receive(self, request: Request, limit_bytes: int) -> tuple[bytes, Packing]:
         compression = request.query.get("compression", "") if self._is_product else ""
         if request.method == "GET":
-            body, packing = request.query.get("data", "").encode(), Packing("", "", compression)
-        else:
-            body = await request.body(limit_bytes)
-            packing = self._packing(request, compression)
-        check_packing(packing, self._content_types)
-        return body, packing
+            packing = checked_packing("", "", compression, self._content_types)
+            return request.query.get("data", "").encode(), packing
+        body = await request.body(limit_bytes)
+        return body, self._packing(request, compression)
 
     def _packing(self, request: Request, compression: str) -> Packing:
-        return Packing(
-            request.header(b"content-type"), request.joined(b"content-encoding"), compression
-        )
+        """
+        Raises:
+            UnsupportedMediaType, InvalidEncoding.
+        """
+        kind, encoding = request.header(b"content-type"), request.joined(b"content-encoding")
+        return checked_packing(kind, encoding, compression, self._content_types)
 
     def _open(self, request: Request) -> tuple[Key, Project]:
         """Find the application's or admin's key, and the project that the request is for.
@@ -237,7 +237,8 @@ class Ingest:
         gate, request = self._intake.gate, call.request
         tokens = self._dialect.tokens(reading, request)
         # A property named `token` may be anything; a valid token of another project is a mix-up.
-        tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
+        if reading.inner_tokens:
+            tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
         key = gate.key_of_tokens(tokens, lambda: request.address(gate), request.page)
         project = key.project
         assert project is not None

@@ -141,7 +141,7 @@ class Writer:
         stored: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._waiting[number] = (stored, self.pulse.s)
         self._held.append((number, self._commit(drafts)))
-        self._held_bytes += sum(len(draft.payload) + len(draft.record) for draft in drafts)
+        self._held_bytes += sum([len(draft.payload) + len(draft.record) for draft in drafts])
         if self._sending is None:
             wait_s = _HELD_S if self._is_under_way else 0.0
             self._sending = self._loop.call_later(wait_s, self._send)

@@ -118,7 +118,7 @@ class Exchange:
             "raw_path": path,
             "query_string": head.query,
             "root_path": "",
-            "headers": head.headers,
+            "headers": list(head.headers),
             "client": connection.peer,
             "server": connection.name,
             "state": {},
@@ -132,23 +132,31 @@ class Exchange:
             if not self.is_answered and not self.is_over:
                 raise BrokenAnswer("no answer")  # noqa: TRY301 — to be logged as any other
         except Exception as error:  # a bug in the application must not leave the client waiting
-            # The message might quote a payload, so only the place goes to the log.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("%s in %s", type(error).__name__, where.name)  # noqa: TRY400 — see above
+            _tell(error)
         finally:
             self._connection.finish(self)
 
+    def fail(self, error: Exception) -> None:
+        """Answer that the server failed, without the application."""
+        _tell(error)
+        self._connection.finish(self)
+
     def reply(self, status: int, headers: Headers, body: bytes) -> None:
-        """Answer, without the application, a request that has arrived whole."""
+        """Answer, without the application, a request that has arrived whole.
+
+        Raises:
+            BrokenAnswer: a field contains a line break.
+        """
         connection = self._connection
         if not self.is_over:
-            self.is_answered = self.has_begun = True
             self.closes = not self.head.is_persistent or connection.is_ending
             if self.closes:
                 headers.append((b"connection", b"close"))
             elif not self.head.minor:
                 headers.append((b"connection", b"keep-alive"))
-            connection.write(head_of_answer(status, headers, connection.date) + body)
+            answer = head_of_answer(status, headers, connection.date) + body
+            self.is_answered = self.has_begun = True
+            connection.write(answer)
             if not connection.is_writable:
                 self.task = asyncio.get_running_loop().create_task(self._end_when_read())
                 return
@@ -274,6 +282,12 @@ class Exchange:
         data = head_of_answer(start["status"], headers, self._connection.date)
         self.has_begun = True
         return data
+
+
+def _tell(error: Exception) -> None:
+    # The message might quote a payload, so only the place goes to the log.
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error("%s in %s", type(error).__name__, where.name)
 
 
 def head_of_answer(status: int, headers: Headers, date: bytes) -> bytes:

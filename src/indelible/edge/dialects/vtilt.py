@@ -176,8 +176,9 @@ def _is_plain(raw: msgspec.Raw) -> bool:
 
 def tokens(reading: Reading, request: Request) -> list[str]:
     """The tokens that decide, in the order of their places: body and events, query, properties."""
-    query = [request.query[name] for name in _QUERY_TOKENS if name in request.query]
-    return [*reading.tokens, *query] or list(reading.inner_tokens)
+    query = request.query
+    found = [*reading.tokens, *(query[name] for name in _QUERY_TOKENS if name in query)]
+    return found or list(reading.inner_tokens)
 
 
 _PATHS: Final = (Path("/api/e", ("POST", "GET"), crawlers="discard"),)
