@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`."""
 
 import argparse
 import contextlib
@@ -19,8 +19,8 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger, peers, projects
-from bench.usage import cpu_s, pss_mib
+from bench import ledger, peers, projects, stages
+from bench.usage import cpu_s, cpu_s_by_name, pss_mib
 
 ROWS: Final = (
     "single",
@@ -34,6 +34,7 @@ ROWS: Final = (
     "crash",
     "projects",
     "rows",
+    "stages",
     "peers",
 )
 _BATCH: Final = 100
@@ -452,6 +453,24 @@ def in_bulk(work: Path, scale: float) -> None:
     )
 
 
+def by_stage(work: Path, scale: float) -> None:
+    """CPU of an event by process, under load; then that of an edge by stage, alone."""
+    for name, size in stages.SHAPES.items():
+        connections = 64 if size == 1 else 8
+        with started(work / f"stages-{name}") as server:
+            pid, port = server.process.pid, _port(server)
+            load(port, seconds=scale, connections=connections, size=size)  # warm
+            before, events_before = cpu_s_by_name(pid), server.count("indelible_group_events_sum")
+            load(port, seconds=8 * scale, connections=connections, size=size)
+            after = cpu_s_by_name(pid)
+            events = server.count("indelible_group_events_sum") - events_before
+        spent = {each: 1e6 * (after[each] - before.get(each, 0)) / events for each in after}
+        figures = ", ".join(f"{each} {us:.1f}" for each, us in spent.items() if us >= 0.1)
+        print(f"\n14 CPU of {name} events: {sum(spent.values()):.1f} us an event ({figures})")
+        for stage, us in stages.us_by_stage(size).items():
+            print(f"      {stage:<32} {us:6.2f}", flush=True)
+
+
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
     print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
@@ -469,6 +488,7 @@ _RUNS: Final = {
     "crash": crash,
     "projects": many,
     "rows": in_bulk,
+    "stages": by_stage,
     "peers": beside_peers,
 }
 

@@ -18,11 +18,12 @@ def family(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """Seconds of CPU, of all threads, user and system."""
-    total = 0
-    for each in family(pid):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / _TICKS_PER_S
+    return sum(map(_cpu_s, family(pid)))
+
+
+def cpu_s_by_name(pid: int) -> dict[str, float]:
+    """Seconds of CPU as in `cpu_s`, by the name of each process."""
+    return {_name(each): _cpu_s(each) for each in family(pid)}
 
 
 def pss_mib(pid: int) -> float:
@@ -33,3 +34,12 @@ def pss_mib(pid: int) -> float:
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total / 1024
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
