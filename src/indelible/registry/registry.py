@@ -58,11 +58,30 @@ class Registry:
             AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
         """
         event = Administration(log, name, facts, self.clock())
-        self._apply(added, changed, [event])
+        self.apply(added=added, changed=changed, events=[event])
+
+    def apply(
+        self,
+        *,
+        added: Sequence[Row] = (),
+        changed: Sequence[Row] = (),
+        events: Sequence[Administration] = (),
+    ) -> None:
+        """Make a change that was decided by `change`, here or by the registry of another process.
+
+        Raises:
+            AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
+        """
+        with self.turn():
+            self._store.apply(added=added, changed=changed, events=events)
+            # power lost here: the change is made, though nobody was told so
+            self.snapshot = self.snapshot.after([*added, *changed])
+            for listener in self._listeners:
+                listener(self.snapshot)
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:
         """Write rows that no log tells of; otherwise as `change`."""
-        self._apply(added, changed, [])
+        self.apply(added=added, changed=changed)
 
     @contextmanager
     def turn(self) -> Iterator[Snapshot]:
@@ -83,13 +102,3 @@ class Registry:
     def events_this_month(self, project: Project, lane: Lane) -> int:
         """Return how many events of `lane` were stored in the running calendar month (UTC)."""
         return self._store.events_used(project.id, lane, month_of(self.clock()))
-
-    def _apply(
-        self, added: Sequence[Row], changed: Sequence[Row], events: Sequence[Administration]
-    ) -> None:
-        with self.turn():
-            self._store.apply(added=added, changed=changed, events=events)
-            # power lost here: the change is made, though nobody was told so
-            self.snapshot = self.snapshot.after([*added, *changed])
-            for listener in self._listeners:
-                listener(self.snapshot)
