@@ -285,7 +285,9 @@ def test_a_reader_that_hangs_is_ended_and_started_anew(tmp_path: Path) -> None:
     with family(tmp_path) as server:
         pid = reader(server)["pid"]
         os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: 503 == server.http.get("/v1/events", headers=AS_APPLICATION).status_code)
+        wait_until(lambda: "has said nothing" in (reader(server)["failure"] or ""))
+        answer = server.http.get("/v1/events", headers=AS_APPLICATION)
+        assert_canonical_error(answer, 503, "unavailable")
         assert 200 == server.send(product()).status_code
         wait_until(lambda: not is_alive(pid))
         wait_until_it_serves(server, 1)

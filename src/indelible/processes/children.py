@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 HANGS_S: Final = 20.0
 """A child that has not reported for this long is killed."""
+SILENT_S: Final = 3.0
+"""A child that has not reported for this long is taken for one that does nothing."""
 
 _SHORTEST_S: Final = 0.1
 _LONGEST_S: Final = 5.0
@@ -74,11 +76,6 @@ class Place:
         self.ended_s = 0.0
         self.starting: asyncio.TimerHandle | None = None
 
-    def health(self) -> ChildHealth:
-        """How the child is."""
-        failure = self.why or (None if self.line is None else self.line.failure)
-        return ChildHealth(self.name, self.pid, self.serves, self.restarts, failure or None)
-
     def say(self, message: object) -> None:
         """Tell the child something, if there is one."""
         if self.line is not None:
@@ -111,7 +108,20 @@ class Children:
 
     def health(self) -> list[ChildHealth]:
         """How each of them is."""
-        return [place.health() for place in self.places]
+        return [self._health(place) for place in self.places]
+
+    def works(self, place: Place) -> bool:
+        """Whether the child does what it is for, as far as one can tell."""
+        return place.serves and self._silent_s(place) < SILENT_S
+
+    def _silent_s(self, place: Place) -> float:
+        return self._pulse.s - place.heard_s
+
+    def _health(self, place: Place) -> ChildHealth:
+        failure = place.why or (None if place.line is None else place.line.failure)
+        if place.serves and not self.works(place):
+            failure = f"it has said nothing for {self._silent_s(place):.0f} s"
+        return ChildHealth(place.name, place.pid, place.serves, place.restarts, failure or None)
 
     def kill(self, place: Place) -> None:
         """End the child that has this place."""
@@ -120,7 +130,7 @@ class Children:
     def look_for_hung(self) -> None:
         """End who has said nothing for too long; call it now and then."""
         for place in self.places:
-            if not place.is_gone and self._pulse.s - place.heard_s > HANGS_S:
+            if not place.is_gone and self._silent_s(place) > HANGS_S:
                 logger.error("%s has said nothing for %.0f s: it is ended", place.name, HANGS_S)
                 place.heard_s = self._pulse.s
                 self.kill(place)

@@ -48,7 +48,6 @@ _BEAT_S: Final = 0.2
 _HEARTBEAT_S: Final = 1.0
 _TRIED: Final = 5  # how many readers may end, before one has ever answered
 _FAILING_AFTER_S: Final = 60.0
-_SILENT_S: Final = 3.0  # to a reader that is silent for so long, edges pass nothing on
 
 Health = TypeVar("Health", bound=PartHealth)
 
@@ -160,11 +159,11 @@ class Family:
 
     def health(self) -> ProcessesHealth:
         """How the children are."""
-        serving = sum(edge.serves for edge in self._edges)
+        serving = sum(map(self._children.works, self._edges))
         word: Word = "ok"
         if not serving or (self._reader.line and self._reader.line.failure):
             word = "failing"
-        elif serving < len(self._edges) or not self._reader.serves:
+        elif serving < len(self._edges) or not self._children.works(self._reader):
             word = "degraded"
         return ProcessesHealth(word, self._children.health())
 
@@ -341,8 +340,7 @@ class Family:
             edge.say(Listen(is_heard))
 
     def _figures(self) -> Figures:
-        reader = self._reader
-        has_reader = reader.serves and self._pulse.s - reader.heard_s < _SILENT_S
+        has_reader = self._children.works(self._reader)
         return Figures(self._disk.free_percent, self._disk.is_full, has_reader)
 
     def _tell_figures(self) -> None:
