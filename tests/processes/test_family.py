@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -336,3 +338,61 @@ def test_the_caller_is_known_behind_the_relay(tmp_path: Path) -> None:
         assert 403 == server.http.get("/v1/events", headers=mine).status_code
         inside = {**mine, "X-Forwarded-For": "203.0.113.7"}
         assert 200 == server.http.get("/v1/events", headers=inside).status_code
+
+
+@pytest.mark.slow
+@pytest.mark.clocked
+def test_a_change_beside_very_many_keys_is_a_small_one_for_the_edges(tmp_path: Path) -> None:
+    with family(tmp_path) as server:
+        project = server.http.get("/v1/projects", headers=AS_ADMIN).json()["projects"][0]
+        assert "default" == project["name"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.db")) as journal, journal:
+        columns = [name for _, name, *_ in journal.execute("PRAGMA table_info(access_key)")]
+        (like,) = journal.execute("SELECT * FROM access_key WHERE role = 'application'")
+        row = dict(zip(columns, like, strict=True))
+        places = ", ".join("?" * len(columns))
+        journal.executemany(
+            f"INSERT INTO access_key ({', '.join(columns)}) VALUES ({places})",
+            (
+                tuple(
+                    {
+                        **row,
+                        "id": f"key_many_{n}",
+                        "digest": n.to_bytes(32, "big"),
+                        "fixed": 0,
+                    }.values()
+                )
+                for n in range(100_000)
+            ),
+        )
+    with family(tmp_path) as server:
+        slowest_s = 0.0
+        made = server.http.post(
+            "/v1/keys", json={"role": "application", "project": "default"}, headers=AS_ADMIN
+        ).json()
+        stopping = threading.Event()
+        revoking = threading.Thread(target=lambda: change_keys(server, stopping))
+        revoking.start()
+        try:
+            for _ in range(200):
+                since = time.monotonic()
+                mine = bearer(made["secret"])
+                assert 202 == server.http.post("/v1/events", json=audit(), headers=mine).status_code
+                slowest_s = max(slowest_s, time.monotonic() - since)
+        finally:
+            stopping.set()
+            revoking.join()
+        assert slowest_s < 1.0  # 1.7 s is what one edge takes to read all of the keys
+        (pid,) = pids(server)
+        os.kill(pid, signal.SIGKILL)
+        wait_until_all_serve(server, 1, 1)
+        with fresh(server) as client:
+            mine = bearer(made["secret"])
+            assert 202 == client.post("/v1/events", json=audit(), headers=mine).status_code
+
+
+def change_keys(server: ServerProcess, stopping: threading.Event) -> None:
+    with fresh(server) as client:
+        while not stopping.is_set():
+            wanted = {"role": "application", "project": "default"}
+            client.post("/v1/keys", json=wanted, headers=AS_ADMIN).raise_for_status()

@@ -16,7 +16,6 @@ from indelible.edge.rates import Rates
 from indelible.edge.waiting import Confirm, bounded
 from indelible.journal.disk import DiskState
 from indelible.processes.edge import Desk, Writer
-from indelible.processes.frames import MOST_FRAME_BYTES
 from indelible.processes.relay import Relay
 from indelible.refusals import Refusals
 from indelible.registry.snapshot import Known
@@ -49,7 +48,6 @@ async def serve_edge(
         rates,
         notices,
         max_waiting_bytes=settings.max_waiting_bytes,
-        most_frame_bytes=most_frame_bytes(settings),
     )
     if not await writer.meet(line):
         writer.leave(Ending(0, 0))
@@ -126,12 +124,6 @@ def limits_of(settings: Settings) -> Limits:
         max_batch=settings.max_batch,
         max_payload_bytes=settings.max_payload_bytes,
     )
-
-
-def most_frame_bytes(settings: Settings) -> int:
-    """Room for the largest event that the limits allow, its record included, whatever waits beside
-    it: else an operator who raises a limit would have such an event refused at the line."""
-    return MOST_FRAME_BYTES + 2 * max(settings.max_event_bytes, settings.max_payload_bytes)
 
 
 def patience_of(settings: Settings) -> Patience:

@@ -14,7 +14,7 @@ import msgspec
 
 from indelible import __version__, metrics
 from indelible.accounting.part import AccountingHealth
-from indelible.app.admitting import make_edge, most_frame_bytes
+from indelible.app.admitting import make_edge
 from indelible.app.following import Following
 from indelible.app.storing import Storing, compare_clock
 from indelible.clock import Clock, Steadiness, now_ms
@@ -142,7 +142,6 @@ class WritingHouse:
                     committer=storing.committer,
                     answers={"/healthz": self._health, "/metrics": self._page},
                     notices=self.notices,
-                    most_frame_bytes=most_frame_bytes(settings),
                 ),
                 Truth(registry=registry, journal=storing.journal, notices=self.notices),
                 edges=settings.edges or 1,
@@ -150,7 +149,6 @@ class WritingHouse:
                 pulse=storing.committer.pulse,
                 stop_within_s=Patience().stop_s + _EDGE_ENDS_S,
             )
-            family.publish(registry.snapshot)
             registry.on_change(family.publish)
             self.lookout = lookout = Lookout(pulse=storing.committer.pulse)
             self.parts = self._list_parts(lookout)

@@ -12,7 +12,7 @@ import msgspec
 
 from indelible import metrics
 from indelible.metrics import Counts
-from indelible.processes.frames import MOST_FRAME_BYTES, Line
+from indelible.processes.frames import Line
 from indelible.processes.messages import Count
 
 Said = TypeVar("Said")
@@ -29,9 +29,7 @@ class ChildLine(Generic[Said]):
         on_ended: is called once, when nothing more will come.
     """
 
-    def __init__(
-        self, name: str, form: msgspec.msgpack.Decoder[Said], *, most_bytes: int = MOST_FRAME_BYTES
-    ) -> None:
+    def __init__(self, name: str, form: msgspec.msgpack.Decoder[Said]) -> None:
         self.name = name
         self.failure: str | None = None
         self.on_reported: Callable[[], None] = _nothing
@@ -41,9 +39,7 @@ class ChildLine(Generic[Said]):
         self._number = 0
         self._asked: dict[int, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._line: Line[Said] = Line(
-            form, heard=self._heard, ended=self._is_over, most_bytes=most_bytes
-        )
+        self._line: Line[Said] = Line(form, heard=self._heard, ended=self._is_over)
 
     async def take(self, line: socket.socket) -> None:
         """Use this socket, and close it in the end."""

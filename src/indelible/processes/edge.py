@@ -33,6 +33,7 @@ from indelible.processes.messages import (
     TO_EDGE,
     Answered,
     Asked,
+    Changed,
     Count,
     Figures,
     Known,
@@ -80,7 +81,6 @@ class Writer:
         notices: Notices,
         *,
         max_waiting_bytes: int,
-        most_frame_bytes: int,
     ) -> None:
         self.disk = disk
         self.stopping = asyncio.Event()
@@ -94,9 +94,7 @@ class Writer:
         self._leave_notices: Callable[[], None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
-        self._line: Line[ToEdge] = Line(
-            TO_EDGE, heard=self._heard, ended=self._is_gone, most_bytes=most_frame_bytes
-        )
+        self._line: Line[ToEdge] = Line(TO_EDGE, heard=self._heard, ended=self._is_gone)
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._commit = Committing()
@@ -211,6 +209,9 @@ class Writer:
             case Known(number, snapshot):
                 self.snapshot = Snapshot.decode(snapshot)
                 self._is_known.set()
+                self._line.say(Taken(number))
+            case Changed(number, rows):
+                self.snapshot = self.snapshot.after(rows.within(self.snapshot))
                 self._line.say(Taken(number))
             case Figures(free_percent, is_full, has_reader):
                 self.disk.free_percent, self.disk.is_full = free_percent, is_full

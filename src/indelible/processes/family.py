@@ -16,11 +16,11 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,11 +30,12 @@ from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
 from indelible.processes.children import ChildHealth, Children, Place
 from indelible.processes.following import ReaderLine, Truth
-from indelible.processes.messages import Figures, Known, Listen, Ready, Spent, Stop
+from indelible.processes.messages import Changed, Figures, Known, Listen, Ready, Spent, Stop
 from indelible.processes.writing import EdgeLine, Services
 from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
-from indelible.registry.snapshot import Snapshot
+from indelible.registry.snapshot import Rows, Snapshot
+from indelible.registry.values import LogRow, Row
 from indelible.serving import Ending
 
 logger = logging.getLogger(__name__)
@@ -90,10 +91,12 @@ class Family:
         self._thread = threading.get_ident()
         self._edge_serves = asyncio.Event()
         self._reader_serves = asyncio.Event()
-        self._number = 0  # of snapshots; counted by whoever changes the registry, one at a time
-        self._known = Known(0, b"")
-        self._snapshot: Snapshot | None = None
+        self._number = 0  # of changes; counted by whoever changes the registry, one at a time
+        self._told_registry = _Numbered(0, truth.registry.snapshot)
         self._is_open = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Of its own: the other threads may all wait for a disk that hangs.
+        self._introducing = ThreadPoolExecutor(1, "introducing")
         self._taking: list[_Taking] = []
         self._told: Figures | None = None
         self._told_s = 0.0
@@ -116,7 +119,7 @@ class Family:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._children.start()
-        self._loop.create_task(self._watch())
+        self._begin(self._watch())
         self._on_beat()
 
     async def serving(self) -> None:
@@ -147,6 +150,7 @@ class Family:
         if self._beat is not None:
             self._beat.cancel()
         self._children.leave()
+        self._introducing.shutdown(wait=False)
 
     async def count(self) -> None:
         """Have every child report what it has counted; one that hangs is not waited for."""
@@ -181,7 +185,7 @@ class Family:
     def _meet(self, edge: Place) -> None:
         edge.say(self._figures())
         if self._is_open:
-            edge.say(self._known)
+            self._begin(self._introduce(edge))
         edge.say(Listen(self._services.notices.is_heard))
         if self._children.is_stopping:
             edge.say(Stop())
@@ -203,7 +207,7 @@ class Family:
             self.ready = place.line.ready
             self._is_open = True
             for edge in self._edges:
-                edge.say(self._known)
+                self._begin(self._introduce(edge))
 
     def _look_whether_it_can_start(self, reader: Place) -> None:
         assert isinstance(reader.line, ReaderLine)
@@ -215,6 +219,12 @@ class Family:
                 self._fail(unable)
             elif reader.restarts >= _TRIED:
                 self._fail(ProcessLost(f"The reader could not start: {reader.why}"))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _fail(self, error: Exception) -> None:
         self._children.keep_none()
@@ -286,36 +296,47 @@ class Family:
 
     # What edges must know.
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Tell a snapshot of the registry, and return when every edge goes by it.
+    def publish(self, snapshot: Snapshot, rows: Sequence[Row]) -> None:
+        """Tell a change of the registry, and return when every edge goes by it.
 
         An edge that is gone is not waited for; one that hangs is ended. Not on the event loop,
         which has to hear their answers.
         """
-        old, self._snapshot = self._snapshot, snapshot
-        if old is not None and replace(old, logs=snapshot.logs) == snapshot:
+        if all(isinstance(row, LogRow) for row in rows):
             return  # of signed logs an edge knows nothing
         self._number += 1
-        known = Known(self._number, snapshot.encode())
+        told = _Numbered(self._number, snapshot)
         if self._loop is None:
-            self._known = known
+            self._told_registry = told
             return
         assert threading.get_ident() != self._thread, "a change of the registry on the event loop"
-        taken = _Taking(known.number)
+        taken = _Taking(told.number)
         with suppress(RuntimeError):  # the loop has ended, and all edges with it
-            self._loop.call_soon_threadsafe(self._tell, known, taken)
+            self._loop.call_soon_threadsafe(self._tell, told, Rows.of(rows), taken)
             if not taken.done.wait(TAKEN_WITHIN_S):
                 self._loop.call_soon_threadsafe(self._end_those_without, taken)
                 taken.done.wait(TAKEN_WITHIN_S)
 
-    def _tell(self, known: Known, taken: "_Taking") -> None:
-        self._known = known
-        if self._is_open:
-            taken.lines = [line for line in self._edge_lines() if not line.is_over]
+    def _tell(self, told: "_Numbered", rows: Rows, taken: "_Taking") -> None:
+        self._told_registry = told
+        taken.lines = [line for line in self._edge_lines() if line.knows and not line.is_over]
         self._taking.append(taken)
         for line in taken.lines:
-            line.say(known)
+            line.say(Changed(told.number, rows))
         self._look_at_taken()
+
+    async def _introduce(self, edge: Place) -> None:
+        """Tell a new edge the registry as it is. A large one takes a thread some time, in which it
+        may change; an edge that knows nothing yet is told no change."""
+        loop, line = asyncio.get_running_loop(), edge.line
+        assert isinstance(line, EdgeLine)
+        while not line.is_over:
+            told = self._told_registry
+            snapshot = await loop.run_in_executor(self._introducing, told.snapshot.encode)
+            if told is self._told_registry:
+                line.knows = True
+                line.say(Known(told.number, snapshot))
+                return
 
     def _edge_lines(self) -> Iterable[EdgeLine]:
         return [edge.line for edge in self._edges if isinstance(edge.line, EdgeLine)]
@@ -356,6 +377,13 @@ class Family:
         if self._figures() != self._told or self._loop.time() - self._told_s >= _HEARTBEAT_S:
             self._tell_figures()
         self._children.look_for_hung()
+
+
+class _Numbered(NamedTuple):
+    """The registry after the change of this number."""
+
+    number: int
+    snapshot: Snapshot
 
 
 class _Taking:

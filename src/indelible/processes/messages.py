@@ -105,7 +105,7 @@ class Serving(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=6):
-    """From now on the edge goes by the snapshot of this number."""
+    """From now on the edge goes by the change of this number."""
 
     number: int
 
@@ -151,10 +151,17 @@ class Told(Struct, frozen=True, array_like=True, tag=3):
 
 
 class Known(Struct, frozen=True, array_like=True, tag=4):
-    """A snapshot of the registry, to be gone by from now on."""
+    """The registry as it is after the change of this number."""
 
     number: int
     snapshot: bytes
+
+
+class Changed(Struct, frozen=True, array_like=True, tag=10):
+    """The next change of the registry, to be gone by from now on."""
+
+    number: int
+    rows: Rows
 
 
 class Figures(Struct, frozen=True, array_like=True, tag=5):
@@ -273,7 +280,7 @@ class Look(Struct, frozen=True, array_like=True, tag=12):
 
 
 FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left | Noticed
-ToEdge = Answered | Receipts | Told | Known | Figures | Spent | Count | Listen | Stop
+ToEdge = Answered | Receipts | Told | Known | Changed | Figures | Spent | Count | Listen | Stop
 FromReader = Load | Change | Erase | Sweep | Ready | Unable | State | Report | Receipts | Listen
 ToReader = Done | Wanted | Look | Count | Noticed | Stop
 

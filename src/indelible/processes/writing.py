@@ -44,27 +44,27 @@ class Services:
         committer: stores drafts.
         answers: `/healthz` and `/metrics`, by their path: status and body.
         notices: tells whoever listens what edges refuse.
-        most_frame_bytes: of what an edge sends at once.
     """
 
     committer: Committer
     answers: Mapping[str, Callable[[], Awaitable[tuple[int, bytes]]]]
     notices: Notices
-    most_frame_bytes: int
 
 
 class EdgeLine(ChildLine[FromEdge]):
     """The line to one edge; `confirm` waits for receipts.
 
     Attributes:
-        taken: the number of the snapshot that the edge goes by.
+        knows: whether the edge was told the registry as a whole.
+        taken: the number of the change that the edge goes by.
         on_taken: is called when that one has changed.
         on_spent: is told what the edge took of the rates.
         on_left: is told what became of its requests when it ends in order.
     """
 
     def __init__(self, name: str, services: Services, confirm: Confirm) -> None:
-        super().__init__(name, FROM_EDGE, most_bytes=services.most_frame_bytes)
+        super().__init__(name, FROM_EDGE)
+        self.knows = False
         self.taken = 0
         self.on_taken: Callable[[], None] = lambda: None
         self.on_spent: Callable[[Mapping[str, int]], None] = lambda _: None

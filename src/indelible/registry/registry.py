@@ -24,6 +24,9 @@ from indelible.registry.snapshot import Snapshot
 from indelible.registry.store import PATIENCE_S, Administration, Store
 from indelible.registry.values import Project, Row
 
+Listener = Callable[[Snapshot, Sequence[Row]], None]
+"""Is told a new snapshot, and the rows that make it differ from the one before."""
+
 
 class Registry:
     """Projects, keys and logs. Read `snapshot`; change through `projects`, `keys` and `logs`."""
@@ -31,16 +34,16 @@ class Registry:
     def __init__(self, store: Store, *, clock: Clock = now_ms) -> None:
         self._store = store
         self._turn = threading.RLock()
-        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._listeners: list[Listener] = []
         self.clock = clock
         self.snapshot = store.load()
         self.projects = Projects(self)
         self.keys = Keys(self)
         self.logs = SignedLogs(self)
 
-    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
-        """Call `listener` with each new snapshot, on the thread of the change and before the change
-        is acknowledged. What the listener raises, the caller of the change gets."""
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` after each change, on its thread and before it is acknowledged. What the
+        listener raises, the caller of the change gets."""
         self._listeners.append(listener)
 
     def change(
@@ -75,9 +78,10 @@ class Registry:
         with self.turn():
             self._store.apply(added=added, changed=changed, events=events)
             # power lost here: the change is made, though nobody was told so
-            self.snapshot = self.snapshot.after([*added, *changed])
+            rows = [*added, *changed]
+            self.snapshot = self.snapshot.after(rows)
             for listener in self._listeners:
-                listener(self.snapshot)
+                listener(self.snapshot, rows)
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:
         """Write rows that no log tells of; otherwise as `change`."""
