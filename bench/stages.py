@@ -39,7 +39,7 @@ from indelible.journal.commitments import Committing
 from indelible.journal.contract import Draft, Outcome, Stored
 from indelible.journal.disk import DiskState
 from indelible.processes.frames import frame
-from indelible.processes.messages import FROM_EDGE, FROM_WRITER, Answered, Submitted
+from indelible.processes.messages import FROM_EDGE, TO_EDGE, Answered, Submitted
 from indelible.refusals import Refusals
 from indelible.registry.snapshot import KeyRow, Snapshot
 from indelible.registry.values import Project
@@ -227,7 +227,7 @@ class Stages:
         """As an edge's line does: one frame there and one back."""
         stored: asyncio.Future[list[Outcome]] = self._loop.create_future()
         frame(_ENCODE(Submitted([(1, self._commit(drafts))])))
-        answer = FROM_WRITER.decode(self._answered[4:])
+        answer = TO_EDGE.decode(self._answered[4:])
         assert isinstance(answer, Answered)
         stored.set_result(answer.stored[0][1])
         return stored
@@ -244,7 +244,7 @@ class Stages:
 
     def _frames(self) -> None:
         frame(_ENCODE(Submitted([(1, self._committed)])))
-        FROM_WRITER.decode(self._answered[4:])
+        TO_EDGE.decode(self._answered[4:])
 
     def _frames_of_writer(self) -> None:
         FROM_EDGE.decode(self._submitted[4:])

@@ -18,12 +18,26 @@ def family(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """Seconds of CPU, of all threads, user and system."""
-    return sum(map(_cpu_s, family(pid)))
+    return sum(cpu_by_process_s(pid).values())
 
 
-def cpu_s_by_name(pid: int) -> dict[str, float]:
-    """Seconds of CPU as in `cpu_s`, by the name of each process."""
-    return {_name(each): _cpu_s(each) for each in family(pid)}
+def cpu_by_process_s(pid: int) -> dict[str, float]:
+    """`cpu_s` of each process by its name; that of the first is `writer`, and the others are what
+    `indelible.processes` calls them. Those of one name are added up."""
+    spent: dict[str, float] = {}
+    for each in family(pid):
+        head, _, rest = Path(f"/proc/{each}/stat").read_text().rpartition(")")
+        name = "writer" if each == pid else head.partition("(")[2].removeprefix("indel-")
+        fields = rest.split()
+        ticks = int(fields[11]) + int(fields[12])
+        spent[name] = spent.get(name, 0.0) + ticks / _TICKS_PER_S
+    return spent
+
+
+def by_process(spent_s: dict[str, float], events: float) -> str:
+    """Microseconds an event of each process that took any."""
+    costs = {name: 1e6 * spent / events for name, spent in spent_s.items()}
+    return ", ".join(f"{name} {cost:.1f}" for name, cost in costs.items() if cost >= 0.05)
 
 
 def pss_mib(pid: int) -> float:
@@ -34,12 +48,3 @@ def pss_mib(pid: int) -> float:
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total / 1024
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
-
-
-def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
