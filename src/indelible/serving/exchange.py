@@ -9,13 +9,13 @@ must not be processed; after it, that the client is gone or has its answer.
 import asyncio
 import logging
 import math
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from indelible.errors import IndelibleError
+from indelible.fault import place_of
 from indelible.serving.head import Head
 
 if TYPE_CHECKING:
@@ -286,8 +286,7 @@ class Exchange:
 
 def _tell(error: Exception) -> None:
     # The message might quote a payload, so only the place goes to the log.
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    logger.error("%s in %s", type(error).__name__, where.name)
+    logger.error("%s in %s", type(error).__name__, place_of(error))
 
 
 def head_of_answer(status: int, headers: Headers, date: bytes) -> bytes:
