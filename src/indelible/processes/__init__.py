@@ -5,6 +5,7 @@ messages   what writer, edges and reader say to each other: values, no behaviour
 zygote     the process that forks the others, made before lock and journal are opened
 children   the writer's side: starts them, starts those anew that end
 family     the writer's side: what each must know, and the order of start and stop
+feed       what edges know of the registry, and when a change of it is acknowledged
 child      the writer's end of any child's line
 writing    the writer's end of an edge's line: stores drafts, answers, feeds
 following  the writer's end of the reader's line: makes its changes, has receipts brought
