@@ -218,6 +218,12 @@ def test_a_revoked_key_opens_nothing_at_any_edge_once_that_is_acknowledged(tmp_p
                 assert_canonical_error(refused, 401, "invalid_api_key")
 
 
+def is_answered(client: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return client.get("/healthz", timeout=2).status_code > 0
+    return False
+
+
 def test_an_edge_that_hangs_does_not_keep_a_revoked_key_alive(tmp_path: Path) -> None:
     with family(tmp_path, edges=2) as server:
         wait_until_all_serve(server, 2, 0)
@@ -231,13 +237,9 @@ def test_an_edge_that_hangs_does_not_keep_a_revoked_key_alive(tmp_path: Path) ->
             for client in clients:
                 client.get("/healthz")
             os.kill(mine, signal.SIGSTOP)
-            for client in clients:
-                with contextlib.suppress(httpx.TransportError):
-                    answer = client.delete(
-                        f"/v1/keys/{made['key']['id']}", headers=AS_ADMIN, timeout=30
-                    )
-                    assert answer.is_success, answer.text
-                    break
+            answering = next(client for client in clients if is_answered(client))
+            answer = answering.delete(f"/v1/keys/{made['key']['id']}", headers=AS_ADMIN)
+            assert answer.is_success, answer.text
             # Its line is over, so it is ending; for its silence it would be ended much later.
             wait_until(lambda: not is_alive(mine), within_s=5)
         wait_until_all_serve(server, 2, 1)
