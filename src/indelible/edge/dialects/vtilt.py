@@ -11,7 +11,7 @@ what they should be. PHP writes an empty object as an empty list: in `properties
 a `Dropped`.
 
 `read` finds the tokens and cuts the body into events; each of them is decoded only after the gate
-has opened, and only if it is not too long (`vtilt_event`).
+has opened (`vtilt_event`), and only if it is not too long.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from indelible.edge.dialect import Call, Dialect, Path, Reading
-from indelible.edge.dialects.vtilt_event import (
+from indelible.edge.dialects.vtilt_event import look_into
+from indelible.edge.dialects.vtilt_schema import schema
+from indelible.edge.dialects.vtilt_unread import (
     ANY,
     Sent,
     Unread,
     Usual,
     cut_out,
-    look_into,
     size_of,
     take_tokens,
     take_tokens_of_usual,
 )
-from indelible.edge.dialects.vtilt_schema import schema
 from indelible.edge.http import Request
 from indelible.edge.lost import read_lost
 from indelible.edge.results import answer_product

@@ -1,10 +1,6 @@
-"""One event of vTilt's dialect: from its JSON to a received event.
+"""One event of vTilt's dialect, after the gate has opened: from its JSON to a received event.
 
-Nearly every event has nothing but the members of `Usual`, and these of the usual types. One typed
-decode reads such an event, which costs half of taking it apart. Whatever else it is, it is read
-member by member (`Sent`): an event that both ways can read is the same event.
-
-Before the gate has opened nothing but `cut_out` may be called.
+A usual event and one that was taken apart say the same: what both ways can read is the same event.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,15 +10,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from indelible.edge.arrival import Dropped, ProductEvent
+from indelible.edge.dialects.vtilt_unread import (
+    ANY,
+    LONGEST_TOKEN_BYTES,
+    NO_PROPERTIES,
+    Sent,
+    Unread,
+    Usual,
+    size_of,
+    take_tokens,
+)
 from indelible.edge.shallow import (
     MAX_DEPTH,
     MAX_VALUES,
-    SHORT,
-    WINDOW,
     Text,
-    TooManyMembers,
     has_too_many_values,
-    members,
     nesting,
     short_members,
 )
@@ -30,16 +32,9 @@ from indelible.event import DropReason, is_process_id, is_sequence
 from indelible.moment import parse_time_ms
 from indelible.record import Origin, Product
 
-ANY: Final = msgspec.json.Decoder()
-
-# No token is as long.
-_LONGEST_TOKEN_BYTES: Final = 1_024
 _SHORT_VALUE_BYTES: Final = 64
 
-_TOKEN_FIELDS: Final = frozenset({"api_key", "token", "$token"})
 _OF_PERSON: Final = {"$set": "set", "$set_once": "set_once", "$unset": "unset"}
-_NO_PROPERTIES: Final = b"{}"
-_NONE: Final = msgspec.Raw(b"null")
 
 # Events that join two ids, and where each may have the one from before.
 _JOINS: Final[Mapping[str | None, tuple[str, ...]]] = {
@@ -47,31 +42,6 @@ _JOINS: Final[Mapping[str | None, tuple[str, ...]]] = {
     "$create_alias": ("alias",),
     "$alias": ("alias",),
 }
-
-
-class Usual(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """An event as it usually is. A member that is null says as much as one that is absent."""
-
-    event: str | None = None
-    distinct_id: str | None = None
-    properties: msgspec.Raw = msgspec.Raw(_NO_PROPERTIES)
-    uuid: str | None = None
-    timestamp: str | None = None
-    process_id: msgspec.Raw | UnsetType = UNSET
-    sequence: msgspec.Raw | UnsetType = UNSET
-    api_key: str | None = None
-    token: str | None = None
-    dollar_token: str | None = msgspec.field(default=None, name="$token")
-
-
-class Sent(msgspec.Struct, gc=False):
-    """Any other event: its members, without its tokens."""
-
-    fields: dict[str, msgspec.Raw]
-
-
-Unread = Usual | Sent | Dropped
-"""An event that was cut out of a body and not yet looked into."""
 
 
 class _Others(msgspec.Struct, gc=False):
@@ -85,94 +55,7 @@ class _Others(msgspec.Struct, gc=False):
     extra: dict[str, msgspec.Raw] = {}
 
 
-class _Inner(msgspec.Struct, gc=False):
-    """What is looked for in properties before they are decoded; msgspec skips the rest."""
-
-    token: msgspec.Raw = _NONE
-
-
 _NO_OTHERS: Final = _Others()
-_INNER: Final = msgspec.json.Decoder(_Inner)
-_USUAL: Final = msgspec.json.Decoder(Usual)
-
-
-def cut_out(
-    events: list[msgspec.Raw], tokens: list[str], inner_tokens: list[str] | None
-) -> list[Unread]:
-    """Read each event of a batch as far as the gate needs it, and find its tokens.
-
-    Those of properties go to `inner_tokens`, if that is given. Events of one body look alike, so
-    after one that is not usual no other is tried as such.
-    """
-    unread: list[Unread] = []
-    is_usual = True
-    for raw in events:
-        if is_usual and len(memoryview(raw)) <= SHORT:
-            try:
-                usual = _USUAL.decode(raw)
-            except msgspec.DecodeError:
-                is_usual = False
-            else:
-                take_tokens_of_usual(usual, tokens, inner_tokens)
-                unread.append(usual)
-                continue
-        try:
-            fields = members(raw)
-        except msgspec.DecodeError:
-            unread.append(Dropped(DropReason.INVALID_EVENT))
-        except TooManyMembers:
-            unread.append(Dropped(DropReason.EVENT_TOO_LARGE))
-        else:
-            take_tokens(fields, tokens, inner_tokens)
-            unread.append(Sent(fields))
-    return unread
-
-
-def take_tokens_of_usual(usual: Usual, tokens: list[str], inner_tokens: list[str] | None) -> None:
-    """As `take_tokens`."""
-    if usual.api_key is not None:
-        tokens.append(usual.api_key)
-    if usual.token is not None:
-        tokens.append(usual.token)
-    if usual.dollar_token is not None:
-        tokens.append(usual.dollar_token)
-    if inner_tokens is not None:
-        _take_inner_token(usual.properties, inner_tokens)
-
-
-def take_tokens(
-    fields: dict[str, msgspec.Raw], tokens: list[str], inner_tokens: list[str] | None
-) -> None:
-    """Move the tokens out of the members of an event or a body."""
-    if inner_tokens is not None and (properties := fields.get("properties")) is not None:
-        _take_inner_token(properties, inner_tokens)
-    if _TOKEN_FIELDS.isdisjoint(fields):
-        return
-    for name in _TOKEN_FIELDS:
-        raw = fields.pop(name, None)
-        if raw is not None:
-            # Of another type or empty, it names no project; it is still a token that was sent.
-            view = memoryview(raw)
-            sent = bytes(view if len(view) <= SHORT else view[:_LONGEST_TOKEN_BYTES])
-            try:
-                value = ANY.decode(sent)
-            except msgspec.DecodeError:  # cut off, or a number that is none
-                value = sent
-            if value is not None:
-                tokens.append(value if isinstance(value, str) else sent.decode(errors="replace"))
-
-
-def _take_inner_token(properties: msgspec.Raw, inner_tokens: list[str]) -> None:
-    if size_of(properties) > WINDOW:
-        return
-    try:
-        token = _INNER.decode(properties).token
-        if token is not _NONE and size_of(token) <= _LONGEST_TOKEN_BYTES:
-            value = ANY.decode(token)
-            if isinstance(value, str):
-                inner_tokens.append(value)
-    except msgspec.DecodeError:
-        pass  # no object, or the token is none
 
 
 def look_into(
@@ -279,7 +162,7 @@ def _read_sent(
     except (msgspec.DecodeError, TypeError):
         return Dropped(DropReason.INVALID_EVENT, client_id)
     return _event(
-        _NO_PROPERTIES if raw_properties is None else bytes(raw_properties),
+        NO_PROPERTIES if raw_properties is None else bytes(raw_properties),
         name if isinstance(name, str) else None,
         distinct_id,
         client_id,
@@ -347,7 +230,7 @@ def _joined(name: str | None, properties: Mapping[str, Any], distinct_id: str | 
 def _refusable(event: Sent, origin: Origin, *, size_bytes: int, depth: int) -> ProductEvent:
     """An event of which only its measures and its id are known: a step of admission drops it."""
     return ProductEvent(
-        payload=_NO_PROPERTIES,
+        payload=NO_PROPERTIES,
         client_id=_client_id(event),
         record=Product(distinct_id="", event="", request=origin),
         size_bytes=size_bytes,
@@ -357,16 +240,12 @@ def _refusable(event: Sent, origin: Origin, *, size_bytes: int, depth: int) -> P
 
 def _client_id(event: Sent) -> str | None:
     uuid = event.fields.get("uuid")
-    if uuid is None or size_of(uuid) > _LONGEST_TOKEN_BYTES:
+    if uuid is None or size_of(uuid) > LONGEST_TOKEN_BYTES:
         return None
     try:
         return _id(uuid) or None
     except msgspec.DecodeError:
         return None
-
-
-def size_of(raw: msgspec.Raw) -> int:
-    return len(memoryview(raw))
 
 
 def _value(raw: msgspec.Raw | None) -> Any:
