@@ -11,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indelible.edge.body import Packing, checked_packing, unpack
+from indelible.edge.brackets import MAX_DEPTH, nesting
 from indelible.edge.pipeline import CONTENT_TYPES
-from indelible.edge.shallow import MAX_DEPTH, nesting, parse, replace_lone_surrogates
+from indelible.edge.shallow import parse
+from indelible.edge.surrogates import replace_lone_surrogates
 from indelible.errors import (
     BodyTooLarge,
     EventRefused,

@@ -10,11 +10,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from indelible.edge.arrival import Dropped, ProductEvent
+from indelible.edge.brackets import MAX_DEPTH
 from indelible.edge.dialect import Call, Reading
 from indelible.edge.dialects.vtilt import DIALECT
 from indelible.edge.http import Request
 from indelible.edge.intake import Limits
-from indelible.edge.shallow import MAX_DEPTH
 from indelible.record import encode_record
 
 LIMITS = Limits(max_body_bytes=1 << 20, max_event_bytes=2_000, max_batch=9, max_payload_bytes=1)

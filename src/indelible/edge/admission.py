@@ -14,7 +14,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from indelible.edge.arrival import Arrival, Dropped, ProductEvent
-from indelible.edge.shallow import MAX_DEPTH
+from indelible.edge.brackets import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
 
 MAX_NAME_CHARS: Final = 200

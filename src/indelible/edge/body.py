@@ -14,7 +14,7 @@ import zlib
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from indelible.edge.shallow import Text
+from indelible.edge.brackets import Text
 from indelible.errors import BodyTooLarge, InvalidEncoding, UnsupportedMediaType
 
 UNPACKED_FACTOR: Final = 5

@@ -25,6 +25,7 @@ from indelible.edge.arrival import Arrival, AuditEvent, Dropped, Kept, ProductEv
 from indelible.edge.asgi import Answered, HotRoute
 from indelible.edge.body import Packing, checked_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler, is_from_browser
+from indelible.edge.brackets import Text
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Result
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Intake
@@ -32,7 +33,6 @@ from indelible.edge.lost import Lost, LostWarning, Report, ignore, settle
 from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
 from indelible.edge.settle import count_stored, counted, settle_audit, settle_product
-from indelible.edge.shallow import Text
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EmptyBatch
 from indelible.event import DropReason, Lane

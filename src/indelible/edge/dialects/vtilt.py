@@ -22,6 +22,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from indelible.edge.brackets import Text
 from indelible.edge.dialect import Call, Dialect, Path, Reading
 from indelible.edge.dialects.vtilt_event import look_into
 from indelible.edge.dialects.vtilt_schema import schema
@@ -38,7 +39,7 @@ from indelible.edge.dialects.vtilt_unread import (
 from indelible.edge.http import Request
 from indelible.edge.lost import read_lost
 from indelible.edge.results import answer_product
-from indelible.edge.shallow import SHORT, Document, Text, check_utf8, elements, parse
+from indelible.edge.shallow import SHORT, Document, check_utf8, elements, parse
 from indelible.errors import BatchTooLarge, EventRefused, InvalidJson
 from indelible.event import DropReason, Lane
 from indelible.record import Origin

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from indelible.edge.arrival import Dropped, ProductEvent
+from indelible.edge.brackets import MAX_DEPTH, MAX_VALUES, Text, has_too_many_values, nesting
 from indelible.edge.dialects.vtilt_unread import (
     ANY,
     LONGEST_TOKEN_BYTES,
@@ -20,14 +21,7 @@ from indelible.edge.dialects.vtilt_unread import (
     size_of,
     take_tokens,
 )
-from indelible.edge.shallow import (
-    MAX_DEPTH,
-    MAX_VALUES,
-    Text,
-    has_too_many_values,
-    nesting,
-    short_members,
-)
+from indelible.edge.shallow import short_members
 from indelible.event import DropReason, is_process_id, is_sequence
 from indelible.moment import parse_time_ms
 from indelible.record import Origin, Product
