@@ -78,8 +78,17 @@ def answer_product(
 
     `crawler_status` 204: the client knows that answer where all were dropped as a crawler's.
     """
-    results = list(map(_result, settled))
-    dropped = [one for one in settled if isinstance(one, Dropped)]
+    results: list[EventResult] = []
+    by_id: dict[str, ShortResult] = {}
+    dropped: list[Dropped] = []
+    for one in settled:
+        result = _result(one)
+        results.append(result)
+        if isinstance(one, Dropped):
+            dropped.append(one)
+        uuid = result.uuid
+        if uuid is not None and uuid not in by_id:
+            by_id[uuid] = ShortResult(result.result, result.index, result.duplicate, result.reason)
     if len(dropped) == len(results):
         reasons = [DropReason(one.reason) for one in dropped]
         theirs = [reason for reason in reasons if reason not in _NOT_THE_SENDERS]
@@ -90,11 +99,6 @@ def answer_product(
             return Answer(204)
     if call.request.method == "GET" and call.request.query.get("img") == "1":
         return Answer(200, _PIXEL, "image/gif")
-    by_id: dict[str, ShortResult] = {}
-    for result in results:
-        uuid = result.uuid
-        if uuid is not None and uuid not in by_id:
-            by_id[uuid] = ShortResult(result.result, result.index, result.duplicate, result.reason)
     answer = ProductAnswer(len(results) - len(dropped), len(dropped), by_id, results)
     if lost_warning is not None:
         answer.lost_warning = lost_warning
