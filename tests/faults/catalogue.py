@@ -58,8 +58,8 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/txids.py",
-        "if self._count == _PER_MS:",
-        "if self._count > _PER_MS:",
+        "_VERSION | number & _COUNT_MASK",
+        "_VERSION | number & 0xFFFF",
         "the counter of a transaction id runs over into its version",
         ("tests/journal/test_txids.py",),
     ),
@@ -86,8 +86,8 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/reading.py",
-        'return leaf.hmac_sha256(secret, lane.encode() + b"\\x00" + name)',
-        "return leaf.hmac_sha256(secret, name)",
+        'leaf.hmac_under(row.get, lane.encode() + b"\\x00")',
+        'leaf.hmac_under(row.get, b"")',
         "an id of one lane is a duplicate in the other",
         ("tests/journal/test_sqlite.py", "tests/edge/test_isolation.py"),
     ),

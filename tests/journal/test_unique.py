@@ -40,14 +40,14 @@ class RowsInMemory:
         self._lock = threading.Lock()
         self.keys: dict[int, list[bytes]] = {1: [], 2: []}
 
-    def add(self, project_id: int, count: int) -> tuple[list[tuple[bytes, int]], dict[int, Mark]]:
+    def add(self, project_id: int, count: int) -> tuple[dict[bytes, int], dict[int, Mark]]:
         """Store `count` rows; what `UniqueKeys.add` is told of them."""
         with self._lock:
             log = self.keys[project_id]
             first = len(log)
             log += [self._digest(f"{project_id}/{n}") for n in range(first, first + count)]
-        new = [(log[n], self._id(project_id, n)) for n in range(first, first + count)]
-        last = new[-1][1]
+        new = {log[n]: self._id(project_id, n) for n in range(first, first + count)}
+        last = self._id(project_id, first + count - 1)
         return new, {project_id: Mark(last, self._tx(last))}
 
     def tx_of(self, row_id: int) -> bytes | None:
@@ -136,7 +136,7 @@ def test_no_key_is_missed_while_keys_are_merged(tmp_path: Path) -> None:
             for turn in itertools.count():
                 new, marks = rows.add(1 + turn % 2, MERGED // 16)
                 keys.add(new, marks)
-                added += new
+                added += new.items()
                 looked = min(looks) > 10 or any(reader.done() for reader in readers)
                 if turn >= 50 and looked:
                     break
@@ -166,7 +166,7 @@ def test_between_any_two_steps_of_taking_keys_in_all_are_found(tmp_path: Path) -
         for turn in range(40):
             new, marks = rows.add(1 + turn % 2, 1)
             keys.add(new, marks)
-            taken |= dict(new)
+            taken |= new
     finally:
         sys.settrace(before)
     keys.close()
@@ -175,7 +175,14 @@ def test_between_any_two_steps_of_taking_keys_in_all_are_found(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "damage",
-    ["missing", "empty", "not a database", "cut short", "another's", "another's, as long"],
+    [
+        "missing",
+        "empty",
+        "not a database",
+        "cut short",
+        "another's",
+        "another's, as long",
+    ],
 )
 def test_a_file_that_is_damaged_is_made_anew_from_the_rows(tmp_path: Path, damage: str) -> None:
     path, rows = tmp_path / "unique.db", RowsInMemory()

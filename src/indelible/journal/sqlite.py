@@ -74,7 +74,7 @@ class SqliteJournal(SqliteReading):
                 for project_id, mark in marks.items():
                     end = (mark.last_id & INDEX_MASK) + 1
                     self._ends[project_id] = max(end, self._ends.get(project_id, 0))
-            self._keys.add(group.new_keys(), marks)
+            self._keys.add(group.new_keys, marks)
         # They are stored in the file that is open: is it still the one that a restart would find?
         if (misplaced := self.database.out_of_place()) is not None:
             raise JournalUnwritable(misplaced)
@@ -163,7 +163,7 @@ class SqliteJournal(SqliteReading):
 
     def _group(self, connection: apsw.Connection) -> Group:
         month = month_of(self._clock())
-        return Group(connection, self._keys, self._unique_key, self._tx_ids, month=month)
+        return Group(connection, self._keys, self._unique_keys, self._tx_ids, month=month)
 
     def _last_tx(self) -> bytes | None:
         return max((entry.leaf.tx for entry in self._newest()), default=None)

@@ -17,7 +17,7 @@ all three. After a crash the rows behind the marks are read again; without uniqu
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -137,7 +137,7 @@ class UniqueKeys:
         """The last row of the project whose key, if it has one, can be found."""
         return self._marks.get(project_id)
 
-    def add(self, keys: Iterable[tuple[bytes, int]], marks: Mapping[int, Mark]) -> None:
+    def add(self, keys: Mapping[bytes, int], marks: Mapping[int, Mark]) -> None:
         """Take in the keys of rows that were just committed, with the last row of each project."""
         self._recent.update(keys)  # before the marks: see `mark`
         for project_id, mark in marks.items():
