@@ -180,6 +180,7 @@ def test_between_any_two_steps_of_taking_keys_in_all_are_found(tmp_path: Path) -
         "empty",
         "not a database",
         "cut short",
+        "of another version",
         "another's",
         "another's, as long",
     ],
@@ -199,6 +200,9 @@ def test_a_file_that_is_damaged_is_made_anew_from_the_rows(tmp_path: Path, damag
             path.write_bytes(random.Random(1).randbytes(50_000))
         case "cut short":
             path.write_bytes(path.read_bytes()[:4096])
+        case "of another version":
+            with apsw.Connection(str(path)) as connection:
+                connection.execute("PRAGMA user_version = 1; UPDATE unique_key SET id = 0")
         case "another's":
             rows = RowsInMemory("another journal: ")
             rows.add(1, 600)

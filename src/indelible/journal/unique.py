@@ -27,7 +27,7 @@ import apsw
 from indelible.connections import in_runs
 from indelible.derived import Derived
 from indelible.errors import JournalUnwritable, Unavailable
-from indelible.journal.keys_file import KeysFile, Mark
+from indelible.journal.keys_file import HEAD_BYTES, KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
@@ -94,7 +94,7 @@ class UniqueKeys:
         self._db = Derived(
             path,
             schema=SCHEMA,
-            version=1,
+            version=2,
             probe="SELECT * FROM mark",
             cache_kib=_CACHE_KIB,
             vfs=vfs,
@@ -113,14 +113,11 @@ class UniqueKeys:
         # A key moves from recent to settling to the file, and leaves each only once it is in the
         # next; looking in that order, it cannot be missed.
         recent, settling = self._recent, self._settling
+        older = [key for key in keys if key not in recent and key not in settling]
         found: dict[bytes, int] = {}
-        older: list[bytes] = []
-        for key in keys:
-            row_id = recent.get(key) or settling.get(key)
-            if row_id is None:
-                older.append(key)
-            else:
-                found[key] = row_id
+        if len(older) < len(keys):
+            for newer in (settling, recent):
+                found.update((key, newer[key]) for key in keys if key in newer)
         try:
             with self._db.watched():
                 found |= self._file.find(older)
@@ -217,9 +214,9 @@ class UniqueKeys:
     def _merge(self) -> None:
         keys = self._settling
         with self._db.transaction() as connection:
-            for run in in_runs(sorted(keys)):
-                values = [value for key in run for value in (key, keys[key])]
-                connection.execute(_insert(len(run)), values)
+            values = [value for key in sorted(keys) for value in (key[:HEAD_BYTES], keys[key])]
+            for run in in_runs(values, width=2):
+                connection.execute(_insert(len(run) // 2), run)
             connection.executemany(
                 "INSERT OR REPLACE INTO mark (project_id, last_id, last_tx) VALUES (?, ?, ?)",
                 [(project_id, *mark) for project_id, mark in self._settling_marks.items()],
