@@ -115,6 +115,21 @@ def test_every_key_is_found_through_many_merges_and_restarts(tmp_path: Path) -> 
         keys.close()
 
 
+def test_every_key_is_found_once_the_file_is_asked_only_where_the_sieve_holds_back(
+    tmp_path: Path,
+) -> None:
+    path, rows = tmp_path / "unique.db", RowsInMemory()
+    for count in (0, 500, 3 * MERGED, 3 * MERGED, 1):
+        keys = UniqueKeys(path, rows, merge_at=MERGED)
+        assert_knows(keys, rows)
+        while not keys._sieves:
+            threading.Event().wait(0.01)
+        assert_knows(keys, rows)
+        filled(keys, rows, count)
+        assert_knows(keys, rows)
+        keys.close()
+
+
 def test_no_key_is_missed_while_keys_are_merged(tmp_path: Path) -> None:
     rows = RowsInMemory()
     keys = UniqueKeys(tmp_path / "unique.db", rows, merge_at=MERGED)

@@ -12,7 +12,8 @@ The file also keeps when the blocks of each log were received (moments.py), as f
 reach.
 
 A merge brings thousands of sorted keys at once, so that many share a page. A key is looked up in
-all three. After a crash the rows behind the marks are read again; without unique.db, all of them.
+all three, in the file only if the sieve (sieve.py) does not rule it out. After a crash the rows
+behind the marks are read again; without unique.db, all of them.
 """
 
 import logging
@@ -20,7 +21,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import apsw
 
@@ -29,6 +30,7 @@ from indelible.derived import Derived
 from indelible.errors import JournalUnwritable, Unavailable
 from indelible.journal.keys_file import HEAD_BYTES, KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
+from indelible.journal.sieve import Sieve
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ _MERGE_AT: Final = 32_768  # keys; sorting them holds the interpreter for some 1
 _WAIT_AT: Final = 8  # merges: how far merging may fall behind before storing waits for it
 _MARK_AT: Final = 4  # as many rows as keys of so many merges, with a key or without
 _RETRY_S: Final = 1.0
+_SIEVED_AT_ONCE: Final = 4_096  # keys of the file, while the sieve is filled: some 2 ms
+_SIEVE_PAUSE_S: Final = 0.004  # between two such steps, for those who answer requests
 _CACHE_KIB: Final = 32 * 1024
 
 SCHEMA: Final = """
@@ -81,6 +85,9 @@ class UniqueKeys:
         self, path: Path, rows: Rows, *, vfs: str | None = None, merge_at: int = _MERGE_AT
     ) -> None:
         self._merge_at = merge_at
+        self._sieve = Sieve()
+        self._sieved = b""  # up to this key of the file
+        self._sieves = False  # up to its end
         self._recent: dict[bytes, int] = {}
         self._settling: dict[bytes, int] = {}
         self._marks: dict[int, Mark] = {}
@@ -114,13 +121,14 @@ class UniqueKeys:
         # next; looking in that order, it cannot be missed.
         recent, settling = self._recent, self._settling
         older = [key for key in keys if key not in recent and key not in settling]
+        asked = self._sieve.held_back(older) if self._sieves else older
         found: dict[bytes, int] = {}
         if len(older) < len(keys):
             for newer in (settling, recent):
                 found.update((key, newer[key]) for key in keys if key in newer)
         try:
             with self._db.watched():
-                found |= self._file.find(older)
+                found |= self._file.find(asked)
         except Unavailable as error:
             raise JournalUnwritable(self.failure) from error
         return found
@@ -183,11 +191,14 @@ class UniqueKeys:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._merging or self._stopping)
+                self._changed.wait_for(lambda: self._merging or self._stopping or not self._sieves)
                 if self._stopping:
                     return
             try:
-                self._merge()
+                if self._merging:
+                    self._merge()
+                else:
+                    self._fill_sieve()
             except apsw.ConstraintError as error:
                 self._give_up(f"two events share a unique key: {error}")
                 return
@@ -225,10 +236,32 @@ class UniqueKeys:
                 self._keep_blocks(
                     connection, project_id, behind=((mark.last_id & INDEX_MASK) + 1) >> BLOCK_BITS
                 )
+        # Before it leaves `_settling`: a key that is nowhere else must not be ruled out.
+        self._sieve.put(list(keys))
         with self._changed:
             self._settling = {}
             self._merging = False
             self._changed.notify_all()
+
+    def _fill_sieve(self) -> None:
+        """Put some more of the keys that the file had at the start."""
+        with self._db.watched():
+            rows: list[Any] = (
+                self._db.reader()
+                .execute(
+                    "SELECT key FROM unique_key WHERE key > ? ORDER BY key LIMIT ?",
+                    (self._sieved, _SIEVED_AT_ONCE),
+                )
+                .fetchall()
+            )
+        heads = [head for (head,) in rows]
+        self._sieve.put(heads)
+        if len(heads) < _SIEVED_AT_ONCE:
+            self._sieves = True
+            return
+        self._sieved = heads[-1]
+        with self._changed:
+            self._changed.wait_for(lambda: self._merging or self._stopping, _SIEVE_PAUSE_S)
 
     def _keep_blocks(self, connection: apsw.Connection, project_id: int, *, behind: int) -> None:
         begin = project_id << (INDEX_BITS - BLOCK_BITS)
