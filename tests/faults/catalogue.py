@@ -142,10 +142,10 @@ _JOURNAL: Final = (
         ("tests/edge/test_faults.py", "tests/edge/test_health.py", "tests/edge/test_lost.py"),
     ),
     Fault(
-        "src/indelible/journal/sqlite.py",
-        "                if self._ends[project_id] >= self._logged[project_id]:\n"
-        "                    del self._logged[project_id]\n",
-        "                del self._logged[project_id]\n",
+        "src/indelible/journal/standing.py",
+        "                    if self._ends[project_id] >= self._begun.get(project_id, 0):\n"
+        "                        self._begun.pop(project_id, None)\n",
+        "                    self._begun.pop(project_id, None)\n",
         "an entry whose transaction is not committed yet is never counted afterwards",
         ("tests/journal/test_sqlite.py", "tests/registry/test_registry.py"),
     ),

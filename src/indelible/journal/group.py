@@ -16,8 +16,9 @@ from indelible.event import Kind, Lane
 from indelible.journal.commitments import SALTS_BYTES, commitments_of
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.keys_file import Mark
+from indelible.journal.standing import Standing
 from indelible.journal.stored import Row, row_at
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, next_index_of, table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import UniqueKeys
 from indelible.record import comparable, says_the_same
@@ -65,6 +66,7 @@ class Group:
         keys: UniqueKeys,
         unique_keys: Callable[[apsw.Connection, int, Lane], UniqueKeyOf],
         tx_ids: TxIds,
+        standing: Standing,
         *,
         month: str,
     ) -> None:
@@ -72,7 +74,8 @@ class Group:
         self._keys = keys
         self._unique_keys = unique_keys
         self._tx_ids = tx_ids
-        self._month = month
+        self._standing = standing
+        self.month = month
         self._known: dict[bytes, int] = {}
         self._logs: dict[int, _Log] = {}
         self._salts = BytesIO()
@@ -102,7 +105,7 @@ class Group:
                 self._connection.execute(
                     "INSERT INTO usage (project_id, month, lane, events) VALUES (?, ?, ?, ?) "
                     "ON CONFLICT DO UPDATE SET events = excluded.events",
-                    (project_id, self._month, lane.value, used),
+                    (project_id, self.month, lane.value, used),
                 )
 
     def marks(self) -> Mapping[int, Mark]:
@@ -113,6 +116,14 @@ class Group:
                 last_id, entry = log.values[-_COLUMNS : 2 - _COLUMNS]
                 marks[project_id] = Mark(last_id, entry[16:32])
         return marks
+
+    def used(self) -> dict[tuple[int, Lane], int]:
+        """How many events each lane has in its month now, of those that were looked at."""
+        return {
+            (project_id, lane): used
+            for project_id, log in self._logs.items()
+            for lane, used in log.used.items()
+        }
 
     def _keys_of(self, drafts: Sequence[Draft]) -> list[bytes | None]:
         keys: list[bytes | None] = []
@@ -184,23 +195,15 @@ class Group:
         return Stored(index, tx)
 
     def _begin(self, project_id: int) -> _Log:
-        log = _Log(project_id, next_index_of(self._connection, project_id))
+        log = _Log(project_id, self._standing.end(self._connection, project_id))
         self._logs[project_id] = log
         return log
 
     def _begin_lane(self, log: _Log, draft: Draft) -> int:
-        used = events_used(self._connection, draft.project_id, draft.lane, self._month)
+        standing = self._standing
+        used = standing.used(self._connection, draft.project_id, draft.lane, self.month)
         log.used[draft.lane] = log.used_before[draft.lane] = used
         return used
-
-
-def events_used(connection: apsw.Connection, project_id: int, lane: Lane, month: str) -> int:
-    """How many events of `lane` the project stored in `month` (``2026-01``)."""
-    rows = connection.execute(
-        "SELECT events FROM usage WHERE project_id = ? AND month = ? AND lane = ?",
-        (project_id, month, lane.value),
-    )
-    return next((int(events) for (events,) in rows), 0)
 
 
 @cache
