@@ -79,9 +79,9 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/unique.py",
-        "        self._sieve.put(list(keys))\n",
+        "        self._sieve.put(list(keys))  # first: what it does not hold back is nowhere\n",
         "",
-        "a key that was merged is ruled out from then on",
+        "a key that was stored since the start is taken for new",
         ("tests/journal/test_unique.py",),
     ),
     Fault(

@@ -12,8 +12,8 @@ The file also keeps when the blocks of each log were received (moments.py), as f
 reach.
 
 A merge brings thousands of sorted keys at once, so that many share a page. A key is looked up in
-all three, in the file only if the sieve (sieve.py) does not rule it out. After a crash the rows
-behind the marks are read again; without unique.db, all of them.
+all three, unless the sieve (sieve.py) rules it out at once. After a crash the rows behind the marks
+are read again; without unique.db, all of them.
 """
 
 import logging
@@ -120,15 +120,18 @@ class UniqueKeys:
         # A key moves from recent to settling to the file, and leaves each only once it is in the
         # next; looking in that order, it cannot be missed.
         recent, settling = self._recent, self._settling
-        older = [key for key in keys if key not in recent and key not in settling]
-        asked = self._sieve.held_back(older) if self._sieves else older
+        asked = self._sieve.held_back(keys) if self._sieves else keys
         found: dict[bytes, int] = {}
-        if len(older) < len(keys):
-            for newer in (settling, recent):
-                found.update((key, newer[key]) for key in keys if key in newer)
+        older: list[bytes] = []
+        for key in asked:
+            row_id = recent.get(key) or settling.get(key)
+            if row_id is None:
+                older.append(key)
+            else:
+                found[key] = row_id
         try:
             with self._db.watched():
-                found |= self._file.find(asked)
+                found |= self._file.find(older)
         except Unavailable as error:
             raise JournalUnwritable(self.failure) from error
         return found
@@ -144,6 +147,7 @@ class UniqueKeys:
 
     def add(self, keys: Mapping[bytes, int], marks: Mapping[int, Mark]) -> None:
         """Take in the keys of rows that were just committed, with the last row of each project."""
+        self._sieve.put(list(keys))  # first: what it does not hold back is nowhere
         self._recent.update(keys)  # before the marks: see `mark`
         for project_id, mark in marks.items():
             self._advance(project_id, mark)
@@ -236,8 +240,6 @@ class UniqueKeys:
                 self._keep_blocks(
                     connection, project_id, behind=((mark.last_id & INDEX_MASK) + 1) >> BLOCK_BITS
                 )
-        # Before it leaves `_settling`: a key that is nowhere else must not be ruled out.
-        self._sieve.put(list(keys))
         with self._changed:
             self._settling = {}
             self._merging = False
@@ -295,12 +297,14 @@ class UniqueKeys:
                 self._recent[key] = row_id
             self._advance(project_id, Mark(row_id, tx))
             if self._is_due() and not self._merging:
+                self._sieve.put(list(self._recent))
                 self._hand_over()
                 try:
                     self._merge()
                 except (apsw.FullError, apsw.BusyError) as error:
                     # The rest stays in memory, and the thread tries this merge again.
                     logger.warning("merging keys: %s", error)
+        self._sieve.put(list(self._recent))
 
 
 @cache
