@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
 MERGED = 4_096
-"""So many keys are merged into the file at once here; a server merges eight times as many."""
+"""So many keys are merged into the file at once here; a server merges sixteen times as many."""
 
 
 class RowsInMemory:
@@ -352,8 +352,8 @@ def test_a_damaged_page_stops_the_journal_and_the_next_start_makes_the_file_anew
     sqlite: SqliteRig,
 ) -> None:
     project = sqlite.new_project()
-    drafts = numbered(project, 40_000)
-    for start in range(0, 40_000, 1_000):
+    drafts = numbered(project, 70_000)
+    for start in range(0, 70_000, 1_000):
         stored(sqlite.journal.append(drafts[start : start + 1_000]))
     path = sqlite.folder / "unique.db"
     while (sqlite.folder / "unique.db-wal").stat().st_size < 500_000:
@@ -377,11 +377,11 @@ def test_after_a_failed_sync_of_the_keys_nothing_is_stored_and_their_file_is_not
     sqlite: SqliteRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     project = sqlite.new_project()
-    drafts = numbered(project, 36_000)
+    drafts = numbered(project, 70_000)
     sqlite.disk.broken = "unique.db"
     for first in range(0, len(drafts), 1_000):
         if sqlite.journal.failure is not None:
-            break  # the merge of the first 32,768 has failed
+            break  # the merge of the first 65,536 has failed
         stored(sqlite.journal.append(drafts[first : first + 1_000]))
     while sqlite.journal.failure is None:
         threading.Event().wait(0.01)
