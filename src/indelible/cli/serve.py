@@ -158,16 +158,15 @@ def _announce(welcome: "Welcome", log_format: Format, *, as_json: bool) -> None:
         keys_file=None if keys_file is None else str(keys_file),
     )
     if as_json:
-        screen.emit(
-            {
-                "url": welcome.url,
-                "data_dir": str(welcome.data_dir.resolve()),
-                "token": welcome.token,
-                "made": welcome.made,
-            }
-        )
+        facts = {
+            "url": welcome.url,
+            "data_dir": str(welcome.data_dir.resolve()),
+            "token": welcome.token,
+            "made": welcome.made,
+        }
+        voice.show(screen.document(facts))
     elif log_format is Format.TEXT:
-        print(banner(welcome, keys_file=keys_file), flush=True)
+        voice.show(banner(welcome, keys_file=keys_file))
 
 
 def _leave_keys(welcome: "Welcome") -> Path:
