@@ -201,6 +201,22 @@ def started(
     )
 
 
+def witnessing(*, version: str, name: str, url: str, data_dir: str, line: str, logs: int) -> None:
+    """Tell that a witness answers now; `line` names it in a policy."""
+    tell(
+        logging.INFO,
+        f"Witness {name} of Indelible {version} answers at {url}, data folder {data_dir}, "
+        f"{many(logs, 'log')}",
+        event="started",
+        version=version,
+        witness=name,
+        url=url,
+        data_dir=data_dir,
+        logs=logs,
+        policy_line=line,
+    )
+
+
 def stopped(*, why: str, took_s: float, finished: int, cut_off: int) -> None:
     """Tell that nothing is under way any more, and what became of the requests that were."""
     tell(

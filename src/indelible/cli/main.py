@@ -19,6 +19,7 @@ from indelible.cli import (
     evidence,
     export,
     keys,
+    options,
     project,
     receipt,
     restore,
@@ -91,7 +92,7 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     as_json = "--json" in arguments
-    logs_json = serve.logs_json(arguments, os.environ)
+    logs_json = options.logs_json(arguments, os.environ)
     report_it = report_as_line if logs_json else partial(report, as_json=as_json)
 
     def tell(failure: Failure) -> None:

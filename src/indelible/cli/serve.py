@@ -3,9 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from indelible.app import Welcome
 
 logger = logging.getLogger(__name__)
-
-_LOG_FORMAT: Final = "--log-format"
 
 
 class _Serve(TyperCommand):
@@ -74,7 +71,7 @@ def serve(
         ),
     ] = None,
     log_format: Annotated[
-        Format | None, typer.Option(_LOG_FORMAT, help="Form of the log on stderr.")
+        Format | None, typer.Option(options.LOG_FORMAT, help="Form of the log on stderr.")
     ] = None,
     log_level: Annotated[
         Level | None, typer.Option("--log-level", help="Least important lines of the log.")
@@ -127,19 +124,6 @@ def serve(
         finished=farewell.ending.finished,
         cut_off=farewell.ending.cut_off,
     )
-
-
-def logs_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether this command line runs a server whose every line is JSON, its last words too.
-
-    It is looked at before it is parsed, since parsing may be what fails.
-    """
-    if arguments[:1] != ["serve"]:
-        return False
-    joined = " ".join(arguments).replace(f"{_LOG_FORMAT}=", f"{_LOG_FORMAT} ")
-    if f"{_LOG_FORMAT} " in f"{joined} ":
-        return f"{_LOG_FORMAT} json " in f"{joined} "
-    return environ.get("INDELIBLE_LOG_FORMAT") == "json"
 
 
 def _announce(welcome: "Welcome", log_format: Format, *, as_json: bool) -> None:

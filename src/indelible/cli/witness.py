@@ -8,6 +8,8 @@ import typer
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, called_wrongly
 from indelible.clock import now_ms, rfc3339
+from indelible.printable import plain
+from indelible.voice import Format, Level
 
 if TYPE_CHECKING:
     from indelible.ledger.format.note import LogKey
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible witness serve --data w1 --new witness.example/w1 --policy shop.policy",
             "indelible witness serve --data w1 --log log.example/shop+2dd4226a+AQOhB7/…",
+            "indelible witness serve --data w1 --policy shop.policy --log-format json",
         ),
     )(serve)
     group.command(
@@ -73,45 +76,76 @@ def serve(
             "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 takes a free one."
         ),
     ] = _DEFAULT_PORT,
+    log_format: Annotated[
+        Format,
+        typer.Option(
+            options.LOG_FORMAT,
+            envvar=options.LOG_FORMAT_VARIABLE,
+            show_envvar=False,
+            help="Form of the log on stderr.",
+        ),
+    ] = Format.TEXT,
+    log_level: Annotated[
+        Level,
+        typer.Option(
+            "--log-level",
+            envvar="INDELIBLE_LOG_LEVEL",
+            show_envvar=False,
+            help="Least important lines of the log.",
+        ),
+    ] = Level.INFO,
     as_json: options.Json = False,
 ) -> None:
     """Run a witness until it is told to stop, and show the line that names it in a policy.
 
     It cosigns a checkpoint only if it continues the last one that it cosigned, so its folder is its
     word: never copy it, never bring it back from a backup. A witness that has lost its database or
-    its key is retired, and a new one is made in a new folder.
+    its key is retired, and a new one is made in a new folder. With --log-format json every line is
+    a JSON object, the first one has the policy line, and only --json writes to stdout.
     """
     keys = _log_keys(logs or [], policy)
 
     import uvloop
 
-    from indelible.errors import KeyMalformed
+    from indelible import voice
+    from indelible.clock import monotonic_s
     from indelible.ledger.format.policy import Witness as Line
     from indelible.ledger.witness.http import run
     from indelible.ledger.witness.rules import Witness
-    from indelible.ledger.witness.store import create, read_key
+    from indelible.ledger.witness.store import read_key
     from indelible.serving import listening
 
-    if new is not None:
+    with listening(listen, port) as on:  # first: a start that fails makes no witness
+        if new is not None:
+            _make(data, new)
+        cosigner = read_key(data)
+        witness = Witness(data, keys, cosigner, now_ms)
+        voice.configure(log_format, log_level)
+
+        def announce(url: str) -> None:
+            line = Line(cosigner.key.name, cosigner.key, url)
+            _announce(line, keys, data, log_format, as_json=as_json)
+
         try:
-            create(data, new)
-        except KeyMalformed as error:
-            raise called_wrongly(error.message, hint="--new witness.example/w1") from None
-    cosigner = read_key(data)
-    witness = Witness(data, keys, cosigner, now_ms)
+            signalled, ending = uvloop.run(run(witness, on=on, announce=announce))
+        finally:
+            witness.close()
+    voice.stopped(
+        why=signalled.by,
+        took_s=monotonic_s() - signalled.at_s,
+        finished=ending.finished,
+        cut_off=ending.cut_off,
+    )
+
+
+def _make(folder: Path, name: str) -> None:
+    from indelible.errors import KeyMalformed
+    from indelible.ledger.witness.store import create
+
     try:
-        with listening(listen, port) as on:
-            uvloop.run(
-                run(
-                    witness,
-                    on=on,
-                    announce=lambda url: _announce(
-                        Line(cosigner.key.name, cosigner.key, url), keys, as_json=as_json
-                    ),
-                )
-            )
-    finally:
-        witness.close()
+        create(folder, name)
+    except KeyMalformed as error:
+        raise called_wrongly(error.message, hint="--new witness.example/w1") from None
 
 
 def evidence(data: Folder, as_json: options.Json = False) -> int:
@@ -165,30 +199,34 @@ def _log_keys(vkeys: list[str], policy: Path | None) -> "list[LogKey]":
     return keys
 
 
-def _announce(line: "Line", keys: "list[LogKey]", *, as_json: bool) -> None:
+def _announce(
+    line: "Line", keys: "list[LogKey]", data: Path, log_format: Format, *, as_json: bool
+) -> None:
+    from indelible import __version__, voice
     from indelible.ledger.format.policy import Policy
 
     text = Policy(witnesses=(line,)).text.splitlines()[0]
-    if as_json:
-        screen.emit(
-            {
-                "url": line.url,
-                "name": line.name,
-                "vkey": line.key.text,
-                "policy_line": text,
-                "logs": [key.name for key in keys],
-            }
-        )
-        return
-    screen.facts(
-        [
-            ("witness", line.name),
-            ("address", str(line.url)),
-            *(("cosigns", key.name) for key in keys),
-        ]
+    voice.witnessing(
+        version=__version__,
+        name=line.name,
+        url=str(line.url),
+        data_dir=str(data.resolve()),
+        line=text,
+        logs=len({key.name for key in keys}),
     )
-    screen.line("The line for a policy:")
-    print(text, flush=True)
+    if as_json:
+        facts = {
+            "url": line.url,
+            "name": line.name,
+            "vkey": line.key.text,
+            "policy_line": text,
+            "logs": [key.name for key in keys],
+        }
+        voice.show(screen.document(facts))
+    elif log_format is Format.TEXT:
+        shown = [f"witness  {line.name}", f"address  {line.url}"]
+        shown += [f"cosigns  {plain(key.name)}" for key in keys]
+        voice.show("\n".join([*shown, "The line for a policy:", text]))
 
 
 def _whole(one: "Evidence") -> dict[str, Any]:

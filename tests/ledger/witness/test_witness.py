@@ -482,7 +482,7 @@ def test_the_logs_may_come_from_a_policy_file(tmp_path: Path) -> None:
 )
 def test_called_wrongly_it_makes_nothing(tmp_path: Path, wrong: tuple[str, ...]) -> None:
     given = wrong if "--new" in wrong else (*wrong, "--new", NAME)
-    ran = call("witness", "serve", "--data", "w", *given, cwd=tmp_path)
+    ran = call("witness", "serve", "--data", "w", "--port", "0", *given, cwd=tmp_path)
     assert_refused(ran, 2, "called_wrongly")
     assert [] == list(tmp_path.iterdir())
 
