@@ -23,7 +23,7 @@ import uvloop
 from indelible import metrics
 from indelible.app import House, Processes, Welcome, run, run_family, serve_edge
 from indelible.clock import Clock, now_ms
-from indelible.edge.notice import Listener
+from indelible.edge.notice import Listening
 from indelible.processes.zygote import Word
 from indelible.serving import Patience, listening
 from indelible.settings import Settings
@@ -260,14 +260,14 @@ def inside(
     vfs: str | None = None,
     patience: Patience | None = None,
     clock: Clock = now_ms,
-    listener: Listener | None = None,
+    listener: Callable[[Listening], None] | None = None,
     **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
     `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
-    server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
-    `Settings`.
+    server takes for the time; `listener` gets the queue of what is refused; `settings` are fields
+    of `Settings`.
 
     With `OVER_A_LINE` the edge is on another thread and has nothing but its line, as it has in
     another process.
@@ -281,7 +281,7 @@ def inside(
         return
     house = House(of_house, vfs=vfs, clock=clock)
     if listener is not None:
-        house.notices.listen(listener)
+        listener(house.notices.listen())
     ready = threading.Event()
     welcome: list[Welcome] = []
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -317,7 +317,7 @@ def _inside_over_a_line(
     vfs: str | None,
     patience: Patience | None,
     clock: Clock,
-    listener: Listener | None,
+    listener: Callable[[Listening], None] | None,
 ) -> Iterator[World]:
     ready = threading.Event()
     welcome: list[Welcome] = []
@@ -340,7 +340,7 @@ def _inside_over_a_line(
         for_edge.setblocking(False)
         house = House(settings, vfs=vfs, clock=clock, processes=Processes(threads, on))
         if listener is not None:
-            house.notices.listen(listener)
+            listener(house.notices.listen())
         thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
         thread.start()
         try:

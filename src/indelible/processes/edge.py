@@ -11,7 +11,7 @@ answered in time are answered `storing_slow`, and no more than the room of the j
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import msgspec
 from indelible import __version__, access, metrics
 from indelible.edge.gate import Gate, has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
-from indelible.edge.notice import Notice, Notices
+from indelible.edge.notice import Listening, Notices
 from indelible.edge.rates import Rates
 from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
@@ -89,7 +89,8 @@ class Writer:
         self.snapshot: Snapshot
         self._rates = rates
         self._notices = notices
-        self._leave_notices: Callable[[], None] | None = None
+        self._listening: Listening | None = None
+        self._passing_on: asyncio.Task[None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
         self._line: Line[FromWriter] = Line(
@@ -232,15 +233,18 @@ class Writer:
 
     def _heed(self, *, is_heard: bool) -> None:
         """Pass notices on while somebody listens at the other end."""
-        if is_heard and self._leave_notices is None:
-            self._leave_notices = self._notices.listen(self._notice)
-        elif not is_heard and self._leave_notices is not None:
-            self._leave_notices()
-            self._leave_notices = None
+        if is_heard and self._listening is None:
+            self._listening = self._notices.listen()
+            self._passing_on = self._loop.create_task(self._pass_on(self._listening))
+        elif not is_heard and self._listening is not None:
+            self._listening.leave()
+            self._listening = None
 
-    def _notice(self, notice: Notice) -> None:
-        if self._line.unsent_bytes < _MOST_NOTICED_BYTES:  # it is only shown, and never stored
-            self._line.say(Noticed(notice))
+    async def _pass_on(self, listening: Listening) -> None:
+        while (heard := await listening.hear()) is not None:
+            for notice in heard.notices:
+                if self._line.unsent_bytes < _MOST_NOTICED_BYTES:  # it is shown, and never stored
+                    self._line.say(Noticed(notice))
 
     def _look(self) -> None:
         """Report, and answer requests that have waited too long: the writer hangs."""
