@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import delete, get, patch, post
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from indelible.access import Scope
 from indelible.api.guard import (
@@ -16,6 +16,7 @@ from indelible.api.guard import (
     TheLedger,
     TheRegistry,
 )
+from indelible.api.listing import MOST_LISTED, Place, page_of
 from indelible.api.managed import (
     KeyChange,
     KeyMade,
@@ -30,9 +31,17 @@ from indelible.api.managed import (
     Rotation,
     key_view,
     made_view,
+    own_bytes,
     project_view,
+    project_views,
 )
-from indelible.errors import AlreadyExists, InvalidParameter, NotFound, Unavailable
+from indelible.errors import (
+    AlreadyExists,
+    InvalidCursor,
+    InvalidParameter,
+    NotFound,
+    Unavailable,
+)
 from indelible.network import Network, parse_networks
 from indelible.origin import parse_origin
 from indelible.registry.keys import Unset
@@ -40,19 +49,37 @@ from indelible.registry.values import BURST_S, Rate, Role
 
 KeyId = Annotated[str, PathParameter(description="The key's id, `key_…`; not its secret.")]
 ProjectPath = Annotated[str, PathParameter(description="The project's name.")]
+ListLimit = Annotated[int, QueryParameter(description="Most of a page.", ge=1, le=MOST_LISTED)]
+ListCursor = Annotated[
+    str | None, QueryParameter(description="`next` of the page before.", max_length=200)
+]
 
 
 @get(
     "/v1/projects",
     sync_to_thread=True,
     summary="List projects",
-    response_description="Every project.",
-    opt={"refusals": KEY_REFUSALS},
+    response_description="One page of projects, and the cursor of the next.",
+    opt={"refusals": (*KEY_REFUSALS, InvalidCursor, InvalidParameter)},
 )
-def list_projects(registry: TheRegistry, journal: TheJournal, now_ms: NowMs) -> Projects:
-    """Every project, with its token and how much of its month is used."""
-    projects = sorted(registry.snapshot.projects.values(), key=lambda p: p.id)
-    return Projects([project_view(p, registry, journal, now_ms) for p in projects])
+def list_projects(
+    registry: TheRegistry,
+    journal: TheJournal,
+    now_ms: NowMs,
+    limit: ListLimit = MOST_LISTED,
+    cursor: ListCursor = None,
+) -> Projects:
+    """Every project, oldest first, with its token and how much of its month is used."""
+    projects = sorted(registry.snapshot.projects.values(), key=lambda project: project.id)
+    found, following = page_of(
+        projects,
+        lambda project: Place(project.id),
+        lambda _: 0,
+        name="projects",
+        limit=limit,
+        cursor=cursor,
+    )
+    return Projects(project_views(found, registry, journal, now_ms), following)
 
 
 @post(
@@ -121,12 +148,26 @@ def change_project(
     "/v1/keys",
     sync_to_thread=True,
     summary="List keys",
-    response_description="Every key.",
-    opt={"refusals": KEY_REFUSALS},
+    response_description="One page of keys, and the cursor of the next.",
+    opt={"refusals": (*KEY_REFUSALS, InvalidCursor, InvalidParameter)},
 )
-def list_keys(registry: TheRegistry, now_ms: NowMs) -> Keys:
-    """Every key that was ever made, oldest first; no secrets."""
-    return Keys([key_view(key, now_ms) for key in registry.keys.all()])
+def list_keys(
+    registry: TheRegistry,
+    now_ms: NowMs,
+    limit: ListLimit = MOST_LISTED,
+    cursor: ListCursor = None,
+) -> Keys:
+    """Every key that was ever made, oldest first; no secrets. A page may be short and still have
+    `next`."""
+    found, following = page_of(
+        registry.keys.all(),
+        lambda key: Place(key.created_at_ms, key.id),
+        own_bytes,
+        name="keys",
+        limit=limit,
+        cursor=cursor,
+    )
+    return Keys([key_view(key, now_ms) for key in found], following)
 
 
 @post(

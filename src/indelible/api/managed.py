@@ -1,5 +1,6 @@
 """Projects and keys as management shows and takes them: the JSON of its requests and answers."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, get_args
 
 import msgspec
@@ -71,7 +72,10 @@ class ProjectView(msgspec.Struct):
 
 
 class Projects(msgspec.Struct):
+    """One page of projects; `next` is the cursor of the following one, null at the end."""
+
     projects: list[ProjectView]
+    next: str | None
 
 
 class NewProject(msgspec.Struct, forbid_unknown_fields=True):
@@ -133,7 +137,10 @@ class KeyView(msgspec.Struct):
 
 
 class Keys(msgspec.Struct):
+    """One page of keys; `next` is the cursor of the following one, null at the end."""
+
     keys: list[KeyView]
+    next: str | None
 
 
 class KeyWanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -180,25 +187,39 @@ class KeyMade(msgspec.Struct):
 def project_view(
     project: Project, registry: Registry, journal: JournalReader, now_ms: int
 ) -> ProjectView:
-    theirs = [
-        (key.created_at_ms, key.id, token)
-        for token, key in registry.snapshot.tokens.items()
-        if key.project is not None and key.project.id == project.id and key.is_valid(now_ms)
+    """Show one project."""
+    (view,) = project_views([project], registry, journal, now_ms)
+    return view
+
+
+def project_views(
+    projects: Sequence[Project], registry: Registry, journal: JournalReader, now_ms: int
+) -> list[ProjectView]:
+    """Show these projects; all tokens of the server are looked through once."""
+    ids = [project.id for project in projects]
+    newest: dict[int, tuple[int, str, str]] = dict.fromkeys(ids, (-1, "", ""))
+    for token, key in registry.snapshot.tokens.items():
+        if key.project is not None and key.project.id in newest and key.is_valid(now_ms):
+            one = key.created_at_ms, key.id, token
+            newest[key.project.id] = max(newest[key.project.id], one)
+    ends = journal.next_indexes(ids)
+    return [
+        ProjectView(
+            name=project.name,
+            kind=project.kind,
+            token=newest[project.id][2] or None,
+            monthly_limit=project.monthly_limit,
+            events_this_month=registry.events_this_month(project, Lane.PRODUCT),
+            audit_monthly_limit=project.audit_monthly_limit,
+            audit_events_this_month=registry.events_this_month(project, Lane.AUDIT),
+            events=ends[project.id],
+            bot_policy=project.bot_policy,
+            ledger_access=project.ledger_access,
+            retention_days=project.retention_days,
+            created_at=rfc3339(project.created_at_ms),
+        )
+        for project in projects
     ]
-    return ProjectView(
-        name=project.name,
-        kind=project.kind,
-        token=max(theirs)[2] if theirs else None,
-        monthly_limit=project.monthly_limit,
-        events_this_month=registry.events_this_month(project, Lane.PRODUCT),
-        audit_monthly_limit=project.audit_monthly_limit,
-        audit_events_this_month=registry.events_this_month(project, Lane.AUDIT),
-        events=journal.next_index(project.id),
-        bot_policy=project.bot_policy,
-        ledger_access=project.ledger_access,
-        retention_days=project.retention_days,
-        created_at=rfc3339(project.created_at_ms),
-    )
 
 
 def key_view(key: Key, now_ms: int) -> KeyView:
@@ -224,3 +245,8 @@ def key_view(key: Key, now_ms: int) -> KeyView:
 
 def made_view(made: NewKey, now_ms: int) -> KeyMade:
     return KeyMade(key_view(made.key, now_ms), made.secret)
+
+
+def own_bytes(key: Key) -> int:
+    """About how many bytes of a key its maker chose: a label, networks, origins."""
+    return len(key.label) + sum(len(str(one)) for one in (*key.networks, *key.origins))
