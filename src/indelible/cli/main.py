@@ -182,4 +182,6 @@ def _usage(error: Exception) -> Failure | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "indelible"
-    return called_wrongly(format_message(), hint=f"{command} --help")
+    # "Value error" is what the library calls a text that is none of the choices.
+    message = format_message().replace(": Value error, ", ": ")
+    return called_wrongly(message, hint=f"{command} --help")

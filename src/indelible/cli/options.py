@@ -9,6 +9,17 @@ import typer
 LOG_FORMAT: Final = "--log-format"
 LOG_FORMAT_VARIABLE: Final = "INDELIBLE_LOG_FORMAT"
 
+
+def _is_named(address: str | None) -> str | None:
+    if address == "":  # to the system it means every address of the machine
+        raise typer.BadParameter("empty; 0.0.0.0 would listen on every address of this machine")
+    return address
+
+
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="ADDRESS", help="Address to listen on.", callback=_is_named),
+]
 Data = Annotated[
     Path | None,
     typer.Option(

@@ -61,9 +61,7 @@ def serve(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Folder of the journal and the keys."),
     ] = None,
-    listen: Annotated[
-        str | None, typer.Option("--listen", metavar="ADDRESS", help="Address to listen on.")
-    ] = None,
+    listen: options.Listen = None,
     port: Annotated[
         int | None,
         typer.Option(

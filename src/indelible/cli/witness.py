@@ -1,12 +1,15 @@
 """``indelible witness``: run a witness for other people's logs, and look at what it refused."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from indelible.cli import options, screen
-from indelible.cli.failure import ExitCode, called_wrongly
+from indelible.cli.failure import ExitCode, Failure, called_wrongly
 from indelible.clock import now_ms, rfc3339
 from indelible.printable import plain
 from indelible.voice import Format, Level
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from indelible.ledger.format.policy import Witness as Line
     from indelible.ledger.witness.store import Evidence
 
+_DEFAULT_LISTEN = "127.0.0.1"
 _DEFAULT_PORT = 8766
+_DISK_HINT = "Check the free space and the rights of the folder, then start it again."
 
 Folder = Annotated[
     Path,
@@ -33,7 +38,7 @@ def register(app: typer.Typer) -> None:
     group.command(
         "serve",
         epilog=options.examples(
-            "indelible witness serve --data w1 --new witness.example/w1 --policy shop.policy",
+            "indelible witness serve --data w1 --new w.example/w1 --policy shop.policy",
             "indelible witness serve --data w1 --log log.example/shop+2dd4226a+AQOhB7/…",
             "indelible witness serve --data w1 --policy shop.policy --log-format json",
         ),
@@ -67,9 +72,7 @@ def serve(
             "--policy", metavar="FILE", help="Policy file whose `log` lines name logs to cosign."
         ),
     ] = None,
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="ADDRESS", help="Address to listen on.")
-    ] = "127.0.0.1",
+    listen: options.Listen = _DEFAULT_LISTEN,
     port: Annotated[
         int,
         typer.Option(
@@ -77,23 +80,11 @@ def serve(
         ),
     ] = _DEFAULT_PORT,
     log_format: Annotated[
-        Format,
-        typer.Option(
-            options.LOG_FORMAT,
-            envvar=options.LOG_FORMAT_VARIABLE,
-            show_envvar=False,
-            help="Form of the log on stderr.",
-        ),
-    ] = Format.TEXT,
+        Format | None, typer.Option(options.LOG_FORMAT, help="Form of the log on stderr.")
+    ] = None,
     log_level: Annotated[
-        Level,
-        typer.Option(
-            "--log-level",
-            envvar="INDELIBLE_LOG_LEVEL",
-            show_envvar=False,
-            help="Least important lines of the log.",
-        ),
-    ] = Level.INFO,
+        Level | None, typer.Option("--log-level", help="Least important lines of the log.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run a witness until it is told to stop, and show the line that names it in a policy.
@@ -114,17 +105,23 @@ def serve(
     from indelible.ledger.witness.rules import Witness
     from indelible.ledger.witness.store import read_key
     from indelible.serving import listening
+    from indelible.settings import how_to_log
 
-    with listening(listen, port) as on:  # first: a start that fails makes no witness
+    form, level = how_to_log(os.environ)
+    form, level = log_format or form, log_level or level
+    with listening(
+        listen or _DEFAULT_LISTEN, port
+    ) as on:  # first: a start that fails makes no witness
         if new is not None:
             _make(data, new)
         cosigner = read_key(data)
-        witness = Witness(data, keys, cosigner, now_ms)
-        voice.configure(log_format, log_level)
+        with _readable(data):
+            witness = Witness(data, keys, cosigner, now_ms)
+        voice.configure(form, level)
 
         def announce(url: str) -> None:
             line = Line(cosigner.key.name, cosigner.key, url)
-            _announce(line, keys, data, log_format, as_json=as_json)
+            _announce(line, keys, data, form, as_json=as_json)
 
         try:
             signalled, ending = uvloop.run(run(witness, on=on, announce=announce))
@@ -143,7 +140,8 @@ def _make(folder: Path, name: str) -> None:
     from indelible.ledger.witness.store import create
 
     try:
-        create(folder, name)
+        with _readable(folder):
+            create(folder, name)
     except KeyMalformed as error:
         raise called_wrongly(error.message, hint="--new witness.example/w1") from None
 
@@ -156,7 +154,8 @@ def evidence(data: Folder, as_json: options.Json = False) -> int:
     """
     from indelible.ledger.witness.store import read_evidence
 
-    found, left_out = read_evidence(data)
+    with _readable(data):
+        found, left_out = read_evidence(data)
     if as_json:
         screen.emit({"evidence": [_whole(one) for one in found], "left_out": left_out})
         return ExitCode.FINE
@@ -176,6 +175,21 @@ def evidence(data: Folder, as_json: options.Json = False) -> int:
     if left_out:
         screen.note((f"{left_out} more were counted and not kept", screen.DIM))
     return ExitCode.FINE
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+        Failure: the disk does not let the database be used; the witness itself may be sound.
+    """
+    from indelible.connections import SqliteError
+
+    try:
+        yield
+    except SqliteError as error:
+        message = f"The database of the witness in {folder} cannot be used: {error}"
+        raise Failure("io_failed", message, hint=_DISK_HINT, exit_code=ExitCode.BROKEN) from error
 
 
 def _log_keys(vkeys: list[str], policy: Path | None) -> "list[LogKey]":

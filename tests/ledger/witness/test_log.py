@@ -157,3 +157,14 @@ def answers(http: httpx.Client) -> bool:
     except httpx.ConnectError:
         time.sleep(0.02)
         return False
+
+
+@pytest.mark.parametrize("variable", ["INDELIBLE_LOG_FORMAT", "INDELIBLE_LOG_LEVEL"])
+def test_a_variable_that_cannot_be_read_is_named(variable: str, tmp_path: Path) -> None:
+    command = ("witness", "serve", "--log", worked.LOG_VKEY, "--data", str(tmp_path / "w"))
+
+    env: dict[str, Any] = {variable: "loud"}
+    ran = run(*command, "--port", "0", **env)
+
+    assert_refused(ran, 2, "setting_invalid")
+    assert f"{variable}=loud" in ran.err
