@@ -453,7 +453,7 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/registry/registry.py",
-        "            for listener in self._listeners:\n                listener(self.snapshot)\n",
+        "            for listener in self._listeners:\n                listener(self.snapshot, rows)\n",
         "",
         "another process is not told of a key that was revoked",
         ("tests/registry/test_snapshot.py",),
@@ -526,15 +526,15 @@ _EDGE: Final = (
 
 _PROCESSES: Final = (
     Fault(
-        "src/indelible/processes/family.py",
+        "src/indelible/processes/feed.py",
         "            if not taken.done.wait(TAKEN_WITHIN_S):\n",
         "            if False:\n",
         "a change is acknowledged before the edges go by it",
         ("tests/processes/test_family.py",),
     ),
     Fault(
-        "src/indelible/processes/family.py",
-        "            self._zygote.kill(line.name)\n",
+        "src/indelible/processes/feed.py",
+        "            self._end(line.name)\n",
         "            pass\n",
         "an edge that hangs keeps a revoked key alive",
         ("tests/processes/test_family.py",),
@@ -590,6 +590,41 @@ _PROCESSES: Final = (
         ("tests/processes/test_frames.py",),
     ),
     Fault(
+        "src/indelible/processes/family.py",
+        "                if receipts is not None:\n",
+        "                if True:\n",
+        "who waits for a receipt is told nothing where the reader ends",
+        ("tests/processes/test_reader.py",),
+    ),
+    Fault(
+        "src/indelible/processes/family.py",
+        "            if unable is not None:\n                self._fail(unable)\n",
+        "            if False:\n                pass\n",
+        "a start that the reader refuses is tried again and again",
+        ("tests/processes/test_reader.py",),
+    ),
+    Fault(
+        "src/indelible/processes/relay.py",
+        "        if not self._is_there():\n            raise _NoLine\n",
+        "",
+        "without a reader requests wait, and nobody says that one should come again",
+        ("tests/processes/test_reader.py",),
+    ),
+    Fault(
+        "src/indelible/processes/children.py",
+        "        metrics.keep(place.name)\n",
+        "",
+        "what an ended process had counted is counted no more",
+        ("tests/processes/test_family.py", "tests/processes/test_reader.py"),
+    ),
+    Fault(
+        "src/indelible/app/serving.py",
+        "        await house.stop()\n    house.close()\n    writer.leave()\n",
+        "        await house.stop()\n",
+        "a reader that is told to stop is taken for one that was killed",
+        ("tests/processes/test_reader.py",),
+    ),
+    Fault(
         "src/indelible/edge/rates.py",
         "                bucket.level = max(bucket.level - count, -bucket.rate.burst)\n",
         "                pass\n",
@@ -598,8 +633,8 @@ _PROCESSES: Final = (
     ),
     Fault(
         "src/indelible/metrics.py",
-        "            ended[tuple(labels)] += int(count)\n",
-        "            ended[tuple(labels)] = int(count)\n",
+        "_sum([kept, ended[family.name]])\n",
+        "ended[family.name]\n",
         "a counter falls when a process ends for the second time",
         ("tests/processes/test_family.py",),
     ),

@@ -20,7 +20,7 @@ import msgspec
 from indelible import __version__, access, metrics
 from indelible.edge.gate import Gate, has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
-from indelible.edge.notice import Listening, Notices
+from indelible.edge.notice import Notices
 from indelible.edge.rates import Rates
 from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
@@ -30,16 +30,15 @@ from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskState
 from indelible.processes.frames import Line
 from indelible.processes.messages import (
-    FROM_WRITER,
+    TO_EDGE,
     Answered,
     Asked,
+    Changed,
     Count,
     Figures,
-    FromWriter,
     Known,
     Left,
     Listen,
-    Noticed,
     Receipts,
     Report,
     Serving,
@@ -47,9 +46,11 @@ from indelible.processes.messages import (
     Stop,
     Submitted,
     Taken,
+    ToEdge,
     Told,
     Wanted,
 )
+from indelible.processes.notices import Passing
 from indelible.processes.relay import Application
 from indelible.pulse import Pulse
 from indelible.refusals import Refusals
@@ -63,7 +64,6 @@ _HELD_S: Final = 0.005
 _MOST_HELD_BYTES: Final = 4 * 1024 * 1024
 _ANSWERED_WITHIN_S: Final = ANSWERED_WITHIN_S + 1  # the writer's own answer comes first
 _ASKED_WITHIN_S: Final = 1.0
-_MOST_NOTICED_BYTES: Final = 1024 * 1024
 
 
 class Writer:
@@ -80,22 +80,19 @@ class Writer:
         notices: Notices,
         *,
         max_waiting_bytes: int,
-        most_frame_bytes: int,
     ) -> None:
         self.disk = disk
         self.stopping = asyncio.Event()
         """Set when the writer has said that the server stops."""
         self.pulse = Pulse()
+        self.has_reader = False
+        """Whether there is somebody to pass requests on to."""
         self.snapshot: Snapshot
         self._rates = rates
-        self._notices = notices
-        self._listening: Listening | None = None
-        self._passing_on: asyncio.Task[None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
-        self._line: Line[FromWriter] = Line(
-            FROM_WRITER, heard=self._heard, ended=self._is_gone, most_bytes=most_frame_bytes
-        )
+        self._line: Line[ToEdge] = Line(TO_EDGE, heard=self._heard, ended=self._is_gone)
+        self._passing = Passing(notices, self._line)
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._commit = Committing()
@@ -110,12 +107,14 @@ class Writer:
         self._reported_at_s = 0.0
         self._counted = 0  # the number of the last report that was asked for
 
-    async def meet(self, own: socket.socket) -> None:
-        """Begin to use the line, and wait for the first snapshot."""
+    async def meet(self, own: socket.socket) -> bool:
+        """Begin to use the line, and wait for the first snapshot; False if the server stops before
+        there is one."""
         self.pulse.on_beat(self._look)
         self.pulse.start()
         await self._line.take(own)
         await self._is_known.wait()
+        return not self.stopping.is_set()
 
     def serve(self) -> None:
         """Say that this process answers requests."""
@@ -188,7 +187,7 @@ class Writer:
         finally:
             del self._asked[number]
 
-    def _heard(self, message: FromWriter) -> None:
+    def _heard(self, message: ToEdge) -> None:
         self._heard_at_s = self.pulse.s
         match message:
             case Answered(stored, refused):
@@ -209,17 +208,22 @@ class Writer:
                 self.snapshot = Snapshot.decode(snapshot)
                 self._is_known.set()
                 self._line.say(Taken(number))
-            case Figures(free_percent, is_full):
+            case Changed(number, rows):
+                self.snapshot = self.snapshot.after(rows.within(self.snapshot))
+                self._line.say(Taken(number))
+            case Figures(free_percent, is_full, has_reader):
                 self.disk.free_percent, self.disk.is_full = free_percent, is_full
+                self.has_reader = has_reader
             case Spent(spent):
                 self._rates.charge(spent)
             case Listen(is_heard):
-                self._heed(is_heard=is_heard)
+                self._passing.heed(is_heard=is_heard)
             case Count(number):
                 self._counted = number
                 self._report()
             case Stop():
                 self.stopping.set()
+                self._is_known.set()
 
     def _waiting_of(self, number: int) -> "asyncio.Future[list[Outcome]] | None":
         """Who waits for this outcome; None if the client has left, or was answered."""
@@ -230,21 +234,6 @@ class Writer:
         asked = self._asked.get(number)
         if asked is not None and not asked.done():
             asked.set_result(answer)
-
-    def _heed(self, *, is_heard: bool) -> None:
-        """Pass notices on while somebody listens at the other end."""
-        if is_heard and self._listening is None:
-            self._listening = self._notices.listen()
-            self._passing_on = self._loop.create_task(self._pass_on(self._listening))
-        elif not is_heard and self._listening is not None:
-            self._listening.leave()
-            self._listening = None
-
-    async def _pass_on(self, listening: Listening) -> None:
-        while (heard := await listening.hear()) is not None:
-            for notice in heard.notices:
-                if self._line.unsent_bytes < _MOST_NOTICED_BYTES:  # it is shown, and never stored
-                    self._line.say(Noticed(notice))
 
     def _look(self) -> None:
         """Report, and answer requests that have waited too long: the writer hangs."""
@@ -259,7 +248,7 @@ class Writer:
 
     def _report(self) -> None:
         self._reported_at_s = self.pulse.s
-        self._line.say(Report(metrics.counts(), self._rates.spent(), self._counted))
+        self._line.say(Report(metrics.counts(), self._counted, self._rates.spent()))
 
     def _is_gone(self) -> None:
         if not self._is_leaving:
