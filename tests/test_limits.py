@@ -106,7 +106,11 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "layers of gzip, form, base64": (n(body._LAYERS),),
     "members of a gzip stream": (n(body._GZIP_MEMBERS),),
     "members of a body; of an event": (n(shallow.MAX_MEMBERS),),
-    f"large bodies (over {size(body.SMALL_BYTES)} unpacked)": ("1 of", size(large.SHORT_BYTES), "1 longer"),
+    f"large bodies (over {size(body.SMALL_BYTES)} unpacked)": (
+        "1 of",
+        size(large.SHORT_BYTES),
+        "1 longer",
+    ),
     "large bodies waiting for their turn": (
         size(SETTINGS.max_waiting_bytes),
         s(large.LONGEST_WAIT_S),
