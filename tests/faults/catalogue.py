@@ -453,8 +453,8 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/registry/registry.py",
-        "            for listener in self._listeners:\n                listener(self.snapshot, rows)\n",
-        "",
+        "                listener(self.snapshot, rows)\n",
+        "                pass\n",
         "another process is not told of a key that was revoked",
         ("tests/registry/test_snapshot.py",),
     ),
@@ -640,4 +640,42 @@ _PROCESSES: Final = (
     ),
 )
 
-FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE, *_PROCESSES)
+_VOICE: Final = (
+    Fault(
+        "src/indelible/outlet.py",
+        "            if self._dropped or self._waiting_bytes + len(line) > MOST_WAITING_BYTES:\n",
+        "            if self._waiting_bytes + len(line) > MOST_WAITING_BYTES:\n",
+        "lines come after a gap that is told later",
+        ("tests/test_outlet.py",),
+    ),
+    Fault(
+        "src/indelible/outlet.py",
+        "        if not self._is_running and not _has_others_to_serve():\n",
+        "        if not self._is_running:\n",
+        "a log that no one reads stops the server",
+        ("tests/test_outlet.py",),
+    ),
+    Fault(
+        "src/indelible/edge/notice.py",
+        "            self._missed += 1\n",
+        "",
+        "a slow listener never learns that it missed something",
+        ("tests/edge/test_notice.py",),
+    ),
+    Fault(
+        "src/indelible/api/listing.py",
+        "= bisect_right(listed, _read_cursor(cursor, name), key=place_of)\n",
+        "= max(0, bisect_right(listed, _read_cursor(cursor, name), key=place_of) - 1)\n",
+        "a page begins with the last of the page before",
+        ("tests/api/test_lists.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness/store.py",
+        "(apsw.CorruptError, apsw.NotADBError, apsw.SQLError)",
+        "(apsw.Error,)",
+        "a full disk retires a witness for good",
+        ("tests/ledger/witness/test_witness.py",),
+    ),
+)
+
+FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE, *_PROCESSES, *_VOICE)
