@@ -98,6 +98,7 @@ class ReadingContract:
             entries = rig.reader.read(project, start, end)
             found = rig.reader.rows(project, start, end)
             assert b"".join(entry.leaf_entry for entry in entries) == found.leaves
+            assert found.leaves == rig.reader.leaf_run(project, start, end)
             assert [entry.record for entry in entries] == found.records
             assert [entry.payload for entry in entries] == found.payloads
             known = [None if e.record is None else json.loads(e.record) for e in entries]

@@ -433,6 +433,58 @@ def test_a_leaf_that_was_changed_since_the_last_checkpoint_is_not_signed(bench: 
     assert before == bench.head
 
 
+@pytest.mark.parametrize(
+    "becomes",
+    ["substr(leaf, 1, 95)", "CAST(leaf || x'00' AS BLOB)", "''"],
+    ids=["shorter", "longer", "empty"],
+)
+def test_leaves_that_are_not_as_long_as_they_were_are_not_signed(
+    bench: Bench, becomes: str
+) -> None:
+    bench.append(5)
+    before = bench.head
+    change_rows(bench.folder, f"leaf = {becomes} WHERE id & 0xFFFFFFFF = 3")
+
+    with pytest.raises(RootMismatch):
+        bench.seal()
+
+    assert before == bench.head
+
+
+def test_nor_are_two_that_together_are_as_long(bench: Bench) -> None:
+    bench.append(5)
+    before = bench.head
+    change_rows(
+        bench.folder,
+        "leaf = CAST(CASE id & 0xFFFFFFFF WHEN 2 THEN substr(leaf, 1, 95) ELSE leaf || x'00' END"
+        " AS BLOB) WHERE id & 0xFFFFFFFF IN (2, 3)",
+    )
+
+    with pytest.raises(RootMismatch):
+        bench.seal()
+
+    assert before == bench.head
+
+
+def test_a_journal_that_has_lost_leaves_is_not_signed(bench: Bench) -> None:
+    bench.append(5)
+    before = bench.head
+
+    with pytest.raises(RootMismatch):
+        bench.seal(end=6)
+
+    assert before == bench.head
+
+
+def change_rows(folder: Path, change: str) -> None:
+    """Change rows of the journal behind the server's back, whatever its tables demand."""
+    connection = apsw.Connection(str(folder / "journal.db"))
+    connection.set_busy_timeout(5_000)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute(f"UPDATE event_1 SET {change}")
+    connection.close()
+
+
 def test_a_log_whose_files_contradict_what_was_signed_stops_alone(tmp_path: Path) -> None:
     with started(tmp_path / "data") as server, new_log(server) as other:
         answer = server.http.post("/api/e?wait=sealed&timeout=10s", json=product())

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from indelible import leaf
 from indelible.errors import (
-    IndelibleError,
     JournalDiffers,
     LockMoved,
     LockUnwritable,
@@ -36,20 +36,18 @@ from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
-    ReadTiles,
     Tile,
     TileHashes,
-    check_width,
     decode_entries,
-    hashes_of,
-    root_of_full,
+    edge_of,
     tile_at,
     tiles_between,
 )
-from indelible.ledger.format.tree import Frontier, leaf_hash, prove_root, subtrees_of
+from indelible.ledger.format.tree import Frontier, leaf_hashes, prove_root
 from indelible.ledger.growth import MOST_ENTRIES, added, integrate
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
+from indelible.ledger.recomputing import recompute
 from indelible.ledger.soundness import Soundness
 from indelible.metrics import SEAL_SECONDS
 
@@ -209,13 +207,13 @@ class Sealer:
 
     def _build(self, seal: "_Seal") -> None:
         log, old = seal.log, seal.old
-        entries = self._journal.leaves(log.project_id, old.size, seal.size)
+        entries = self._leaves(log, old.size, seal.size)
         try:
             with log.tiles.reader() as read:
                 # What is there is held to the last root: nothing is built on a damaged tile.
                 sound = self._soundness.tiles(log, old, read)
-                prove_root(TileHashes(sound, old.size), old.size)
-                seal.tiles = added(sound, old.size, entries)
+                sound(edge_of(old.size))
+                seal.tiles = added(sound, old.size, leaf.split(entries))
         except Tampered as error:
             raise RootMismatch(error.message) from error
 
@@ -227,10 +225,23 @@ class Sealer:
         assert seal.log.signer is not None
         log, old, size = seal.log, seal.old, seal.size
         # From the journal once more, now that all is written.
-        stored = self._journal.leaves(log.project_id, old.size // WIDTH * WIDTH, size)
+        stored = self._leaves(log, old.size // WIDTH * WIDTH, size)
         root = recompute(log, stored, old, size)
         note = seal.log.signer.sign(Checkpoint(log.origin, size, root).text)
         seal.new = Head(log.origin, size, root, note)
+
+    def _leaves(self, log: Log, start: int, end: int) -> bytes:
+        """
+        Raises:
+            RootMismatch: the journal lacks leaves, or one was changed.
+        """
+        try:
+            run = self._journal.leaf_run(log.project_id, start, end)
+        except Tampered as error:
+            raise RootMismatch(error.message) from error
+        if len(run) != (end - start) * leaf.SIZE:
+            raise RootMismatch(f"{log.origin}: the journal lacks leaves below {end:,}")
+        return run
 
     def _put_forward(self, seal: "_Seal") -> None:
         # Of an earlier call, if publishing failed then and nothing was stored since.
@@ -294,65 +305,6 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
         yield group
 
 
-def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
-    """The root at `size`, found in two ways from what the disk holds now.
-
-    Upwards: the subtrees of the last checkpoint, which must give its root, and on top of them the
-    bundles, which must be the journal's leaves. Downwards: the tiles, as a reader would use them.
-    Every tile that was written must be the hashes of what is below it as well: a full one that no
-    root is made from today is in somebody's proof tomorrow.
-
-    `stored` are the journal's leaves from the first of the last checkpoint's last bundle on.
-
-    Raises:
-        RootMismatch: anything of this is not so. Nothing may be signed.
-    """
-    try:
-        with log.tiles.reader() as read:
-            edge = TileHashes(read, old.size).read(subtrees_of(0, old.size))
-            frontier = Frontier(old.size, edge)
-            if frontier.root() != old.root:
-                raise RootMismatch(
-                    f"The tiles do not give the root that was signed at {old.size:,}"
-                )
-            begin = old.size // WIDTH
-            for number in range(begin, -(-size // WIDTH)):
-                first = number * WIDTH
-                bundle = tile_at(ENTRIES, number, size)
-                (content,) = read([bundle])
-                entries = decode_entries(bundle, content)
-                at = (number - begin) * WIDTH
-                if entries != stored[at : at + bundle.width]:
-                    raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
-                frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
-            _check_levels(read, old.size, size)
-            root = prove_root(TileHashes(read, size), size)
-    except SealingStopped:
-        raise
-    except IndelibleError as error:
-        raise RootMismatch(f"What was written cannot be read back: {error.message}") from error
-    if root != frontier.root():
-        raise RootMismatch(f"Tiles and bundles give two roots at {size:,}")
-    return root
-
-
-def _check_levels(read: ReadTiles, old: int, size: int) -> None:
-    """
-    Raises:
-        RootMismatch: a hash in a tile is not the root of the full tile below it that is new.
-    """
-    level, before, behind = 1, old // WIDTH, size // WIDTH
-    while behind > before:
-        for number in range(before, behind):
-            below, above = Tile(level - 1, number), tile_at(level, number // WIDTH, size)
-            hashes, parents = read([below, above])
-            check_width(below, hashes)
-            check_width(above, parents)
-            if hashes_of(parents)[number % WIDTH] != root_of_full(hashes):
-                raise RootMismatch(f"{above.path} does not hold the root of {below.path}")
-        level, before, behind = level + 1, before // WIDTH, behind // WIDTH
-
-
 def mend(log: Log, journal: JournalReader, head: Head, soundness: Soundness) -> None:
     """Rebuild the tiles that a log needs at its last checkpoint, where some are missing or damaged.
 
@@ -370,7 +322,7 @@ def mend(log: Log, journal: JournalReader, head: Head, soundness: Soundness) -> 
     frontier = Frontier()
     for start in range(0, head.size, MOST_ENTRIES):
         end = min(start + MOST_ENTRIES, head.size)
-        frontier.append(map(leaf_hash, journal.leaves(log.project_id, start, end)))
+        frontier.append(leaf_hashes(journal.leaves(log.project_id, start, end)))
     if frontier.root() != head.root:
         raise JournalDiffers(
             f"{log.origin}: the journal is not what was signed at {head.size:,} events"
