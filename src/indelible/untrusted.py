@@ -18,8 +18,6 @@ Links in a path that the caller names are followed: the caller chose it.
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -107,18 +105,13 @@ class FolderReader:
         whole = f"{self._folder}/{path}"
         if not name or name in (".", ".."):
             raise FileRefused("this is no name of a file", whole)
-        with self._named(whole, name, folder) as handle:
-            return _content(handle, whole, most_bytes)
-
-    @contextmanager
-    def _named(self, whole: str, name: str, folder: str) -> Iterator[int]:
         if _BY_FOLDER:
             handle = _open_by_name(name, _FILE, self._handle_of(folder), whole)
         else:
             _check_links(self._folder, folder, name)
             handle = os.open(whole, _FILE)
         try:
-            yield handle
+            return _content(handle, whole, most_bytes)
         finally:
             os.close(handle)
 

@@ -80,20 +80,19 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(folder.parent)": Row(
+    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(above)": Row(
         "start", promises.READERS
     ),
     "ledger/tilestore.py FolderTiles.publish: "
-    "durable.write_file(self.folder / name, note.encode())": Row("border", promises.FORWARD),
-    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self.folder)": Row(
+    "durable.write_file(f'{folder}/{name}', note.encode())": Row("border", promises.FORWARD),
+    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(folder)": Row(
         "border", promises.FORWARD
     ),
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles.replace: durable.write_file(path, content)": Row(
-        "mended", promises.READERS
-    ),
+    "ledger/tilestore.py FolderTiles.replace: "
+    "durable.write_file(self._place(tile, touched), content)": Row("mended", promises.READERS),
     "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
         "mended", promises.READERS
     ),
@@ -134,8 +133,8 @@ FAULTS: Final = {
         "a file is renamed before it is synced",
         "durable.py",
         "            _sync(handle, draft)\n        finally:\n            os.close(handle)\n"
-        "        draft.replace(path)\n",
-        "            draft.replace(path)\n            _sync(handle, draft)\n"
+        "        os.replace(draft, path)  # noqa: PTH105\n",
+        "            os.replace(draft, path)\n            _sync(handle, draft)\n"
         "        finally:\n            os.close(handle)\n",
     ): Row("start", promises.STARTS),
     Fault(

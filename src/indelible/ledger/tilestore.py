@@ -13,7 +13,7 @@ from typing import Protocol
 
 from indelible import durable
 from indelible.errors import TileConflict, TileMalformed, TileMissing
-from indelible.ledger.format.layout import most_bytes_of
+from indelible.ledger.format.layout import most_bytes_of, most_bytes_of_tile
 from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
@@ -87,15 +87,13 @@ class FolderTiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kept: set[Path] = set()  # folders whose names this process has synced
+        self._kept: set[str] = set()  # folders whose names this process has synced
 
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        touched: dict[Path, None] = {}
+        touched: dict[str, None] = {}
         for tile, content in tiles:
-            path = self.folder / tile.path
-            touched[path.parent] = None
+            path = self._place(tile, touched)
             if not os.path.lexists(path):
-                self._keep(path.parent)
                 durable.write_file(path, content)
             else:
                 self._compare(tile, content)
@@ -103,12 +101,9 @@ class FolderTiles:
         durable.sync_folders(touched)
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        touched: dict[Path, None] = {}
+        touched: dict[str, None] = {}
         for tile, content in tiles:
-            path = self.folder / tile.path
-            touched[path.parent] = None
-            self._keep(path.parent)
-            durable.write_file(path, content)
+            durable.write_file(self._place(tile, touched), content)
         # power lost here: the damaged files may be back, and are rebuilt once more
         durable.sync_folders(touched)
 
@@ -134,19 +129,20 @@ class FolderTiles:
 
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
         for tile in tiles:
-            path = self.folder / tile.full.path
-            partials = path.with_name(path.name + ".p")
-            self._kept.discard(partials)
-            shutil.rmtree(partials, ignore_errors=True)
+            partials = f"{self.folder}/{tile.full.path}.p"
+            if os.path.lexists(partials):  # few have any: a tile is full at once under load
+                self._kept.discard(partials)
+                shutil.rmtree(partials, ignore_errors=True)
 
     def publish(self, name: str, note: str) -> None:
-        self._keep(self.folder)
-        durable.write_file(self.folder / name, note.encode())
-        durable.sync_folder(self.folder)
+        folder = str(self.folder)
+        self._keep(folder)
+        durable.write_file(f"{folder}/{name}", note.encode())
+        durable.sync_folder(folder)
 
     def published(self, name: str) -> str | None:
         with FolderReader(self.folder) as reader:
-            content = _content(reader, name)
+            content = _content(reader, name, most_bytes_of(name))
         return None if content is None else content.decode("utf-8", "replace")
 
     def partials(self, size: int) -> list[Tile]:
@@ -171,7 +167,21 @@ class FolderTiles:
                     with suppress(FileNotFoundError):
                         Path(folder, name).unlink()
 
-    def _keep(self, folder: Path) -> None:
+    def _place(self, tile: Tile, touched: dict[str, None]) -> str:
+        """Where a tile's file belongs; its folder is there from now on, and among `touched`.
+
+        Raises:
+            TileConflict, OSError, SyncFailed.
+        """
+        # As text: these are called for every file, and a Path costs more than what is done with it.
+        path = f"{self.folder}/{tile.path}"
+        folder = path.rpartition("/")[0]
+        if folder not in touched:
+            self._keep(folder)
+            touched[folder] = None
+        return path
+
+    def _keep(self, folder: str) -> None:
         """Make a folder of the log, and every name on the way to it durable, once.
 
         Once in each process: the one that made it may have been killed before it could sync.
@@ -179,14 +189,15 @@ class FolderTiles:
         Raises:
             TileConflict: a link lies there.
         """
-        if folder in self._kept and folder.is_dir():
+        if folder in self._kept and os.path.isdir(folder):  # noqa: PTH112
             return
-        if folder != self.folder.parent:  # the folder of all logs, in the data folder
-            self._keep(folder.parent)
-            if folder != self.folder and folder.is_symlink():
+        above = os.path.dirname(folder)  # noqa: PTH120
+        if folder != str(self.folder.parent):  # the folder of all logs, in the data folder
+            self._keep(above)
+            if folder != str(self.folder) and os.path.islink(folder):  # noqa: PTH114
                 raise TileConflict(f"{folder} is a link, and none is followed here")
-        folder.mkdir(parents=True, exist_ok=True)
-        durable.sync_folder(folder.parent)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        durable.sync_folder(above)
         self._kept.add(folder)
 
     def _compare(self, tile: Tile, content: bytes) -> None:
@@ -222,7 +233,7 @@ def _lying(reader: FolderReader, tile: Tile) -> bytes | None:
         TileMalformed: it is a link, a pipe, or longer than any tile.
     """
     try:
-        return _content(reader, tile.path)
+        return _content(reader, tile.path, most_bytes_of_tile(tile))
     except FileRefused as error:
         raise TileMalformed(f"{error.filename}: {error.strerror}") from None
 
@@ -234,13 +245,13 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _content(reader: FolderReader, path: str) -> bytes | None:
+def _content(reader: FolderReader, path: str, most_bytes: int) -> bytes | None:
     """The content of a file below the log's folder, or None if not found. Follows no link.
 
     Raises:
         FileRefused, OSError.
     """
     try:
-        return reader.read(path, most_bytes=most_bytes_of(path))
+        return reader.read(path, most_bytes=most_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None
