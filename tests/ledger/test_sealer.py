@@ -116,7 +116,12 @@ class Bench:
         log = replace(self.log, tiles=tiles or self.log.tiles)
         soundness = Soundness(self.parts.journal)
         return Sealer(
-            self.parts.journal, self.lock, soundness, log_of=lambda _: log, publish=publish
+            self.parts.journal,
+            self.lock,
+            soundness,
+            log_of=lambda _: log,
+            publish=publish,
+            published=lambda _: None,
         )
 
     def check(self) -> None:

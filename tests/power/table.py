@@ -84,8 +84,8 @@ SYNCS: Final = {
         "start", promises.READERS
     ),
     "ledger/tilestore.py FolderTiles.publish: "
-    "durable.write_file(f'{folder}/{name}', note.encode())": Row("border", promises.FORWARD),
-    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(folder)": Row(
+    "durable.write_file(f'{self._root}/{name}', note.encode())": Row("border", promises.FORWARD),
+    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self._root)": Row(
         "border", promises.FORWARD
     ),
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(

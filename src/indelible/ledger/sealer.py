@@ -12,6 +12,7 @@ One flipped bit in a leaf hash, once signed, ends a log for good (Yeti 2022): he
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -69,6 +70,7 @@ class Sealer:
     Args:
         log_of: the log of a project.
         publish: puts a checkpoint before the log's readers.
+        published: called with the logs whose checkpoints were published together.
     """
 
     name: Final = "sealer"
@@ -83,12 +85,14 @@ class Sealer:
         *,
         log_of: Callable[[int], Log | None],
         publish: Callable[[Log, Head], None],
+        published: Callable[[Sequence[tuple[Log, Head]]], None],
     ) -> None:
         self._journal = journal
         self._lock = lock
         self._soundness = soundness
         self._log_of = log_of
         self._publish = publish
+        self._published = published
         self._failure: str | None = None
         self._stopped: dict[str, str] = {}
         self._unpublished: dict[str, Head] = {}
@@ -185,7 +189,9 @@ class Sealer:
             else:
                 self._unpublished[seal.log.origin] = seal.new
         to_publish = [seal for seal in seals if seal.log.origin in self._unpublished]
-        step(self._put_forward, to_publish, run=self._side_by_side)
+        heads = dict(self._unpublished)
+        published = step(self._put_forward, to_publish, run=self._side_by_side)
+        self._published([(seal.log, heads[seal.log.origin]) for seal in published])
 
     def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
         """What there is to do for one project; None, and why among `failures`, if nothing can be.
@@ -253,7 +259,22 @@ class Sealer:
 
     def _side_by_side(self, work: Sequence[Callable[[], None]]) -> list[Exception | None]:
         """Run these, several at a time so that their syncs share the disk's; what each raised."""
-        return _one_by_one(work) if len(work) <= 1 else list(self._pool.map(_attempt, work))
+        if len(work) <= 1:
+            return _one_by_one(work)
+        left = deque(enumerate(work))
+        errors: list[Exception | None] = [None] * len(work)
+
+        def take_turns() -> None:
+            with suppress(IndexError):
+                while True:
+                    place, one = left.popleft()
+                    errors[place] = _attempt(one)
+
+        # One task a thread: handing over each piece of work cost as much as doing it.
+        threads = [self._pool.submit(take_turns) for _ in range(min(_THREADS, len(work)))]
+        for thread in threads:
+            thread.result()
+        return errors
 
     def _noted(self, log: Log, error: Exception) -> Exception:
         """Stop signing a log whose files are not what was signed."""
