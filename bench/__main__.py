@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`, `reader`."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, produ
 
 from bench import client as clients
 from bench import ledger, peers, projects
-from bench.usage import cpu_s, pss_mib
+from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
 ROWS: Final = (
     "single",
@@ -35,6 +35,7 @@ ROWS: Final = (
     "projects",
     "rows",
     "peers",
+    "reader",
 )
 _BATCH: Final = 100
 
@@ -343,6 +344,54 @@ def beside_peers(work: Path, scale: float) -> None:
         )
 
 
+def without_reader(work: Path, scale: float) -> None:
+    """What ingest costs while the log is followed, and while nobody follows it: the reader stands
+    still for the time of the load."""
+    for shape in peers.SHAPES:
+        costs: dict[str, list[float]] = {"followed": [], "alone": []}
+        rates: dict[str, list[float]] = {"followed": [], "alone": []}
+        for turn in range(5):
+            for how in ("followed", "alone") if turn % 2 else ("alone", "followed"):
+                with started(work / f"reader-{shape.name}-{turn}-{how}") as server:
+                    cost_us, rate = _ingest(server, shape, scale, is_followed=how == "followed")
+                costs[how].append(cost_us)
+                rates[how].append(rate)
+        ratio = statistics.median(
+            followed / alone
+            for followed, alone in zip(costs["followed"], costs["alone"], strict=True)
+        )
+        middle_us = {how: statistics.median(each) for how, each in costs.items()}
+        middle = {how: statistics.median(each) for how, each in rates.items()}
+        _report(
+            f"14 {shape.name}, CPU of writer and edge while the log is followed",
+            f"{middle_us['followed']:.1f} µs an event, {middle['followed']:,.0f}/s",
+            f"a reader that stands still: {middle_us['alone']:.1f} µs, {middle['alone']:,.0f}/s",
+            f"{ratio:.2f} of the CPU",
+            "within 5 %",
+            reached=abs(ratio - 1) <= 0.05,
+        )
+
+
+def _ingest(
+    server: ServerProcess, shape: peers.Shape, scale: float, *, is_followed: bool
+) -> tuple[float, float]:
+    """CPU of an event in all processes but the reader, µs, and events a second."""
+    children = server.http.get("/healthz").json()["processes"]["children"]
+    (reader,) = [child["pid"] for child in children if child["name"] == "reader"]
+    if not is_followed:
+        os.kill(reader, signal.SIGSTOP)
+    try:
+        before = cpu_by_process_s(server.process.pid)
+        outcome = load(
+            _port(server), seconds=8 * scale, connections=shape.connections, size=shape.size
+        )
+        after = cpu_by_process_s(server.process.pid)
+    finally:
+        os.kill(reader, signal.SIGCONT)
+    spent_s = sum(after[name] - before[name] for name in after if name != "reader")
+    return 1e6 * spent_s / outcome["events"], outcome["events_per_s"]
+
+
 def _turn(
     pid: int, port: int, shape: peers.Shape, scale: float, *, framed: bool = False
 ) -> peers.Turn:
@@ -411,9 +460,11 @@ def _usage(server: ServerProcess) -> str:
     events = server.count("indelible_group_events_sum")
     groups = server.count("indelible_group_events_count")
     commit_s = server.count("indelible_commit_seconds_sum")
-    cpu_us = 1e6 * cpu_s(server.process.pid) / events
+    spent_s = cpu_by_process_s(server.process.pid)
+    cpu_us = 1e6 * sum(spent_s.values()) / events
     return (
-        f"server CPU {cpu_us:.0f} µs an event, {events / groups:.0f} events a group, "
+        f"server CPU {cpu_us:.0f} µs an event ({by_process(spent_s, events)}), "
+        f"{events / groups:.0f} events a group, "
         f"{1e3 * commit_s / groups:.1f} ms to write and sync a group, "
         f"{pss_mib(server.process.pid):.0f} MiB"
     )
@@ -470,6 +521,7 @@ _RUNS: Final = {
     "projects": many,
     "rows": in_bulk,
     "peers": beside_peers,
+    "reader": without_reader,
 }
 
 

@@ -22,7 +22,7 @@ from tests.nursery import inherited
 from tests.world import ADMIN_KEY, API_KEY, TOKEN, a_free_port
 
 from bench.__main__ import conditions, load
-from bench.usage import cpu_s
+from bench.usage import by_process, cpu_by_process_s
 
 _HERE: Final = Path(__file__).parent.parent
 # The names that an older checkout knows; this one still takes them where no host is named.
@@ -40,6 +40,7 @@ class Turn(NamedTuple):
     cpu_us: float
     events_per_s: float
     p99_ms: float
+    by_process: str
 
 
 def main() -> None:
@@ -73,7 +74,8 @@ def main() -> None:
 
 
 def _shown(turn: Turn) -> str:
-    return f"{turn.cpu_us:.1f} µs, {turn.events_per_s:,.0f}/s, p99 {turn.p99_ms:.0f} ms"
+    rate = f"{turn.events_per_s:,.0f}/s, p99 {turn.p99_ms:.0f} ms"
+    return f"{turn.cpu_us:.1f} µs ({turn.by_process}), {rate}"
 
 
 def _turn(checkout: Path, connections: int, size: int, seconds: float) -> Turn:
@@ -82,10 +84,16 @@ def _turn(checkout: Path, connections: int, size: int, seconds: float) -> Turn:
         _serving(checkout, Path(folder)) as (pid, port),
     ):
         load(port, seconds=0.5, connections=connections, size=size)  # warm
-        before, events_before = cpu_s(pid), _events(port)
+        before, events_before = cpu_by_process_s(pid), _events(port)
         outcome = load(port, seconds=seconds, connections=connections, size=size)
-        spent_s, events = cpu_s(pid) - before, _events(port) - events_before
-    return Turn(1e6 * spent_s / events, outcome["events_per_s"], outcome["p99_ms"])
+        after, events = cpu_by_process_s(pid), _events(port) - events_before
+    spent_s = {name: spent - before.get(name, 0.0) for name, spent in after.items()}
+    return Turn(
+        1e6 * sum(spent_s.values()) / events,
+        outcome["events_per_s"],
+        outcome["p99_ms"],
+        by_process(spent_s, events),
+    )
 
 
 @contextlib.contextmanager

@@ -21,11 +21,21 @@ import pytest
 import uvloop
 
 from indelible import metrics
-from indelible.app import House, Processes, Welcome, run, run_family, serve_edge
+from indelible.app import (
+    Bell,
+    House,
+    Welcome,
+    WritingHouse,
+    run,
+    run_family,
+    serve_edge,
+    serve_reader,
+)
 from indelible.clock import Clock, now_ms
 from indelible.edge.notice import Listener
+from indelible.processes.family import READER
 from indelible.processes.zygote import Word
-from indelible.serving import Patience, listening
+from indelible.serving import Patience, listening, url_of
 from indelible.settings import Settings
 from tests import nursery
 from tests.nursery import inherited
@@ -269,19 +279,33 @@ def inside(
     server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
     `Settings`.
 
-    With `OVER_A_LINE` the edge is on another thread and has nothing but its line, as it has in
-    another process.
+    With `OVER_A_LINE` edge and reader are on other threads and have nothing but their lines and
+    the files, as they have in other processes.
     """
     fixed = {"server_token": TOKEN, "server_api_key": API_KEY, "server_admin_key": ADMIN_KEY}
     of_house = Settings(data_dir=data_dir, **{**fixed, **settings})
-    port = a_free_port()
-    if OVER_A_LINE:
-        with _inside_over_a_line(of_house, port, vfs, patience, clock, listener) as world:
+    house: House | WritingHouse
+    with contextlib.ExitStack() as opened:
+        on = opened.enter_context(listening("127.0.0.1", a_free_port()))
+        if OVER_A_LINE:
+            threads = opened.enter_context(Threads(of_house, on, clock, patience))
+            house = WritingHouse(of_house, threads, on, vfs=vfs, clock=clock)
+            running = partial(run_family, house, on)
+        else:
+            house = House(of_house, vfs=vfs, clock=clock)
+            running = partial(run, house, on, patience=patience)
+        opened.callback(house.close)
+        if listener is not None:
+            house.notices.listen(listener)
+        with _on_a_thread(running) as welcome:
+            world = World(welcome.url, data_dir)
             yield world
-        return
-    house = House(of_house, vfs=vfs, clock=clock)
-    if listener is not None:
-        house.notices.listen(listener)
+            world.close()
+
+
+@contextlib.contextmanager
+def _on_a_thread(running: Callable[..., Coroutine[Any, Any, Any]]) -> Iterator[Welcome]:
+    """Run a server on a thread of this process until the `with` ends."""
     ready = threading.Event()
     welcome: list[Welcome] = []
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
@@ -293,66 +317,17 @@ def inside(
     async def main() -> None:
         stop = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), stop))
-        with listening("127.0.0.1", port) as on:
-            await run(house, on, announce=announce, stop=stop, patience=patience)
+        await running(announce=announce, stop=stop)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
     thread.start()
     try:
         assert ready.wait(START_S), "the server did not answer"
-        world = World(welcome[0].url, data_dir)
-        yield world
-        world.close()
+        yield welcome[0]
     finally:
         loop, stop = stopping[0]
         loop.call_soon_threadsafe(stop.set)
         thread.join(60)
-        house.close()
-
-
-@contextlib.contextmanager
-def _inside_over_a_line(
-    settings: Settings,
-    port: int,
-    vfs: str | None,
-    patience: Patience | None,
-    clock: Clock,
-    listener: Listener | None,
-) -> Iterator[World]:
-    ready = threading.Event()
-    welcome: list[Welcome] = []
-    stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    def announce(what: Welcome) -> None:
-        welcome.append(what)
-        ready.set()
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        stopping.append((asyncio.get_running_loop(), stop))
-        await run_family(house, on, announce=announce, stop=stop)
-
-    with (
-        listening("127.0.0.1", port) as on,
-        on.dup() as for_edge,
-        Threads(partial(serve_edge, settings, for_edge, clock=clock, patience=patience)) as threads,
-    ):
-        for_edge.setblocking(False)
-        house = House(settings, vfs=vfs, clock=clock, processes=Processes(threads, on))
-        if listener is not None:
-            house.notices.listen(listener)
-        thread = threading.Thread(target=lambda: uvloop.run(main()), name="server")
-        thread.start()
-        try:
-            assert ready.wait(START_S), "the server did not answer"
-            world = World(welcome[0].url, settings.data_dir)
-            yield world
-            world.close()
-        finally:
-            loop, stop = stopping[0]
-            loop.call_soon_threadsafe(stop.set)
-            thread.join(60)
-            house.close()
 
 
 class Threads:
@@ -361,8 +336,16 @@ class Threads:
     What they count is in this process's own counts already, so they say nothing of it.
     """
 
-    def __init__(self, edge: Callable[..., Coroutine[Any, Any, None]]) -> None:
-        self._edge = edge
+    def __init__(
+        self, settings: Settings, on: socket.socket, clock: Clock, patience: Patience | None
+    ) -> None:
+        self._on = on.dup()
+        self._on.setblocking(False)
+        self._bell = bell = Bell.make()
+        self._edge = partial(
+            serve_edge, settings, self._on, bell.of_edges, clock=clock, patience=patience
+        )
+        self._reader = partial(serve_reader, settings, url_of(on), bell.of_reader, clock=clock)
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._threads: list[threading.Thread] = []
         self._patch = pytest.MonkeyPatch()
@@ -377,14 +360,13 @@ class Threads:
     def fileno(self) -> int:
         return self._ours.fileno()
 
-    def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
-        sockets = line.dup(), bell.dup()
+    def fork(self, name: str, line: socket.socket) -> None:
+        own, child = line.dup(), self._reader if name == READER else self._edge
 
         def run() -> None:
             self._say(Word("born", name, threading.get_native_id(), 0))
-            uvloop.run(self._edge(*sockets))
-            for each in sockets:
-                each.close()
+            uvloop.run(child(own))
+            own.close()
             self._say(Word("ended", name, threading.get_native_id(), 0))
 
         thread = threading.Thread(target=run, name=name)
@@ -405,8 +387,8 @@ class Threads:
         for thread in self._threads:
             thread.join(60)
         self._patch.undo()
-        self._ours.close()
-        self._theirs.close()
+        for each in (self._ours, self._theirs, self._on, self._bell):
+            each.close()
 
     def _say(self, word: Word) -> None:
         self._theirs.send(msgspec.msgpack.encode(word))

@@ -2,18 +2,26 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client import Counter as SharedCounter
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # when something was counted first says nothing of several processes
 REGISTRY: Final = CollectorRegistry()
 
-
-Counts = dict[str, list[tuple[list[str], float]]]
-"""What a process has counted: of each name, label values and count."""
+Samples = list[tuple[str, dict[str, str], float]]
+Counts = dict[str, Samples]
+"""What a process has counted: of each family its samples, those that are 0 left out."""
 
 
 class Tally(Collector):
@@ -21,9 +29,6 @@ class Tally(Collector):
 
     prometheus_client's own takes a lock at each step, 5 microseconds a time and four times in each
     request; this one is an addition, and is read without a lock when somebody asks.
-
-    Of a server of several processes each counts its own. What the others counted is added when the
-    page is made; what an ended process counted stays, since a counter never falls.
     """
 
     def __init__(self, name: str, meaning: str, labels: tuple[str, ...]) -> None:
@@ -32,73 +37,93 @@ class Tally(Collector):
         self._labels = labels
         self._counts: Counter[tuple[str, ...]] = Counter()
         REGISTRY.register(self)
-        _COUNTED[name] = self
 
     def add(self, *labels: str, count: int = 1) -> None:
         """Count `count` more under these label values, given in the order of the labels."""
         self._counts[labels] += count
 
-    def own(self) -> list[tuple[list[str], float]]:
-        """Return what this process has counted."""
-        return [(list(labels), count) for labels, count in list(self._counts.items())]
-
     def collect(self) -> Iterable[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
-        for labels, count in _sum(self._name, self.own(), is_level=False).items():
+        for labels, count in list(self._counts.items()):
             family.add_metric(labels, count)
         yield family
 
 
 class Level(Collector):
-    """A figure that rises and falls, set on the event loop only; of several processes, the sum."""
+    """A figure that rises and falls, set on the event loop only."""
 
     def __init__(self, name: str, meaning: str) -> None:
         self._name = name
         self._meaning = meaning
         self.value = 0.0
         REGISTRY.register(self)
-        _COUNTED[name] = self
-
-    def own(self) -> list[tuple[list[str], float]]:
-        """Return the figure of this process."""
-        return [([], self.value)]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        whole = sum(_sum(self._name, self.own(), is_level=True).values())
-        yield GaugeMetricFamily(self._name, self._meaning, value=whole)
+        yield GaugeMetricFamily(self._name, self._meaning, value=self.value)
 
 
-_COUNTED: Final[dict[str, Tally | Level]] = {}
-_OTHERS: Final[dict[str, Counts]] = {}
-_ENDED: Final[dict[str, Counter[tuple[str, ...]]]] = {}
+class _Page:
+    """What all processes of a server have counted, added up.
+
+    What an ended process counted stays, since a counter never falls; its levels do not.
+    """
+
+    def __init__(self) -> None:
+        self._others: dict[str, Counts] = {}
+        self._ended: Counts = {}
+
+    def take(self, process: str, counted: Counts) -> None:
+        self._others[process] = counted
+
+    def keep(self, process: str) -> None:
+        ended = self._others.pop(process, {})
+        for family in REGISTRY.collect():
+            if family.type != "gauge" and family.name in ended:
+                kept = self._ended.setdefault(family.name, [])
+                self._ended[family.name] = _sum([kept, ended[family.name]])
+
+    def collect(self) -> Iterable[Metric]:
+        others = [*self._others.values(), self._ended]
+        for family in REGISTRY.collect():
+            samples = [(sample.name, sample.labels, sample.value) for sample in family.samples]
+            whole = Metric(family.name, family.documentation, family.type)
+            parts = (other.get(family.name, []) for other in others)
+            for sample in _sum([samples, *parts]):
+                whole.add_sample(*sample)
+            yield whole
 
 
-def _sum(
-    name: str, own: list[tuple[list[str], float]], *, is_level: bool
-) -> dict[tuple[str, ...], float]:
-    whole: dict[tuple[str, ...], float] = {} if is_level else dict(_ENDED.get(name, {}))
-    for counts in (own, *(other.get(name, []) for other in list(_OTHERS.values()))):
-        for labels, count in counts:
-            whole[tuple(labels)] = whole.get(tuple(labels), 0) + count
-    return whole
+def _sum(parts: Iterable[Samples]) -> Samples:
+    """Add up what stands under one name and labels, in the order in which it is first met."""
+    whole: dict[tuple[str, ...], tuple[str, dict[str, str], float]] = {}
+    for name, labels, value in chain.from_iterable(parts):
+        key = (name, *labels.values())
+        known = whole.get(key)
+        whole[key] = (name, labels, value + (0.0 if known is None else known[2]))
+    return list(whole.values())
+
+
+_PAGE: Final = _Page()
 
 
 def counts() -> Counts:
     """Return what this process has counted, for another one to `take`."""
-    return {name: own for name, counted in _COUNTED.items() if (own := counted.own())}
+    return {
+        family.name: [
+            (sample.name, sample.labels, sample.value) for sample in family.samples if sample.value
+        ]
+        for family in REGISTRY.collect()
+    }
 
 
 def take(process: str, counted: Counts) -> None:
     """Add what another process has counted so far to the page of this one."""
-    _OTHERS[process] = counted
+    _PAGE.take(process, counted)
 
 
 def keep(process: str) -> None:
     """Note that this process has ended: its counters stay, its levels do not."""
-    for name, counted in _OTHERS.pop(process, {}).items():
-        ended = _ENDED.setdefault(name, Counter())
-        for labels, count in counted:
-            ended[tuple(labels)] += int(count)
+    _PAGE.keep(process)
 
 
 REQUESTS = Tally("indelible_requests", "Ingest requests by route and answer.", ("route", "status"))
@@ -192,4 +217,4 @@ DAMAGED_PLACES = Gauge(
 
 def exposition() -> bytes:
     """All of the above in the Prometheus text format, version 0.0.4."""
-    return generate_latest(REGISTRY)
+    return generate_latest(_PAGE)

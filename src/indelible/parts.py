@@ -51,8 +51,9 @@ class Part:
         start: called on the event loop. It must not block.
         stop: finishes what is under way, and ends its threads.
         close: lets go of files; called after the loop has ended, or if the server cannot be built.
-        health: reads memory only, since it is called on the event loop; None if it has no health.
-        form: the type that `health` returns.
+        health: reads memory only, since it is called on the event loop; None if it has no health,
+            or runs in another process.
+        form: the type of its health, wherever that is; None if it has none.
         looks: what of its health must be read from the disk.
         gives: what handlers of the API may ask for, by the name of their parameter.
     """
@@ -62,7 +63,7 @@ class Part:
     stop: Callable[[], Awaitable[None]] = _at_once
     close: Callable[[], None] = _nothing
     health: Callable[[], PartHealth] | None = None
-    form: type[PartHealth] = PartHealth
+    form: type[PartHealth] | None = None
     looks: Sequence[Look] = ()
     gives: Mapping[str, object] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ def form_of_health(parts: Sequence[Part]) -> type[msgspec.Struct]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two parts have the name {name!r}")
-    members = [(part.name, part.form) for part in parts if part.health is not None]
+    members = [(part.name, part.form) for part in parts if part.form is not None]
     return msgspec.defstruct(
         "Health",
         [("status", Word), ("version", str), *members],

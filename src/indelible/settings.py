@@ -141,8 +141,9 @@ class Settings:
         "INDELIBLE_EDGES",
         _edges,
         None,
-        "Processes that accept connections and read requests, beside the one that stores: when it "
-        "is not set, one fewer than there are processor cores. 0 does everything in one process.",
+        "Processes that accept connections and read requests, beside those that store and follow: "
+        "when it is not set, one fewer than there are processor cores. 0 does everything in one "
+        "process.",
     )
     server_token: str | None = _setting(
         "INDELIBLE_SERVER_TOKEN",

@@ -50,7 +50,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Access]:
     try:
         routes = {
             f"{method} {route.path_format}"
-            for route in house.api.routes
+            for route in house.following.api.routes
             if isinstance(route, HTTPRoute)
             for method in route.methods
             if method != "OPTIONS"

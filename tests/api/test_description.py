@@ -48,7 +48,7 @@ def test_every_route_is_described_and_every_described_route_is_there(
 ) -> None:
     house = House(Settings(data_dir=tmp_path))
     try:
-        framework = house.api
+        framework = house.following.api
         there = {
             (method.lower(), route.path)
             for route in house.edge._routes.values()

@@ -169,9 +169,9 @@ def test_health_names_its_parts(shared: World) -> None:
     answer = shared.http.get("/healthz")
 
     assert 200 == answer.status_code
-    edges = {"edges"} & set(answer.json())  # where there is more than one core
+    processes = {"processes"} & set(answer.json())  # where there is more than one core
     assert {"status", "version", "journal", "disk", "ledger", "accounting", "clock"} == (
-        set(answer.json()) - edges
+        set(answer.json()) - processes
     )
     assert {"status": "ok", "failure": None}.items() <= answer.json()["journal"].items()
 

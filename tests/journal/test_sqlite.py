@@ -473,7 +473,7 @@ class ForgetsTheLastTransaction(SqliteJournal):
 
 class RemembersTheLastTransactionOfOneProject(SqliteJournal):
     def _last_tx(self) -> bytes | None:
-        return next((entry.leaf.tx for entry in reversed(self._newest())), None)
+        return next((entry.leaf.tx for entry in reversed(self.newest())), None)
 
 
 class SwapsSalts(SqliteJournal):

@@ -478,7 +478,7 @@ def test_beside_the_lock_of_an_older_log_it_begins_one_of_another_name(data: Pat
             remove(path)
 
     with house(data) as one:
-        log = one.ledger.logs.named(LOG)
+        log = one.following.ledger.logs.named(LOG)
         assert log is not None
 
     assert old.origin != log.origin
@@ -612,9 +612,9 @@ def test_the_record_of_times_is_begun_anew_when_it_is_lost(
         (data / "seals.db").write_bytes(content)
 
     with house(data) as one:
-        log = one.ledger.logs.named(LOG)
+        log = one.following.ledger.logs.named(LOG)
         assert log is not None
-        times = one.ledger.times(log.project_id, 0)
+        times = one.following.ledger.times(log.project_id, 0)
 
     assert times.sealed_at_ms is not None
     assert times.witnessed_at_ms is None
@@ -628,8 +628,8 @@ def test_events_stored_after_the_last_checkpoint_are_sealed_at_the_next_start(
     shutil.copytree(made / "earlier" / "ledger", data / "ledger")
 
     with house(data) as one:
-        one.ledger.start()
-        one.ledger.stop()
+        one.following.ledger.start()
+        one.following.ledger.stop()
 
     assert head_of(made / "later")[:3] == head_of(data)[:3]  # the same tree, come by another way
     assert_sound(data)

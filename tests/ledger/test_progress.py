@@ -335,11 +335,11 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
     now_ms = 0
     house = House(Settings(data_dir=tmp_path))
     try:
-        house.ledger.close()
+        house.following.ledger.close()
         ledger = Ledger(
             tmp_path,
-            journal=house.journal,
-            registry=house.registry,
+            journal=house.storing.journal,
+            registry=house.following.registry,
             choices=Choices(
                 origin=None,
                 seal_interval_ms=500,
@@ -351,7 +351,7 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
         try:
 
             def seen() -> Any:
-                lookout = Lookout(pulse=house.committer.pulse)
+                lookout = Lookout(pulse=house.storing.committer.pulse)
                 lookout.watch([ledger_part(ledger)])
                 return lookout.health(version=__version__)
 
@@ -366,9 +366,9 @@ def test_health_says_how_long_the_oldest_event_has_waited_for_its_seal(tmp_path:
                 return health.status, health.oldest_unsealed_s
 
             assert LedgerHealth("ok", None, None, []) == told()
-            project_id = house.registry.snapshot.project("default").id
-            stored_ms = house.clock()
-            house.journal.append(
+            project_id = house.following.registry.snapshot.project("default").id
+            stored_ms = house.storing.clock()
+            house.storing.journal.append(
                 [
                     Draft(
                         project_id=project_id,

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from indelible import app
+from indelible.app import following
 from indelible.errors import IndelibleError
 from indelible.query.facts import view
 from indelible.settings import Settings
@@ -58,14 +59,14 @@ class Door:
         Raises:
             InvalidApiKey.
         """
-        gate, journal = self.house.gate, self.house.journal
+        gate, journal = self.house.following.gate, self.house.storing.journal
         project = gate.project_of(gate.caller(f"Bearer {key}", lambda: None), None)
         entries = journal.read(project.id, 0, journal.next_index(project.id))
         return [json.loads(_encode(view(entry))) for entry in entries]
 
     def opens(self, role: str, secret: str) -> bool:
         """Whether a key is valid."""
-        gate = self.house.gate
+        gate = self.house.following.gate
         try:
             if role == "token":
                 return gate.is_token(secret)
@@ -78,7 +79,7 @@ class Door:
 
     def write_cli_file(self) -> None:
         """As `indelible serve` does before it says that it answers."""
-        self.house.write_cli_file("http://server")
+        self.house.following.write_cli_file("http://server")
 
 
 @contextlib.contextmanager
@@ -110,7 +111,7 @@ def _without_framework() -> Iterator[None]:
         raise AssertionError(f"{scope['path']} is a route of the framework")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "make_api", lambda *_, **__: refuse)
+        patch.setattr(following, "make_api", lambda *_, **__: refuse)
         yield
 
 

@@ -158,7 +158,7 @@ def check_door(door: Door, marks: list[Mark], found: Found) -> None:
         _check_event(one, log, erased, begun, found)
     _check_once(door, marks, logs, found)
     for one in of_kind(marks, "expiring"):
-        door.house.retention.expire()
+        door.house.following.retention.expire()
         kept = json.dumps(_log_of(door, one["key"]))
         left = [content for content in one["contents"] if content in kept]
         found.hold(EXPIRED, not left, f"{left} are there")
@@ -218,7 +218,7 @@ def _check_receipt(one: Mark, door: Door, found: Found) -> None:
     found.hold(RECEIPTS, Verdict.VERIFIED is verdict, "it does not verify")
     note = parse_note(Proof.parse(one["receipt"]).checkpoint)
     signed = Checkpoint.parse(note.text)
-    journal, log = door.house.journal, door.house.ledger.logs.named(one["log"])
+    journal, log = door.house.storing.journal, door.house.following.ledger.logs.named(one["log"])
     if log is None:
         found.hold(RECEIPTS, False, f"there is no log {one['log']}")
         return
@@ -308,7 +308,7 @@ def _serves_or_refuses(data: Path, facts: dict[str, Any]) -> None:
         for content in facts["kept"]:
             assert content in text, f"{content} is missing"
         if facts["frozen"]:
-            succeeded = door.house.ledger.logs.named("default.2") is not None
+            succeeded = door.house.following.ledger.logs.named("default.2") is not None
             assert succeeded != ("content-lost" in text), "it is a mixture of two journals"
 
 

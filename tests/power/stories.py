@@ -158,7 +158,7 @@ def first_start(folder: Path) -> None:
     data = folder / "srv" / "events"
     with opened(data) as door:
         door.write_cli_file()
-        made = door.house.made
+        made = door.house.following.made
         for role, name in (("token", "token"), ("application", "API key"), ("admin", "admin key")):
             mark("key", role=role, secret=made[name])
         key, token, admin = made["API key"], made["token"], made["admin key"]
@@ -175,9 +175,9 @@ def first_start(folder: Path) -> None:
         wanted = {"role": "application", "project": "default"}
         made_key = door.ask("POST", "/v1/keys", key=admin, json=wanted).json()
         mark("key", role="application", secret=made_key["secret"])
-        log = door.house.ledger.logs.named("default")
+        log = door.house.following.ledger.logs.named("default")
         assert log is not None
-        times = door.house.ledger.times(log.project_id, 0)
+        times = door.house.following.ledger.times(log.project_id, 0)
     mark("stopped", origin=log.origin, sealed=0, at_ms=times.sealed_at_ms)
     with opened(data) as door:
         door.write_cli_file()
@@ -306,7 +306,7 @@ def erasure(folder: Path) -> None:
         change = door.ask("PATCH", "/v1/projects/old", key=ADMIN_KEY, json={"retention_days": 7})
         assert 200 == change.status_code, change.text
         mark("expiring", key=old, contents=[f"expires-{n}" for n in range(3)])
-        assert 3 == door.house.retention.expire()
+        assert 3 == door.house.following.retention.expire()
         mark("erased", txs=[], secrets=[f"expires-{n}" for n in range(3)])
         (certificate,) = [event for event in door.export(old) if event["kind"] == "erasure"]
         mark("certificate", key=old, index=certificate["index"], tx=certificate["tx_id"])
@@ -598,11 +598,13 @@ def failed_sync(folder: Path) -> None:
         body = {"api_key": TOKEN, "event": "x", "distinct_id": "u"}
         fail_syncs("lock.db-wal")
         assert 200 == door.ask(**request, json={**body, "uuid": "unsealed"}).status_code
-        wait_until(lambda: door.house.ledger.sealer.failure is not None or is_sealed(door, 2))
+        wait_until(
+            lambda: door.house.following.ledger.sealer.failure is not None or is_sealed(door, 2)
+        )
         mark("failed", what="lock")
         fail_syncs("")
         assert 200 == door.ask(**request, json={**body, "uuid": "unsealed too"}).status_code
-        if door.house.ledger.sealer.failure is None:
+        if door.house.following.ledger.sealer.failure is None:
             wait_until(lambda: is_sealed(door, 2))
             mark("answered", what="lock")
         fail_syncs("journal.db-wal")
@@ -621,8 +623,8 @@ def wait_until(met: Callable[[], bool]) -> None:
 
 
 def is_sealed(door: Door, size: int) -> bool:
-    (project,) = door.house.registry.snapshot.projects.values()
-    return door.house.ledger.sealed_size(project.id) >= size
+    (project,) = door.house.following.registry.snapshot.projects.values()
+    return door.house.following.ledger.sealed_size(project.id) >= size
 
 
 def check_failed_sync(folder: Path, marks: list[Mark], found: Found) -> None:

@@ -15,7 +15,7 @@ class Row(NamedTuple):
 
 
 SYNCS: Final = {
-    "app.py House.__init__: keep_folder(settings.data_dir, mode=448)": Row(
+    "app/storing.py Storing.__init__: keep_folder(settings.data_dir, mode=448)": Row(
         "start", promises.STORED
     ),
     "cli/backup.py copy: _sync(draft)": Row("backup", promises.BACKUP),

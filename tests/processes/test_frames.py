@@ -15,7 +15,7 @@ from indelible.errors import DiskLow, IndelibleError, JournalStuck, StoringSlow,
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft, Duplicate, OverLimit, Stored
 from indelible.processes.frames import FrameBroken, Frames, Line, frame
-from indelible.processes.messages import FROM_EDGE, FROM_WRITER, Answered, Refused, Submitted
+from indelible.processes.messages import FROM_EDGE, TO_EDGE, Answered, Refused, Submitted
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300)), st.data())
@@ -84,7 +84,7 @@ def test_outcomes_arrive_as_they_were_sent(
     stored: list[tuple[int, list[Stored | Duplicate | OverLimit]]],
 ) -> None:
     sent = Answered(stored, [(7, Refused.of(StoringSlow()))])
-    assert sent == FROM_WRITER.decode(msgspec.msgpack.encode(sent))
+    assert sent == TO_EDGE.decode(msgspec.msgpack.encode(sent))
 
 
 def test_every_error_says_the_same_in_the_other_process() -> None:

@@ -52,7 +52,12 @@ async def relayed(application: Application) -> AsyncIterator[tuple[int, Counter]
     with listening("127.0.0.1", 0) as on, bell:
         port = int(url_of(on).rpartition(":")[2])
         serving = asyncio.ensure_future(
-            serve_asgi(Relay(bell, Refusals()), on=on, announce=lambda _: up.set(), stop=stop)
+            serve_asgi(
+                Relay(bell, Refusals(), lambda: True),
+                on=on,
+                announce=lambda _: up.set(),
+                stop=stop,
+            )
         )
         await up.wait()
         try:

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from indelible.processes.frames import MOST_FRAME_BYTES
 from tests.world import AS_ADMIN, AS_APPLICATION, ServerProcess, audit, bearer, product, started
 
 METRICS_KEY = "metrics-key-0123456789"
@@ -100,9 +99,9 @@ def test_every_answer_is_the_same(one: ServerProcess, several: ServerProcess) ->
 def test_an_event_as_large_as_an_operator_allows_is_stored(tmp_path: Path, edges: str) -> None:
     limits = dict.fromkeys(
         ("INDELIBLE_MAX_BODY_BYTES", "INDELIBLE_MAX_EVENT_BYTES", "INDELIBLE_MAX_PAYLOAD_BYTES"),
-        str(MOST_FRAME_BYTES * 2),
+        str(128 * 1024 * 1024),
     )
-    large = "x" * (MOST_FRAME_BYTES + 1_000_000)
+    large = "x" * (65 * 1024 * 1024)
     with started(tmp_path, INDELIBLE_EDGES=edges, **limits) as server:
         assert 200 == server.send(product(uuid="large", properties={"p": large})).status_code
         assert 202 == server.send_audit(audit(large), "large").status_code

@@ -1,6 +1,6 @@
 """The snapshot: one immutable value, the same in any process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from indelible.errors import JournalUnwritable, NotFound
 from indelible.journal.registry_tables import RegistryTables
 from indelible.registry.registry import Registry
-from indelible.registry.snapshot import Snapshot
-from indelible.registry.values import Key, Rate, Role
+from indelible.registry.snapshot import Rows, Snapshot
+from indelible.registry.values import Key, Rate, Role, Row
 from tests.journal.rig import SqliteRig
 from tests.registry.contract import EVERYTHING_SEEN, SHOP, a_key
 
@@ -110,8 +110,14 @@ def test_after_any_changes_the_snapshot_is_what_a_restart_reads(
         registry.projects.create("default")
         for _ in range(4):
             registry.keys.create(Role.APPLICATION, registry.snapshot.project("default"))
-        sent: list[Snapshot] = []
-        registry.on_change(lambda snapshot: sent.append(Snapshot.decode(snapshot.encode())))
+        elsewhere = [Snapshot.decode(registry.snapshot.encode())]
+
+        def heard(_: Snapshot, rows: Sequence[Row]) -> None:
+            sent = msgspec.msgpack.encode(Rows.of(rows))
+            told = msgspec.msgpack.decode(sent, type=Rows).within(elsewhere[-1])
+            elsewhere.append(elsewhere[-1].after(told))
+
+        registry.on_change(heard)
 
         for step in steps:
             rig.clock.now_ms += 1
@@ -119,7 +125,7 @@ def test_after_any_changes_the_snapshot_is_what_a_restart_reads(
                 STEPS[step](registry)
 
         assert registry.snapshot == RegistryTables(rig.journal).load()
-        assert not sent or sent[-1] == registry.snapshot
+        assert elsewhere[-1] == registry.snapshot == Snapshot.decode(registry.snapshot.encode())
     finally:
         rig.close()
 
@@ -128,7 +134,7 @@ def test_others_have_the_new_snapshot_before_the_change_is_acknowledged(registry
     key = registry.keys.create(Role.ADMIN, None).key
     seen: list[bool] = []
     registry.on_change(
-        lambda snapshot: seen.append(snapshot.keys[key.digest].is_valid(registry.clock()))
+        lambda snapshot, _: seen.append(snapshot.keys[key.digest].is_valid(registry.clock()))
     )
 
     registry.keys.revoke(key.id)
@@ -140,7 +146,7 @@ def test_a_change_that_was_not_written_reaches_nobody(
     sqlite: SqliteRig, registry: Registry
 ) -> None:
     seen: list[Snapshot] = []
-    registry.on_change(seen.append)
+    registry.on_change(lambda snapshot, _: seen.append(snapshot))
     sqlite.disk.writes_left = 0
 
     with pytest.raises(JournalUnwritable):

@@ -29,7 +29,7 @@ from indelible.errors import (
     UnknownParameter,
     UnsupportedMediaType,
 )
-from indelible.journal.contract import Journal
+from indelible.journal.contract import JournalReader
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
@@ -61,7 +61,7 @@ TheProject = NamedDependency[SkipValidation[Project]]
 TheRegistry = NamedDependency[SkipValidation[Registry]]
 TheEvents = NamedDependency[SkipValidation[Events]]
 TheReading = NamedDependency[SkipValidation[Reading]]
-TheJournal = NamedDependency[SkipValidation[Journal]]
+TheJournal = NamedDependency[SkipValidation[JournalReader]]
 TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]

@@ -14,7 +14,7 @@ from typing import Final
 from indelible.clock import Clock
 from indelible.errors import NotErasable, NotFound
 from indelible.event import Kind, tx_bytes
-from indelible.journal.contract import LARGEST_INDEX, Journal, Stored
+from indelible.journal.contract import LARGEST_INDEX, ErasableJournal, Stored
 from indelible.journal.erasing import ERASABLE
 from indelible.journal.pieces import pieces
 from indelible.leaf import SIZE
@@ -60,7 +60,7 @@ class Certificate:
 class Eraser:
     """Finds what is meant, and erases it."""
 
-    def __init__(self, journal: Journal, *, clock: Clock) -> None:
+    def __init__(self, journal: ErasableJournal, *, clock: Clock) -> None:
         self._journal = journal
         self._clock = clock
 

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 from indelible.clock import Clock, monotonic_s
 from indelible.erasure.lengths import LENGTHS_FILE, Lengths
 from indelible.errors import IndelibleError
-from indelible.journal.contract import Journal
+from indelible.journal.contract import ErasableJournal
 from indelible.journal.erasing import ERASABLE
 from indelible.leaf import decode
 
@@ -67,7 +67,7 @@ class Retention:
     def __init__(
         self,
         data_dir: Path,
-        journal: Journal,
+        journal: ErasableJournal,
         *,
         rules: Callable[[], Iterable[Rule]],
         clock: Clock,

@@ -240,32 +240,8 @@ class JournalReader(Protocol):
         ...
 
 
-class Journal(JournalReader, Protocol):
-    """A durable log for each project, with exact and permanent de-duplication.
-
-    Implementations must be safe to call from any thread.
-    """
-
-    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Store `drafts`, in order, in one atomic and synced step; one outcome for each.
-
-        On return every `Stored` survives power loss, and every project's indexes are contiguous
-        from 0. A draft whose (project, lane, client id) is known, or stands earlier in `drafts`,
-        adds nothing.
-
-        Raises:
-            JournalUnwritable: none of them may be taken as stored. After a failed sync every
-                later append raises too, until the process is restarted.
-        """
-        ...
-
-    def probe(self) -> None:
-        """Check that events can be stored, by writing and syncing a page that changes nothing.
-
-        Raises:
-            JournalUnwritable: they cannot.
-        """
-        ...
+class ErasableJournal(JournalReader, Protocol):
+    """The logs, to be read and to be erased from: all that what follows them may do to them."""
 
     def erase(
         self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
@@ -291,5 +267,33 @@ class Journal(JournalReader, Protocol):
 
         Raises:
             JournalUnwritable: a file could not be written or synced.
+        """
+        ...
+
+
+class Journal(ErasableJournal, Protocol):
+    """A durable log for each project, with exact and permanent de-duplication.
+
+    Implementations must be safe to call from any thread.
+    """
+
+    def append(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Store `drafts`, in order, in one atomic and synced step; one outcome for each.
+
+        On return every `Stored` survives power loss, and every project's indexes are contiguous
+        from 0. A draft whose (project, lane, client id) is known, or stands earlier in `drafts`,
+        adds nothing.
+
+        Raises:
+            JournalUnwritable: none of them may be taken as stored. After a failed sync every
+                later append raises too, until the process is restarted.
+        """
+        ...
+
+    def probe(self) -> None:
+        """Check that events can be stored, by writing and syncing a page that changes nothing.
+
+        Raises:
+            JournalUnwritable: they cannot.
         """
         ...

@@ -7,7 +7,6 @@ from indelible.clock import Clock, Steadiness, rfc3339
 from indelible.journal.commit import STUCK_S, Committer
 from indelible.journal.sqlite import SqliteJournal
 from indelible.parts import Look, Part, PartHealth
-from indelible.registry.registry import Registry
 
 AHEAD_MS: Final = 60_000
 
@@ -37,7 +36,7 @@ class ClockHealth(PartHealth):
     last_jump_at: str | None
 
 
-def journal_part(journal: SqliteJournal, committer: Committer, registry: Registry) -> Part:
+def journal_part(journal: SqliteJournal, committer: Committer) -> Part:
     """The journal with the thread that writes it; its files are closed by who opened them."""
     misplaced: str | None = None
 
@@ -67,7 +66,6 @@ def journal_part(journal: SqliteJournal, committer: Committer, registry: Registr
         health=health,
         form=JournalHealth,
         looks=[Look("the journal's files", find)],
-        gives={"journal": journal, "registry": registry},
     )
 
 

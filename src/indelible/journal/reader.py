@@ -20,16 +20,17 @@ If another file takes the place of the journal, as `indelible restore` does, eve
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import apsw
 
 from indelible.clock import monotonic_s
 from indelible.connections import BUSY_TIMEOUT_MS, Readers, identity_of
 from indelible.errors import DataUnreadable, JournalNewer
+from indelible.journal.contract import Erased
 from indelible.journal.database import SCHEMA_VERSION
 from indelible.journal.keys_file import KEYS_FILE, KeysElsewhere
 from indelible.journal.reading import SqliteReading
@@ -39,6 +40,8 @@ _POLL_S: Final = 0.02  # one look takes some 10 us
 _ENDS_AT_ONCE: Final = 100
 """Logs whose ends are read in one statement: apsw keeps no longer ones prepared, and preparing it
 costs three times as much as the rest."""
+
+Reader = TypeVar("Reader", bound="SqliteReader")
 
 
 def open_reader(path: Path, *, vfs: str | None = None) -> "SqliteReader":
@@ -52,8 +55,31 @@ def open_reader(path: Path, *, vfs: str | None = None) -> "SqliteReader":
             version's schema yet.
         JournalNewer: a later version wrote it.
     """
+    return _opened(path, lambda: SqliteReader(path, vfs=vfs))
+
+
+class Erasing(Protocol):
+    """Erases in the process that writes: see `indelible.journal.contract.ErasableJournal`."""
+
+    def erase(
+        self, project_id: int, indexes: Iterable[int], *, reason: str, received_at_ms: int
+    ) -> Erased: ...
+
+    def sweep(self) -> bool: ...
+
+
+def open_erasable(path: Path, erasing: Erasing) -> "ErasableReader":
+    """As `open_reader`, and what is to be erased is erased by `erasing`."""
+    return _opened(path, lambda: ErasableReader(path, erasing))
+
+
+def _opened(path: Path, make: Callable[[], Reader]) -> Reader:
+    """
+    Raises:
+        DataUnreadable, JournalNewer: as `open_reader`.
+    """
     try:
-        reader = SqliteReader(path, vfs=vfs)
+        reader = make()
     except apsw.Error as error:
         raise DataUnreadable(f"{path} cannot be opened: {error}") from error
     try:
@@ -171,3 +197,12 @@ class SqliteReader(SqliteReading):
         if version != self._version:
             self._version = version
             self._commits += 1
+
+
+class ErasableReader(SqliteReader):
+    """`indelible.journal.contract.ErasableJournal` over files that another process writes."""
+
+    def __init__(self, path: Path, erasing: Erasing) -> None:
+        super().__init__(path, vfs=None)
+        self.erase = erasing.erase
+        self.sweep = erasing.sweep

@@ -59,6 +59,15 @@ class SqliteReading:
         self._secrets: dict[int, bytes] = {}
         self._moments = Moments(rows, keys.blocks)
 
+    def newest(self) -> list[Entry]:
+        """The last entry of each log."""
+        connection = self.connection()
+        last: list[Entry] = []
+        for project_id in projects_of(connection):
+            newest = next_index_of(connection, project_id) - 1
+            last += self.read(project_id, newest, newest + 1)
+        return last
+
     def next_index(self, project_id: int) -> int:
         return next_index_of(self.connection(), project_id)
 

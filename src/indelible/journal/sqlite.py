@@ -14,14 +14,14 @@ from indelible import leaf
 from indelible.clock import Clock, month_of, now_ms
 from indelible.errors import JournalUnwritable, NotErasable, NotFound
 from indelible.event import tx_text
-from indelible.journal.contract import Draft, Entry, Erased, Outcome, Stored
+from indelible.journal.contract import Draft, Erased, Outcome, Stored
 from indelible.journal.database import Database
 from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
 from indelible.journal.group import Group
 from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.reading import SqliteReading
 from indelible.journal.stored import StoredRows
-from indelible.journal.tables import INDEX_MASK, id_of, next_index_of, projects_of, table_of
+from indelible.journal.tables import INDEX_MASK, id_of, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import UniqueKeys
 
@@ -38,9 +38,6 @@ class SqliteJournal(SqliteReading):
         self.database = database
         self._clock = clock
         self._tx_ids = TxIds(clock, last=self._last_tx())
-        newest = [entry.leaf.received_at_ms for entry in self._newest()]
-        self.newest_at_start_ms: int | None = max(newest, default=None)
-        """When the newest entry of any log had been received, ms since the epoch."""
         self._appending = threading.Lock()
         # Followers ask for all ends after each commit: those of hundreds of logs are not read from
         # the file each time. This process alone adds entries.
@@ -166,13 +163,4 @@ class SqliteJournal(SqliteReading):
         return Group(connection, self._keys, self._unique_key, self._tx_ids, month=month)
 
     def _last_tx(self) -> bytes | None:
-        return max((entry.leaf.tx for entry in self._newest()), default=None)
-
-    def _newest(self) -> list[Entry]:
-        """The last entry of each log."""
-        connection = self.database.reader()
-        last: list[Entry] = []
-        for project_id in projects_of(connection):
-            newest = next_index_of(connection, project_id) - 1
-            last += self.read(project_id, newest, newest + 1)
-        return last
+        return max((entry.leaf.tx for entry in self.newest()), default=None)

@@ -30,12 +30,12 @@ from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskState
 from indelible.processes.frames import Line
 from indelible.processes.messages import (
-    FROM_WRITER,
+    TO_EDGE,
     Answered,
     Asked,
+    Changed,
     Count,
     Figures,
-    FromWriter,
     Known,
     Left,
     Listen,
@@ -47,6 +47,7 @@ from indelible.processes.messages import (
     Stop,
     Submitted,
     Taken,
+    ToEdge,
     Told,
     Wanted,
 )
@@ -80,21 +81,20 @@ class Writer:
         notices: Notices,
         *,
         max_waiting_bytes: int,
-        most_frame_bytes: int,
     ) -> None:
         self.disk = disk
         self.stopping = asyncio.Event()
         """Set when the writer has said that the server stops."""
         self.pulse = Pulse()
+        self.has_reader = False
+        """Whether there is somebody to pass requests on to."""
         self.snapshot: Snapshot
         self._rates = rates
         self._notices = notices
         self._leave_notices: Callable[[], None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
-        self._line: Line[FromWriter] = Line(
-            FROM_WRITER, heard=self._heard, ended=self._is_gone, most_bytes=most_frame_bytes
-        )
+        self._line: Line[ToEdge] = Line(TO_EDGE, heard=self._heard, ended=self._is_gone)
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._commit = Committing()
@@ -109,12 +109,14 @@ class Writer:
         self._reported_at_s = 0.0
         self._counted = 0  # the number of the last report that was asked for
 
-    async def meet(self, own: socket.socket) -> None:
-        """Begin to use the line, and wait for the first snapshot."""
+    async def meet(self, own: socket.socket) -> bool:
+        """Begin to use the line, and wait for the first snapshot; False if the server stops before
+        there is one."""
         self.pulse.on_beat(self._look)
         self.pulse.start()
         await self._line.take(own)
         await self._is_known.wait()
+        return not self.stopping.is_set()
 
     def serve(self) -> None:
         """Say that this process answers requests."""
@@ -187,7 +189,7 @@ class Writer:
         finally:
             del self._asked[number]
 
-    def _heard(self, message: FromWriter) -> None:
+    def _heard(self, message: ToEdge) -> None:
         self._heard_at_s = self.pulse.s
         match message:
             case Answered(stored, refused):
@@ -208,8 +210,12 @@ class Writer:
                 self.snapshot = Snapshot.decode(snapshot)
                 self._is_known.set()
                 self._line.say(Taken(number))
-            case Figures(free_percent, is_full):
+            case Changed(number, rows):
+                self.snapshot = self.snapshot.after(rows.within(self.snapshot))
+                self._line.say(Taken(number))
+            case Figures(free_percent, is_full, has_reader):
                 self.disk.free_percent, self.disk.is_full = free_percent, is_full
+                self.has_reader = has_reader
             case Spent(spent):
                 self._rates.charge(spent)
             case Listen(is_heard):
@@ -219,6 +225,7 @@ class Writer:
                 self._report()
             case Stop():
                 self.stopping.set()
+                self._is_known.set()
 
     def _waiting_of(self, number: int) -> "asyncio.Future[list[Outcome]] | None":
         """Who waits for this outcome; None if the client has left, or was answered."""
@@ -255,7 +262,7 @@ class Writer:
 
     def _report(self) -> None:
         self._reported_at_s = self.pulse.s
-        self._line.say(Report(metrics.counts(), self._rates.spent(), self._counted))
+        self._line.say(Report(metrics.counts(), self._counted, self._rates.spent()))
 
     def _is_gone(self) -> None:
         if not self._is_leaving:

@@ -1,97 +1,74 @@
-"""The writer's side of the processes: starts edges, restarts them, drains them at the end.
+"""The family of one server, as the writer sees it: what edges and reader must know, and the order
+in which they start and stop.
 
-Everything here runs on the event loop of the writer, but `publish`. Who ends whom:
-
-    writer ──kill -9──▶ kernel ──▶ zygote ──▶ edges       (parent-death signal; end of the line)
-    edge ──any end──▶ zygote says so ──▶ started anew, later each time if it lives for a moment only
-    edge hangs ──no report for `HANGS_S`──▶ killed, and started anew
+Everything here runs on the event loop of the writer, but `publish`. Edges and reader are started
+together. An edge answers nothing before it has the registry, and the first reader settles that: it
+opens the signed logs, and refuses them if they do not fit together, before a start changes
+anything. From then on ingest does not need the reader: while it is started anew, edges store events
+and answer 503 to the rest.
 
 The listening socket stays open in the writer and the zygote, so connections wait in its backlog
-while no edge is there to accept them.
+while no edge is there to accept them. In the same way the bell, over which edges hand requests to
+the reader, belongs to all of them: what is handed over while one reader ends is the next one's.
 """
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from indelible import metrics, voice
-from indelible.clock import monotonic_s
+from indelible.errors import ProcessLost
+from indelible.event import Level
 from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
-from indelible.processes.messages import Figures, Known, Listen, Spent, Stop
+from indelible.processes.children import ChildHealth, Children, Place
+from indelible.processes.following import ReaderLine, Truth
+from indelible.processes.messages import Changed, Figures, Known, Listen, Ready, Spent, Stop
 from indelible.processes.writing import EdgeLine, Services
 from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
-from indelible.registry.snapshot import Snapshot
+from indelible.registry.snapshot import Rows, Snapshot
+from indelible.registry.values import LogRow, Row
 from indelible.serving import Ending
 
 logger = logging.getLogger(__name__)
 
-HANGS_S: Final = 20.0
-"""An edge that has not reported for this long is killed."""
+READER: Final = "reader"
 TAKEN_WITHIN_S: Final = 5.0
 """An edge that has not taken a change of the registry within this time is killed."""
 
 _COUNTED_WITHIN_S: Final = 0.5
 _BEAT_S: Final = 0.2
 _HEARTBEAT_S: Final = 1.0
-_SHORTEST_S: Final = 0.1
-_LONGEST_S: Final = 5.0
-_SETTLED_S: Final = 10.0  # who has lived this long is started anew at once
+_TRIED: Final = 5  # how many readers may end, before one has ever answered
+_FAILING_AFTER_S: Final = 60.0
+
+Health = TypeVar("Health", bound=PartHealth)
 
 
-class EdgeHealth(msgspec.Struct):
-    """A process that accepts requests. `pid` is null while it is being started; `restarts` counts
-    since the server started."""
+class ProcessesHealth(PartHealth):
+    """`degraded` while one of them is being started anew; `failing` while the reader cannot read,
+    or no edge accepts requests: whoever can read this has reached one that did."""
 
-    name: str
-    pid: int | None
-    serves: bool
-    restarts: int
-
-
-class EdgesHealth(PartHealth):
-    """`degraded` while one of them is being started anew, `failing` while none accepts requests:
-    whoever can read this has reached one that did."""
-
-    processes: list[EdgeHealth]
-
-
-class _Slot:
-    """The place of one edge, whichever process has it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.line: EdgeLine | None = None
-        self.pid: int | None = None
-        self.serves = False
-        self.restarts = 0
-        self.is_gone = True
-        self.born_s = 0.0
-        self.heard_s = 0.0
-        self.wait_s = _SHORTEST_S
-        self.why = ""  # the last one ended, until the next one serves
-        self.ended_s = 0.0
-        self.starting: asyncio.TimerHandle | None = None
+    children: list[ChildHealth]
 
 
 class Family:
-    """The edges of one server."""
+    """Edges and reader of one server."""
 
     def __init__(
         self,
         zygote: Forks,
         listening: socket.socket,
         services: Services,
+        truth: Truth,
         *,
         edges: int,
         disk: DiskState,
@@ -101,214 +78,268 @@ class Family:
         self._zygote = zygote
         self._listening = listening
         self._services = services
+        self._truth = truth
         self._disk = disk
         services.notices.on_heard = self._tell_heard
         self._pulse = pulse
         self._stop_within_s = stop_within_s
-        self._slots = [_Slot(f"edge-{number}") for number in range(1, edges + 1)]
+        self._reader = Place(READER, self._make_reader, lambda: None)
+        self._edges = [self._place_of_edge(f"edge-{n}") for n in range(1, edges + 1)]
+        self._children = Children(zygote, [self._reader, *self._edges], pulse=pulse)
+        self._children.on_change = self._changed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.get_ident()
-        self._serving = asyncio.Event()
-        self._all_gone = asyncio.Event()
-        self._is_stopping = False
-        self._number = 0  # of snapshots; counted by whoever changes the registry, one at a time
-        self._known = Known(0, b"")
-        self._snapshot: Snapshot | None = None
+        self._edge_serves = asyncio.Event()
+        self._reader_serves = asyncio.Event()
+        self._number = 0  # of changes; counted by whoever changes the registry, one at a time
+        self._told_registry = _Numbered(0, truth.registry.snapshot)
+        self._is_open = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Of its own: the other threads may all wait for a disk that hangs.
+        self._introducing = ThreadPoolExecutor(1, "introducing")
         self._taking: list[_Taking] = []
         self._told: Figures | None = None
         self._told_s = 0.0
         self._beat: asyncio.TimerHandle | None = None
+        self._states: Mapping[str, bytes] = {}
+        self._heard_s = 0.0
+        self.ready: Ready | None = None
+        """What the start of the first reader came to."""
         self.ending = Ending(0, 0)
         """What became of the requests that were under way at the stop."""
-        self.is_lost = asyncio.Event()
-        """Set when the zygote was killed: no edge can be started any more."""
+        self.failure: Exception | None = None
+        """Why the server cannot go on."""
+        self.is_failing = asyncio.Event()
+        """Set together with `failure`."""
 
     # The life of the family.
 
     def start(self) -> None:
-        """Start the edges; call it on the event loop."""
+        """Start the children; call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._loop.add_reader(self._zygote.fileno(), self._hear_zygote)
-        for slot in self._slots:
-            self._spawn(slot)
+        self._children.start()
+        self._begin(self._watch())
         self._on_beat()
 
     async def serving(self) -> None:
-        """Wait until an edge answers requests."""
-        await self._serving.wait()
+        """Wait until an edge answers requests, and the reader those that are passed on."""
+        await self._reader_serves.wait()
+        await self._edge_serves.wait()
 
-    async def stop(self) -> None:
+    async def stop_edges(self) -> None:
         """Let the edges finish what is under way, then end them."""
-        assert self._loop is not None
-        self._is_stopping = True
+        self._children.keep_none()
         self._listening.close()
         self._zygote.close_listening()
-        for slot in self._slots:
-            if slot.starting is not None:
-                slot.starting.cancel()
-            if slot.line is not None:
-                slot.line.say(Stop())
-        self._look_for_end()
+        for edge in self._edges:
+            edge.say(Stop())
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), self._stop_within_s)
-        for slot in self._slots:
-            if not slot.is_gone:
-                logger.error("%s has not ended within %.0f s", slot.name, self._stop_within_s)
+            await asyncio.wait_for(self._children.gone(self._edges), self._stop_within_s)
+        for edge in self._edges:
+            if not edge.is_gone:
+                logger.error("%s has not ended within %.0f s", edge.name, self._stop_within_s)
+
+    async def stop_reader(self) -> None:
+        """Let the reader follow what is stored to its end; one that hangs is killed, and so is one
+        that is not done with its start, which the next start repeats."""
+        self._reader.say(Stop())
+        if not self._reader.serves:
+            self._children.kill(self._reader)
+        await self._children.gone([self._reader])
         if self._beat is not None:
             self._beat.cancel()
-        self._loop.remove_reader(self._zygote.fileno())
+        self._children.leave()
+        self._introducing.shutdown(wait=False)
 
     async def count(self) -> None:
-        """Have every edge report what it has counted; one that hangs is not waited for."""
-        lines = [slot.line for slot in self._slots if slot.line is not None and slot.serves]
+        """Have every child report what it has counted; one that hangs is not waited for."""
+        lines = [place.line for place in self._children.places if place.line and place.serves]
         reports = [asyncio.ensure_future(line.report()) for line in lines]
         if reports:
             _, late = await asyncio.wait(reports, timeout=_COUNTED_WITHIN_S)
             for report in late:
                 report.cancel()
 
-    def health(self) -> EdgesHealth:
-        """How the edges are."""
-        serving = sum(slot.serves for slot in self._slots)
-        word: Word = "ok" if serving == len(self._slots) else "degraded" if serving else "failing"
-        return EdgesHealth(
-            word,
-            [EdgeHealth(slot.name, slot.pid, slot.serves, slot.restarts) for slot in self._slots],
-        )
+    def health(self) -> ProcessesHealth:
+        """How the children are."""
+        serving = sum(map(self._children.works, self._edges))
+        word: Word = "ok"
+        if not serving or (self._reader.line and self._reader.line.failure):
+            word = "failing"
+        elif serving < len(self._edges) or not self._children.works(self._reader):
+            word = "degraded"
+        return ProcessesHealth(word, self._children.health())
 
-    def _spawn(self, slot: _Slot) -> None:
-        slot.starting = None
-        line, its_line = socket.socketpair()
-        bell, its_bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its_line, its_bell:
-            try:
-                self._zygote.fork(slot.name, its_line, its_bell)
-            except OSError:  # `_hear_zygote` is told as well
-                line.close()
-                bell.close()
-                return
-        slot.is_gone = False
-        slot.born_s = slot.heard_s = self._pulse.s
-        slot.line = EdgeLine(
-            slot.name,
-            self._services,
-            serves=lambda: self._serves(slot),
-            reported=lambda spent: self._reported(slot, spent),
-            left=self._left,
-            ended=lambda: self._line_ended(slot),
-        )
-        slot.line.on_taken = self._look_at_taken
+    def _place_of_edge(self, name: str) -> Place:
+        place = Place(name, lambda: self._make_edge(place), lambda: self._meet(place))
+        return place
+
+    def _make_edge(self, place: Place) -> EdgeLine:
+        line = EdgeLine(place.name, self._services, self.confirm)
+        line.on_taken = self._look_at_taken
+        line.on_spent = partial(self._spent, place)
+        line.on_left = self._left
+        return line
+
+    def _meet(self, edge: Place) -> None:
+        edge.say(self._figures())
+        if self._is_open:
+            self._begin(self._introduce(edge))
+        edge.say(Listen(self._services.notices.is_heard))
+        if self._children.is_stopping:
+            edge.say(Stop())
+
+    def _changed(self, place: Place) -> None:
+        if place is not self._reader:
+            if place.serves:
+                self._edge_serves.set()
+            self._look_at_taken()
+            return
+        self._tell_figures()
+        if not place.serves:
+            self._reader_serves.clear()
+            self._look_whether_it_can_start(place)
+            return
+        assert isinstance(place.line, ReaderLine)
+        self._reader_serves.set()
+        if not self._is_open:
+            self.ready = place.line.ready
+            self._is_open = True
+            for edge in self._edges:
+                self._begin(self._introduce(edge))
+
+    def _look_whether_it_can_start(self, reader: Place) -> None:
+        assert isinstance(reader.line, ReaderLine)
+        unable = reader.line.unable
+        if unable is not None:
+            reader.why = str(unable)
+        if reader.is_gone and not reader.has_served:
+            if unable is not None:
+                self._fail(unable)
+            elif reader.restarts >= _TRIED:
+                self._fail(ProcessLost(f"The reader could not start: {reader.why}"))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None
-        self._loop.create_task(self._meet(slot.line, line, bell))
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _meet(self, line: EdgeLine, own: socket.socket, bell: socket.socket) -> None:
-        await line.take(own, bell)
-        line.say(self._figures())
-        line.say(self._known)
-        line.say(Listen(self._services.notices.is_heard))
-        if self._is_stopping:
-            line.say(Stop())
+    def _fail(self, error: Exception) -> None:
+        self._children.keep_none()
+        self.failure = error
+        self.is_failing.set()
 
-    def _serves(self, slot: _Slot) -> None:
-        slot.serves = True
-        self._serving.set()
-        if slot.why:
-            after_s = monotonic_s() - slot.ended_s
-            voice.restarted(f"{slot.name}, process {slot.pid},", why=slot.why, after_s=after_s)
-            slot.why = ""
-
-    def _tell_heard(self, is_heard: bool) -> None:  # noqa: FBT001 — a listener's
-        for slot in self._slots:
-            if slot.line is not None:
-                slot.line.say(Listen(is_heard))
+    async def _watch(self) -> None:
+        await self._children.is_lost.wait()
+        self._fail(ProcessLost())
 
     def _left(self, ending: Ending) -> None:
         finished, cut_off = self.ending
         self.ending = Ending(finished + ending.finished, cut_off + ending.cut_off)
 
-    def _reported(self, slot: _Slot, spent: Mapping[str, int]) -> None:
-        slot.heard_s = self._pulse.s
-        if spent:
-            for other in self._slots:
-                if other is not slot and other.line is not None:
-                    other.line.say(Spent(dict(spent)))
+    def _spent(self, edge: Place, spent: Mapping[str, int]) -> None:
+        for other in self._edges:
+            if other is not edge:
+                other.say(Spent(dict(spent)))
 
-    def _line_ended(self, slot: _Slot) -> None:
-        """Without its line it can do nothing: it ends by itself, or is ended."""
-        slot.serves = False
-        if not self._is_stopping:
-            self._zygote.kill(slot.name)
-        self._look_at_taken()
+    # What the reader brings.
 
-    def _hear_zygote(self) -> None:
-        with suppress(BlockingIOError):
-            while (word := self._zygote.word()) is not None:
-                slot = next(slot for slot in self._slots if slot.name == word.name)
-                if word.what == "born":
-                    slot.pid = word.pid
-                else:
-                    self._ended(slot, word.status)
-            assert self._loop is not None
-            self._loop.remove_reader(self._zygote.fileno())
-            if not self._is_stopping:
-                logger.error("the process that forks the others has ended: the server stops")
-                self.is_lost.set()
-            for slot in self._slots:
-                slot.is_gone, slot.serves = True, False
-            self._look_for_end()
+    def _make_reader(self) -> ReaderLine:
+        return ReaderLine(READER, self._truth)
 
-    def _ended(self, slot: _Slot, status: int) -> None:
-        slot.is_gone, slot.serves = True, False
-        pid, slot.pid = slot.pid, None
-        metrics.keep(slot.name)
-        if self._is_stopping:
-            self._look_for_end()
-            return
-        if self._pulse.s - slot.born_s > _SETTLED_S:
-            slot.wait_s = _SHORTEST_S
-        slot.why, slot.ended_s = _cause(status), monotonic_s()
-        logger.error("%s, process %s, has ended: %s", slot.name, pid, slot.why)
+    async def confirm(
+        self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
+    ) -> list[str | None]:
+        """As `Ledger.confirm`, by whichever reader is there; the wait outlives one that ends."""
         assert self._loop is not None
-        slot.restarts += 1
-        slot.starting = self._loop.call_later(slot.wait_s, self._spawn, slot)
-        slot.wait_s = min(2 * slot.wait_s, _LONGEST_S)
+        deadline_s = self._loop.time() + timeout_s
+        while True:
+            left_s = max(0.0, deadline_s - self._loop.time())
+            reader = self._reader.line
+            if self._reader.serves and isinstance(reader, ReaderLine):
+                receipts = await reader.confirm(project_id, indexes, level, timeout_s=left_s)
+                if receipts is not None:
+                    return receipts
+            elif left_s == 0.0:
+                return [None] * len(indexes)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._reader_serves.wait(), left_s)
 
-    def _look_for_end(self) -> None:
-        if all(slot.is_gone for slot in self._slots):
-            self._all_gone.set()
+    async def look(self) -> None:
+        """Have the reader say how its parts are, and wait for it briefly."""
+        if isinstance(self._reader.line, ReaderLine) and self._reader.serves:
+            await self._reader.line.look()
+
+    def state_of(self, name: str, form: type[Health]) -> Health:
+        """How a part in the reader is, as it said last: at best `degraded` while it does not run.
+
+        Only after the first reader has answered.
+        """
+        reader, now_s = self._reader, self._pulse.s
+        if isinstance(reader.line, ReaderLine) and reader.line.states:
+            self._states = reader.line.states
+        state = msgspec.json.decode(self._states[name], type=form)
+        if reader.serves:
+            self._heard_s = now_s
+        elif now_s - self._heard_s > _FAILING_AFTER_S:
+            state.status = "failing"
+        elif state.status == "ok":
+            state.status = "degraded"
+        return state
+
+    def part_of_reader(self, name: str, form: type[Health]) -> Part:
+        """A part that runs in the reader, for its health."""
+        return Part(name=name, health=lambda: self.state_of(name, form), form=form)
 
     # What edges must know.
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Tell a snapshot of the registry, and return when every edge goes by it.
+    def publish(self, snapshot: Snapshot, rows: Sequence[Row]) -> None:
+        """Tell a change of the registry, and return when every edge goes by it.
 
         An edge that is gone is not waited for; one that hangs is ended. Not on the event loop,
         which has to hear their answers.
         """
-        old, self._snapshot = self._snapshot, snapshot
-        if old is not None and replace(old, logs=snapshot.logs) == snapshot:
+        if all(isinstance(row, LogRow) for row in rows):
             return  # of signed logs an edge knows nothing
         self._number += 1
-        known = Known(self._number, snapshot.encode())
+        told = _Numbered(self._number, snapshot)
         if self._loop is None:
-            self._known = known
+            self._told_registry = told
             return
         assert threading.get_ident() != self._thread, "a change of the registry on the event loop"
-        taken = _Taking(known.number)
+        taken = _Taking(told.number)
         with suppress(RuntimeError):  # the loop has ended, and all edges with it
-            self._loop.call_soon_threadsafe(self._tell, known, taken)
+            self._loop.call_soon_threadsafe(self._tell, told, Rows.of(rows), taken)
             if not taken.done.wait(TAKEN_WITHIN_S):
                 self._loop.call_soon_threadsafe(self._end_those_without, taken)
                 taken.done.wait(TAKEN_WITHIN_S)
 
-    def _tell(self, known: Known, taken: "_Taking") -> None:
-        self._known = known
-        taken.lines = [slot.line for slot in self._slots if slot.line and not slot.line.is_over]
+    def _tell(self, told: "_Numbered", rows: Rows, taken: "_Taking") -> None:
+        self._told_registry = told
+        taken.lines = [line for line in self._edge_lines() if line.knows and not line.is_over]
         self._taking.append(taken)
         for line in taken.lines:
-            line.say(known)
+            line.say(Changed(told.number, rows))
         self._look_at_taken()
+
+    async def _introduce(self, edge: Place) -> None:
+        """Tell a new edge the registry as it is. A large one takes a thread some time, in which it
+        may change; an edge that knows nothing yet is told no change."""
+        loop, line = asyncio.get_running_loop(), edge.line
+        assert isinstance(line, EdgeLine)
+        while not line.is_over:
+            told = self._told_registry
+            snapshot = await loop.run_in_executor(self._introducing, told.snapshot.encode)
+            if told is self._told_registry:
+                line.knows = True
+                line.say(Known(told.number, snapshot))
+                return
+
+    def _edge_lines(self) -> Iterable[EdgeLine]:
+        return [edge.line for edge in self._edges if isinstance(edge.line, EdgeLine)]
 
     def _look_at_taken(self) -> None:
         for taken in list(self._taking):
@@ -320,29 +351,39 @@ class Family:
                 taken.done.set()
 
     def _end_those_without(self, taken: "_Taking") -> None:
-        for line in taken.lines:
-            logger.error("%s does not take a change of the registry: it is ended", line.name)
-            self._zygote.kill(line.name)
+        for edge in self._edges:
+            if edge.line in taken.lines:
+                logger.error("%s does not take a change of the registry: it is ended", edge.name)
+                self._children.kill(edge)
+
+    def _tell_heard(self, is_heard: bool) -> None:  # noqa: FBT001 — a listener's
+        for edge in self._edges:
+            edge.say(Listen(is_heard))
 
     def _figures(self) -> Figures:
-        return Figures(self._disk.free_percent, self._disk.is_full)
+        has_reader = self._children.works(self._reader)
+        return Figures(self._disk.free_percent, self._disk.is_full, has_reader)
+
+    def _tell_figures(self) -> None:
+        assert self._loop is not None
+        self._told, self._told_s = self._figures(), self._loop.time()
+        for edge in self._edges:
+            edge.say(self._told)
 
     def _on_beat(self) -> None:
-        """Tell figures that have changed, and all of them now and then; end edges that hang."""
+        """Tell figures that have changed, and all of them now and then; end children that hang."""
         assert self._loop is not None
         self._beat = self._loop.call_later(_BEAT_S, self._on_beat)
-        figures = self._figures()
-        now_s = self._loop.time()
-        if figures != self._told or now_s - self._told_s >= _HEARTBEAT_S:
-            self._told, self._told_s = figures, now_s
-            for slot in self._slots:
-                if slot.line is not None:
-                    slot.line.say(figures)
-        for slot in self._slots:
-            if not slot.is_gone and self._pulse.s - slot.heard_s > HANGS_S:
-                logger.error("%s has said nothing for %.0f s: it is ended", slot.name, HANGS_S)
-                slot.heard_s = self._pulse.s
-                self._zygote.kill(slot.name)
+        if self._figures() != self._told or self._loop.time() - self._told_s >= _HEARTBEAT_S:
+            self._tell_figures()
+        self._children.look_for_hung()
+
+
+class _Numbered(NamedTuple):
+    """The registry after the change of this number."""
+
+    number: int
+    snapshot: Snapshot
 
 
 class _Taking:
@@ -354,17 +395,17 @@ class _Taking:
         self.done = threading.Event()
 
 
-def family_part(family: Family) -> Part:
-    """The edges as a part of the server."""
+def processes_part(family: Family) -> Part:
+    """The processes of the server as a part of it; stopping it ends the edges."""
     return Part(
-        name="edges",
+        name="processes",
         start=family.start,
-        stop=family.stop,
+        stop=family.stop_edges,
         health=family.health,
-        form=EdgesHealth,
+        form=ProcessesHealth,
     )
 
 
-def _cause(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+def reader_part(family: Family) -> Part:
+    """The reader, which is stopped when all is stored."""
+    return Part(name=READER, stop=family.stop_reader)

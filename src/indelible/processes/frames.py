@@ -16,9 +16,9 @@ import msgspec
 
 logger = logging.getLogger(__name__)
 
-MOST_FRAME_BYTES: Final = 64 * 1024 * 1024
-"""A snapshot of 300,000 keys. Drafts of a long body come in parts, so beyond this an edge needs
-room for its largest single event only."""
+MOST_FRAME_BYTES: Final = 1024 * 1024 * 1024
+"""Of a length that is more, nothing was meant. The longest that are: a snapshot of five million
+keys, and the largest event that an operator allows."""
 
 _HEAD_BYTES: Final = 4
 

@@ -1,5 +1,6 @@
-"""What writer and edge say to each other. Both are of one version: this is no file format."""
+"""What the processes say to each other. All are of one version: this is no file format."""
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
@@ -10,11 +11,30 @@ from msgspec import Struct
 from indelible.edge.notice import Notice
 from indelible.errors import IndelibleError, catalogue
 from indelible.event import Level
-from indelible.journal.contract import Draft, Outcome
+from indelible.journal.contract import Draft, Erased, Outcome
 from indelible.metrics import Counts
+from indelible.registry.snapshot import Rows
 
 
-class Refused(Struct, frozen=True, array_like=True):
+class Failed(Struct, frozen=True, array_like=True, tag=1):
+    """What the operating system would not do, to be raised again in the other process."""
+
+    number: int
+    message: str
+    path: str | None
+
+    @classmethod
+    def of(cls, error: OSError) -> "Failed":
+        """Take down an error."""
+        path = None if error.filename is None else os.fsdecode(error.filename)
+        return cls(error.errno or 0, error.strerror or str(error), path)
+
+    def error(self) -> OSError:
+        """Return the error as it was."""
+        return OSError(self.number, self.message, self.path)
+
+
+class Refused(Struct, frozen=True, array_like=True, tag=2):
     """An error of ours, to be raised again in the other process: its class, message and facts."""
 
     name: str
@@ -70,14 +90,14 @@ class Asked(Struct, frozen=True, array_like=True, tag=3):
 
 
 class Report(Struct, frozen=True, array_like=True, tag=4):
-    """What the edge has counted, and what was taken of the rates since the last report.
+    """What a child has counted, and what an edge took of the rates since its last report.
 
     `number` is that of the last `Count` that it was asked for; 0 before the first.
     """
 
     counts: Counts
-    spent: dict[str, int]
     number: int
+    spent: dict[str, int] = {}
 
 
 class Serving(Struct, frozen=True, array_like=True, tag=5):
@@ -85,7 +105,7 @@ class Serving(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=6):
-    """From now on the edge goes by the snapshot of this number."""
+    """From now on the edge goes by the change of this number."""
 
     number: int
 
@@ -97,13 +117,14 @@ class Left(Struct, frozen=True, array_like=True, tag=7):
     cut_off: int
 
 
-class Noticed(Struct, frozen=True, array_like=True, tag=8):
-    """Something that the edge refused or dropped, while somebody listens."""
+class Noticed(Struct, frozen=True, array_like=True, tag=10):
+    """Something that an edge refused or dropped, while somebody listens; so it goes to the reader
+    in the end."""
 
     notice: Notice
 
 
-# From the writer.
+# To an edge.
 
 
 class Answered(Struct, frozen=True, array_like=True, tag=1):
@@ -130,17 +151,26 @@ class Told(Struct, frozen=True, array_like=True, tag=3):
 
 
 class Known(Struct, frozen=True, array_like=True, tag=4):
-    """A snapshot of the registry, to be gone by from now on."""
+    """The registry as it is after the change of this number."""
 
     number: int
     snapshot: bytes
 
 
+class Changed(Struct, frozen=True, array_like=True, tag=10):
+    """The next change of the registry, to be gone by from now on."""
+
+    number: int
+    rows: Rows
+
+
 class Figures(Struct, frozen=True, array_like=True, tag=5):
-    """How full the disk is. Sent every second at least: who hears none has a writer that hangs."""
+    """How full the disk is, and whether there is a reader to pass requests on to. Sent every second
+    at least: who hears none has a writer that hangs."""
 
     free_percent: float
     is_full: bool
+    has_reader: bool
 
 
 class Spent(Struct, frozen=True, array_like=True, tag=6):
@@ -156,7 +186,7 @@ class Count(Struct, frozen=True, array_like=True, tag=8):
 
 
 class Listen(Struct, frozen=True, array_like=True, tag=9):
-    """Whether somebody listens to notices now."""
+    """Whether somebody listens to notices now: from the reader, and on to the edges."""
 
     is_heard: bool
 
@@ -165,8 +195,96 @@ class Stop(Struct, frozen=True, array_like=True, tag=7):
     """Finish what is under way, and end."""
 
 
+# From the reader. It asks by number, since it may ask many things at once.
+
+
+class Load(Struct, frozen=True, array_like=True, tag=11):
+    """The registry as it is; `Done` brings `Snapshot.encode`."""
+
+    number: int
+
+
+class Event(Struct, frozen=True, array_like=True):
+    """`indelible.registry.store.Administration` in flat values; `facts` in JSON."""
+
+    project_id: int
+    shard: int
+    name: str
+    facts: bytes
+    at_ms: int
+
+
+class Change(Struct, frozen=True, array_like=True, tag=12):
+    """A change of the registry: `Registry.apply`. `facts` of events are JSON."""
+
+    number: int
+    added: Rows
+    changed: Rows
+    events: list[Event]
+
+
+class Erase(Struct, frozen=True, array_like=True, tag=13):
+    """`ErasableJournal.erase`; `Done` brings what it returns."""
+
+    number: int
+    project_id: int
+    indexes: list[int]
+    reason: str
+    received_at_ms: int
+
+
+class Sweep(Struct, frozen=True, array_like=True, tag=14):
+    """`ErasableJournal.sweep`; `Done` brings what it returns."""
+
+    number: int
+
+
+class Ready(Struct, frozen=True, array_like=True, tag=15):
+    """The reader answers requests; what its start came to."""
+
+    token: str
+    projects: int
+    made: dict[str, str]
+
+
+class Unable(Struct, frozen=True, array_like=True, tag=16):
+    """The reader cannot work on what it finds, and ends."""
+
+    why: Refused | Failed
+
+
+class State(Struct, frozen=True, array_like=True, tag=17):
+    """How the parts in the reader are, by name, in JSON; `failure` is of reads that hang or fail.
+    `number` is that of the last `Look`."""
+
+    number: int
+    parts: dict[str, bytes]
+    failure: str | None
+
+
+# To the reader.
+
+
+class Done(Struct, frozen=True, array_like=True, tag=11):
+    """What came of one thing that the reader asked for: a value, or an error."""
+
+    number: int
+    value: bytes | bool | Erased | None
+    refused: Refused | None = None
+
+
+class Look(Struct, frozen=True, array_like=True, tag=12):
+    """Say how the parts are, with fresh figures. Numbers grow from 1."""
+
+    number: int
+
+
 FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left | Noticed
-FromWriter = Answered | Receipts | Told | Known | Figures | Spent | Count | Listen | Stop
+ToEdge = Answered | Receipts | Told | Known | Changed | Figures | Spent | Count | Listen | Stop
+FromReader = Load | Change | Erase | Sweep | Ready | Unable | State | Report | Receipts | Listen
+ToReader = Done | Wanted | Look | Count | Noticed | Stop
 
 FROM_EDGE: Final[msgspec.msgpack.Decoder[FromEdge]] = msgspec.msgpack.Decoder(FromEdge)
-FROM_WRITER: Final[msgspec.msgpack.Decoder[FromWriter]] = msgspec.msgpack.Decoder(FromWriter)
+TO_EDGE: Final[msgspec.msgpack.Decoder[ToEdge]] = msgspec.msgpack.Decoder(ToEdge)
+FROM_READER: Final[msgspec.msgpack.Decoder[FromReader]] = msgspec.msgpack.Decoder(FromReader)
+TO_READER: Final[msgspec.msgpack.Decoder[ToReader]] = msgspec.msgpack.Decoder(ToReader)

@@ -134,11 +134,16 @@ class _Inbox:
 class Relay:
     """The edge's end: an ASGI application that passes requests on.
 
-    `bell` is the socket over which the other process gets its end of each new pair.
+    `bell` is the socket over which the other process gets its end of each new pair. It outlives
+    that process: what is handed over waits for the next one. `is_there` tells whether there is one
+    now; while there is none, requests are refused at once.
     """
 
-    def __init__(self, bell: socket.socket, refusals: Refusals) -> None:
+    def __init__(
+        self, bell: socket.socket, refusals: Refusals, is_there: Callable[[], bool]
+    ) -> None:
         self._bell = bell
+        self._is_there = is_there
         self._refusals = refusals
         self._under_way = 0
 
@@ -208,6 +213,8 @@ class Relay:
         Raises:
             _NoLine: there is nobody to take it.
         """
+        if not self._is_there():
+            raise _NoLine
         try:
             mine, theirs = socket.socketpair()
         except OSError as error:

@@ -6,7 +6,6 @@ that end together goes back in one frame.
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +16,11 @@ from indelible.edge.waiting import Confirm
 from indelible.errors import IndelibleError
 from indelible.journal.commit import Committer
 from indelible.journal.contract import Draft, Outcome
-from indelible.processes.frames import Line
+from indelible.processes.child import ChildLine
 from indelible.processes.messages import (
     FROM_EDGE,
     Answered,
     Asked,
-    Count,
     FromEdge,
     Left,
     Noticed,
@@ -35,7 +33,6 @@ from indelible.processes.messages import (
     Told,
     Wanted,
 )
-from indelible.processes.relay import Application, Counter
 from indelible.serving import Ending
 
 
@@ -45,88 +42,37 @@ class Services:
 
     Attributes:
         committer: stores drafts.
-        confirm: waits for receipts.
         answers: `/healthz` and `/metrics`, by their path: status and body.
-        application: answers every request that is no hot route's.
-        notices: tells whoever listens in this process what edges refuse.
-        most_frame_bytes: of what an edge sends at once.
+        notices: tells whoever listens what edges refuse.
     """
 
     committer: Committer
-    confirm: Confirm
     answers: Mapping[str, Callable[[], Awaitable[tuple[int, bytes]]]]
-    application: Application
     notices: Notices
-    most_frame_bytes: int
 
 
-class EdgeLine:
-    """The line to one edge. Belongs to the event loop of the writer."""
+class EdgeLine(ChildLine[FromEdge]):
+    """The line to one edge; `confirm` waits for receipts.
 
-    def __init__(
-        self,
-        name: str,
-        services: Services,
-        *,
-        serves: Callable[[], None],
-        reported: Callable[[Mapping[str, int]], None],
-        left: Callable[[Ending], None],
-        ended: Callable[[], None],
-    ) -> None:
-        self.name = name
+    Attributes:
+        knows: whether the edge was told the registry as a whole.
+        taken: the number of the change that the edge goes by.
+        on_taken: is called when that one has changed.
+        on_spent: is told what the edge took of the rates.
+        on_left: is told what became of its requests when it ends in order.
+    """
+
+    def __init__(self, name: str, services: Services, confirm: Confirm) -> None:
+        super().__init__(name, FROM_EDGE)
+        self.knows = False
         self.taken = 0
-        """The number of the snapshot that the edge goes by."""
+        self.on_taken: Callable[[], None] = lambda: None
+        self.on_spent: Callable[[Mapping[str, int]], None] = lambda _: None
+        self.on_left: Callable[[Ending], None] = lambda _: None
         self._services = services
-        self._serves = serves
-        self._reported = reported
-        self._left = left
-        self._ended = ended
-        self._counter: Counter | None = None
-        self._number = 0
-        self._asked: dict[int, asyncio.Event] = {}
+        self._bring = confirm
         self._stored: list[tuple[int, list[Outcome]]] = []
         self._refused: list[tuple[int, Refused]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()
-        self._line: Line[FromEdge] = Line(
-            FROM_EDGE,
-            heard=self._heard,
-            ended=self._is_over,
-            most_bytes=services.most_frame_bytes,
-        )
-        self.on_taken: Callable[[], None] = lambda: None
-
-    async def take(self, line: socket.socket, bell: socket.socket) -> None:
-        """Use these sockets, and close them in the end."""
-        self._counter = Counter(self._services.application, bell)
-        await self._line.take(line)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the edge is gone."""
-        return self._line.is_over
-
-    def say(self, message: object) -> None:
-        """Tell the edge something."""
-        self._line.say(message)
-
-    async def report(self) -> None:
-        """Return when the edge has reported what it has counted up to now, or is gone."""
-        self._number += 1
-        reported = self._asked[self._number] = asyncio.Event()
-        if self.is_over:
-            return
-        self._line.say(Count(self._number))
-        await reported.wait()
-
-    def _is_over(self) -> None:
-        for reported in self._asked.values():
-            reported.set()
-        if self._counter is not None:
-            self._counter.close()
-        for task in self._tasks:
-            task.cancel()
-        self._ended()
 
     def _heard(self, message: FromEdge) -> None:
         match message:
@@ -138,17 +84,16 @@ class EdgeLine:
             case Asked(number, path, counts):
                 metrics.take(self.name, counts)
                 self._begin(self._answer(number, path))
-            case Report(counts, spent, number):
-                metrics.take(self.name, counts)
-                self._reported(spent)
-                for asked in [asked for asked in self._asked if asked <= number]:
-                    self._asked.pop(asked).set()
+            case Report(counts, number, spent):
+                if spent:
+                    self.on_spent(spent)
+                self._reported(counts, number)
             case Serving():
-                self._serves()
+                self.on_serves()
             case Noticed(notice):
                 self._services.notices.tell(notice)
             case Left(finished, cut_off):
-                self._left(Ending(finished, cut_off))
+                self.on_left(Ending(finished, cut_off))
             case Taken(number):
                 self.taken = number
                 self.on_taken()
@@ -177,24 +122,19 @@ class EdgeLine:
             self._loop.call_soon(self._send_outcomes)
 
     def _send_outcomes(self) -> None:
-        self._line.say(Answered(self._stored, self._refused))
+        self.say(Answered(self._stored, self._refused))
         self._stored, self._refused = [], []
-
-    def _begin(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _confirm(self, wanted: Wanted) -> None:
         try:
-            receipts = await self._services.confirm(
+            receipts = await self._bring(
                 wanted.project_id, wanted.indexes, wanted.level, timeout_s=wanted.timeout_s
             )
         except IndelibleError as error:
-            self._line.say(Receipts(wanted.number, [], Refused.of(error)))
+            self.say(Receipts(wanted.number, [], Refused.of(error)))
         else:
-            self._line.say(Receipts(wanted.number, receipts))
+            self.say(Receipts(wanted.number, receipts))
 
     async def _answer(self, number: int, path: str) -> None:
         status, body = await self._services.answers[path]()
-        self._line.say(Told(number, status, body))
+        self.say(Told(number, status, body))

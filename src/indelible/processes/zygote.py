@@ -5,7 +5,7 @@ and the memory of all modules. So before the writer has a thread, a lock or a fi
 the zygote: one thread, everything imported, and nothing open but the listening socket and its line.
 Each child is a fork of it and shares the memory of what was imported.
 
-The zygote is told by messages, each with the two sockets of the new child: its line and its bell.
+The zygote is told by messages, each with the line of the new child.
 It says who was born and who has ended. It ends at the end of its line and with its parent, and its
 children with it.
 """
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_BYTES: Final = 4096
 
-Child = Callable[[socket.socket, socket.socket], None]
-"""What a child does, with its line and its bell; it has ended when this returns."""
+Child = Callable[[socket.socket], None]
+"""What a child does, with its line; it has ended when this returns."""
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -64,8 +64,8 @@ class Forks(Protocol):
         """What to wait on for a word."""
         ...
 
-    def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
-        """Order a child with these sockets, which the caller may then close.
+    def fork(self, name: str, line: socket.socket) -> None:
+        """Order a child with this line, which the caller may then close.
 
         Raises:
             OSError: there is nobody to make one.
@@ -103,9 +103,9 @@ class Zygote:
     def fileno(self) -> int:
         return self._line.fileno()
 
-    def fork(self, name: str, line: socket.socket, bell: socket.socket) -> None:
+    def fork(self, name: str, line: socket.socket) -> None:
         order = msgspec.msgpack.encode(Order("fork", name))
-        socket.send_fds(self._line, [order], [line.fileno(), bell.fileno()])
+        socket.send_fds(self._line, [order], [line.fileno()])
 
     def kill(self, name: str) -> None:
         with suppress(OSError):
@@ -171,7 +171,7 @@ def _run(
         _say_who_ended(line, names)
         if line.fileno() not in ready:
             continue
-        said, handles, _, _ = socket.recv_fds(line, _MOST_BYTES, 2)
+        said, handles, _, _ = socket.recv_fds(line, _MOST_BYTES, 1)
         if not said:
             return
         order = _ORDER.decode(said)
@@ -196,8 +196,8 @@ def _run(
             line.close()
             die_with(zygote)
             call_itself(f"indel-{order.name}")
-            sockets = [socket.socket(fileno=handle) for handle in handles]
-            _never_return(partial(child(order.name), *sockets))
+            own = socket.socket(fileno=handles[0])
+            _never_return(partial(child(order.name), own))
         names[pid] = order.name
         for handle in handles:
             os.close(handle)

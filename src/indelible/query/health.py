@@ -109,9 +109,13 @@ class Lookout:
         """Which read the disk has not answered, or why one failed; None if all is well."""
         return self._describe_hang() or next(iter(list(self._failures.values())), None)
 
+    def states(self) -> dict[str, PartHealth]:
+        """Return how each part of this process is, by name."""
+        return {part.name: part.health() for part in self.parts if part.health is not None}
+
     def health(self, *, version: str) -> Any:
         """Return the state of every part, as `form` has it."""
-        states = {part.name: part.health() for part in self.parts if part.health is not None}
+        states = self.states()
         worst = max((state.status for state in states.values()), key=_WORDS.index)
         return self.form(status=worst, version=version, **states)
 
@@ -137,16 +141,23 @@ class Lookout:
                     loop.call_soon_threadsafe(_resolve, seen)
 
 
-def disk_part(disk: DiskGuard, reserve: Reserve, lookout: Lookout) -> Part:
-    """The disk under the data folder, with the thread that looks at it."""
+def lookout_part(lookout: Lookout) -> Part:
+    """The thread that looks at the disk for all parts of its process."""
     return Part(
-        name="disk",
+        name="lookout",
         start=lookout.start,
         stop=off_the_loop(lookout.stop),
+        gives={"lookout": lookout},
+    )
+
+
+def disk_part(disk: DiskGuard, reserve: Reserve, lookout: Lookout) -> Part:
+    """The disk under the data folder, as `lookout` finds it."""
+    return Part(
+        name="disk",
         health=partial(_health_of_disk, disk, lookout),
         form=DiskHealth,
         looks=[Look("the data folder", disk.refresh), Look("the reserve", reserve.restore)],
-        gives={"lookout": lookout},
     )
 
 

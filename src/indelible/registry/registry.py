@@ -24,6 +24,9 @@ from indelible.registry.snapshot import Snapshot
 from indelible.registry.store import PATIENCE_S, Administration, Store
 from indelible.registry.values import Project, Row
 
+Listener = Callable[[Snapshot, Sequence[Row]], None]
+"""Is told a new snapshot, and the rows that make it differ from the one before."""
+
 
 class Registry:
     """Projects, keys and logs. Read `snapshot`; change through `projects`, `keys` and `logs`."""
@@ -31,16 +34,16 @@ class Registry:
     def __init__(self, store: Store, *, clock: Clock = now_ms) -> None:
         self._store = store
         self._turn = threading.RLock()
-        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._listeners: list[Listener] = []
         self.clock = clock
         self.snapshot = store.load()
         self.projects = Projects(self)
         self.keys = Keys(self)
         self.logs = SignedLogs(self)
 
-    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
-        """Call `listener` with each new snapshot, on the thread of the change and before the change
-        is acknowledged. What the listener raises, the caller of the change gets."""
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` after each change, on its thread and before it is acknowledged. What the
+        listener raises, the caller of the change gets."""
         self._listeners.append(listener)
 
     def change(
@@ -58,11 +61,31 @@ class Registry:
             AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
         """
         event = Administration(log, name, facts, self.clock())
-        self._apply(added, changed, [event])
+        self.apply(added=added, changed=changed, events=[event])
+
+    def apply(
+        self,
+        *,
+        added: Sequence[Row] = (),
+        changed: Sequence[Row] = (),
+        events: Sequence[Administration] = (),
+    ) -> None:
+        """Make a change that was decided by `change`, here or by the registry of another process.
+
+        Raises:
+            AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
+        """
+        with self.turn():
+            self._store.apply(added=added, changed=changed, events=events)
+            # power lost here: the change is made, though nobody was told so
+            rows = [*added, *changed]
+            self.snapshot = self.snapshot.after(rows)
+            for listener in self._listeners:
+                listener(self.snapshot, rows)
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:
         """Write rows that no log tells of; otherwise as `change`."""
-        self._apply(added, changed, [])
+        self.apply(added=added, changed=changed)
 
     @contextmanager
     def turn(self) -> Iterator[Snapshot]:
@@ -83,13 +106,3 @@ class Registry:
     def events_this_month(self, project: Project, lane: Lane) -> int:
         """Return how many events of `lane` were stored in the running calendar month (UTC)."""
         return self._store.events_used(project.id, lane, month_of(self.clock()))
-
-    def _apply(
-        self, added: Sequence[Row], changed: Sequence[Row], events: Sequence[Administration]
-    ) -> None:
-        with self.turn():
-            self._store.apply(added=added, changed=changed, events=events)
-            # power lost here: the change is made, though nobody was told so
-            self.snapshot = self.snapshot.after([*added, *changed])
-            for listener in self._listeners:
-                listener(self.snapshot)

@@ -85,14 +85,36 @@ class KeyRow(msgspec.Struct, frozen=True):
         )
 
 
-class _Wire(msgspec.Struct, frozen=True, array_like=True):
+class Rows(msgspec.Struct, frozen=True, array_like=True):
+    """Rows in flat values, as a message holds them: those of a snapshot, or of a change."""
+
     projects: list[Project]
     keys: list[KeyRow]
     logs: list[LogRow]
 
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> "Rows":
+        """Sort and flatten rows."""
+        flat = cls([], [], [])
+        for row in rows:
+            match row:
+                case Project():
+                    flat.projects.append(row)
+                case Key():
+                    flat.keys.append(KeyRow.of(row))
+                case LogRow():
+                    flat.logs.append(row)
+        return flat
+
+    def within(self, snapshot: "Snapshot") -> list[Row]:
+        """Return the rows as a change of `snapshot`: projects first, which the others refer to."""
+        known = [*snapshot.projects.values(), *self.projects]
+        by_id = {project.id: project for project in known}
+        return [*self.projects, *(key.key(by_id) for key in self.keys), *self.logs]
+
 
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-_DECODE: Final = msgspec.msgpack.Decoder(_Wire).decode
+_DECODE: Final = msgspec.msgpack.Decoder(Rows).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +160,7 @@ class Snapshot:
     def encode(self) -> bytes:
         """Return the snapshot as bytes: some 900 for a project with its log and three keys."""
         return _ENCODE(
-            _Wire(
+            Rows(
                 [*self.projects.values(), *([] if self.server is None else [self.server])],
                 [KeyRow.of(key) for key in self.keys.values()],
                 list(self.logs.values()),
