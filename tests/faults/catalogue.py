@@ -460,7 +460,7 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/registry/registry.py",
-        "            for listener in self._listeners:\n                listener(self.snapshot)\n",
+        "            for listener in self._listeners:\n                listener(self.snapshot, rows)\n",
         "",
         "another process is not told of a key that was revoked",
         ("tests/registry/test_snapshot.py",),
@@ -533,16 +533,16 @@ _EDGE: Final = (
 
 _PROCESSES: Final = (
     Fault(
-        "src/indelible/processes/family.py",
+        "src/indelible/processes/feed.py",
         "            if not taken.done.wait(TAKEN_WITHIN_S):\n",
         "            if False:\n",
         "a change is acknowledged before the edges go by it",
         ("tests/processes/test_family.py",),
     ),
     Fault(
-        "src/indelible/processes/family.py",
-        "                self._children.kill(edge)\n",
-        "                pass\n",
+        "src/indelible/processes/feed.py",
+        "            self._end(line.name)\n",
+        "            pass\n",
         "an edge that hangs keeps a revoked key alive",
         ("tests/processes/test_family.py",),
     ),

@@ -135,7 +135,7 @@ class WritingHouse:
         with ExitStack() as opened:
             opened.callback(storing.close)
             registry = Registry(storing.store, clock=clock)
-            self.family = family = Family(
+            self.family = Family(
                 zygote,
                 listening,
                 Services(
@@ -149,7 +149,6 @@ class WritingHouse:
                 pulse=storing.committer.pulse,
                 stop_within_s=Patience().stop_s + _EDGE_ENDS_S,
             )
-            registry.on_change(family.publish)
             self.lookout = lookout = Lookout(pulse=storing.committer.pulse)
             self.parts = self._list_parts(lookout)
             lookout.watch(self.parts)

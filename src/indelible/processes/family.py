@@ -1,7 +1,7 @@
 """The family of one server, as the writer sees it: what edges and reader must know, and the order
 in which they start and stop.
 
-Everything here runs on the event loop of the writer, but `publish`. Edges and reader are started
+Everything here runs on the event loop of the writer. Edges and reader are started
 together. An edge answers nothing before it has the registry, and the first reader settles that: it
 opens the signed logs, and refuses them if they do not fit together, before a start changes
 anything. From then on ingest does not need the reader: while it is started anew, edges store events
@@ -15,12 +15,10 @@ the reader, belongs to all of them: what is handed over while one reader ends is
 import asyncio
 import logging
 import socket
-import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,21 +27,17 @@ from indelible.event import Level
 from indelible.journal.disk import DiskState
 from indelible.parts import Part, PartHealth, Word
 from indelible.processes.children import ChildHealth, Children, Place
+from indelible.processes.feed import Feed
 from indelible.processes.following import ReaderLine, Truth
-from indelible.processes.messages import Changed, Figures, Known, Listen, Ready, Spent, Stop
+from indelible.processes.messages import Figures, Listen, Ready, Spent, Stop
 from indelible.processes.writing import EdgeLine, Services
 from indelible.processes.zygote import Forks
 from indelible.pulse import Pulse
-from indelible.registry.snapshot import Rows, Snapshot
-from indelible.registry.values import LogRow, Row
 from indelible.serving import Ending
 
 logger = logging.getLogger(__name__)
 
 READER: Final = "reader"
-TAKEN_WITHIN_S: Final = 5.0
-"""An edge that has not taken a change of the registry within this time is killed."""
-
 _COUNTED_WITHIN_S: Final = 0.5
 _BEAT_S: Final = 0.2
 _HEARTBEAT_S: Final = 1.0
@@ -88,16 +82,12 @@ class Family:
         self._children = Children(zygote, [self._reader, *self._edges], pulse=pulse)
         self._children.on_change = self._changed
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.get_ident()
         self._edge_serves = asyncio.Event()
         self._reader_serves = asyncio.Event()
-        self._number = 0  # of changes; counted by whoever changes the registry, one at a time
-        self._told_registry = _Numbered(0, truth.registry.snapshot)
+        self._feed = Feed(truth.registry.snapshot, zygote.kill)
+        truth.registry.on_change(self._feed.publish)
         self._is_open = False
         self._tasks: set[asyncio.Task[None]] = set()
-        # Of its own: the other threads may all wait for a disk that hangs.
-        self._introducing = ThreadPoolExecutor(1, "introducing")
-        self._taking: list[_Taking] = []
         self._told: Figures | None = None
         self._told_s = 0.0
         self._beat: asyncio.TimerHandle | None = None
@@ -117,7 +107,7 @@ class Family:
     def start(self) -> None:
         """Start the children; call it on the event loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._feed.start()
         self._children.start()
         self._begin(self._watch())
         self._on_beat()
@@ -150,7 +140,7 @@ class Family:
         if self._beat is not None:
             self._beat.cancel()
         self._children.leave()
-        self._introducing.shutdown(wait=False)
+        self._feed.stop()
 
     async def count(self) -> None:
         """Have every child report what it has counted; one that hangs is not waited for."""
@@ -177,7 +167,7 @@ class Family:
 
     def _make_edge(self, place: Place) -> EdgeLine:
         line = EdgeLine(place.name, self._services, self.confirm)
-        line.on_taken = self._look_at_taken
+        line.on_taken = self._feed.look
         line.on_spent = partial(self._spent, place)
         line.on_left = self._left
         return line
@@ -185,7 +175,7 @@ class Family:
     def _meet(self, edge: Place) -> None:
         edge.say(self._figures())
         if self._is_open:
-            self._begin(self._introduce(edge))
+            self._introduce(edge)
         edge.say(Listen(self._services.notices.is_heard))
         if self._children.is_stopping:
             edge.say(Stop())
@@ -194,7 +184,7 @@ class Family:
         if place is not self._reader:
             if place.serves:
                 self._edge_serves.set()
-            self._look_at_taken()
+            self._feed.look()
             return
         self._tell_figures()
         if not place.serves:
@@ -207,7 +197,7 @@ class Family:
             self.ready = place.line.ready
             self._is_open = True
             for edge in self._edges:
-                self._begin(self._introduce(edge))
+                self._introduce(edge)
 
     def _look_whether_it_can_start(self, reader: Place) -> None:
         assert isinstance(reader.line, ReaderLine)
@@ -219,6 +209,10 @@ class Family:
                 self._fail(unable)
             elif reader.restarts >= _TRIED:
                 self._fail(ProcessLost(f"The reader could not start: {reader.why}"))
+
+    def _introduce(self, edge: Place) -> None:
+        if isinstance(edge.line, EdgeLine):
+            self._begin(self._feed.introduce(edge.line))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         assert self._loop is not None
@@ -294,68 +288,6 @@ class Family:
         """A part that runs in the reader, for its health."""
         return Part(name=name, health=lambda: self.state_of(name, form), form=form)
 
-    # What edges must know.
-
-    def publish(self, snapshot: Snapshot, rows: Sequence[Row]) -> None:
-        """Tell a change of the registry, and return when every edge goes by it.
-
-        An edge that is gone is not waited for; one that hangs is ended. Not on the event loop,
-        which has to hear their answers.
-        """
-        if all(isinstance(row, LogRow) for row in rows):
-            return  # of signed logs an edge knows nothing
-        self._number += 1
-        told = _Numbered(self._number, snapshot)
-        if self._loop is None:
-            self._told_registry = told
-            return
-        assert threading.get_ident() != self._thread, "a change of the registry on the event loop"
-        taken = _Taking(told.number)
-        with suppress(RuntimeError):  # the loop has ended, and all edges with it
-            self._loop.call_soon_threadsafe(self._tell, told, Rows.of(rows), taken)
-            if not taken.done.wait(TAKEN_WITHIN_S):
-                self._loop.call_soon_threadsafe(self._end_those_without, taken)
-                taken.done.wait(TAKEN_WITHIN_S)
-
-    def _tell(self, told: "_Numbered", rows: Rows, taken: "_Taking") -> None:
-        self._told_registry = told
-        taken.lines = [line for line in self._edge_lines() if line.knows and not line.is_over]
-        self._taking.append(taken)
-        for line in taken.lines:
-            line.say(Changed(told.number, rows))
-        self._look_at_taken()
-
-    async def _introduce(self, edge: Place) -> None:
-        """Tell a new edge the registry as it is. A large one takes a thread some time, in which it
-        may change; an edge that knows nothing yet is told no change."""
-        loop, line = asyncio.get_running_loop(), edge.line
-        assert isinstance(line, EdgeLine)
-        while not line.is_over:
-            told = self._told_registry
-            snapshot = await loop.run_in_executor(self._introducing, told.snapshot.encode)
-            if told is self._told_registry:
-                line.knows = True
-                line.say(Known(told.number, snapshot))
-                return
-
-    def _edge_lines(self) -> Iterable[EdgeLine]:
-        return [edge.line for edge in self._edges if isinstance(edge.line, EdgeLine)]
-
-    def _look_at_taken(self) -> None:
-        for taken in list(self._taking):
-            taken.lines = [
-                line for line in taken.lines if line.taken < taken.number and not line.is_over
-            ]
-            if not taken.lines:
-                self._taking.remove(taken)
-                taken.done.set()
-
-    def _end_those_without(self, taken: "_Taking") -> None:
-        for edge in self._edges:
-            if edge.line in taken.lines:
-                logger.error("%s does not take a change of the registry: it is ended", edge.name)
-                self._children.kill(edge)
-
     def _tell_heard(self, is_heard: bool) -> None:  # noqa: FBT001 — a listener's
         for edge in self._edges:
             edge.say(Listen(is_heard))
@@ -377,22 +309,6 @@ class Family:
         if self._figures() != self._told or self._loop.time() - self._told_s >= _HEARTBEAT_S:
             self._tell_figures()
         self._children.look_for_hung()
-
-
-class _Numbered(NamedTuple):
-    """The registry after the change of this number."""
-
-    number: int
-    snapshot: Snapshot
-
-
-class _Taking:
-    """A change that is being told, and the lines that have not taken it."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.lines: list[EdgeLine] = []
-        self.done = threading.Event()
 
 
 def processes_part(family: Family) -> Part:

@@ -55,7 +55,6 @@ class EdgeLine(ChildLine[FromEdge]):
     """The line to one edge; `confirm` waits for receipts.
 
     Attributes:
-        knows: whether the edge was told the registry as a whole.
         taken: the number of the change that the edge goes by.
         on_taken: is called when that one has changed.
         on_spent: is told what the edge took of the rates.
@@ -64,7 +63,6 @@ class EdgeLine(ChildLine[FromEdge]):
 
     def __init__(self, name: str, services: Services, confirm: Confirm) -> None:
         super().__init__(name, FROM_EDGE)
-        self.knows = False
         self.taken = 0
         self.on_taken: Callable[[], None] = lambda: None
         self.on_spent: Callable[[Mapping[str, int]], None] = lambda _: None
