@@ -91,8 +91,9 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles.replace: "
-    "durable.write_file(self._place(tile, touched), content)": Row("mended", promises.READERS),
+    "ledger/tilestore.py FolderTiles.replace: durable.write_file(path, content)": Row(
+        "mended", promises.READERS
+    ),
     "ledger/tilestore.py FolderTiles.replace: durable.sync_folders(touched)": Row(
         "mended", promises.READERS
     ),

@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 _STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
 _THREADS: Final = 8
+_TILES_AT_ONCE: Final = 32  # each such part of a log syncs its folders once more
 
 
 class Sealer:
@@ -160,14 +161,8 @@ class Sealer:
             SyncFailed, LockUnwritable.
         """
 
-        def step(
-            work: Callable[[_Seal], None],
-            seals: Sequence[_Seal],
-            *,
-            run: _Runner = _one_by_one,
-        ) -> list[_Seal]:
-            """Do this for each; returns those that it was done for."""
-            errors = run([partial(work, seal) for seal in seals])
+        def succeeded(seals: Sequence[_Seal], errors: Sequence[Exception | None]) -> list[_Seal]:
+            """Those without an error; the others' are noted."""
             for seal, error in zip(seals, errors, strict=True):
                 if isinstance(error, _STOPPING_ALL):
                     raise error
@@ -177,9 +172,9 @@ class Sealer:
 
         seals = [seal for run in runs if (seal := self._begin(run, failures)) is not None]
         to_sign = [seal for seal in seals if seal.size > seal.old.size]
-        built = step(self._build, to_sign)
-        written = step(self._write, built, run=self._side_by_side)
-        signed = step(self._sign, written)
+        built = succeeded(to_sign, _one_by_one([partial(self._build, seal) for seal in to_sign]))
+        written = succeeded(built, self._write(built))
+        signed = succeeded(written, _one_by_one([partial(self._sign, seal) for seal in written]))
         refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
         # power lost here: nobody has seen the signatures, and the next start publishes them
         for seal in signed:
@@ -190,8 +185,16 @@ class Sealer:
                 self._unpublished[seal.log.origin] = seal.new
         to_publish = [seal for seal in seals if seal.log.origin in self._unpublished]
         heads = dict(self._unpublished)
-        published = step(self._put_forward, to_publish, run=self._side_by_side)
-        self._published([(seal.log, heads[seal.log.origin]) for seal in published])
+        put_forward = [partial(self._put_forward, seal) for seal in to_publish]
+        errors = self._side_by_side(put_forward)
+        published = [
+            (seal.log, heads[seal.log.origin])
+            for seal, error in zip(to_publish, errors, strict=True)
+            if error is None
+        ]
+        if published:
+            self._published(published)
+        succeeded(to_publish, errors)
 
     def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
         """What there is to do for one project; None, and why among `failures`, if nothing can be.
@@ -223,9 +226,21 @@ class Sealer:
         except Tampered as error:
             raise RootMismatch(error.message) from error
 
-    def _write(self, seal: "_Seal") -> None:
-        seal.log.tiles.write(seal.tiles)
-        seal.tiles = []
+    def _write(self, seals: Sequence["_Seal"]) -> list[Exception | None]:
+        """Write the tiles of these, those of one large log in parts; what each raised."""
+        parts = [
+            (place, seal.tiles[at : at + _TILES_AT_ONCE])
+            for place, seal in enumerate(seals)
+            for at in range(0, len(seal.tiles), _TILES_AT_ONCE)
+        ]
+        work = [partial(seals[place].log.tiles.write, part) for place, part in parts]
+        errors: list[Exception | None] = [None] * len(seals)
+        for (place, _), error in zip(parts, self._side_by_side(work), strict=True):
+            if errors[place] is None or isinstance(error, _STOPPING_ALL):
+                errors[place] = error
+        for seal in seals:
+            seal.tiles = []
+        return errors
 
     def _sign(self, seal: "_Seal") -> None:
         assert seal.log.signer is not None
@@ -294,9 +309,6 @@ class _Seal:
     size: int
     new: Head
     tiles: list[tuple[Tile, bytes]] = field(default_factory=list)
-
-
-_Runner = Callable[[Sequence[Callable[[], None]]], list[Exception | None]]
 
 
 def _one_by_one(work: Sequence[Callable[[], None]]) -> list[Exception | None]:

@@ -89,13 +89,13 @@ class FolderTiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._root = str(folder)
-        self._all_logs = str(folder.parent)  # in the data folder
         self._kept: set[str] = set()  # folders whose names this process has synced
 
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
         touched: dict[str, None] = {}
+        looked_at: set[str] = set()
         for tile, content in tiles:
-            path = self._place(tile, touched)
+            path = self._place(tile, touched, looked_at)
             if not os.path.lexists(path):
                 durable.write_file(path, content)
             else:
@@ -105,8 +105,10 @@ class FolderTiles:
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
         touched: dict[str, None] = {}
+        looked_at: set[str] = set()
         for tile, content in tiles:
-            durable.write_file(self._place(tile, touched), content)
+            path = self._place(tile, touched, looked_at)
+            durable.write_file(path, content)
         # power lost here: the damaged files may be back, and are rebuilt once more
         durable.sync_folders(touched)
 
@@ -140,7 +142,7 @@ class FolderTiles:
                 shutil.rmtree(partials, ignore_errors=True)
 
     def publish(self, name: str, note: str) -> None:
-        self._keep(self._root)
+        self._keep(self._root, set())
         durable.write_file(f"{self._root}/{name}", note.encode())
         durable.sync_folder(self._root)
 
@@ -171,7 +173,7 @@ class FolderTiles:
                     with suppress(FileNotFoundError):
                         Path(folder, name).unlink()
 
-    def _place(self, tile: Tile, touched: dict[str, None]) -> str:
+    def _place(self, tile: Tile, touched: dict[str, None], looked_at: set[str]) -> str:
         """Where a tile's file belongs; its folder is there from now on, and among `touched`.
 
         Raises:
@@ -181,30 +183,34 @@ class FolderTiles:
         path = f"{self._root}/{tile.path}"
         folder = path.rpartition("/")[0]
         if folder not in touched:
-            self._keep(folder)
+            self._keep(folder, looked_at)
             touched[folder] = None
         return path
 
-    def _keep(self, folder: str) -> None:
+    def _keep(self, folder: str, looked_at: set[str]) -> None:
         """Make a folder of the log, and every name on the way to it durable, once.
 
         Once in each process: the one that made it may have been killed before it could sync. That
-        none of them is a link is looked at each time.
+        none of them is a link is looked at each time, unless they are among `looked_at`.
 
         Raises:
             TileConflict: a link lies there.
         """
-        above = os.path.dirname(folder)  # noqa: PTH120
-        if folder != self._all_logs:
-            self._keep(above)
-        mode = _mode(folder, follow=len(folder) <= len(self._root))
+        if folder in looked_at:
+            return
+        above, is_own = os.path.dirname(folder), len(folder) > len(self._root)  # noqa: PTH120
+        if is_own:
+            self._keep(above, looked_at)
+        mode = _mode(folder, follow=not is_own)
         if stat.S_ISLNK(mode):
             raise TileConflict(f"{folder} is a link, and none is followed here")
-        if folder in self._kept and stat.S_ISDIR(mode):
-            return
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-        durable.sync_folder(above)
-        self._kept.add(folder)
+        if folder not in self._kept or not stat.S_ISDIR(mode):
+            if folder == self._root:
+                self._keep(above, looked_at)  # the folder of all logs, in the data folder
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            durable.sync_folder(above)
+            self._kept.add(folder)
+        looked_at.add(folder)
 
     def _by_name(self, path: str, *, most_bytes: int) -> bytes:
         return read_file(f"{self._root}/{path}", most_bytes=most_bytes, follow=False)
