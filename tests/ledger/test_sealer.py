@@ -1,6 +1,7 @@
 """The sealer: what it signs is what the journal holds, whatever happens in between."""
 
 import contextlib
+import errno
 import itertools
 import random
 import tempfile
@@ -22,6 +23,7 @@ from indelible.errors import (
     TileConflict,
 )
 from indelible.event import Level
+from indelible.journal.follow import Run
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.layout import CHECKPOINT
@@ -42,7 +44,7 @@ from indelible.ledger.logs import Log
 from indelible.ledger.sealer import Sealer
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.tilestore import FolderTiles
-from tests.journal.contract import NEW_YEAR_MS, ManualClock
+from tests.journal.contract import NEW_YEAR_MS, ManualClock, a_draft
 from tests.ledger.sealing import Parts
 from tests.ledger.test_tilestore import no_room
 from tests.query.log import new_log
@@ -632,6 +634,61 @@ def test_a_failed_sync_is_never_tried_again(bench: Bench) -> None:
         sealer.handle(bench.project_id, 0, 3)
 
     assert 0 == bench.head.size
+
+
+def test_a_part_of_many_tiles_that_cannot_be_written_leaves_the_log_unsigned_until_it_can_be(
+    bench: Bench,
+) -> None:
+    class FullForAMoment(FolderTiles):
+        left = 1
+
+        def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+            if self.left and any(tile.number == 0 for tile, _ in tiles):
+                self.left -= 1
+                raise OSError(errno.ENOSPC, "no room")
+            super().write(tiles)
+
+    bench.append(20 * WIDTH + 7)  # more tiles than are written in one part
+    before = bench.head
+    sealer = bench.sealer(FullForAMoment(bench.log.tiles.folder))
+
+    with pytest.raises(OSError, match="no room"):
+        sealer.handle(bench.project_id, 0, bench.size)
+    assert before == bench.head
+    sealer.handle(bench.project_id, 0, bench.size)
+
+    assert bench.size == bench.head.size
+    bench.check()
+
+
+def test_what_was_published_counts_as_sealed_though_a_sync_of_another_log_fails(
+    bench: Bench,
+) -> None:
+    parts = bench.parts
+    other = parts.registry.projects.create("other").id
+    parts.ledger.settle()
+    bench.append(2)
+    parts.journal.append([a_draft(other)])
+    noted: list[tuple[int, int]] = []
+
+    def publish(log: Log, head: Head) -> None:
+        if log.project_id == other:
+            raise SyncFailed("the disk is gone")
+
+    sealer = Sealer(
+        parts.journal,
+        bench.lock,
+        Soundness(parts.journal),
+        log_of=parts.ledger.logs.of_project,
+        publish=publish,
+        published=lambda some: noted.extend((log.project_id, head.size) for log, head in some),
+    )
+    runs = [Run(one, 0, parts.journal.next_index(one)) for one in (bench.project_id, other)]
+
+    with pytest.raises(SyncFailed):
+        sealer.handle_group(runs)
+
+    assert [(bench.project_id, runs[0].end)] == noted
 
 
 def test_a_checkpoint_that_could_not_be_published_is_published_when_it_can_be(
