@@ -97,3 +97,12 @@ def decode(entry: bytes) -> Leaf:
         return Leaf(Kind(kind), received_at_ms, tx, payload, record)
     except ValueError as error:
         raise LeafMalformed(f"kind {kind} is not known here") from error
+
+
+def split(run: bytes) -> list[bytes]:
+    """The leaf entries of a run that is in one piece.
+
+    >>> split(bytes(96) + b"x" * 96) == [bytes(96), b"x" * 96]
+    True
+    """
+    return [run[at : at + SIZE] for at in range(0, len(run), SIZE)]
