@@ -133,21 +133,21 @@ class Writer:
         """For how long the writer has said nothing; it speaks every second."""
         return self.pulse.s - self._heard_at_s
 
-    async def submit(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Commit to drafts and have them stored: as `Committer.submit`, in the writer."""
+    def submit(self, drafts: Sequence[Draft]) -> "asyncio.Future[list[Outcome]]":
+        """Commit to drafts and have them stored: as `Committer.put`, in the writer."""
         if self._line.unsent_bytes + self._held_bytes > self._max_waiting_bytes:
             raise Overloaded
         number = next(self._numbers)
         stored: asyncio.Future[list[Outcome]] = self._loop.create_future()
         self._waiting[number] = (stored, self.pulse.s)
         self._held.append((number, self._commit(drafts)))
-        self._held_bytes += sum(len(draft.payload) + len(draft.record) for draft in drafts)
+        self._held_bytes += sum([len(draft.payload) + len(draft.record) for draft in drafts])
         if self._sending is None:
             wait_s = _HELD_S if self._is_under_way else 0.0
             self._sending = self._loop.call_later(wait_s, self._send)
         if self._held_bytes > _MOST_HELD_BYTES:
             self._send()
-        return await stored
+        return stored
 
     def _send(self) -> None:
         if self._sending is not None:

@@ -28,6 +28,7 @@ from indelible.clock import monotonic_s
 from indelible.errors import AddressInUse, IndelibleError
 from indelible.serving.exchange import (
     Application,
+    AtOnce,
     Headers,
     Message,
     Receive,
@@ -127,12 +128,14 @@ async def serve_asgi(
     refusal: Refusal | None = None,
     closed: Callable[[CloseReason], None] = lambda _: None,
     patience: Patience = Patience(),  # noqa: B008 — frozen
+    at_once: AtOnce | None = None,
 ) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, with the address, when requests are answered. `refusal` builds the
     answers that the server gives in place of the application; `closed` is called for each
-    connection that ended.
+    connection that ended. `at_once` is offered each request that has arrived whole, before the
+    application is.
     """
     async with living(app):
         server = HttpServer(
@@ -141,6 +144,7 @@ async def serve_asgi(
             closed=closed,
             limit=patience.connections or connection_limit(),
             patience=patience,
+            at_once=at_once,
         )
         await server.start(on)
         try:
