@@ -16,6 +16,7 @@ from indelible.edge import (
     admission,
     body,
     bots,
+    brackets,
     http,
     intake,
     large,
@@ -24,7 +25,7 @@ from indelible.edge import (
     shallow,
     waiting,
 )
-from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt
+from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt, vtilt_unread
 from indelible.event import MAX_COUNT
 from indelible.journal import commit, fair, outside, sqlite
 from indelible.journal.tables import INDEX_BITS
@@ -116,21 +117,21 @@ FIGURES: dict[str, tuple[str, ...]] = {
         s(large.LONGEST_WAIT_S),
     ),
     "`sent_at`, `historical_migration`": (size(vtilt._LONGEST_FIELD_BYTES),),
-    "a token in a body": (f"{vtilt._LONGEST_TOKEN_BYTES:,} bytes",),
+    "a token in a body": (f"{vtilt_unread.LONGEST_TOKEN_BYTES:,} bytes",),
     "product events a batch": (n(SETTINGS.max_batch),),
     "audit events a batch": (n(immutablelog_schema.MAX_BATCH),),
     "one product event": (
         size(SETTINGS.max_event_bytes),
         f"{admission.MAX_PROPERTIES:,} property keys",
-        f"{shallow.MAX_VALUES:,} values",
+        f"{brackets.MAX_VALUES:,} values",
     ),
-    "nesting": (n(shallow.MAX_DEPTH),),
+    "nesting": (n(brackets.MAX_DEPTH),),
     "event name, `distinct_id`": (f"{admission.MAX_NAME_CHARS} characters",),
     "`uuid`": (f"{admission.MAX_CLIENT_ID_CHARS} characters",),
     "`timestamp`": (f"{MOST_TIME_CHARS} characters", "the years 1 to 9999"),
     "User-Agent": (f"{bots._LOOKED_AT_CHARS} characters",),
     "audit payload": (size(SETTINGS.max_payload_bytes),),
-    "unknown members of an audit event": (f"nesting {shallow.MAX_DEPTH}",),
+    "unknown members of an audit event": (f"nesting {brackets.MAX_DEPTH}",),
     "meta": (
         f"{immutablelog_schema.MAX_META_KEYS} keys",
         f"{immutablelog_schema.MAX_META_KEY_CHARS} characters",
