@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `peers`, `reader`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger, peers, projects
+from bench import ledger, peers, projects, stages
 from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
 ROWS: Final = (
@@ -34,6 +34,7 @@ ROWS: Final = (
     "crash",
     "projects",
     "rows",
+    "stages",
     "peers",
     "reader",
 )
@@ -511,6 +512,27 @@ def in_bulk(work: Path, scale: float) -> None:
     )
 
 
+def by_stage(work: Path, scale: float) -> None:
+    """CPU of an event by process, under load; then that of an edge by stage, alone."""
+    events = "indelible_group_events_sum"
+    for name, size in stages.SHAPES.items():
+        connections = 64 if size == 1 else 8
+        with started(work / f"stages-{name}") as server:
+            pid, port = server.process.pid, _port(server)
+            load(port, seconds=scale, connections=connections, size=size)  # warm
+            before, events_before = cpu_by_process_s(pid), server.count(events)
+            load(port, seconds=8 * scale, connections=connections, size=size)
+            spent_s = {
+                process: spent - before.get(process, 0.0)
+                for process, spent in cpu_by_process_s(pid).items()
+            }
+            stored = server.count(events) - events_before
+        whole = 1e6 * sum(spent_s.values()) / stored
+        print(f"\n15 CPU of {name} events: {whole:.1f} us an event ({by_process(spent_s, stored)})")
+        for stage, us in stages.us_by_stage(size).items():
+            print(f"      {stage:<32} {us:6.2f}", flush=True)
+
+
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
     print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
@@ -528,6 +550,7 @@ _RUNS: Final = {
     "crash": crash,
     "projects": many,
     "rows": in_bulk,
+    "stages": by_stage,
     "peers": beside_peers,
     "reader": without_reader,
 }

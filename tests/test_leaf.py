@@ -50,6 +50,27 @@ def test_what_is_encoded_is_decoded(
     assert leaf.Leaf(kind, received_at_ms, tx, payload, record) == leaf.decode(entry)
 
 
+@given(
+    events=st.lists(
+        st.tuples(st.binary(min_size=64, max_size=64), st.binary(max_size=300), st.binary()),
+        max_size=5,
+    )
+)
+def test_many_commitments_made_at_once_are_those_made_one_by_one(
+    events: list[tuple[bytes, bytes, bytes]],
+) -> None:
+    salts = b"".join(both for both, _, _ in events)
+    made = leaf.commit_all(salts, [event[1] for event in events], [event[2] for event in events])
+    assert [
+        (
+            both,
+            leaf.commit(both[:32], leaf.PAYLOAD, payload),
+            leaf.commit(both[32:], leaf.RECORD, record),
+        )
+        for both, payload, record in events
+    ] == list(made)
+
+
 @pytest.mark.parametrize("size", [*range(96), 97, 192])
 def test_a_leaf_entry_of_another_length_is_malformed(size: int) -> None:
     with pytest.raises(LeafMalformed, match=str(size)):

@@ -24,6 +24,7 @@ for each; once the salt is destroyed nothing can be learnt from it.
 
 import hashlib
 import struct
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,10 @@ _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 _INNER_REST: Final = b"\x36" * 32  # the block is 64 bytes, the key half of it
 _OUTER_REST: Final = b"\x5c" * 32
+_INNER_OF_PAYLOAD: Final = _INNER_REST + PAYLOAD
+_INNER_OF_RECORD: Final = _INNER_REST + RECORD
+_BOTH: Final = struct.Struct("64s").iter_unpack  # the salts of an event
+_EACH: Final = struct.Struct("32s32s").iter_unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,55 @@ def hmac_sha256(key: bytes, message: bytes) -> bytes:
     # algorithm up in OpenSSL each time, which costs more than the hashing: 3.9 us against 2.4.
     inner = _sha256(key.translate(_INNER) + _INNER_REST + message).digest()
     return _sha256(key.translate(_OUTER) + _OUTER_REST + inner).digest()
+
+
+def hmac_under(key: bytes, beginning: bytes) -> Callable[[bytes], bytes]:
+    """HMAC-SHA256 under one key, of messages that all have one beginning, by what follows it.
+
+    >>> hmac_under(bytes(32), b"lane")(b"name") == hmac_sha256(bytes(32), b"lanename")
+    True
+    """
+    # Key and beginning are hashed here, once: 0.6 us a message instead of 1.0.
+    inner_begun = _sha256(key.translate(_INNER) + _INNER_REST + beginning)
+    outer_begun = _sha256(key.translate(_OUTER) + _OUTER_REST)
+
+    def hmac(rest: bytes) -> bytes:
+        inner, outer = inner_begun.copy(), outer_begun.copy()
+        inner.update(rest)
+        outer.update(inner.digest())
+        return outer.digest()
+
+    return hmac
+
+
+def commit_all(
+    salts: bytes, payloads: Iterable[bytes], records: Iterable[bytes]
+) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Of each of many events both salts, and the commitments to its payload and its record.
+
+    `salts` has those of all events in turn, of each that of the payload, then that of the record.
+    It comes to the same as `commit`, at 2.3 us an event instead of 2.9.
+
+    >>> (salts, payload, record), = commit_all(bytes(range(64)), [b"{}"], [b"{}"])
+    >>> payload == commit(salts[:32], PAYLOAD, b"{}"), record == commit(salts[32:], RECORD, b"{}")
+    (True, True)
+    """
+    each = zip(
+        payloads,
+        records,
+        _BOTH(salts),
+        _EACH(salts.translate(_INNER)),
+        _EACH(salts.translate(_OUTER)),
+        strict=True,
+    )
+    for payload, record, (own,), (inner, inner_2), (outer, outer_2) in each:
+        of_payload = _sha256(inner + _INNER_OF_PAYLOAD + payload).digest()
+        of_record = _sha256(inner_2 + _INNER_OF_RECORD + record).digest()
+        yield (
+            own,
+            _sha256(outer + _OUTER_REST + of_payload).digest(),
+            _sha256(outer_2 + _OUTER_REST + of_record).digest(),
+        )
 
 
 def encode(kind: Kind, *, received_at_ms: int, tx: bytes, payload: bytes, record: bytes) -> bytes:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indelible.edge.body import Packing, check_packing, unpack
+from indelible.edge.body import Packing, checked_packing, unpack
+from indelible.edge.brackets import MAX_DEPTH, nesting
 from indelible.edge.pipeline import CONTENT_TYPES
-from indelible.edge.shallow import MAX_DEPTH, nesting, parse, replace_lone_surrogates
+from indelible.edge.shallow import parse
+from indelible.edge.surrogates import replace_lone_surrogates
 from indelible.errors import (
     BodyTooLarge,
     EventRefused,
@@ -200,16 +202,16 @@ def test_an_error_about_json_quotes_nothing_of_the_body() -> None:
 @pytest.mark.parametrize("kind", ["", *sorted(LABELS), "application/vnd.x+json"])
 @pytest.mark.parametrize("coding", ["", "identity", "gzip", "x-gzip", "deflate", "GZIP", " gzip "])
 def test_known_types_and_encodings_pass(kind: str, coding: str) -> None:
-    check_packing(Packing(kind and f"{kind.upper()} ; charset=utf-8", coding), LABELS)
+    checked_packing(kind and f"{kind.upper()} ; charset=utf-8", coding, "", LABELS)
 
 
 @given(kind=st.text(min_size=1), coding=st.text(min_size=1))
 def test_any_other_type_or_encoding_is_unsupported(kind: str, coding: str) -> None:
     assume_unknown = "other/" + kind.partition("+")[0]
     with pytest.raises(UnsupportedMediaType):
-        check_packing(Packing(assume_unknown), LABELS)
+        checked_packing(assume_unknown, "", "", LABELS)
     with pytest.raises(UnsupportedMediaType):
-        check_packing(Packing("", "x" + coding), LABELS)
+        checked_packing("", "x" + coding, "", LABELS)
 
 
 PIECE = 1 << 20

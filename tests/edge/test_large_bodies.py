@@ -15,16 +15,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from indelible.edge.brackets import MAX_VALUES
 from indelible.edge.large import SHORT_BYTES, LargeBodies
-from indelible.edge.shallow import (
-    MAX_MEMBERS,
-    MAX_VALUES,
-    WINDOW,
-    TooManyMembers,
-    elements,
-    members,
-    parse,
-)
+from indelible.edge.shallow import MAX_MEMBERS, WINDOW, TooManyMembers, elements, members, parse
 from indelible.errors import BatchTooLarge, InvalidJson, Overloaded, Unavailable
 from tests.edge.wire import encoded, first, fresh, gz, known_as, nested, stored
 from tests.world import (

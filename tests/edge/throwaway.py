@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 
 from indelible.edge.arrival import Dropped, ProductEvent
+from indelible.edge.brackets import Text
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Settled
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Limits
 from indelible.edge.lost import LostWarning
 from indelible.edge.results import answer_product
 from indelible.edge.schema import READ_REFUSALS, Operation, Schema, answer, ref
-from indelible.edge.shallow import Text
 from indelible.errors import InvalidJson
 from indelible.event import DropReason, Lane
 from indelible.record import Origin, Product

@@ -43,23 +43,23 @@ class TestSqliteReader(ReadingContract):
 
 def test_a_client_id_is_found_whether_its_key_was_merged_or_not(beside: BesideRig) -> None:
     one, two = beside.new_project(), beside.new_project()
-    for turn in range(40):  # 40,000 keys: the first 32,768 of them are merged
+    for turn in range(70):  # 70,000 keys: the first 65,536 of them are merged
         beside.journal.append(numbered(one, 1_000, prefix=f"{turn}-"))
     beside.journal.append(numbered(two, 3, prefix="two-"))
-    wait_until(lambda: merged_keys(beside.folder) >= 32_768, "the keys were not merged")
+    wait_until(lambda: merged_keys(beside.folder) >= 65_536, "the keys were not merged")
 
     for project, name, index in (
         (one, "0-0", 0),
         (one, "0-999", 999),
-        (one, "32-766", 32_766),
-        (one, "39-999", 39_999),
+        (one, "65-534", 65_534),
+        (one, "69-999", 69_999),
         (two, "two-2", 2),
     ):
         found = beside.reader.find(project, Lane.PRODUCT, name)
         assert found is not None, name
         assert index == found.index
     assert beside.reader.find(two, Lane.PRODUCT, "0-0") is None
-    assert beside.reader.find(one, Lane.PRODUCT, "40-0") is None
+    assert beside.reader.find(one, Lane.PRODUCT, "70-0") is None
     assert [(1, 2)] == beside.reader.received_between(two, NEW_YEAR_MS + 1, NEW_YEAR_MS + 2)
 
 

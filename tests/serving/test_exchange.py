@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from indelible.serving import Patience, listening, serve_asgi
+from indelible.serving.exchange import AtOnce
 from tests.edge.lines import Line, chunked, exchange, post
 from tests.edge.wire import eventually
 
@@ -25,7 +26,9 @@ def body(data: bytes, *, goes_on: bool = False) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(handler: Any, patience: Patience | None = None) -> Iterator[str]:
+def serving(
+    handler: Any, patience: Patience | None = None, at_once: AtOnce | None = None
+) -> Iterator[str]:
     """Serve an application that is only its handler; the address."""
     ready = threading.Event()
     url: list[str] = []
@@ -48,7 +51,12 @@ def serving(handler: Any, patience: Patience | None = None) -> Iterator[str]:
         ends.extend((asyncio.get_running_loop(), stop))
         with listening("127.0.0.1", 0) as on:
             await serve_asgi(
-                application, on=on, announce=announce, stop=stop, patience=patience or Patience()
+                application,
+                on=on,
+                announce=announce,
+                stop=stop,
+                patience=patience or Patience(),
+                at_once=at_once,
             )
 
     thread = threading.Thread(target=lambda: uvloop.run(main()))

@@ -75,6 +75,7 @@ async def serve_edge(
         stop=writer.stopping,
         refusal=edge.refusal,
         closed=edge.closed,
+        at_once=edge.at_once,
         patience=patience or patience_of(settings),
     )
     await large.stop()

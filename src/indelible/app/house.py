@@ -73,7 +73,7 @@ class House:
                 gate=following.gate,
                 rates=Rates(),
                 disk=storing.disk,
-                store=storing.committer.submit,
+                store=storing.committer.put,
                 large=self.large,
                 confirm=following.ledger.confirm,
                 framework=following.answers,

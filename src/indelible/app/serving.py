@@ -188,6 +188,7 @@ async def run(
             stop=stop,
             refusal=house.edge.refusal,
             closed=house.edge.closed,
+            at_once=house.edge.at_once,
             patience=patience or patience_of(house.settings),
         )
     finally:

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from indelible.edge.arrival import Arrival, Dropped, ProductEvent
-from indelible.edge.shallow import MAX_DEPTH
+from indelible.edge.brackets import MAX_DEPTH
 from indelible.event import DropReason, WarnReason
 
 MAX_NAME_CHARS: Final = 200
@@ -61,29 +61,23 @@ def drop_bot(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason
     return DropReason.BOT if is_crawler and arrival.bot_policy == "discard" else event
 
 
-def drop_too_large(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:
+def drop_over_measure(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:
     if event.size_bytes > arrival.max_event_bytes or event.property_count > MAX_PROPERTIES:
         return DropReason.EVENT_TOO_LARGE
-    return event
-
-
-def drop_too_deep(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001 — a Step
     return DropReason.TOO_DEEP if event.depth > MAX_DEPTH else event
 
 
-def drop_without_name(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
+def drop_without_name(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001 — a Step
     if not event.name:
         return DropReason.MISSING_EVENT
     return DropReason.NAME_TOO_LONG if len(event.name) > MAX_NAME_CHARS else event
 
 
-def drop_without_distinct_id(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
+def drop_without_usable_ids(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
     if event.distinct_id is None:
         return DropReason.MISSING_DISTINCT_ID
-    return DropReason.ID_TOO_LONG if len(event.distinct_id) > MAX_DISTINCT_ID_CHARS else event
-
-
-def drop_over_long_id(event: ProductEvent, arrival: Arrival) -> ProductEvent | DropReason:  # noqa: ARG001
+    if len(event.distinct_id) > MAX_DISTINCT_ID_CHARS:
+        return DropReason.ID_TOO_LONG
     if event.client_id is not None and len(event.client_id) > MAX_CLIENT_ID_CHARS:
         return DropReason.ID_TOO_LONG
     return event
@@ -109,22 +103,22 @@ def put_bot_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:
     return _warn(event, WarnReason.BOT) if marked else event
 
 
-STEPS: tuple[Step, ...] = (
+STEPS: Final[tuple[Step, ...]] = (
     drop_bot,
-    drop_too_large,
-    drop_too_deep,
+    drop_over_measure,
     drop_without_name,
-    drop_without_distinct_id,
-    drop_over_long_id,
+    drop_without_usable_ids,
     put_timestamp_warning,
     put_illegal_id_warning,
     put_bot_warning,
 )
+_FOR_CRAWLERS: Final = frozenset({drop_bot, put_bot_warning})
+_STEPS_OF_OTHERS: Final = tuple(step for step in STEPS if step not in _FOR_CRAWLERS)
 
 
 def admit(event: ProductEvent, arrival: Arrival) -> ProductEvent | Dropped:
     """Run `event` through STEPS; the first step that drops it ends its journey."""
-    for step in STEPS:
+    for step in STEPS if arrival.is_bot else _STEPS_OF_OTHERS:
         result = step(event, arrival)
         if result is event:
             continue

@@ -7,6 +7,8 @@ An item says itself how it is stored. What the three have in common, `Received`,
 part reads of an event, whatever dialect it came in.
 """
 
+from typing import Final
+
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
@@ -15,6 +17,12 @@ from indelible.event import Kind, Lane, Level, WarnReason
 from indelible.journal.contract import Draft
 from indelible.record import Audit, Origin, Product, encode_record
 from indelible.registry.values import BotPolicy, Key, Project
+
+# Members of an enumeration take their time to look up: 0.15 us each, in Python 3.11.
+_PRODUCT: Final = Kind.PRODUCT
+_AUDIT: Final = Kind.AUDIT
+_PRODUCT_LANE: Final = Lane.PRODUCT
+_AUDIT_LANE: Final = Lane.AUDIT
 
 
 class Arrival(Struct, frozen=True, gc=False):
@@ -97,11 +105,11 @@ class ProductEvent(Received, frozen=True, gc=False, kw_only=True):
             record = replace(record, request=origin)
         return Draft(
             arrival.project.id,
-            Kind.PRODUCT,
+            _PRODUCT,
             arrival.received_at_ms,
             self.payload,
             encode_record(record),
-            Lane.PRODUCT,
+            _PRODUCT_LANE,
             self.client_id,
             monthly_limit=arrival.project.monthly_limit,
         )
@@ -116,11 +124,11 @@ class AuditEvent(Received, frozen=True, gc=False, kw_only=True):
         """Make the entry that keeps it."""
         return Draft(
             arrival.project.id,
-            Kind.AUDIT,
+            _AUDIT,
             arrival.received_at_ms,
             self.payload,
             encode_record(self.record),
-            Lane.AUDIT,
+            _AUDIT_LANE,
             self.client_id,
             new_entry_on_conflict=self._has_clock_reading_as_key(),
             monthly_limit=arrival.project.audit_monthly_limit,

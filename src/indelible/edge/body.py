@@ -14,7 +14,7 @@ import zlib
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from indelible.edge.shallow import Text
+from indelible.edge.brackets import Text
 from indelible.errors import BodyTooLarge, InvalidEncoding, UnsupportedMediaType
 
 UNPACKED_FACTOR: Final = 5
@@ -65,13 +65,17 @@ class Packing(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def check_packing(packing: Packing, content_types: frozenset[str]) -> None:
-    """
+def checked_packing(
+    content_type: str, content_encoding: str, compression: str, content_types: frozenset[str]
+) -> Packing:
+    """What the request says of its body, if all of that is read here.
+
     Raises:
         UnsupportedMediaType: the content type is none of `content_types`, or one of the encodings
             is not read here.
         InvalidEncoding: the `compression` parameter is not known.
     """
+    packing = Packing(content_type, content_encoding, compression)
     kind = packing.content_type.partition(";")[0].strip().lower()
     if kind and kind not in content_types and not kind.endswith("+json"):
         raise UnsupportedMediaType(f"Content-Type {kind} is not read here")
@@ -82,6 +86,7 @@ def check_packing(packing: Packing, content_types: frozenset[str]) -> None:
             f"compression={packing.compression} is not read here",
             hint="Use gzip, gzip-js or base64.",
         )
+    return packing
 
 
 def unpack(body: bytes, packing: Packing, *, limit_bytes: int) -> Text:

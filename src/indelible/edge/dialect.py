@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from indelible.edge.arrival import AuditEvent, Dropped, Kept, ProductEvent
+from indelible.edge.brackets import Text
 from indelible.edge.http import Answer, Request
 from indelible.edge.intake import Limits
 from indelible.edge.lost import Lost, LostWarning
 from indelible.edge.schema import Schema
-from indelible.edge.shallow import Text
 from indelible.event import Lane
 from indelible.record import Origin
 from indelible.registry.values import BotPolicy

@@ -1,7 +1,7 @@
 """Requests and answers of the hot path, over plain ASGI: no framework in between."""
 
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
@@ -9,6 +9,7 @@ import msgspec
 
 from indelible.errors import BodyIncomplete, BodyTooLarge, IndelibleError, InvalidParameter
 from indelible.network import Address
+from indelible.serving.exchange import Exchange
 
 if TYPE_CHECKING:
     from indelible.edge.gate import Gate
@@ -20,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 JSON: Final = "application/json"
 MOST_PARAMETERS: Final = 500
+_AS_JSON: Final = (b"content-type", JSON.encode())
 
 
 def request_id_of(header: Callable[[str], str | None]) -> str:
@@ -45,33 +47,53 @@ class Request:
     """One HTTP request, read as far as it is asked for.
 
     Attributes:
+        method, path: what was asked for.
         sent: its body as it came, once that has been read.
         project_id: the project that it is for, once the gate has opened.
         secrets: finds what must not be shown of it, once the gate has opened.
     """
 
     __slots__ = (
-        *("_goes_on", "_headers", "_query", "_receive", "_request_id", "_scope"),
-        *("method", "project_id", "secrets", "sent"),
+        *("_fields", "_goes_on", "_headers", "_peer", "_query", "_query_string", "_receive"),
+        *("_request_id", "method", "path", "project_id", "secrets", "sent"),
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._scope = scope
+        fields = scope["headers"]
+        query, peer = scope["query_string"], scope.get("client")
+        self._begin(scope["method"], scope.get("path", ""), query, fields, dict(fields), peer)
         self._receive = receive
-        self._goes_on = False
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._query: dict[str, str] | None = None
-        self._request_id: str | None = None
-        self.method: str = scope["method"]
+
+    @classmethod
+    def whole(cls, exchange: Exchange) -> "Request":
+        """A request that has arrived whole, at a path without escapes."""
+        head, request = exchange.head, cls.__new__(cls)
+        path = head.path.decode()
+        request._begin(head.method, path, head.query, head.headers, head.fields, exchange.peer)
+        request.sent = exchange.body
+        return request
+
+    def _begin(
+        self,
+        method: str,
+        path: str,
+        query_string: bytes,
+        fields: Sequence[tuple[bytes, bytes]],
+        headers: Mapping[bytes, bytes],
+        peer: tuple[str, int] | None,
+    ) -> None:
+        self.method = method
+        self.path = path
         self.sent = b""
         self.project_id: int | None = None
         self.secrets: Callable[[], list[str]] = list
-
-    @property
-    def path(self) -> str:
-        """The path that was asked for."""
-        path: str = self._scope["path"]
-        return path
+        self._query_string = query_string
+        self._query: dict[str, str] | None = None
+        self._fields = fields
+        self._headers = headers
+        self._peer = peer
+        self._request_id: str | None = None
+        self._goes_on = False
 
     def header(self, name: bytes) -> str:
         """The header's value, empty when absent; `name` in lower case."""
@@ -81,10 +103,9 @@ class Request:
     @property
     def is_ambiguous(self) -> bool:
         """Whether it has two Authorization headers: another parser might pick the other one."""
-        headers = self._scope["headers"]
-        if len(self._headers) == len(headers):
+        if len(self._headers) == len(self._fields):
             return False
-        return [name for name, _ in headers].count(b"authorization") > 1
+        return [name for name, _ in self._fields].count(b"authorization") > 1
 
     def has(self, name: bytes) -> bool:
         """Whether the header was sent, even if empty."""
@@ -92,9 +113,9 @@ class Request:
 
     def joined(self, name: bytes) -> str:
         """The value of a header that is a list, of all its fields (RFC 9110 section 5.3)."""
-        if len(self._headers) == len(self._scope["headers"]):
+        if len(self._headers) == len(self._fields):
             return self.header(name)
-        values = [value for field, value in self._scope["headers"] if field == name]
+        values = [value for field, value in self._fields if field == name]
         return b", ".join(values).decode("latin-1")
 
     @property
@@ -105,7 +126,7 @@ class Request:
             InvalidParameter: there are more than `MOST_PARAMETERS`.
         """
         if self._query is None:
-            text = self._scope["query_string"]
+            text = self._query_string
             self._query = dict(parameters_of(text)) if text else {}
         return self._query
 
@@ -118,10 +139,8 @@ class Request:
 
     def address(self, gate: "Gate") -> Address | None:
         """Where it comes from, as far as the trusted proxies tell."""
-        peer = self._scope.get("client")
-        forwarded = [
-            v.decode("latin-1") for k, v in self._scope["headers"] if k == b"x-forwarded-for"
-        ]
+        peer = self._peer
+        forwarded = [v.decode("latin-1") for k, v in self._fields if k == b"x-forwarded-for"]
         return gate.address(peer[0] if peer else None, forwarded)
 
     def page(self) -> str | None:
@@ -191,8 +210,8 @@ class Answer:
         self.refusal: IndelibleError | None = None
         self.headers = list(headers)
         if status != 204:
-            self.headers.append((b"content-type", content_type.encode()))
-            self.headers.append((b"content-length", b"%d" % len(body)))
+            kind = _AS_JSON if content_type is JSON else (b"content-type", content_type.encode())
+            self.headers += (kind, (b"content-length", b"%d" % len(body)))
 
     async def send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})

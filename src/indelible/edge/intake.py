@@ -1,7 +1,7 @@
 """What the pipeline needs of the rest of the house."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from indelible.errors import Overloaded
 from indelible.journal.contract import Draft, Outcome
 from indelible.journal.disk import DiskState
 
-Submit = Callable[[Sequence[Draft]], Awaitable[Sequence[Outcome]]]
+Submit = Callable[[Sequence[Draft]], "asyncio.Future[list[Outcome]]"]
 
 # This much of a large request goes into one group of the journal, so that the events of others do
 # not wait for all of it: some 20 ms.
@@ -42,8 +42,8 @@ class Intake:
         gate: finds the project and what its key may do.
         rates: how many events each key may still send.
         disk: refuses events of a lane while the disk is too full for them.
-        store: makes drafts durable and says what became of each: `Committer.submit`,
-            or what brings drafts to it from another process.
+        store: makes drafts durable and says what became of each: `Committer.put`, or what brings
+            drafts to it from another process.
         limits: how much one request may bring.
         large: the turns of large bodies.
         confirm: waits for receipts.

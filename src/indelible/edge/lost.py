@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from indelible.edge.arrival import Arrival
-from indelible.edge.shallow import MAX_DEPTH, nesting
+from indelible.edge.brackets import MAX_DEPTH, nesting
 from indelible.event import Kind, Lane, LossReason
 from indelible.journal.contract import Draft, Duplicate, Outcome, Stored
 from indelible.metrics import LOSS_REPORTS_IGNORED, LOSSES_REPORTED

@@ -13,26 +13,26 @@ for it takes the place of events that are lost already.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from indelible.edge.admission import admit
 from indelible.edge.arrival import Arrival, AuditEvent, Dropped, Kept, ProductEvent, refused
-from indelible.edge.asgi import HotRoute
-from indelible.edge.body import Packing, check_packing, unpack, unpack_small
+from indelible.edge.asgi import Answered, HotRoute
+from indelible.edge.body import Packing, checked_packing, unpack, unpack_small
 from indelible.edge.bots import is_crawler, is_from_browser
+from indelible.edge.brackets import Text
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Result
 from indelible.edge.http import Answer, Request
-from indelible.edge.intake import Intake, Submit
+from indelible.edge.intake import Intake
 from indelible.edge.lost import Lost, LostWarning, Report, ignore, settle
 from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
-from indelible.edge.settle import counted, settle_audit, settle_product
-from indelible.edge.shallow import Text
+from indelible.edge.settle import count_stored, counted, settle_audit, settle_product
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EmptyBatch
 from indelible.event import DropReason, Lane
@@ -49,6 +49,8 @@ CONTENT_TYPES: Final[Mapping[Lane, frozenset[str]]] = {
 """What a body may be labelled as; forms are for pages, which send product events only."""
 
 _RESULTS_AT_ONCE: Final = 500  # then the loop looks at other requests
+
+_Stored = TypeVar("_Stored")
 
 Item = ProductEvent | AuditEvent | Report | Dropped
 
@@ -95,6 +97,47 @@ class Ingest:
         self._is_product = dialect.lane is Lane.PRODUCT
         self._content_types = CONTENT_TYPES[dialect.lane]
 
+    def at_once(self, request: Request, answered: Answered) -> bool:
+        """As `Handler.at_once`: for a small body, and without a query, which may ask for more."""
+        opened = self._open(request) if self._dialect.tokens is None else None
+        body, limit_bytes = request.sent, self._intake.limits.max_body_bytes
+        if len(body) > limit_bytes:
+            return False
+        packing = self._packing(request, "")
+        text = unpack_small(body, packing, limit_bytes=limit_bytes)
+        if text is None:
+            return False
+        call = Call(request, self._path, self._intake.limits)
+        batch = self.take(call, text, opened, None)
+        stored = self._put(request, batch, self._intake.store)
+        if stored is None:
+            asyncio.get_running_loop().call_soon(self._answer_with, call, batch, answered, None)
+        else:
+            stored.add_done_callback(partial(self._answer_with, call, batch, answered))
+        return True
+
+    def _answer_with(
+        self,
+        call: Call,
+        batch: Batch,
+        answered: Answered,
+        stored: "asyncio.Future[list[Outcome]] | None",
+    ) -> None:
+        answer: Answer | Exception
+        try:
+            outcomes = () if stored is None else stored.result()
+            answer = self._answer(call, *self._settle(batch, outcomes))
+        except Exception as error:  # to be answered, and told by the one door of requests
+            answer = error
+        answered(answer)
+
+    def _answer(
+        self, call: Call, results: Sequence[Result], lost_warning: LostWarning | None
+    ) -> Answer:
+        answer = self._dialect.answer(call, results, lost_warning)
+        self._intake.notices.dropped(call.request, map(_fate, results))
+        return answer
+
     async def __call__(self, request: Request) -> Answer:
         opened = self._open(request) if self._dialect.tokens is None else None
         wish = wish_of(request.query.get("wait"), request.query.get("timeout"))
@@ -110,12 +153,10 @@ class Ingest:
             async with self._intake.large.turn(len(body), is_known=opened is not None) as turns:
                 batch = await turns.run(read)
                 outcomes = await self._store(request, batch, self._intake.submit_in_runs)
-        results, lost_warning = await self._settle(batch, outcomes)
+        results, lost_warning = await self._settle_in_parts(batch, outcomes)
         if wish is not None and batch.arrival is not None:
             await self._confirm(batch.arrival.project.id, results, wish)
-        answer = self._dialect.answer(call, results, lost_warning)
-        self._intake.notices.dropped(request, map(_fate, results))
-        return answer
+        return self._answer(call, results, lost_warning)
 
     def take(
         self, call: Call, text: Text, opened: tuple[Key, Project] | None, wish: Wish | None
@@ -159,14 +200,18 @@ class Ingest:
     async def _receive(self, request: Request, limit_bytes: int) -> tuple[bytes, Packing]:
         compression = request.query.get("compression", "") if self._is_product else ""
         if request.method == "GET":
-            body, packing = request.query.get("data", "").encode(), Packing("", "", compression)
-        else:
-            body = await request.body(limit_bytes)
-            packing = Packing(
-                request.header(b"content-type"), request.joined(b"content-encoding"), compression
-            )
-        check_packing(packing, self._content_types)
-        return body, packing
+            packing = checked_packing("", "", compression, self._content_types)
+            return request.query.get("data", "").encode(), packing
+        body = await request.body(limit_bytes)
+        return body, self._packing(request, compression)
+
+    def _packing(self, request: Request, compression: str) -> Packing:
+        """
+        Raises:
+            UnsupportedMediaType, InvalidEncoding.
+        """
+        kind, encoding = request.header(b"content-type"), request.joined(b"content-encoding")
+        return checked_packing(kind, encoding, compression, self._content_types)
 
     def _open(self, request: Request) -> tuple[Key, Project]:
         """Find the application's or admin's key, and the project that the request is for.
@@ -192,7 +237,8 @@ class Ingest:
         gate, request = self._intake.gate, call.request
         tokens = self._dialect.tokens(reading, request)
         # A property named `token` may be anything; a valid token of another project is a mix-up.
-        tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
+        if reading.inner_tokens:
+            tokens += [token for token in reading.inner_tokens if gate.is_token(token)]
         key = gate.key_of_tokens(tokens, lambda: request.address(gate), request.page)
         project = key.project
         assert project is not None
@@ -217,7 +263,19 @@ class Ingest:
             max_event_bytes=self._intake.limits.max_event_bytes,
         )
 
-    async def _store(self, request: Request, batch: Batch, submit: Submit) -> Sequence[Outcome]:
+    async def _store(
+        self,
+        request: Request,
+        batch: Batch,
+        submit: Callable[[Sequence[Draft]], Awaitable[list[Outcome]]],
+    ) -> Sequence[Outcome]:
+        stored = self._put(request, batch, submit)
+        return () if stored is None else await stored
+
+    def _put(
+        self, request: Request, batch: Batch, submit: Callable[[Sequence[Draft]], _Stored]
+    ) -> _Stored | None:
+        """Count the events, and begin to store those that may be stored; None if none may."""
         if not batch.items:
             raise self._empty(batch)
         reports = int(isinstance(batch.lost, Report))
@@ -225,9 +283,9 @@ class Ingest:
         if batch.arrival is not None and batch.arrival.key.rate is not None:
             self._hold_to_rate(request, batch, batch.arrival)
         if not batch.drafts:
-            return ()
+            return None
         self._intake.disk.check(self._lane)
-        return await submit(batch.drafts)
+        return submit(batch.drafts)
 
     def _empty(self, batch: Batch) -> EmptyBatch:
         """The error for a batch with neither an event nor a report to be taken."""
@@ -266,26 +324,49 @@ class Ingest:
                 if left < 0:
                     batch.items[place] = msgspec.structs.replace(dropped, client_id=item.client_id)
 
-    async def _settle(
+    def _settle(
         self, batch: Batch, outcomes: Sequence[Outcome]
     ) -> tuple[list[Result], LostWarning | None]:
-        """Count what became of each item; a long batch in parts."""
-        stored = iter(outcomes)
+        """Count what became of each item."""
         results: list[Result] = []
-        warning = ignore(batch.lost, self._lane) if isinstance(batch.lost, LostWarning) else None
+        warning = self._count(batch, outcomes)
+        return results, self._settle_some(batch.items, iter(outcomes), results) or warning
+
+    async def _settle_in_parts(
+        self, batch: Batch, outcomes: Sequence[Outcome]
+    ) -> tuple[list[Result], LostWarning | None]:
+        """As `_settle`, of a batch that may be long."""
+        results: list[Result] = []
+        warning = self._count(batch, outcomes)
+        stored = iter(outcomes)
         for start in range(0, len(batch.items), _RESULTS_AT_ONCE):
             if start:
                 await asyncio.sleep(0)
-            for item in batch.items[start : start + _RESULTS_AT_ONCE]:
-                if isinstance(item, ProductEvent):
-                    results.append(settle_product(item, next(stored)))
-                elif isinstance(item, AuditEvent):
-                    results.append(settle_audit(item, next(stored)))
-                elif isinstance(item, Dropped):
-                    results.append(counted(item, self._lane_name))
-                else:
-                    warning = settle(item, next(stored), self._lane)
+            part = batch.items[start : start + _RESULTS_AT_ONCE]
+            warning = self._settle_some(part, stored, results) or warning
         return results, warning
+
+    def _count(self, batch: Batch, outcomes: Sequence[Outcome]) -> LostWarning | None:
+        """Count what can be counted for a batch at once."""
+        is_report = isinstance(batch.lost, Report)
+        count_stored(outcomes[:-1] if is_report else outcomes, self._lane_name)
+        return ignore(batch.lost, self._lane) if isinstance(batch.lost, LostWarning) else None
+
+    def _settle_some(
+        self, items: Iterable[Item], stored: Iterator[Outcome], results: list[Result]
+    ) -> LostWarning | None:
+        """Add the result of each event; of a report, return why it was not taken."""
+        warning = None
+        for item in items:
+            if isinstance(item, ProductEvent):
+                results.append(settle_product(item, next(stored)))
+            elif isinstance(item, AuditEvent):
+                results.append(settle_audit(item, next(stored)))
+            elif isinstance(item, Dropped):
+                results.append(counted(item, self._lane_name))
+            else:
+                warning = settle(item, next(stored), self._lane)
+        return warning
 
     async def _confirm(self, project_id: int, results: Sequence[Result], wish: Wish) -> None:
         """Wait for the receipts and put them to the results."""

@@ -23,6 +23,8 @@ _PIXEL: Final = bytes.fromhex(
     "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
 )
 
+_ENCODE: Final = msgspec.json.Encoder().encode
+
 
 class EventResult(msgspec.Struct, omit_defaults=True, gc=False):
     """What became of one event, in the order in which the events were sent.
@@ -76,10 +78,19 @@ def answer_product(
 
     `crawler_status` 204: the client knows that answer where all were dropped as a crawler's.
     """
-    results = list(map(_result, settled))
-    rejected = [result.reason for result in results if result.result in ("drop", "retry")]
-    if len(rejected) == len(results):
-        reasons = [DropReason(reason) for reason in rejected if reason is not None]
+    results: list[EventResult] = []
+    by_id: dict[str, ShortResult] = {}
+    dropped: list[Dropped] = []
+    for one in settled:
+        result = _result(one)
+        results.append(result)
+        if isinstance(one, Dropped):
+            dropped.append(one)
+        uuid = result.uuid
+        if uuid is not None and uuid not in by_id:
+            by_id[uuid] = ShortResult(result.result, result.index, result.duplicate, result.reason)
+    if len(dropped) == len(results):
+        reasons = [DropReason(one.reason) for one in dropped]
         theirs = [reason for reason in reasons if reason not in _NOT_THE_SENDERS]
         if theirs:
             more = {} if lost_warning is None else {"lost_warning": lost_warning}
@@ -88,27 +99,21 @@ def answer_product(
             return Answer(204)
     if call.request.method == "GET" and call.request.query.get("img") == "1":
         return Answer(200, _PIXEL, "image/gif")
-    by_id: dict[str, ShortResult] = {}
-    for result in results:
-        if result.uuid is not None and result.uuid not in by_id:
-            by_id[result.uuid] = ShortResult(
-                result.result, result.index, result.duplicate, result.reason
-            )
-    answer = ProductAnswer(len(results) - len(rejected), len(rejected), by_id, results)
+    answer = ProductAnswer(len(results) - len(dropped), len(dropped), by_id, results)
     if lost_warning is not None:
         answer.lost_warning = lost_warning
-    return Answer(200, msgspec.json.encode(answer))
+    return Answer(200, _ENCODE(answer))
 
 
 def _result(result: Result) -> EventResult:
     if isinstance(result, Dropped):
         word = "retry" if result.again else "drop"
         return EventResult(result.client_id, word, reason=result.reason)
-    client_id, warnings = result.event.client_id, result.warnings
+    tx, client_id, warnings = result.tx, result.event.client_id, result.warnings
     return EventResult(
-        tx_uuid(result.tx) if client_id is None else client_id,
+        tx_uuid(tx) if client_id is None else client_id,
         "warning" if warnings else "ok",
-        tx_text(result.tx),
+        tx_text(tx),
         result.index,
         result.is_duplicate,
         warnings[0] if warnings else None,

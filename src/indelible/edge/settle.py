@@ -1,11 +1,15 @@
-"""What the journal's outcome means for an event, in either lane. Counts it."""
+"""What the journal's outcome means for an event, in either lane.
 
+Counts it, unless it is stored as it should be: those are counted for a request at once.
+"""
+
+from collections.abc import Sequence
 from typing import Final
 
 from indelible.edge.arrival import AuditEvent, Dropped, Kept, ProductEvent, refused
 from indelible.errors import IdempotencyConflict, MonthlyLimitExceeded
 from indelible.event import DropReason, Lane, WarnReason
-from indelible.journal.contract import Duplicate, Outcome, OverLimit
+from indelible.journal.contract import Duplicate, Outcome, OverLimit, Stored
 from indelible.metrics import EVENTS_DROPPED, EVENTS_DUPLICATE, EVENTS_STORED, EVENTS_WARNED
 
 _PRODUCT: Final = Lane.PRODUCT.value
@@ -14,16 +18,16 @@ _AUDIT: Final = Lane.AUDIT.value
 
 def settle_product(event: ProductEvent, outcome: Outcome) -> Kept | Dropped:
     """An id that is known with other content is a warning: the first copy stays."""
-    if isinstance(outcome, OverLimit):
-        return counted(Dropped(DropReason.QUOTA, event.client_id), _PRODUCT)
-    if isinstance(outcome, Duplicate):
+    if isinstance(outcome, Stored):
+        warnings = event.warnings
+        kept = Kept(event, outcome.index, outcome.tx, warnings=warnings)
+    elif isinstance(outcome, Duplicate):
         EVENTS_DUPLICATE.add(_PRODUCT)
         warnings = (WarnReason.UUID_CONFLICT,) if outcome.same_content is False else ()
         kept = Kept(event, outcome.index, outcome.tx, is_duplicate=True, warnings=warnings)
     else:
-        EVENTS_STORED.add(_PRODUCT)
-        kept = Kept(event, outcome.index, outcome.tx, warnings=event.warnings)
-    for warning in kept.warnings:
+        return counted(Dropped(DropReason.QUOTA, event.client_id), _PRODUCT)
+    for warning in warnings:
         EVENTS_WARNED.add(_PRODUCT, warning)
     return kept
 
@@ -38,11 +42,17 @@ def settle_audit(event: AuditEvent, outcome: Outcome) -> Kept | Dropped:
         EVENTS_DUPLICATE.add(_AUDIT)
         is_erased = outcome.same_content is None
         return Kept(event, outcome.index, outcome.tx, is_duplicate=True, is_erased=is_erased)
-    EVENTS_STORED.add(_AUDIT)
     if not outcome.conflict:
         return Kept(event, outcome.index, outcome.tx)
     EVENTS_WARNED.add(_AUDIT, WarnReason.IDEMPOTENCY_CONFLICT)
     return Kept(event, outcome.index, outcome.tx, warnings=(WarnReason.IDEMPOTENCY_CONFLICT,))
+
+
+def count_stored(events: Sequence[Outcome], lane: str) -> None:
+    """Count those events that are stored now."""
+    stored = sum([isinstance(outcome, Stored) for outcome in events])
+    if stored:
+        EVENTS_STORED.add(lane, count=stored)
 
 
 def counted(dropped: Dropped, lane: str) -> Dropped:

@@ -21,11 +21,18 @@ from typing import Final
 
 import msgspec
 
+from indelible.edge.brackets import (
+    CHUNK,
+    Text,
+    count,
+    next_chunk,
+    only_brackets,
+    outside_strings,
+    unmatched,
+)
+from indelible.edge.surrogates import replace_lone_surrogates
 from indelible.errors import BatchTooLarge, EventRefused, InvalidJson
 from indelible.event import DropReason
-
-Text = bytes | bytearray
-"""JSON text in one piece."""
 
 Document = dict[str, msgspec.Raw] | list[msgspec.Raw]
 """A JSON object or list whose members are still the bytes that were sent."""
@@ -33,22 +40,12 @@ Document = dict[str, msgspec.Raw] | list[msgspec.Raw]
 WINDOW: Final = 1 << 20
 """The most bytes that one call into C looks at."""
 
-MAX_DEPTH: Final = 32
-"""How deep an event's objects and lists may be nested."""
-
 MAX_MEMBERS: Final = 1_000
 """How many members a body or an event may have, and how many keys its properties."""
-
-MAX_VALUES: Final = 50_000
-"""How many members and elements an event may have on all levels together, an empty object or list
-counted twice: each is an object in memory for every reader of the event, some 100 bytes for the 2
-that it takes to send one."""
 
 SHORT: Final = 1 << 16
 """A text of this length may be handed to msgspec whatever it holds."""
 
-_CHUNK: Final = 1 << 16
-_MOST_ROUNDS: Final = 64
 _MANY: Final = 20_000  # members or elements that are built within 5 ms
 
 _DOCUMENT: Final = msgspec.json.Decoder(Document)
@@ -70,26 +67,8 @@ _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 # A whole string, or one bracket outside of any. Possessive, so that a long string costs no memory.
 _STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 
-# In text whose escaped backslashes are hidden, so that each backslash begins an escape.
-_HIGH: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
-_LOW: Final = re.compile(rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-_LONE: Final = re.compile(
-    _HIGH.pattern + b"(?!" + _LOW.pattern + b")|(?<!" + _HIGH.pattern + b")" + _LOW.pattern
-)
-_MAYBE_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPED_BACKSLASH: Final = b"\\\\"
-_HIDDEN: Final = b"\0\0"  # never in JSON text, and of the same length
-_REPLACEMENT: Final = rb"\\ufffd"  # as a template of re.sub
-_PAIR_BYTES: Final = 12
-
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
 _COMMA, _COLON, _QUOTE = b',:"'
-
-# Each value but the outermost has a comma before it, or is the first of an object or a list.
-_VALUE_SIGNS: Final = b",[{"
-_ALL_BYTES: Final = bytes(range(256))
-_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class TooManyMembers(Exception):
@@ -171,7 +150,7 @@ def members(text: Text | msgspec.Raw) -> dict[str, msgspec.Raw]:
         TooManyMembers.
     """
     view = memoryview(text)
-    if len(view) <= SHORT or (len(view) <= WINDOW and _count(bytes(view), b":") <= _MANY):
+    if len(view) <= SHORT or (len(view) <= WINDOW and count(bytes(view), b":") <= _MANY):
         return short_members(text)
     return dict(_members(view))
 
@@ -193,79 +172,12 @@ def elements(text: Text | msgspec.Raw, *, most: int) -> list[msgspec.Raw]:
         BatchTooLarge: there are more than `most`.
     """
     view = memoryview(text)
-    if len(view) <= SHORT or (len(view) <= WINDOW and _count(bytes(view), b",") <= _MANY):
+    if len(view) <= SHORT or (len(view) <= WINDOW and count(bytes(view), b",") <= _MANY):
         found = _LIST.decode(text)
         if len(found) > most:
             raise BatchTooLarge(size=len(found), limit=most)
         return found
     return list(_elements(view, most))
-
-
-def replace_lone_surrogates(text: Text) -> Text:
-    r"""JSON text with each escaped lone surrogate replaced by U+FFFD; `text` itself without any.
-
-    >>> bytes(replace_lone_surrogates(rb'"\ud83d\ude00 \ud83d \\ud83d"'))
-    b'"\\ud83d\\ude00 \\ufffd \\\\ud83d"'
-    """
-    if not _has_surrogates(text) or b"\0" in text:
-        return text
-    repaired = bytearray()
-    is_repaired, start = False, 0
-    while start < len(text):
-        piece = text[start : start + _CHUNK].replace(_ESCAPED_BACKSLASH, _HIDDEN)
-        if start + len(piece) < len(text):
-            piece = piece[: _whole_pairs(piece)]
-        mended, lone = _LONE.subn(_REPLACEMENT, piece)
-        is_repaired = is_repaired or lone > 0
-        repaired += mended.replace(_HIDDEN, _ESCAPED_BACKSLASH)
-        start += len(piece)
-    return repaired if is_repaired else text
-
-
-def _whole_pairs(piece: Text) -> int:
-    """How much of it can be cut off without cutting an escape, or a pair of them, in two."""
-    last = piece.rfind(b"\\", max(0, len(piece) - _PAIR_BYTES))
-    if last < 0:
-        return len(piece)
-    before = last - _PAIR_BYTES // 2
-    return before if _HIGH.match(piece, before) else last
-
-
-def nesting(text: Text) -> int:
-    r"""How deep objects and lists are nested in JSON text; `MAX_DEPTH` + 1 where it is deeper.
-
-    Where there are too few brackets to be deeper than the limit, their count is returned: it is
-    never below the true depth, and costs a hundredth of looking.
-
-    >>> nesting(b'[' * 40 + b']' * 40), nesting(b'["' + b'[' * 40 + b'"]')
-    (33, 1)
-    """
-    brackets = _count(text, b"{[") if len(text) > SHORT else text.count(b"{") + text.count(b"[")
-    if brackets <= MAX_DEPTH:
-        return brackets
-    left, depth = _only_brackets(_outside_all_strings(text)), 0
-    while left and depth <= MAX_DEPTH:  # a round takes the innermost level away
-        left, depth = left.replace(b"[]", b""), depth + 1
-    return depth
-
-
-def has_too_many_values(text: Text) -> bool:
-    """Whether there are more than `MAX_VALUES` members and elements in JSON text.
-
-    >>> has_too_many_values(b"[" + b"1," * 50_000 + b"1]")
-    True
-    >>> has_too_many_values(b'["' + b"1," * 50_000 + b'1"]')
-    False
-    """
-    return (
-        _count(text, _VALUE_SIGNS) > MAX_VALUES
-        and _count(_outside_all_strings(text), _VALUE_SIGNS) > MAX_VALUES
-    )
-
-
-def _count(text: Text, wanted: bytes) -> int:
-    """How many bytes of `text` are in `wanted`: ten times as fast as bytes.count where many are."""
-    return len(text.translate(None, _ALL_BYTES.translate(None, wanted)))
 
 
 def _document(text: Text, most: int) -> Document:
@@ -392,9 +304,9 @@ def _far_end(view: memoryview, start: int) -> int:
         return at
     depth, in_string, at = 1, False, start + 1
     while at < len(view):
-        chunk = _chunk(view, at)
-        outside, ends_in_string = _outside_strings(chunk, in_string=in_string)
-        closed, opened = _unmatched(_only_brackets(outside))
+        chunk = next_chunk(view, at)
+        outside, ends_in_string = outside_strings(chunk, in_string=in_string)
+        closed, opened = unmatched(only_brackets(outside))
         if closed >= depth:
             return at + _closing(chunk, depth, in_string=in_string)
         depth, in_string, at = depth - closed + opened, ends_in_string, at + len(chunk)
@@ -402,7 +314,7 @@ def _far_end(view: memoryview, start: int) -> int:
 
 
 def _far_end_of_string(view: memoryview, at: int) -> int:
-    while (found := _IN_STRING.match(view, at, at + _CHUNK)) and found.end() > at:
+    while (found := _IN_STRING.match(view, at, at + CHUNK)) and found.end() > at:
         at = found.end()
     if _byte(view, at) != _QUOTE:
         raise msgspec.DecodeError("Input data was truncated")
@@ -421,66 +333,6 @@ def _closing(chunk: bytes, depth: int, *, in_string: bool) -> int:
             if depth == 0:
                 return match.end()
     raise AssertionError("the brackets were counted before")
-
-
-def _chunk(view: memoryview, at: int) -> bytes:
-    """The next part of a text that is looked at in parts, without an escape cut in two."""
-    chunk = bytes(view[at : at + _CHUNK])
-    backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
-    return chunk[:-1] if backslashes % 2 and at + len(chunk) < len(view) else chunk
-
-
-def _outside_all_strings(text: Text) -> Text:
-    """JSON text without its strings."""
-    if len(text) <= _CHUNK:
-        return _outside_strings(text, in_string=False)[0]
-    view, outside = memoryview(text), bytearray()
-    at, in_string = 0, False
-    while at < len(view):
-        chunk = _chunk(view, at)
-        part, in_string = _outside_strings(chunk, in_string=in_string)
-        outside += part
-        at += len(chunk)
-    return outside
-
-
-def _outside_strings(text: Text, *, in_string: bool) -> tuple[Text, bool]:
-    """Text without its strings, and whether it ends within one; `in_string` says how it begins."""
-    if b"\\" in text:
-        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    pieces = text.split(b'"')
-    return b"".join(pieces[in_string::2]), in_string ^ (len(pieces) % 2 == 0)
-
-
-def _only_brackets(text: Text) -> Text:
-    """The brackets of text that has no strings, all of them square."""
-    return text.translate(_SQUARE, _NO_BRACKETS)
-
-
-def _unmatched(brackets: Text) -> tuple[int, int]:
-    """How many levels from outside these brackets close, and how many of theirs stay open."""
-    for _ in range(_MOST_ROUNDS):
-        if b"[]" not in brackets:
-            closed = brackets.count(b"]")
-            return closed, len(brackets) - closed
-        brackets = brackets.replace(b"[]", b"")
-    closed = opened = 0
-    for bracket in brackets:  # nested deeper than rounds pay off
-        if bracket == _OPEN_LIST:
-            opened += 1
-        elif opened:
-            opened -= 1
-        else:
-            closed += 1
-    return closed, opened
-
-
-def _has_surrogates(text: Text) -> bool:
-    """Whether there is an escape that may be of a surrogate."""
-    return any(
-        _MAYBE_SURROGATE.search(text, start, start + WINDOW + 4)
-        for start in range(0, len(text), WINDOW)
-    )
 
 
 def _malformed(what: str, at: int) -> msgspec.DecodeError:

@@ -38,13 +38,19 @@ class Committing:
 
     def __call__(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Return the drafts with their commitments."""
+        salts = self._salts(SALTS_BYTES * len(drafts))
+        if len(drafts) == 1:  # what is done for many at once costs 1 us to begin
+            return [replace(drafts[0], commitments=commitments_of(drafts[0], salts))]
+        payloads = [draft.payload for draft in drafts]
+        made = leaf.commit_all(salts, payloads, [draft.record for draft in drafts])
         return [
-            replace(draft, commitments=commitments_of(draft, self._salts())) for draft in drafts
+            replace(draft, commitments=Commitments(*each))
+            for draft, each in zip(drafts, made, strict=True)
         ]
 
-    def _salts(self) -> bytes:
-        salts = self._random.read(SALTS_BYTES)
-        if not salts:
-            self._random = BytesIO(os.urandom(SALTS_BYTES * _AT_ONCE))
-            salts = self._random.read(SALTS_BYTES)
+    def _salts(self, size_bytes: int) -> bytes:
+        salts = self._random.read(size_bytes)
+        if len(salts) < size_bytes:
+            self._random = BytesIO(os.urandom(max(size_bytes, SALTS_BYTES * _AT_ONCE)))
+            salts = self._random.read(size_bytes)
         return salts

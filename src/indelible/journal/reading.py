@@ -56,7 +56,7 @@ class SqliteReading:
     ) -> None:
         self.connection = connection
         self._lookup = keys
-        self._secrets: dict[int, bytes] = {}
+        self._makes_keys: dict[tuple[int, Lane], Callable[[bytes], bytes]] = {}
         self._moments = Moments(rows, keys.blocks)
 
     def newest(self) -> list[Entry]:
@@ -132,7 +132,8 @@ class SqliteReading:
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.connection()
-        key = self._unique_key(connection, project_id, lane, client_id.encode("utf-8", "replace"))
+        unique_key = self._unique_keys(connection, project_id, lane)
+        key = unique_key(client_id.encode("utf-8", "replace"))
         # Read the mark before the index: rows up to the mark are indexed, later rows are scanned
         # below. In the other order a row committed in between would be missed.
         mark = self._lookup.mark(project_id)
@@ -179,14 +180,16 @@ class SqliteReading:
                 ends[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
         return ends
 
-    def _unique_key(
-        self, connection: apsw.Connection, project_id: int, lane: Lane, name: bytes
-    ) -> bytes:
-        secret = self._secrets.get(project_id)
-        if secret is None:
+    def _unique_keys(
+        self, connection: apsw.Connection, project_id: int, lane: Lane
+    ) -> Callable[[bytes], bytes]:
+        """What makes the unique key of a name in this lane."""
+        makes = self._makes_keys.get((project_id, lane))
+        if makes is None:
             row = connection.execute("SELECT secret FROM project WHERE id = ?", (project_id,))
-            secret = self._secrets[project_id] = row.get
-        return leaf.hmac_sha256(secret, lane.encode() + b"\x00" + name)
+            makes = leaf.hmac_under(row.get, lane.encode() + b"\x00")
+            self._makes_keys[project_id, lane] = makes
+        return makes
 
     def _first_index_from(self, project_id: int, tx: bytes) -> int:
         """The index of the first entry whose transaction id is not below `tx`.

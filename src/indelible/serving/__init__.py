@@ -28,6 +28,7 @@ from indelible.clock import monotonic_s
 from indelible.errors import AddressInUse, IndelibleError
 from indelible.serving.exchange import (
     Application,
+    AtOnce,
     Headers,
     Message,
     Receive,
@@ -52,6 +53,11 @@ __all__ = [
     "url_of",
 ]
 
+_HINTS: Final = {
+    errno.EADDRINUSE: AddressInUse.hint,
+    errno.EACCES: "Ports below 1024 need rights: choose another with --port.",
+}
+_NO_ADDRESS: Final = "Choose an address of this machine with --listen, or 0.0.0.0 for all of them."
 _SHARE_OF_DESCRIPTORS: Final = 0.9
 _OWN_DESCRIPTORS: Final = 100  # an idle server has 40 files and sockets open
 _MOST_CONNECTIONS: Final = 50_000
@@ -105,7 +111,9 @@ def listening(listen: str, port: int) -> Iterator[socket.socket]:
                 break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or monotonic_s() > deadline:
-                    raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
+                    hint = _HINTS.get(error.errno or 0, _NO_ADDRESS)
+                    message = f"{listen}:{port}: {error.strerror or error}"
+                    raise AddressInUse(message, hint=hint) from error
                 time.sleep(_LOOKS_EVERY_S)
         made.settimeout(0)
         yield made
@@ -120,12 +128,14 @@ async def serve_asgi(
     refusal: Refusal | None = None,
     closed: Callable[[CloseReason], None] = lambda _: None,
     patience: Patience = Patience(),  # noqa: B008 — frozen
+    at_once: AtOnce | None = None,
 ) -> Ending:
     """Serve on a listening socket until `stop` is set, then finish the requests under way.
 
     `announce` is called once, with the address, when requests are answered. `refusal` builds the
     answers that the server gives in place of the application; `closed` is called for each
-    connection that ended.
+    connection that ended. `at_once` is offered each request that has arrived whole, before the
+    application is.
     """
     async with living(app):
         server = HttpServer(
@@ -134,6 +144,7 @@ async def serve_asgi(
             closed=closed,
             limit=patience.connections or connection_limit(),
             patience=patience,
+            at_once=at_once,
         )
         await server.start(on)
         try:

@@ -199,16 +199,23 @@ class Connection(asyncio.Protocol):
         self._has_served = True
         exchange = self._exchange = Exchange(self, head)
         rest = data[end + 4 :]
-        if head.length:
-            self.mode = _BODY
-            self._framing = Chunked() if head.length == CHUNKED else Sized(head.length)
-            self._received = 0
-            self.began = self._server.now
-            self.due = self.began + self._server.patience.body_grace_s
-        else:
+        self.began = self._server.now
+        if not head.length or head.length == len(rest):  # nearly always the whole request is here
+            if head.length:
+                self.mode = _BODY
+                exchange.add(rest)
+                self._server.hold(self, len(rest))
+                if self._exchange is not exchange:
+                    return  # there was no memory for it
+                rest = b""
             self.mode = _BUSY
             self.due = inf
             exchange.is_arrived = True
+        else:
+            self.mode = _BODY
+            self._framing = Chunked() if head.length == CHUNKED else Sized(head.length)
+            self._received = 0
+            self.due = self.began + self._server.patience.body_grace_s
         if self._server.is_stopping:
             self.refuse(Stopping(), CloseReason.STOPPING)
             return

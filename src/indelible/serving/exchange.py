@@ -9,13 +9,13 @@ must not be processed; after it, that the client is gone or has its answer.
 import asyncio
 import logging
 import math
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from indelible.errors import IndelibleError
+from indelible.fault import place_of
 from indelible.serving.head import Head
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ Headers = list[tuple[bytes, bytes]]
 Refusal = Callable[[IndelibleError, Scope | None], tuple[int, Headers, bytes]]
 """Build status, headers and body of an answer that the server gives in place of the application.
 The scope is None if no complete head was read."""
+
+AtOnce = Callable[["Exchange"], bool]
+"""Takes a request that has arrived whole, and calls its `reply` in a later turn of the loop, if it
+is one that it can answer; else the application gets it."""
 
 PIECE_BYTES: Final = 64 * 1024
 """Smallest piece of a body that is not the last piece."""
@@ -90,6 +94,16 @@ class Exchange:
         """Bytes of the body that the application has not taken yet."""
         return len(self._body)
 
+    @property
+    def body(self) -> bytes:
+        """The body, as far as it has arrived and was not taken."""
+        return bytes(self._body)
+
+    @property
+    def peer(self) -> tuple[str, int] | None:
+        """Where the request comes from."""
+        return self._connection.peer
+
     def scope(self) -> Scope:
         """The ASGI scope of the request."""
         head, connection = self.head, self._connection
@@ -104,7 +118,7 @@ class Exchange:
             "raw_path": path,
             "query_string": head.query,
             "root_path": "",
-            "headers": head.headers,
+            "headers": list(head.headers),
             "client": connection.peer,
             "server": connection.name,
             "state": {},
@@ -118,11 +132,39 @@ class Exchange:
             if not self.is_answered and not self.is_over:
                 raise BrokenAnswer("no answer")  # noqa: TRY301 — to be logged as any other
         except Exception as error:  # a bug in the application must not leave the client waiting
-            # The message might quote a payload, so only the place goes to the log.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            logger.error("%s in %s", type(error).__name__, where.name)  # noqa: TRY400 — see above
+            _tell(error)
         finally:
             self._connection.finish(self)
+
+    def fail(self, error: Exception) -> None:
+        """Answer that the server failed, without the application."""
+        _tell(error)
+        self._connection.finish(self)
+
+    def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """Answer, without the application, a request that has arrived whole.
+
+        Raises:
+            BrokenAnswer: a field contains a line break.
+        """
+        connection = self._connection
+        if not self.is_over:
+            self.closes = not self.head.is_persistent or connection.is_ending
+            if self.closes:
+                headers.append((b"connection", b"close"))
+            elif not self.head.minor:
+                headers.append((b"connection", b"keep-alive"))
+            answer = head_of_answer(status, headers, connection.date) + body
+            self.is_answered = self.has_begun = True
+            connection.write(answer)
+            if not connection.is_writable:
+                self.task = asyncio.get_running_loop().create_task(self._end_when_read())
+                return
+        connection.finish(self)
+
+    async def _end_when_read(self) -> None:
+        await self._connection.drained()
+        self._connection.finish(self)
 
     # Called by the connection.
 
@@ -240,6 +282,11 @@ class Exchange:
         data = head_of_answer(start["status"], headers, self._connection.date)
         self.has_begun = True
         return data
+
+
+def _tell(error: Exception) -> None:
+    # The message might quote a payload, so only the place goes to the log.
+    logger.error("%s in %s", type(error).__name__, place_of(error))
 
 
 def head_of_answer(status: int, headers: Headers, date: bytes) -> bytes:

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from indelible.errors import Overloaded, Stopping
 from indelible.metrics import CONNECTIONS_CLOSED, CONNECTIONS_OPEN, REQUEST_BYTES_HELD
 from indelible.serving.connection import Connection, Mode
-from indelible.serving.exchange import Application, Exchange, Refusal
+from indelible.serving.exchange import Application, AtOnce, Exchange, Refusal
 from indelible.serving.patience import CloseReason, Patience
 
 _MOST_STALL_S: Final = 1.0
@@ -62,6 +62,7 @@ class HttpServer:
         limit: int,
         patience: Patience,
         closed: Callable[[CloseReason], None] = lambda _: None,
+        at_once: AtOnce | None = None,
     ) -> None:
         self.refusal = refusal
         self.patience = patience
@@ -72,6 +73,7 @@ class HttpServer:
         self.waiting: dict[Connection, None] = {}
         """Connections without a complete head, the longest waiting first."""
         self._application = application
+        self._at_once = at_once
         self._limit = limit
         self._closed = closed
         self._loop = asyncio.get_running_loop()
@@ -144,8 +146,10 @@ class HttpServer:
         self.waiting.pop(connection, None)
 
     def start_exchange(self, exchange: Exchange) -> None:
-        """Start the application on a request."""
+        """Start on a request."""
         self._exchanges.add(exchange)
+        if self._at_once is not None and exchange.is_arrived and self._at_once(exchange):
+            return
         exchange.task = self._loop.create_task(exchange.run(self._application))
 
     def end_exchange(self, exchange: Exchange) -> None:

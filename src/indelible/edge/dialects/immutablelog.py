@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from indelible.edge.arrival import AuditEvent, Dropped, Kept, refused
+from indelible.edge.brackets import MAX_DEPTH, Text, nesting
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Result, Settled
 from indelible.edge.dialects.immutablelog_schema import (
     DEFAULT_TYPE,
@@ -26,17 +27,14 @@ from indelible.edge.dialects.immutablelog_schema import (
 from indelible.edge.http import Answer, Request
 from indelible.edge.lost import LostWarning, Report, read_lost
 from indelible.edge.shallow import (
-    MAX_DEPTH,
     MAX_MEMBERS,
-    Text,
     TooManyMembers,
     check_utf8,
     elements,
     json_error,
     members,
-    nesting,
-    replace_lone_surrogates,
 )
+from indelible.edge.surrogates import replace_lone_surrogates
 from indelible.errors import (
     IndelibleError,
     InvalidEvent,
