@@ -297,7 +297,9 @@ def many(work: Path, scale: float) -> None:
     floor_s = projects.files_alone_s(work / "files")
     with started(work / "many") as server:
         tokens, took_s = projects.made(server)
+        before = cpu_by_process_s(server.process.pid)
         projects.an_event_a_second(server, tokens, seconds=seconds)
+        after = cpu_by_process_s(server.process.pid)
     # The stop has sealed what was still waiting.
     delays = projects.delays_ms(work / "many")
     p99 = delays[len(delays) * 99 // 100]
@@ -310,6 +312,12 @@ def many(work: Path, scale: float) -> None:
         f"p99 {p99 / (1e3 * floor_s):.1f} times those",
         "p99 ≤ 2 s, the last project made in 2 times the first's at most",
         reached=p99 <= 2_000 and last <= 2 * first,
+    )
+    spent = {name: total - before.get(name, 0.0) for name, total in after.items()}
+    per_checkpoint = len(delays) / projects.checkpoints(work / "many")
+    print(
+        f"      CPU, us an event: {by_process(spent, len(delays))};"
+        f" {per_checkpoint:.2f} events a checkpoint"
     )
 
 

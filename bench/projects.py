@@ -44,6 +44,12 @@ def delays_ms(data: Path) -> list[int]:
     return sorted(_delays_ms(data))
 
 
+def checkpoints(data: Path) -> int:
+    """How many checkpoints a server's logs have signed, but for those of empty logs."""
+    seals = apsw.Connection(str(data / "seals.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    return int(seals.execute("SELECT count(*) FROM seal WHERE size > 0").get)
+
+
 def files_alone_s(folder: Path) -> float:
     """The floor of one round: three small files and their folders, synced, for each project."""
 

@@ -239,7 +239,9 @@ def conditions_page() -> str:
         *(f"| `{op}` | {op.meaning} |" for op in Op),
         "",
         '`in_cohort("name")` is part of the language; no cohort is known to a search yet, so '
-        "there it is refused. There are no regular expressions.",
+        "there it is refused. There are no regular expressions: only RE2's are safe with a pattern "
+        "that somebody else typed, and they would need a C++ library on every server. Use "
+        "`contains`, `starts_with`, `ends_with` and `in`.",
         "",
         "## Values",
         "",

@@ -247,3 +247,13 @@ def test_the_defaults_are_those_of_the_reference() -> None:
     assert 64 * 1024 == settings.max_payload_bytes
     assert (5.0, 1.0) == (settings.product_min_free_percent, settings.audit_min_free_percent)
     assert "127.0.0.1" == settings.listen
+
+
+@pytest.mark.parametrize("variable", ["MAX_BODY_BYTES", "PORT", "EDGES", "AUDIT_MIN_FREE_PERCENT"])
+@pytest.mark.parametrize("text", ["abc", "20MiB", "5%", "1,5"])
+def test_what_is_no_number_is_refused_in_words_of_ours(variable: str, text: str) -> None:
+    with pytest.raises(SettingInvalid) as refused:
+        Settings.from_environ({f"INDELIBLE_{variable}": text})
+
+    assert f"INDELIBLE_{variable}={text}: must be a" in refused.value.message
+    assert "without a unit" in refused.value.message

@@ -135,7 +135,8 @@ def of_raw_connections(server: ServerProcess) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Counter[str], ServerProcess]:
     """The codes that callers were answered with, and the server that refused them, ended."""
-    with started(tmp_path_factory.mktemp("voice"), INDELIBLE_LOG_FORMAT="json") as server:
+    loud = {"INDELIBLE_LOG_FORMAT": "json", "INDELIBLE_LOG_LEVEL": "debug"}
+    with started(tmp_path_factory.mktemp("voice"), **loud) as server:
         answered: Counter[str] = Counter()
         for _ in range(3):
             for answer in of_client(server):

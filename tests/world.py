@@ -32,7 +32,7 @@ from indelible.app import (
     serve_reader,
 )
 from indelible.clock import Clock, now_ms
-from indelible.edge.notice import Listener
+from indelible.edge.notice import Listening
 from indelible.processes.family import READER
 from indelible.processes.zygote import Word
 from indelible.serving import Patience, listening, url_of
@@ -270,14 +270,14 @@ def inside(
     vfs: str | None = None,
     patience: Patience | None = None,
     clock: Clock = now_ms,
-    listener: Listener | None = None,
+    listener: Callable[[Listening], None] | None = None,
     **settings: Any,
 ) -> Iterator[World]:
     """The same server within this process, on a thread, so that a fault can be injected.
 
     `vfs` names a SQLite file layer; `patience` has deadlines of the test's own; `clock` is what the
-    server takes for the time; `listener` is told what the edge refuses; `settings` are fields of
-    `Settings`.
+    server takes for the time; `listener` gets the queue of what is refused; `settings` are fields
+    of `Settings`.
 
     With `OVER_A_LINE` edge and reader are on other threads and have nothing but their lines and
     the files, as they have in other processes.
@@ -296,7 +296,7 @@ def inside(
             running = partial(run, house, on, patience=patience)
         opened.callback(house.close)
         if listener is not None:
-            house.notices.listen(listener)
+            listener(house.notices.listen())
         with _on_a_thread(running) as welcome:
             world = World(welcome.url, data_dir)
             yield world

@@ -78,15 +78,18 @@ class Readers:
                 connection.close()
 
 
-def in_runs(items: list[_T]) -> Iterator[list[_T]]:
-    """Cut `items` into runs of 256 at most, each a power of two long.
+def in_runs(items: list[_T], *, width: int = 1) -> Iterator[list[_T]]:
+    """Cut `items`, of which every `width` make a row, into runs of 256 rows at most, each a power
+    of two long or one and a half times that.
 
     SQLite lets go of the interpreter's lock at each step, and getting it back beside a busy event
     loop costs milliseconds: so many rows go into one statement, and there are few statements to
     keep prepared.
     """
-    start = 0
-    while start < len(items):
-        size = min(_LARGEST_RUN, 1 << ((len(items) - start).bit_length() - 1))
-        yield items[start : start + size]
+    start, rows = 0, len(items) // width
+    while start < rows:
+        power = 1 << ((rows - start).bit_length() - 1)
+        more = power + power // 2
+        size = min(_LARGEST_RUN, more if more <= rows - start else power)
+        yield items[start * width : (start + size) * width]
         start += size

@@ -69,6 +69,10 @@ class Refusals:
                 sentence = error.summary
         self._add(error.code, _Kind(level, "refused", error.code, sentence), route)
 
+    def refused_as(self, code: str, sentence: str, route: str | None) -> None:
+        """Count a request that was refused in a protocol with codes of its own."""
+        self._add(code, _Kind(logging.INFO, "refused", code, sentence), route)
+
     def failed(self, error: BaseException, route: str | None) -> None:
         """Count a request that a fault of ours ended; each place in the code is told by itself."""
         code, sentence = IndelibleError.code, f"{type(error).__name__} in {place_of(error)}"

@@ -53,22 +53,29 @@ def _token(text: str) -> str:
     return text
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number, without a unit") from None
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value <= 0:
         raise ValueError("must be greater than 0")
     return value
 
 
 def _edges(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value <= MOST_EDGES:
         raise ValueError(f"must be from 0 to {MOST_EDGES}")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value <= 65535:
         raise ValueError("must be from 0 to 65535")
     return value
@@ -90,7 +97,10 @@ def _endpoint(text: str) -> Endpoint:
 
 
 def _percent(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("must be a number, without a unit") from None
     if not 0 <= value <= 100:
         raise ValueError("must be from 0 to 100")
     return value
@@ -304,17 +314,34 @@ class Settings:
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             variable = renamed.get(field.metadata["variable"], field.metadata["variable"])
-            text = environ.get(variable)
-            if not text:
-                continue
-            try:
-                values[field.name] = field.metadata["parse"](text)
-            except ValueError as error:
-                # pathlib and ipaddress put the value into their own text, _secret never does
-                shown = "" if field.metadata["secret"] else f"={text}"
-                raise SettingInvalid(f"{variable}{shown}: {error}") from error
+            if text := environ.get(variable):
+                values[field.name] = _parsed(field, variable, text)
         given = {name: value for name, value in (overrides or {}).items() if value is not None}
         return cls(**{**values, **given})
+
+
+def how_to_log(environ: Mapping[str, str]) -> tuple[Format, Level]:
+    """Read `log_format` and `log_level` alone, for a witness: it has no other of these settings.
+
+    Raises:
+        SettingInvalid.
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(Settings):
+        variable = field.metadata["variable"]
+        if field.name in ("log_format", "log_level"):
+            text = environ.get(variable)
+            found[field.name] = _parsed(field, variable, text) if text else field.default
+    return found["log_format"], found["log_level"]
+
+
+def _parsed(field: "dataclasses.Field[Any]", variable: str, text: str) -> Any:
+    try:
+        return field.metadata["parse"](text)
+    except ValueError as error:
+        # pathlib and ipaddress put the value into their own text, _secret never does
+        shown = "" if field.metadata["secret"] else f"={text}"
+        raise SettingInvalid(f"{variable}{shown}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,6 @@ Links in a path that the caller names are followed: the caller chose it.
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -53,9 +51,12 @@ class FileRefused(OSError):
         super().__init__(errno.EINVAL, sentence, str(path))
 
 
-def read_file(path: str | Path, *, most_bytes: int, only_mine: bool = False) -> bytes:
+def read_file(
+    path: str | Path, *, most_bytes: int, only_mine: bool = False, follow: bool = True
+) -> bytes:
     """Read a file that the caller names.
 
+    `follow` False: refuse a file whose own name is a link.
     `only_mine`: refuse a file that another user may have written. Its owner must be root or the
     user of this process, and no one else may write to it.
 
@@ -63,7 +64,7 @@ def read_file(path: str | Path, *, most_bytes: int, only_mine: bool = False) -> 
         FileRefused: it is not a regular file, is longer than `most_bytes`, or is not only mine.
         OSError: it is not there, or may not be read.
     """
-    handle = os.open(path, _FILE)
+    handle = os.open(path, _FILE) if follow else _open_by_name(str(path), _FILE, None, str(path))
     try:
         if only_mine:
             _check_owner(handle, str(path))
@@ -107,18 +108,13 @@ class FolderReader:
         whole = f"{self._folder}/{path}"
         if not name or name in (".", ".."):
             raise FileRefused("this is no name of a file", whole)
-        with self._named(whole, name, folder) as handle:
-            return _content(handle, whole, most_bytes)
-
-    @contextmanager
-    def _named(self, whole: str, name: str, folder: str) -> Iterator[int]:
         if _BY_FOLDER:
             handle = _open_by_name(name, _FILE, self._handle_of(folder), whole)
         else:
             _check_links(self._folder, folder, name)
             handle = os.open(whole, _FILE)
         try:
-            yield handle
+            return _content(handle, whole, most_bytes)
         finally:
             os.close(handle)
 
@@ -187,9 +183,8 @@ def _content(handle: int, path: str, most_bytes: int) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         what = next((word for is_kind, word in _KINDS if is_kind(found.st_mode)), "no file")
         raise FileRefused(f"it is {what}, not a regular file", path)
-    too_long = FileRefused(f"it is longer than the {most_bytes:,} bytes that it may have", path)
     if found.st_size > most_bytes:
-        raise too_long
+        raise _too_long(path, most_bytes)
     # Some files of a system claim to be empty and are not: the size is where to begin, no promise.
     content = os.read(handle, found.st_size + 1)
     if len(content) == found.st_size:
@@ -200,12 +195,16 @@ def _content(handle: int, path: str, most_bytes: int) -> bytes:
         parts.append(part)
         size += len(part)
     if size > most_bytes:
-        raise too_long
+        raise _too_long(path, most_bytes)
     return b"".join(parts)
 
 
-def _open_by_name(name: str, flags: int, folder: int, whole: str) -> int:
-    """Open a file or folder relative to an open folder, unless it is a link."""
+def _too_long(path: str, most_bytes: int) -> FileRefused:
+    return FileRefused(f"it is longer than the {most_bytes:,} bytes that it may have", path)
+
+
+def _open_by_name(name: str, flags: int, folder: int | None, whole: str) -> int:
+    """Open a file or folder, relative to an open folder if given, unless it is a link."""
     try:
         return os.open(name, flags | _NO_LINK, dir_fd=folder)
     except OSError as error:
@@ -218,7 +217,7 @@ def _open_by_name(name: str, flags: int, folder: int, whole: str) -> int:
         raise
 
 
-def _is_link(name: str, folder: int) -> bool:
+def _is_link(name: str, folder: int | None) -> bool:
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:

@@ -10,7 +10,7 @@ text or as one JSON object. Three rules keep secrets and payloads out of it:
   describes a failed task with its arguments.
 
 Whatever is left is clipped, and characters that are not printable are escaped, so that no one can
-write a line of their own.
+write a line of their own. No one waits for a line to be written (`outlet`).
 """
 
 import json
@@ -19,10 +19,10 @@ import sys
 import threading
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from indelible.clock import rfc3339
 from indelible.fault import place_of
+from indelible.outlet import STDERR, STDOUT, Outlet
 from indelible.printable import clipped
 
 logger = logging.getLogger("indelible.server")
@@ -73,17 +73,45 @@ class JsonLines(logging.Formatter):
         )
 
 
-class _Lines(logging.StreamHandler[Any]):
-    """Writes each line in one call, so that those of several processes do not mix."""
+class _Lines(logging.Handler):
+    """Writes each line by itself, so that those of several processes do not mix."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 — logging's name
-        """Go on: the log of a server may be a pipe that nobody reads, or a file on a full disk."""
+    def __init__(self, form: Format) -> None:
+        super().__init__()
+        self.setFormatter(JsonLines() if form is Format.JSON else TextLines())
+        self._outlet = Outlet(self._gap)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._outlet.write(STDERR, self._line(record))
+
+    def show(self, text: str) -> None:
+        """Write to stdout, in order with the log."""
+        encoding = sys.stdout.encoding or "utf-8"
+        self._outlet.write(STDOUT, f"{text}\n".encode(encoding, "backslashreplace"))
+
+    def drain(self) -> bool:
+        return self._outlet.drain()
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+
+    def _gap(self, count: int) -> bytes:
+        return self._line(
+            _record(
+                logging.WARNING,
+                f"{many(count, 'line')} missing here: the log could not be written",
+                {"event": "log_lost", "count": count},
+            )
+        )
+
+
+_lines: _Lines | None = None
 
 
 def configure(form: Format, level: Level) -> None:
     """Send everything that this process logs to stderr in this form. Call it once a process."""
-    handler = _Lines(sys.stderr)
-    handler.setFormatter(JsonLines() if form is Format.JSON else TextLines())
+    global _lines
+    _lines = handler = _Lines(form)
     least = getattr(logging, level.upper())
     root = logging.getLogger()
     root.handlers = [handler]
@@ -94,13 +122,32 @@ def configure(form: Format, level: Level) -> None:
     threading.excepthook = lambda fault: _unhandled(fault.exc_value)
 
 
+def show(text: str) -> None:
+    """Write lines to stdout, in order with those of the log, once `configure` was called.
+
+    As the log, they are dropped rather than waited for if no one reads them.
+    """
+    if _lines is not None:
+        _lines.show(text)
+
+
+def drain() -> bool:
+    """Wait for a moment until the log is written; return whether it is.
+
+    Call it before anything else writes to stderr, and before `os._exit`.
+    """
+    return _lines is None or _lines.drain()
+
+
 def json_line(level: Level, message: str, **fields: Value) -> str:
     """A line for what happens before there is a log, or after it."""
-    record = logging.LogRecord(
-        logger.name, getattr(logging, level.upper()), "", 0, "%s", (message,), None
-    )
+    return JsonLines().format(_record(getattr(logging, level.upper()), message, fields))
+
+
+def _record(level: int, message: str, fields: Mapping[str, Value]) -> logging.LogRecord:
+    record = logging.LogRecord(logger.name, level, "", 0, "%s", (message,), None)
     record.fields = fields
-    return JsonLines().format(record)
+    return record
 
 
 def _unhandled(error: BaseException | None) -> None:
@@ -151,6 +198,22 @@ def started(
         data_dir=data_dir,
         projects=projects,
         **({} if keys_file is None else {"keys_file": keys_file}),
+    )
+
+
+def witnessing(*, version: str, name: str, url: str, data_dir: str, line: str, logs: int) -> None:
+    """Tell that a witness answers now; `line` names it in a policy."""
+    tell(
+        logging.INFO,
+        f"Witness {name} of Indelible {version} answers at {url}, data folder {data_dir}, "
+        f"{many(logs, 'log')}",
+        event="started",
+        version=version,
+        witness=name,
+        url=url,
+        data_dir=data_dir,
+        logs=logs,
+        policy_line=line,
     )
 
 

@@ -24,7 +24,7 @@ pieces = st.builds(
 
 
 def numbered(*stored: int, **lost: int) -> Account:
-    return account_of(stored, lost, first_seen_ms=1, last_seen_ms=1)
+    return account_of(set(stored), lost, first_seen_ms=1, last_seen_ms=1)
 
 
 def numbers_of(account: Account) -> set[int]:

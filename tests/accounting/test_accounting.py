@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from indelible.accounting.account import Account
 from indelible.accounting.accounting import KEPT_DAYS, Accounting
 from indelible.accounting.accounts import ACCOUNTS_FILE, Rest
-from indelible.errors import Unavailable
+from indelible.errors import Unavailable, UnknownVersion
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
 from indelible.journal.database import Database
@@ -172,6 +173,34 @@ def test_an_audit_event_whose_number_is_none_is_in_no_account(office: Office, di
     office.count()
 
     assert {} == office.accounts()
+
+
+def test_an_event_of_a_later_form_is_refused_though_nobody_numbers_it(office: Office) -> None:
+    later = replace(event(ONE, 0), record=b'{"event":"e","v":2,"whose":"%b"}' % ONE.encode())
+    office.store([later])
+
+    with pytest.raises(UnknownVersion):
+        office.count()
+
+    assert {} == office.accounts()
+
+
+def test_a_report_among_events_that_nobody_numbers_is_counted(office: Office) -> None:
+    plain = replace(event(ONE, 0), record=b'{"event":"e"}')
+    office.store([plain, plain, loss(ONE, exit=3), plain])
+
+    office.count()
+
+    assert {"exit": 3} == office.one().lost
+
+
+def test_events_that_nobody_numbers_are_counted_if_they_were_erased(office: Office) -> None:
+    office.store([replace(event(ONE, 0), record=b'{"event":"e"}')] * 3)
+    office.journal.erase(office.project, [1], reason="asked", received_at_ms=NEW_YEAR_MS)
+
+    office.count()
+
+    assert 1 == office.rest().erased
 
 
 def test_the_times_are_those_of_the_first_and_the_last_word_received(office: Office) -> None:

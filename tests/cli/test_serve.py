@@ -182,3 +182,19 @@ def test_ctrl_c_ends_a_server_with_one_line(tmp_path: Path) -> None:
     started, stopped = err.splitlines()
     assert " answers at " in started
     assert "stopped by SIGINT" in stopped
+
+
+def test_an_empty_address_is_refused_since_it_would_mean_every_one(tmp_path: Path) -> None:
+    for command in (("serve", "--data", "d"), ("witness", "serve", "--data", "w", "--log", "x")):
+        ran = call(*command, "--listen", "", "--port", "0", cwd=tmp_path)
+        assert_refused(ran, 2, "called_wrongly")
+        assert "0.0.0.0" in ran.err
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_an_address_that_is_not_this_machines_is_not_mended_by_another_port(tmp_path: Path) -> None:
+    ran = run("serve", "--data", str(tmp_path / "d"), "--listen", "192.0.2.1", "--port", "0")
+
+    assert_refused(ran, 3, "address_in_use")
+    assert "--listen" in ran.err
+    assert "--port" not in ran.err

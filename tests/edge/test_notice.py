@@ -1,5 +1,6 @@
 """Notices: who listens learns what the edge refused or dropped, and why."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from indelible.clock import now_ms
 from indelible.edge.http import Message, Request
-from indelible.edge.notice import EXCERPT_BYTES, Notice, Notices, excerpt, masked
+from indelible.edge.notice import (
+    EXCERPT_BYTES,
+    MOST_UNREAD,
+    Listening,
+    Notice,
+    Notices,
+    excerpt,
+    masked,
+)
 from indelible.errors import InvalidJson
 from tests.world import API_KEY, TOKEN, World, audit, inside, product
 
@@ -21,22 +30,29 @@ from tests.world import API_KEY, TOKEN, World, audit, inside, product
 class Watched:
     """A server, and the notices that it gave."""
 
-    def __init__(self, world: World, notices: list[Notice]) -> None:
+    def __init__(self, world: World, listening: Listening) -> None:
         self.world = world
-        self.notices = notices
+        self._listening = listening
+        self._heard: list[Notice] = []
+
+    @property
+    def notices(self) -> list[Notice]:
+        """Those since the last look."""
+        self._heard += self._listening.take().notices
+        return self._heard
 
     def told(self) -> list[tuple[str, int, str | None]]:
         """Reason, count and id of each notice since the last look."""
         found = [(notice.reason, notice.count, notice.event_id) for notice in self.notices]
-        self.notices.clear()
+        self._heard.clear()
         return found
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    notices: list[Notice] = []
-    with inside(tmp_path_factory.mktemp("watched"), listener=notices.append) as world:
-        yield Watched(world, notices)
+    queues: list[Listening] = []
+    with inside(tmp_path_factory.mktemp("watched"), listener=queues.append) as world:
+        yield Watched(world, queues[0])
 
 
 def test_what_is_stored_is_told_to_nobody(watched: Watched) -> None:
@@ -170,31 +186,80 @@ def test_a_secret_is_masked_even_where_the_excerpt_ends_in_it(name: str, behind:
     assert '"event":"e"' in shown
 
 
-def test_a_listener_that_fails_costs_no_event_and_one_that_left_hears_nothing(
-    tmp_path: Path,
-) -> None:
-    def fail(notice: Notice) -> None:
-        raise RuntimeError(notice.excerpt)
-
-    with inside(tmp_path, listener=fail) as world:
-        answer = world.send({"api_key": TOKEN, "batch": [product(), {"event": "no one"}]})
-        assert ["ok", "drop"] == [event["result"] for event in answer.json()["events"]]
-        assert 1 == len(world.events())
+def refused(reason: str = "/api/e") -> Request:
+    """A request by this path, to be refused."""
+    scope = {"method": "POST", "path": reason, "headers": [], "query_string": b""}
+    return Request(scope, _nothing)
 
 
 def test_a_listener_that_has_left_is_told_nothing() -> None:
-    heard: list[Notice] = []
     notices = Notices(now_ms)
-    leave = notices.listen(heard.append)
-    scope = {"method": "POST", "path": "/api/e", "headers": [], "query_string": b""}
-    request = Request(scope, _nothing)
+    listening = notices.listen()
 
-    notices.refused(request, InvalidJson())
-    leave()
-    leave()
-    notices.refused(request, InvalidJson())
+    notices.refused(refused(), InvalidJson())
+    listening.leave()
+    listening.leave()
+    notices.refused(refused(), InvalidJson())
 
-    assert [("invalid_json", "/api/e")] == [(notice.reason, notice.path) for notice in heard]
+    assert not notices.is_heard
+    (notice,) = listening.take().notices
+    assert ("invalid_json", "/api/e") == (notice.reason, notice.path)
+
+
+def test_a_listener_that_does_not_read_loses_the_oldest_and_learns_how_many(
+    tmp_path: Path,
+) -> None:
+    queues: list[Listening] = []
+    count = MOST_UNREAD + 10
+    with inside(tmp_path, listener=queues.append) as world:
+        for number in range(count):
+            event = {"distinct_id": "d", "uuid": f"u-{number}"}
+            assert world.send({"api_key": TOKEN, "batch": [product(), event]}).is_success
+    heard = queues[0].take()
+
+    assert 10 == heard.missed
+    assert [f"u-{number}" for number in range(10, count)] == [
+        notice.event_id for notice in heard.notices
+    ]
+    assert ([], 0) == queues[0].take()
+
+
+@given(st.lists(st.integers(0, MOST_UNREAD * 2), max_size=6), st.integers(1, 3))
+def test_every_listener_is_told_or_learns_of_every_notice(told: list[int], listeners: int) -> None:
+    notices = Notices(now_ms)
+    queues = [notices.listen() for _ in range(listeners)]
+    heard = [0] * listeners
+    for turn, count in enumerate(told):
+        for number in range(count):
+            notices.refused(refused(f"/{turn}/{number}"), InvalidJson())
+        for number, listening in enumerate(queues[: turn % listeners + 1]):
+            some = listening.take()
+            heard[number] += len(some.notices) + some.missed
+    for number, listening in enumerate(queues):
+        some = listening.take()
+        heard[number] += len(some.notices) + some.missed
+        assert len(some.notices) <= MOST_UNREAD
+
+    assert [sum(told)] * listeners == heard
+
+
+def test_who_waits_is_woken_by_a_notice_and_by_leaving() -> None:
+    async def story() -> None:
+        notices = Notices(now_ms)
+        listening = notices.listen()
+        waiting = asyncio.ensure_future(listening.hear())
+        await asyncio.sleep(0)
+        notices.refused(refused(), InvalidJson())
+        heard = await waiting
+        assert heard is not None
+        assert ["invalid_json"] == [notice.reason for notice in heard.notices]
+
+        waiting = asyncio.ensure_future(listening.hear())
+        await asyncio.sleep(0)
+        listening.leave()
+        assert await waiting is None
+
+    asyncio.run(story())
 
 
 async def _nothing() -> Message:

@@ -58,8 +58,8 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/txids.py",
-        "if self._count == _PER_MS:",
-        "if self._count > _PER_MS:",
+        "_VERSION | number & _COUNT_MASK",
+        "_VERSION | number & 0xFFFF",
         "the counter of a transaction id runs over into its version",
         ("tests/journal/test_txids.py",),
     ),
@@ -78,6 +78,13 @@ _JOURNAL: Final = (
         ("tests/journal/test_unique.py",),
     ),
     Fault(
+        "src/indelible/journal/unique.py",
+        "        self._sieve.put(list(keys))  # first: what it does not hold back is nowhere\n",
+        "",
+        "a key that was stored since the start is taken for new",
+        ("tests/journal/test_unique.py",),
+    ),
+    Fault(
         "src/indelible/journal/sqlite.py",
         "                    self.database.must_sweep()\n",
         "",
@@ -86,8 +93,8 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/reading.py",
-        'return leaf.hmac_sha256(secret, lane.encode() + b"\\x00" + name)',
-        "return leaf.hmac_sha256(secret, name)",
+        'leaf.hmac_under(row.get, lane.encode() + b"\\x00")',
+        'leaf.hmac_under(row.get, b"")',
         "an id of one lane is a duplicate in the other",
         ("tests/journal/test_sqlite.py", "tests/edge/test_isolation.py"),
     ),
@@ -135,10 +142,10 @@ _JOURNAL: Final = (
         ("tests/edge/test_faults.py", "tests/edge/test_health.py", "tests/edge/test_lost.py"),
     ),
     Fault(
-        "src/indelible/journal/sqlite.py",
-        "                if self._ends[project_id] >= self._logged[project_id]:\n"
-        "                    del self._logged[project_id]\n",
-        "                del self._logged[project_id]\n",
+        "src/indelible/journal/standing.py",
+        "                    if self._ends[project_id] >= self._begun.get(project_id, 0):\n"
+        "                        self._begun.pop(project_id, None)\n",
+        "                    self._begun.pop(project_id, None)\n",
         "an entry whose transaction is not committed yet is never counted afterwards",
         ("tests/journal/test_sqlite.py", "tests/registry/test_registry.py"),
     ),
@@ -153,17 +160,24 @@ _LEDGER: Final = (
         ("tests/ledger/test_sealer.py",),
     ),
     Fault(
-        "src/indelible/ledger/sealer.py",
-        "            if entries != stored[at : at + bundle.width]:\n",
-        "            if len(entries) != bundle.width:\n",
+        "src/indelible/ledger/recomputing.py",
+        "        if content != encode_entries(entries) or len(entries) != bundle.width:\n",
+        "        if len(entries) != bundle.width:\n",
         "bundles are signed that are not what the journal holds",
         ("tests/ledger/test_sealer.py",),
     ),
     Fault(
-        "src/indelible/ledger/sealer.py",
-        "            _check_levels(read, old.size, size)\n",
-        "",
+        "src/indelible/ledger/recomputing.py",
+        "            if not was_compared and root_of_full(self._tile(level, number)) != root:\n",
+        '            if not was_compared and root_of_full(self._tile(level, number)) == b"":\n',
         "full tiles that no root is made from are signed unseen",
+        ("tests/ledger/test_sealer.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/recomputing.py",
+        '        if self._tile(0, number)[begun * HASH_SIZE :] != b"".join(hashes):\n',
+        "        if len(self._tile(0, number)) < begun:\n",
+        "full tiles are signed that do not hold the hashes of their bundles",
         ("tests/ledger/test_sealer.py",),
     ),
     Fault(
@@ -286,8 +300,8 @@ _LEDGER: Final = (
         ("tests/erasure/test_retention.py",),
     ),
     Fault(
-        "src/indelible/ledger/sealer.py",
-        "    if root != frontier.root():\n",
+        "src/indelible/ledger/recomputing.py",
+        "    if root != growing.root():\n",
         "    if not root:\n",
         "a root is signed that the tiles give and the bundles do not",
         ("tests/ledger/test_sealer.py",),
@@ -453,8 +467,8 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/registry/registry.py",
-        "            for listener in self._listeners:\n                listener(self.snapshot, rows)\n",
-        "",
+        "                listener(self.snapshot, rows)\n",
+        "                pass\n",
         "another process is not told of a key that was revoked",
         ("tests/registry/test_snapshot.py",),
     ),
@@ -640,4 +654,42 @@ _PROCESSES: Final = (
     ),
 )
 
-FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE, *_PROCESSES)
+_VOICE: Final = (
+    Fault(
+        "src/indelible/outlet.py",
+        "            if self._dropped or self._waiting_bytes + len(line) > MOST_WAITING_BYTES:\n",
+        "            if self._waiting_bytes + len(line) > MOST_WAITING_BYTES:\n",
+        "lines come after a gap that is told later",
+        ("tests/test_outlet.py",),
+    ),
+    Fault(
+        "src/indelible/outlet.py",
+        "        if not self._is_running and not _has_others_to_serve():\n",
+        "        if not self._is_running:\n",
+        "a log that no one reads stops the server",
+        ("tests/test_outlet.py",),
+    ),
+    Fault(
+        "src/indelible/edge/notice.py",
+        "            self._missed += 1\n",
+        "",
+        "a slow listener never learns that it missed something",
+        ("tests/edge/test_notice.py",),
+    ),
+    Fault(
+        "src/indelible/api/listing.py",
+        "= bisect_right(listed, _read_cursor(cursor, name), key=place_of)\n",
+        "= max(0, bisect_right(listed, _read_cursor(cursor, name), key=place_of) - 1)\n",
+        "a page begins with the last of the page before",
+        ("tests/api/test_lists.py",),
+    ),
+    Fault(
+        "src/indelible/ledger/witness/store.py",
+        "(apsw.CorruptError, apsw.NotADBError, apsw.SQLError)",
+        "(apsw.Error,)",
+        "a full disk retires a witness for good",
+        ("tests/ledger/witness/test_witness.py",),
+    ),
+)
+
+FAULTS: Final = (*_JOURNAL, *_LEDGER, *_EDGE, *_PROCESSES, *_VOICE)

@@ -98,6 +98,7 @@ class ReadingContract:
             entries = rig.reader.read(project, start, end)
             found = rig.reader.rows(project, start, end)
             assert b"".join(entry.leaf_entry for entry in entries) == found.leaves
+            assert found.leaves == rig.reader.leaf_run(project, start, end)
             assert [entry.record for entry in entries] == found.records
             assert [entry.payload for entry in entries] == found.payloads
             known = [None if e.record is None else json.loads(e.record) for e in entries]
@@ -211,6 +212,31 @@ class ReadingContract:
         assert [4, 1, 2, 3, 5] == list(rig.reader.next_indexes(projects).values())
         rig.reopen()
         assert [4, 1, 2, 3, 5] == list(rig.reader.next_indexes(projects).values())
+
+    def test_the_next_indexes_are_never_behind_what_was_acknowledged(self, rig: Rig) -> None:
+        projects = [rig.new_project() for _ in range(4)]
+        acknowledged = dict.fromkeys(projects, 0)
+        done = threading.Event()
+        behind: list[str] = []
+
+        def ask(wanted: list[int]) -> None:
+            while not (behind or done.is_set()):
+                before = {project: acknowledged[project] for project in wanted}
+                found = rig.reader.next_indexes(wanted)
+                if any(found[project] < before[project] for project in wanted):
+                    behind.append(f"{found} after {before}")
+
+        with ThreadPoolExecutor(3) as others:
+            asking = [others.submit(ask, some) for some in (projects, projects[:2], projects[1:])]
+            for turn in range(400):
+                project = projects[turn % 3]
+                rig.journal.append(numbered(project, 1, prefix=f"{turn}-"))
+                acknowledged[project] += 1
+            done.set()
+            for one in asking:
+                one.result()
+        assert [] == behind
+        assert acknowledged == rig.reader.next_indexes(projects)
 
     def test_readers_see_whole_appends_while_a_writer_adds(self, rig: Rig) -> None:
         project, size, rounds = rig.new_project(), 7, 60

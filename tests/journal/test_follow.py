@@ -501,7 +501,7 @@ def test_a_log_that_cannot_be_read_holds_up_no_other(sqlite: SqliteRig) -> None:
     sqlite.journal.append(numbered(broken, 1) + numbered(well, 3))
     recorder = Recorder()
     one = follower(sqlite, recorder, [broken, well])
-    sqlite.journal._ends.clear()  # as after a start
+    sqlite.journal._standing.forget()  # as after a start
     with sqlite.database.transaction() as connection:
         connection.execute(f"ALTER TABLE event_{broken} RENAME TO lost")
 

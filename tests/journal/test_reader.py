@@ -43,23 +43,23 @@ class TestSqliteReader(ReadingContract):
 
 def test_a_client_id_is_found_whether_its_key_was_merged_or_not(beside: BesideRig) -> None:
     one, two = beside.new_project(), beside.new_project()
-    for turn in range(40):  # 40,000 keys: the first 32,768 of them are merged
+    for turn in range(70):  # 70,000 keys: the first 65,536 of them are merged
         beside.journal.append(numbered(one, 1_000, prefix=f"{turn}-"))
     beside.journal.append(numbered(two, 3, prefix="two-"))
-    wait_until(lambda: merged_keys(beside.folder) >= 32_768, "the keys were not merged")
+    wait_until(lambda: merged_keys(beside.folder) >= 65_536, "the keys were not merged")
 
     for project, name, index in (
         (one, "0-0", 0),
         (one, "0-999", 999),
-        (one, "32-766", 32_766),
-        (one, "39-999", 39_999),
+        (one, "65-534", 65_534),
+        (one, "69-999", 69_999),
         (two, "two-2", 2),
     ):
         found = beside.reader.find(project, Lane.PRODUCT, name)
         assert found is not None, name
         assert index == found.index
     assert beside.reader.find(two, Lane.PRODUCT, "0-0") is None
-    assert beside.reader.find(one, Lane.PRODUCT, "40-0") is None
+    assert beside.reader.find(one, Lane.PRODUCT, "70-0") is None
     assert [(1, 2)] == beside.reader.received_between(two, NEW_YEAR_MS + 1, NEW_YEAR_MS + 2)
 
 
@@ -128,6 +128,7 @@ def test_a_journal_that_was_replaced_is_refused_and_one_that_was_put_back_is_rea
     beside.journal.append(numbered(project, 3))
     reader, journal = beside.reader, beside.folder / "journal.db"
     away = journal.with_name("away.db")
+    assert {project: 3} == reader.next_indexes([project])
 
     journal.rename(away)
     with pytest.raises(DataUnreadable, match=r"journal\.db is gone"):
@@ -137,6 +138,7 @@ def test_a_journal_that_was_replaced_is_refused_and_one_that_was_put_back_is_rea
         lambda: reader.read(project, 0, 3),
         lambda: reader.find(project, Lane.PRODUCT, "e0"),
         lambda: reader.received_between(project, 0, None),
+        lambda: reader.next_indexes([project]),
         reader.projects,
     ):
         with pytest.raises(DataUnreadable, match=r"journal\.db is another file than"):
@@ -147,6 +149,31 @@ def test_a_journal_that_was_replaced_is_refused_and_one_that_was_put_back_is_rea
     away.replace(journal)
     assert 3 == reader.next_index(project)
     assert reader.failure is None
+
+
+def test_the_ends_of_logs_are_read_from_the_file_only_after_a_commit(beside: BesideRig) -> None:
+    projects = [beside.new_project() for _ in range(3)]
+    reader = open_reader(beside.folder / "journal.db")
+    asked: list[str] = []
+
+    def note(_cursor: object, statement: str, _bindings: object) -> bool:
+        asked.append(statement)
+        return True
+
+    reader.connection().exec_trace = note
+    assert [0, 0] == list(reader.next_indexes(projects[:2]).values())
+    assert 1 == len(asked)
+    assert [0, 0] == list(reader.next_indexes(projects[:2]).values())
+    assert 1 == len(asked)
+
+    reader.wake()
+    assert [0, 0, 0] == list(reader.next_indexes(projects).values())
+    assert "UNION" not in asked[-1]  # of the third one alone
+
+    beside.journal.append(numbered(projects[2], 2))
+    assert [0, 0, 2] == list(reader.next_indexes(projects).values())
+    assert 3 == len(asked)
+    reader.close()
 
 
 def test_what_is_no_journal_of_this_version_is_not_opened(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The sealer: what it signs is what the journal holds, whatever happens in between."""
 
 import contextlib
+import errno
 import itertools
 import random
 import tempfile
@@ -22,6 +23,7 @@ from indelible.errors import (
     TileConflict,
 )
 from indelible.event import Level
+from indelible.journal.follow import Run
 from indelible.layout import LOCK_FILE
 from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.layout import CHECKPOINT
@@ -42,7 +44,7 @@ from indelible.ledger.logs import Log
 from indelible.ledger.sealer import Sealer
 from indelible.ledger.soundness import Soundness
 from indelible.ledger.tilestore import FolderTiles
-from tests.journal.contract import NEW_YEAR_MS, ManualClock
+from tests.journal.contract import NEW_YEAR_MS, ManualClock, a_draft
 from tests.ledger.sealing import Parts
 from tests.ledger.test_tilestore import no_room
 from tests.query.log import new_log
@@ -116,7 +118,12 @@ class Bench:
         log = replace(self.log, tiles=tiles or self.log.tiles)
         soundness = Soundness(self.parts.journal)
         return Sealer(
-            self.parts.journal, self.lock, soundness, log_of=lambda _: log, publish=publish
+            self.parts.journal,
+            self.lock,
+            soundness,
+            log_of=lambda _: log,
+            publish=publish,
+            published=lambda _: None,
         )
 
     def check(self) -> None:
@@ -433,6 +440,58 @@ def test_a_leaf_that_was_changed_since_the_last_checkpoint_is_not_signed(bench: 
     assert before == bench.head
 
 
+@pytest.mark.parametrize(
+    "becomes",
+    ["substr(leaf, 1, 95)", "CAST(leaf || x'00' AS BLOB)", "''"],
+    ids=["shorter", "longer", "empty"],
+)
+def test_leaves_that_are_not_as_long_as_they_were_are_not_signed(
+    bench: Bench, becomes: str
+) -> None:
+    bench.append(5)
+    before = bench.head
+    change_rows(bench.folder, f"leaf = {becomes} WHERE id & 0xFFFFFFFF = 3")
+
+    with pytest.raises(RootMismatch):
+        bench.seal()
+
+    assert before == bench.head
+
+
+def test_nor_are_two_that_together_are_as_long(bench: Bench) -> None:
+    bench.append(5)
+    before = bench.head
+    change_rows(
+        bench.folder,
+        "leaf = CAST(CASE id & 0xFFFFFFFF WHEN 2 THEN substr(leaf, 1, 95) ELSE leaf || x'00' END"
+        " AS BLOB) WHERE id & 0xFFFFFFFF IN (2, 3)",
+    )
+
+    with pytest.raises(RootMismatch):
+        bench.seal()
+
+    assert before == bench.head
+
+
+def test_a_journal_that_has_lost_leaves_is_not_signed(bench: Bench) -> None:
+    bench.append(5)
+    before = bench.head
+
+    with pytest.raises(RootMismatch):
+        bench.seal(end=6)
+
+    assert before == bench.head
+
+
+def change_rows(folder: Path, change: str) -> None:
+    """Change rows of the journal behind the server's back, whatever its tables demand."""
+    connection = apsw.Connection(str(folder / "journal.db"))
+    connection.set_busy_timeout(5_000)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute(f"UPDATE event_1 SET {change}")
+    connection.close()
+
+
 def test_a_log_whose_files_contradict_what_was_signed_stops_alone(tmp_path: Path) -> None:
     with started(tmp_path / "data") as server, new_log(server) as other:
         answer = server.http.post("/api/e?wait=sealed&timeout=10s", json=product())
@@ -575,6 +634,61 @@ def test_a_failed_sync_is_never_tried_again(bench: Bench) -> None:
         sealer.handle(bench.project_id, 0, 3)
 
     assert 0 == bench.head.size
+
+
+def test_a_part_of_many_tiles_that_cannot_be_written_leaves_the_log_unsigned_until_it_can_be(
+    bench: Bench,
+) -> None:
+    class FullForAMoment(FolderTiles):
+        left = 1
+
+        def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
+            if self.left and any(tile.number == 0 for tile, _ in tiles):
+                self.left -= 1
+                raise OSError(errno.ENOSPC, "no room")
+            super().write(tiles)
+
+    bench.append(20 * WIDTH + 7)  # more tiles than are written in one part
+    before = bench.head
+    sealer = bench.sealer(FullForAMoment(bench.log.tiles.folder))
+
+    with pytest.raises(OSError, match="no room"):
+        sealer.handle(bench.project_id, 0, bench.size)
+    assert before == bench.head
+    sealer.handle(bench.project_id, 0, bench.size)
+
+    assert bench.size == bench.head.size
+    bench.check()
+
+
+def test_what_was_published_counts_as_sealed_though_a_sync_of_another_log_fails(
+    bench: Bench,
+) -> None:
+    parts = bench.parts
+    other = parts.registry.projects.create("other").id
+    parts.ledger.settle()
+    bench.append(2)
+    parts.journal.append([a_draft(other)])
+    noted: list[tuple[int, int]] = []
+
+    def publish(log: Log, head: Head) -> None:
+        if log.project_id == other:
+            raise SyncFailed("the disk is gone")
+
+    sealer = Sealer(
+        parts.journal,
+        bench.lock,
+        Soundness(parts.journal),
+        log_of=parts.ledger.logs.of_project,
+        publish=publish,
+        published=lambda some: noted.extend((log.project_id, head.size) for log, head in some),
+    )
+    runs = [Run(one, 0, parts.journal.next_index(one)) for one in (bench.project_id, other)]
+
+    with pytest.raises(SyncFailed):
+        sealer.handle_group(runs)
+
+    assert [(bench.project_id, runs[0].end)] == noted
 
 
 def test_a_checkpoint_that_could_not_be_published_is_published_when_it_can_be(

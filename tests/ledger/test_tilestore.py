@@ -5,6 +5,7 @@ The faults are the file system's own: a folder that may not be written, a name t
 
 import os
 import resource
+import shutil
 import signal
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from indelible import durable
-from indelible.errors import IndelibleError, TileConflict, TileMissing
+from indelible.errors import IndelibleError, TileConflict, TileMalformed, TileMissing
 from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tile import ENTRIES, WIDTH, ReadTiles, Tile
 from indelible.ledger.tilestore import FolderTiles
@@ -232,6 +233,49 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
             put([one])
 
     assert [] == list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("which", ["tile", "tile/0", "tile/0/000.p"])
+def test_nor_through_a_folder_that_becomes_a_link_later(tmp_path: Path, which: str) -> None:
+    tiles = FolderTiles(tmp_path / "log")
+    tiles.write([(Tile(0, 0, 2), hashes(2))])
+    folder, aside = tiles.folder / which, tmp_path / "aside"
+    folder.rename(aside)
+    folder.symlink_to(aside)
+    before = sorted(aside.rglob("*"))
+
+    for put in (tiles.write, tiles.replace):
+        with pytest.raises(TileConflict, match="is a link"):
+            put([(Tile(0, 0, 3), hashes(3))])
+
+    assert before == sorted(aside.rglob("*"))
+
+
+def test_a_tile_that_is_a_link_or_a_pipe_is_read_by_nobody(tmp_path: Path) -> None:
+    tiles = FolderTiles(tmp_path / "log")
+    tiles.write([(Tile(0, n), hashes(WIDTH)) for n in range(3)])
+    (tiles.folder / Tile(0, 0).path).unlink()
+    (tiles.folder / Tile(0, 0).path).symlink_to(tiles.folder / Tile(0, 2).path)
+    (tiles.folder / Tile(0, 1).path).unlink()
+    os.mkfifo(tiles.folder / Tile(0, 1).path)
+
+    with tiles.reader() as read:
+        for read_tiles in (tiles.read, read):
+            for tile in (Tile(0, 0), Tile(0, 1)):
+                with pytest.raises(TileMalformed):
+                    read_tiles([tile])
+
+
+def test_a_folder_that_was_taken_away_is_made_again(tmp_path: Path) -> None:
+    tiles = FolderTiles(tmp_path / "log")
+    tiles.write([(Tile(0, 0, 2), hashes(2))])
+    shutil.rmtree(tiles.folder)
+
+    tiles.write([(Tile(0, 0, 3), hashes(3))])
+    tiles.publish(CHECKPOINT, "note\n")
+
+    assert [hashes(3)] == tiles.read([Tile(0, 0, 3)])
+    assert "note\n" == tiles.published(CHECKPOINT)
 
 
 def test_a_private_file_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -80,12 +80,12 @@ SYNCS: Final = {
     "ledger/tilestore.py FolderTiles.write: durable.sync_folders(touched)": Row(
         "border", promises.READERS
     ),
-    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(folder.parent)": Row(
+    "ledger/tilestore.py FolderTiles._keep: durable.sync_folder(above)": Row(
         "start", promises.READERS
     ),
     "ledger/tilestore.py FolderTiles.publish: "
-    "durable.write_file(self.folder / name, note.encode())": Row("border", promises.FORWARD),
-    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self.folder)": Row(
+    "durable.write_file(f'{self._root}/{name}', note.encode())": Row("border", promises.FORWARD),
+    "ledger/tilestore.py FolderTiles.publish: durable.sync_folder(self._root)": Row(
         "border", promises.FORWARD
     ),
     "ledger/tilestore.py FolderTiles.write: durable.write_file(path, content)": Row(
@@ -134,8 +134,8 @@ FAULTS: Final = {
         "a file is renamed before it is synced",
         "durable.py",
         "            _sync(handle, draft)\n        finally:\n            os.close(handle)\n"
-        "        draft.replace(path)\n",
-        "            draft.replace(path)\n            _sync(handle, draft)\n"
+        "        os.replace(draft, path)  # noqa: PTH105\n",
+        "            os.replace(draft, path)\n            _sync(handle, draft)\n"
         "        finally:\n            os.close(handle)\n",
     ): Row("start", promises.STARTS),
     Fault(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from indelible.edge.notice import Notice
+from indelible.edge.notice import Listening, Notice
 from tests import world
 from tests.edge.test_faults import *  # noqa: F403
 from tests.edge.wire import eventually
@@ -25,11 +25,17 @@ def _over_a_line() -> Iterator[None]:
 
 
 def test_who_listens_in_the_writer_is_told_what_the_edge_refuses(tmp_path: Path) -> None:
+    queues: list[Listening] = []
     heard: list[Notice] = []
-    with world.inside(tmp_path, listener=heard.append) as server:
+    with world.inside(tmp_path, listener=queues.append) as server:
         server.send(world.product() | {"api_key": "nobodys"})
         server.send([world.product(), world.product(event="")])
-        eventually(lambda: len(heard) == 2)
+
+        def are_both_told() -> bool:
+            heard.extend(queues[0].take().notices)
+            return len(heard) == 2
+
+        eventually(are_both_told)
     assert ["unknown_token", "missing_event"] == [notice.reason for notice in heard]
     assert "purchase_completed" not in heard[1].excerpt
     assert world.TOKEN not in heard[1].excerpt

@@ -20,6 +20,7 @@ account.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from heapq import merge as in_order
 from itertools import pairwise
 from typing import Final
@@ -91,7 +92,7 @@ class Account(Struct, frozen=True, gc=False):
 
 
 def account_of(
-    numbers: Iterable[int],
+    numbers: AbstractSet[int],
     lost: Mapping[str, int],
     *,
     first_seen_ms: int,
@@ -99,8 +100,9 @@ def account_of(
     announced: int = 0,
 ) -> Account:
     """The account of a process of which these numbers are stored and these losses reported."""
-    runs = _joined((number, number + 1) for number in sorted(numbers))
-    account = Account(first_seen_ms, last_seen_ms, runs, sum_of({}, lost), announced=announced)
+    account = Account(
+        first_seen_ms, last_seen_ms, _runs_of(numbers), sum_of({}, lost), announced=announced
+    )
     return _bounded(account)
 
 
@@ -136,6 +138,16 @@ def _bounded(account: Account) -> Account:
     gaps = account.gaps()
     surplus = len(gaps) - MAX_GAPS
     return _raised(account, gaps[surplus - 1][1]) if surplus > 0 else account
+
+
+def _runs_of(numbers: AbstractSet[int]) -> list[Run]:
+    """The runs that these numbers make."""
+    if not numbers:
+        return []
+    first, behind = min(numbers), max(numbers) + 1
+    if behind - first == len(numbers):  # no gap, as long as nothing is lost
+        return [(first, behind)]
+    return _joined((number, number + 1) for number in sorted(numbers))
 
 
 def _joined(runs: Iterable[Run]) -> list[Run]:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from indelible import leaf
 from indelible.accounting.accounts import ACCOUNTS_FILE, Accounts
 from indelible.accounting.facts import Facts, facts_of
 from indelible.clock import Clock
@@ -13,7 +14,6 @@ from indelible.derived import Mark
 from indelible.journal.contract import JournalReader
 from indelible.journal.follow import Follower
 from indelible.journal.pieces import pieces
-from indelible.leaf import decode
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ KEPT_DAYS: Final = 30
 _KEPT_MS: Final = KEPT_DAYS * 24 * 60 * 60 * 1000
 _FOLD_EVERY_MS: Final = 60 * 60 * 1000
 _READ_BYTES: Final = 1024 * 1024  # of records, in memory at a time
+_FEW: Final = 8  # as many as are read without being measured: each is bounded by itself
 _PACE_S: Final = 1.0  # one transaction a project and round is cheaper than many
 
 
@@ -83,9 +84,7 @@ class Accounting:
         first = self.accounts.next_index(project_id)
         for behind in range(first + self.batch, end + self.batch, self.batch):
             self._take(project_id, behind - self.batch, min(behind, end))
-        if end == self._journal.next_index(project_id):
-            # Not while old events are read: the rest of a process would begin a second account.
-            self._fold_away(project_id)
+        self._fold_away(project_id, end)
 
     def oldest_uncounted_ms(self) -> int | None:
         """How long the oldest event that is in no account has been stored; None: there is none.
@@ -98,28 +97,37 @@ class Accounting:
             if first >= stored:
                 continue
             waiting = self._journal.leaves(project_id, first, first + 1)
-            ages += [self._clock() - decode(entry).received_at_ms for entry in waiting]
+            ages += [self._clock() - leaf.decode(entry).received_at_ms for entry in waiting]
         return max(0, *ages) if ages else None
 
     def _take(self, project_id: int, start: int, end: int) -> None:
         facts = Facts()
-        runs = pieces(
-            self._journal, project_id, start, end, most_bytes=_READ_BYTES, with_payloads=False
-        )
-        for first, behind in runs:
+        last = b""
+        for first, behind in self._runs(project_id, start, end):
             rows = self._journal.rows(project_id, first, behind, with_payloads=False)
             facts.add(facts_of(rows, partial(self._report, project_id, first)))
-        (last,) = self._journal.leaves(project_id, end - 1, end)
-        self.accounts.take(project_id, facts, Mark(end, decode(last).tx))
+            last = rows.leaves[-leaf.SIZE :]
+        self.accounts.take(project_id, facts, Mark(end, leaf.decode(last).tx))
+
+    def _runs(self, project_id: int, start: int, end: int) -> Iterable[tuple[int, int]]:
+        """What of a stretch is in memory at a time."""
+        if end - start <= _FEW:  # as of each of hundreds of projects, once a second
+            return [(start, end)]
+        return pieces(
+            self._journal, project_id, start, end, most_bytes=_READ_BYTES, with_payloads=False
+        )
 
     def _report(self, project_id: int, first: int, at: int) -> bytes:
         (entry,) = self._journal.read(project_id, first + at, first + at + 1)
         assert entry.payload is not None, "an entry of kind loss is never erased"
         return entry.payload
 
-    def _fold_away(self, project_id: int) -> None:
+    def _fold_away(self, project_id: int, end: int) -> None:
         now_ms = self._clock()
-        if now_ms >= self._next_folding_ms.get(project_id, 0) and self._in_doubt() is None:
+        if now_ms < self._next_folding_ms.get(project_id, 0) or self._in_doubt() is not None:
+            return
+        # Not while old events are read: the rest of a process would begin a second account.
+        if end == self._journal.next_index(project_id):
             self.accounts.fold_away(project_id, before_ms=now_ms - _KEPT_MS)
             self._next_folding_ms[project_id] = now_ms + _FOLD_EVERY_MS
 
@@ -135,4 +143,4 @@ class Accounting:
         if project_id not in projects:
             return False
         leaves = self._journal.leaves(project_id, mark.next_index - 1, mark.next_index)
-        return [decode(entry).tx for entry in leaves] == [mark.last_tx]
+        return [leaf.decode(entry).tx for entry in leaves] == [mark.last_tx]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from indelible import leaf
 from indelible.accounting.account import Account, account_of, merge
 from indelible.event import Kind, Lane, LossReason, is_process_id, is_sequence
 from indelible.journal.contract import Rows
@@ -14,8 +15,12 @@ from indelible.record import captures, loss_report
 
 OTHER: Final = "other"
 
-_KIND_AND_TIME: Final = struct.Struct(">xB6xQ80x")  # of a leaf entry; see indelible.leaf
-_LANES: Final = {Kind.PRODUCT.value: Lane.PRODUCT, Kind.AUDIT.value: Lane.AUDIT}
+_KIND_AT: Final = 1  # in a leaf entry; see indelible.leaf
+_TIME: Final = struct.Struct(">8xQ80x")
+_PRODUCT, _AUDIT, _LOSS = Kind.PRODUCT.value, Kind.AUDIT.value, Kind.LOSS.value
+_LANES: Final = {_PRODUCT: Lane.PRODUCT, _AUDIT: Lane.AUDIT}
+_MARKS: Final = (b'"process_id":', b'"v":')
+"""What is in the text of a record that is numbered, or of another form than this version knows."""
 _DIGITS: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _KNOWN: Final = frozenset(LossReason)
 
@@ -53,39 +58,50 @@ class _Seen:
 def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
     """Read a stretch; `report_at` finds the payload of the entry of kind loss at a place in it."""
     facts = Facts()
-    seen: dict[tuple[Lane, str], _Seen] = {}
-    leaves = _KIND_AND_TIME.iter_unpack(rows.leaves)
-    read = captures(rows.records_json)
-    for at, ((kind, at_ms), record) in enumerate(zip(leaves, read, strict=True)):
-        lane = _LANES.get(kind)
+    kinds = rows.leaves[_KIND_AT :: leaf.SIZE]
+    _count_erased(facts, kinds, rows)
+    text = rows.records_json
+    if _LOSS not in kinds and not any(mark in text for mark in _MARKS):
+        return facts  # nobody numbers these events: none of them has to be looked into
+    seen: dict[Lane, dict[str, _Seen]] = {lane: {} for lane in Lane}
+    products, audits = seen[Lane.PRODUCT], seen[Lane.AUDIT]
+    times = _TIME.iter_unpack(rows.leaves)
+    for at, (kind, (at_ms,), record) in enumerate(zip(kinds, times, captures(text), strict=True)):
         if record is None:
-            if lane is not None:
-                facts.erased[lane] += 1
             continue
-        if kind == Kind.PRODUCT:
+        if kind == _PRODUCT:
             # The edge has looked at both: what is none of the kind stands under `$extra`.
-            if record.process_id is not None and record.sequence is not None:
-                _of(seen, Lane.PRODUCT, record.process_id, at_ms).numbers.add(record.sequence)
-        elif kind == Kind.AUDIT:
+            process_id, number = record.process_id, record.sequence
+            if process_id is not None and number is not None:
+                _of(products, process_id, at_ms).numbers.add(number)
+        elif kind == _AUDIT:
             if (place := _of_meta(record.meta)) is not None:
-                _of(seen, Lane.AUDIT, place[0], at_ms).numbers.add(place[1])
-        elif kind == Kind.LOSS:
+                _of(audits, place[0], at_ms).numbers.add(place[1])
+        elif kind == _LOSS:
             report = loss_report(report_at(at))
-            one = _of(seen, Lane(record.lane), report.process_id, at_ms)
+            one = _of(seen[Lane(record.lane)], report.process_id, at_ms)
             one.announced = max(one.announced, report.captured)
             for reason, count in report.counts.items():
                 one.lost[reason if reason in _KNOWN else OTHER] += count
-    facts.accounts = {
-        whose: account_of(
-            one.numbers,
-            one.lost,
-            first_seen_ms=one.first_ms,
-            last_seen_ms=one.last_ms,
-            announced=one.announced,
-        )
-        for whose, one in seen.items()
-    }
+    for lane, processes in seen.items():
+        for process_id, one in processes.items():
+            facts.accounts[lane, process_id] = account_of(
+                one.numbers,
+                one.lost,
+                first_seen_ms=one.first_ms,
+                last_seen_ms=one.last_ms,
+                announced=one.announced,
+            )
     return facts
+
+
+def _count_erased(facts: Facts, kinds: bytes, rows: Rows) -> None:
+    if None not in rows.records:
+        return
+    for kind, record in zip(kinds, rows.records, strict=True):
+        lane = _LANES.get(kind)
+        if record is None and lane is not None:
+            facts.erased[lane] += 1
 
 
 def _of_meta(meta: Any) -> tuple[str, int] | None:
@@ -99,10 +115,10 @@ def _of_meta(meta: Any) -> tuple[str, int] | None:
     return (process_id, number) if is_sequence(number) else None
 
 
-def _of(seen: dict[tuple[Lane, str], _Seen], lane: Lane, process_id: str, at_ms: int) -> _Seen:
-    one = seen.get((lane, process_id))
+def _of(processes: dict[str, _Seen], process_id: str, at_ms: int) -> _Seen:
+    one = processes.get(process_id)
     if one is None:
-        one = seen[lane, process_id] = _Seen(at_ms, at_ms)
+        one = processes[process_id] = _Seen(at_ms, at_ms)
     elif at_ms > one.last_ms:
         one.last_ms = at_ms
     elif at_ms < one.first_ms:

@@ -15,7 +15,7 @@ from litestar.routes import HTTPRoute
 
 from indelible import __version__
 from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
-from indelible.api import erasures, ingest, manage
+from indelible.api import erasures, ingest, managed
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, refusals, security_of
@@ -185,15 +185,15 @@ _STRUCTS: Final = (
     Checked,
     ReceiptLine,
     SenderPage,
-    manage.Projects,
-    manage.NewProject,
-    manage.ProjectMade,
-    manage.ProjectChange,
-    manage.Keys,
-    manage.KeyWanted,
-    manage.KeyChange,
-    manage.KeyMade,
-    manage.Rotation,
+    managed.Projects,
+    managed.NewProject,
+    managed.ProjectMade,
+    managed.ProjectChange,
+    managed.Keys,
+    managed.KeyWanted,
+    managed.KeyChange,
+    managed.KeyMade,
+    managed.Rotation,
     erasures.ErasureWanted,
     erasures.ErasureCertificate,
 )

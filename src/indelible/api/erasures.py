@@ -7,7 +7,7 @@ from litestar import post
 from litestar.params import JSONBody
 
 from indelible.api.guard import BODY_REFUSALS, NowMs, TheEraser, TheRegistry
-from indelible.api.manage import Name
+from indelible.api.managed import Name
 from indelible.clock import rfc3339
 from indelible.erasure.erase import DEFAULT_REASON, Eraser, Selection
 from indelible.errors import InvalidParameter, NotErasable, NotFound, Unavailable

@@ -28,8 +28,10 @@ from indelible.ledger.format.policy import Policy
 from indelible.ledger.format.verify import Verdict
 from indelible.printable import clipped, plain
 from indelible.untrusted import FileRefused, is_link
+from indelible.voice import many
 
 _MOST_SHOWN: Final = 50
+_MOST_NAMED: Final = 5
 _LONGEST_S: Final = 3_600.0  # of an address: the one who answers there may take as long as he likes
 _EXIT: Final = {
     Verdict.VERIFIED: ExitCode.FINE,
@@ -37,6 +39,11 @@ _EXIT: Final = {
     Verdict.UNVERIFIABLE: ExitCode.BROKEN,
 }
 _STYLES: Final = {Gravity.TAMPERED: screen.BAD, Gravity.CANNOT: screen.UNSURE}
+_WORDS: Final = {  # the worst first
+    Verdict.TAMPERED: "tampered",
+    Verdict.UNVERIFIABLE: "cannot be checked",
+    Verdict.VERIFIED: "verified",
+}
 _VERDICT_STYLES: Final = {
     Verdict.VERIFIED: screen.GOOD,
     Verdict.TAMPERED: screen.BAD,
@@ -113,8 +120,9 @@ def audit(
     if timeout_s is None and _is_address(where):
         timeout_s = _LONGEST_S
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    targets = _targets(where, project, believed, memory, deadline)
     found = []
-    for target in _targets(where, project, believed, memory, deadline):
+    for target in targets:
         with _progress(target.name, shown=not as_json) as progress:
             result = audit_log(
                 target.source,
@@ -124,13 +132,15 @@ def audit(
                 deadline=deadline,
             )
         found.append(result)
-        if not as_json:
-            if len(found) > 1:
-                screen.line()
+        if not as_json and (len(targets) == 1 or not _is_empty(result)):
             _show(target.name, result)
+            if len(targets) > 1:
+                screen.line()
     if as_json:
         bodies = [_body(result) for result in found]
         screen.raw(json.dumps({"verdict": _worst(found).value, "logs": bodies}).encode())
+    elif len(targets) > 1:
+        _sum_up([target.name for target in targets], found)
     return _EXIT[_worst(found)]
 
 
@@ -308,7 +318,7 @@ def _show(name: str, result: Audit) -> None:
     rows.append(("events", _events(result)))
     rows.append(("tiles", f"{result.tiles:,} read"))
     if result.root is not None:
-        rows.append(("root", f"{result.root.hex()} at {result.size:,} events"))
+        rows.append(("root", f"{result.root.hex()} at {many(result.size, 'event')}"))
     rows += [("note", note) for note in result.notes]
     rows.append(("verdict", [(_words(result), _VERDICT_STYLES[result.verdict])]))
     screen.facts(rows)
@@ -326,6 +336,31 @@ def _show(name: str, result: Audit) -> None:
         screen.line(f"and {more:,} more findings; --json lists up to 1,000 of them")
 
 
+def _sum_up(names: list[str], found: list[Audit]) -> None:
+    """Name the logs of each verdict, the worst first; the last line is the verdict of all."""
+    worst = _worst(found)
+    by_words: dict[str, list[str]] = {word: [] for word in (*_WORDS.values(), "empty")}
+    for name, result in zip(names, found, strict=True):
+        by_words["empty" if _is_empty(result) else _WORDS[result.verdict]].append(name)
+    screen.facts(
+        [
+            *((word, _named(those)) for word, those in by_words.items() if those),
+            ("all logs", [(_WORDS[worst], _VERDICT_STYLES[worst])]),
+        ]
+    )
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join([*names[:_MOST_NAMED], *([f"{more:,} more"] if more > 0 else [])])
+
+
+def _is_empty(result: Audit) -> bool:
+    """Whether nothing was stored in the log, and nothing is wrong with it."""
+    is_fine = result.verdict is Verdict.VERIFIED and not result.notes
+    return is_fine and result.size == result.unsealed == result.events == 0
+
+
 def _events(result: Audit) -> str:
     journal = "with the journal" if result.with_journal else "without a journal"
     parts = [f"{result.events:,} compared, {journal}"]
@@ -338,9 +373,7 @@ def _events(result: Audit) -> str:
 
 def _words(result: Audit) -> str:
     if result.verdict is not Verdict.VERIFIED:
-        words = {Verdict.TAMPERED: "tampered", Verdict.UNVERIFIABLE: "cannot be checked"}
-        count = len(result.findings)
-        return f"{words[result.verdict]}: {count:,} finding{'s' if count > 1 else ''}"
+        return f"{_WORDS[result.verdict]}: {many(len(result.findings), 'finding')}"
     if result.root is None:
         return "nothing is sealed yet, and nothing is wrong"
     if result.size == 0:

@@ -35,6 +35,7 @@ from indelible.layout import CLI_FILE, JOURNAL_FILE
 from indelible.ledger.audit.checks.alone import damages
 from indelible.moment import parse_time_ms
 from indelible.settings import Settings
+from indelible.voice import many
 
 State = Literal["ok", "failed", "cannot check"]
 
@@ -212,8 +213,11 @@ class Examination:
         faults = [log.fault for log in self._logs if log.fault]
         if faults:
             return Check("indexes", "failed", "; ".join(faults), _KEEP)
-        held = ", ".join(f"{log.name} {log.entries:,}" for log in self._logs)
-        return Check("indexes", "ok", f"contiguous from 0: {held}")
+        held = [f"{log.name} {log.entries:,}" for log in self._logs if log.entries]
+        empty = len(self._logs) - len(held)
+        if empty:
+            held.append(f"{many(empty, 'log')} without entries")
+        return Check("indexes", "ok", f"contiguous from 0: {', '.join(held)}")
 
     def _leaves(self) -> Check:
         if self._connection is None:

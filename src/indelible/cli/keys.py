@@ -102,7 +102,7 @@ def list_keys(
     A project token is no secret and is shown whole.
     """
     with reach(data) as server:
-        keys = server.get("/v1/keys")["keys"]
+        keys = list(server.pages("/v1/keys", "keys"))
     shown = [key for key in keys if every or key["valid"]]
     if as_json:
         screen.emit({"keys": shown})

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from indelible import __version__
+from indelible import __version__, voice
 from indelible.cli import (
     attack,
     audit,
@@ -19,6 +19,7 @@ from indelible.cli import (
     evidence,
     export,
     keys,
+    options,
     project,
     receipt,
     restore,
@@ -91,8 +92,13 @@ def _root(
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     as_json = "--json" in arguments
-    logs_json = serve.logs_json(arguments, os.environ)
-    tell = report_as_line if logs_json else partial(report, as_json=as_json)
+    logs_json = options.logs_json(arguments, os.environ)
+    report_it = report_as_line if logs_json else partial(report, as_json=as_json)
+
+    def tell(failure: Failure) -> None:
+        if voice.drain():  # else no one reads what we say, and to say it would be to wait for ever
+            report_it(failure)
+
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
@@ -123,8 +129,8 @@ def run(arguments: Sequence[str]) -> int:
         return failure.exit_code
     except Exception as error:  # the one door: a fault must not look like a check that failed
         if logs_json:
-            report_as_line(internal(error))
-        else:
+            tell(internal(error))
+        elif voice.drain():
             traceback.print_exc()
         return ExitCode.BROKEN
     return code
@@ -176,4 +182,6 @@ def _usage(error: Exception) -> Failure | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "indelible"
-    return called_wrongly(format_message(), hint=f"{command} --help")
+    # "Value error" is what the library calls a text that is none of the choices.
+    message = format_message().replace(": Value error, ", ": ")
+    return called_wrongly(message, hint=f"{command} --help")

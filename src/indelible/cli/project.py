@@ -144,9 +144,9 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
     PRODUCT and AUDIT are the events of this calendar month (UTC), of the limit if there is one.
     """
     with reach(data) as server:
-        found = server.get("/v1/projects")
+        projects = list(server.pages("/v1/projects", "projects"))
     if as_json:
-        screen.emit(found)
+        screen.emit({"projects": projects})
         return ExitCode.FINE
     screen.table(
         ("PROJECT", "KIND", "EVENTS", "PRODUCT", "AUDIT", "BOTS", "KEPT", "TOKEN"),
@@ -161,7 +161,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
                 _retention(project),
                 project["token"] or "(none)",
             )
-            for project in found["projects"]
+            for project in projects
         ],
     )
     return ExitCode.FINE

@@ -70,8 +70,21 @@ def emit(value: Any) -> None:
     raw(msgspec.json.encode(value))
 
 
+def document(value: Any) -> str:
+    """The JSON document that `emit` writes."""
+    import msgspec
+
+    return _on_one_line(msgspec.json.encode(value)).decode()
+
+
 def raw(document: bytes) -> None:
-    """Write a JSON document on one line, with characters that act on a terminal escaped.
+    """Write a JSON document on one line, with characters that act on a terminal escaped."""
+    sys.stdout.buffer.write(_on_one_line(document) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _on_one_line(document: bytes) -> bytes:
+    """Escape the characters that act on a terminal.
 
     Line breaks occur only between the tokens of JSON, never inside a string. The other characters
     occur only inside strings, where the escape means the same.
@@ -80,8 +93,7 @@ def raw(document: bytes) -> None:
         text = document.decode("utf-8", "surrogatepass")
         escaped = _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         document = escaped.encode("utf-8", "surrogatepass")
-    sys.stdout.buffer.write(document.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
-    sys.stdout.buffer.flush()
+    return document.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def size(count: int) -> str:

@@ -3,9 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from indelible.app import Welcome
 
 logger = logging.getLogger(__name__)
-
-_LOG_FORMAT: Final = "--log-format"
 
 
 class _Serve(TyperCommand):
@@ -64,9 +61,7 @@ def serve(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Folder of the journal and the keys."),
     ] = None,
-    listen: Annotated[
-        str | None, typer.Option("--listen", metavar="ADDRESS", help="Address to listen on.")
-    ] = None,
+    listen: options.Listen = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -74,7 +69,7 @@ def serve(
         ),
     ] = None,
     log_format: Annotated[
-        Format | None, typer.Option(_LOG_FORMAT, help="Form of the log on stderr.")
+        Format | None, typer.Option(options.LOG_FORMAT, help="Form of the log on stderr.")
     ] = None,
     log_level: Annotated[
         Level | None, typer.Option("--log-level", help="Least important lines of the log.")
@@ -129,19 +124,6 @@ def serve(
     )
 
 
-def logs_json(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Whether this command line runs a server whose every line is JSON, its last words too.
-
-    It is looked at before it is parsed, since parsing may be what fails.
-    """
-    if arguments[:1] != ["serve"]:
-        return False
-    joined = " ".join(arguments).replace(f"{_LOG_FORMAT}=", f"{_LOG_FORMAT} ")
-    if f"{_LOG_FORMAT} " in f"{joined} ":
-        return f"{_LOG_FORMAT} json " in f"{joined} "
-    return environ.get("INDELIBLE_LOG_FORMAT") == "json"
-
-
 def _announce(welcome: "Welcome", log_format: Format, *, as_json: bool) -> None:
     from indelible import __version__, voice
     from indelible.cli import screen
@@ -158,16 +140,15 @@ def _announce(welcome: "Welcome", log_format: Format, *, as_json: bool) -> None:
         keys_file=None if keys_file is None else str(keys_file),
     )
     if as_json:
-        screen.emit(
-            {
-                "url": welcome.url,
-                "data_dir": str(welcome.data_dir.resolve()),
-                "token": welcome.token,
-                "made": welcome.made,
-            }
-        )
+        facts = {
+            "url": welcome.url,
+            "data_dir": str(welcome.data_dir.resolve()),
+            "token": welcome.token,
+            "made": welcome.made,
+        }
+        voice.show(screen.document(facts))
     elif log_format is Format.TEXT:
-        print(banner(welcome, keys_file=keys_file), flush=True)
+        voice.show(banner(welcome, keys_file=keys_file))
 
 
 def _leave_keys(welcome: "Welcome") -> Path:

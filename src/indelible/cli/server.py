@@ -171,6 +171,16 @@ class Server:
         """The decoded answer to a GET; parameters that are None are left out."""
         return self._decoded(self.answer("GET", path, parameters))
 
+    def pages(self, path: str, member: str) -> Iterator[Any]:
+        """What all pages of a list have as `member`, one after the other."""
+        cursor: str | None = None
+        while True:
+            page = self.get(path, cursor=cursor)
+            yield from page[member]
+            cursor = page["next"]
+            if cursor is None:
+                return
+
     def send(
         self,
         method: str,
@@ -256,15 +266,15 @@ class Server:
             return given
         wanted = project or "default"
         try:
-            projects = self.get("/v1/projects")["projects"]
+            listed = self.pages("/v1/projects", "projects")
+            found = next((one for one in listed if one["name"] == wanted), None)
         except Failure as failure:
             if failure.code == ManageScopeMissing.code:
                 failure.hint = "Set INDELIBLE_TOKEN beside the key, or use an admin key."
             raise
-        for one in projects:
-            if one["name"] == wanted and one["token"]:
-                return str(one["token"])
-        if any(one["name"] == wanted for one in projects):
+        if found is not None and found["token"]:
+            return str(found["token"])
+        if found is not None:
             raise Failure(
                 "missing_token",
                 f"Project {wanted!r} has no valid token",

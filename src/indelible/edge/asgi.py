@@ -41,10 +41,6 @@ class Handler(Protocol):
 Framework = Callable[[Any, Any, Any], Awaitable[None]]
 
 _PREFLIGHT_AGE_S: Final = b"86400"
-# By a deadline or the limit of connections. Every other end has had its answer, or was a client's.
-_CLOSED_UNANSWERED: Final = frozenset(
-    {CloseReason.SILENT, CloseReason.UNREAD, CloseReason.CROWDED_OUT, CloseReason.NO_PLACE}
-)
 _UNREADABLE: Final = {"method": "", "headers": [], "query_string": b""}
 
 
@@ -169,7 +165,7 @@ class Edge:
 
     def closed(self, reason: CloseReason) -> None:
         """Tell of a connection that the server closed without an answer."""
-        if reason in _CLOSED_UNANSWERED:
+        if reason.is_unanswered:
             self._refusals.closed(reason, reason.meaning)
 
     def _route(self, path: str) -> HotRoute | None:

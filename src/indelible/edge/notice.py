@@ -4,27 +4,30 @@ The journal has what was stored, and metrics count the rest; neither shows a dev
 that did not come through, and why. A notice does: the reason, the project, and the beginning of
 what was sent. It is never stored, and if no one listens nothing is done for it.
 
+The loop that answers requests only appends to a queue of each listener (`Listening`), and calls no
+one. A listener that is slow loses the oldest notices, learns how many, and holds up nothing.
+
 An excerpt is shown to those who may read the project, so there is none before the project is known.
 It is at most `EXCERPT_BYTES` of JSON, masked: the project's own tokens and the key of the request
 wherever they stand, and the values of members that are called tokens, keys or passwords. Of a body
 in another form there is no excerpt, since a token could not be found in it.
 """
 
-import logging
+import asyncio
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from indelible.clock import Clock
 from indelible.edge.http import Request
 from indelible.errors import IndelibleError
-from indelible.fault import place_of
 
-logger = logging.getLogger(__name__)
-
+MOST_UNREAD: Final = 256
+"""How many notices are kept for one listener, each of little more than `EXCERPT_BYTES`."""
 EXCERPT_BYTES: Final = 2048
 MASK: Final = "***"
 
@@ -61,11 +64,55 @@ class Notice(msgspec.Struct, frozen=True):
     excerpt: str
 
 
-Listener = Callable[[Notice], None]
-"""Is called on the event loop that accepts events: must return at once, and not raise."""
-
 Fate = tuple[str | None, str | None]
 """Why an event was dropped, None if it was not; and the client's own id of it."""
+
+
+class Heard(NamedTuple):
+    """What was told since the last look, oldest first; `missed` earlier ones are lost."""
+
+    notices: list[Notice]
+    missed: int
+
+
+class Listening:
+    """The notices that one listener has not read yet, the newest `MOST_UNREAD` of them.
+
+    `take` may be called from any thread, the rest belongs to the event loop of its `Notices`.
+    """
+
+    def __init__(self, leave: "Callable[[Listening], None]") -> None:
+        self._leave = leave
+        self._unread: deque[Notice] = deque()
+        self._missed = 0
+        self._changed = asyncio.Event()
+        self._is_over = False
+
+    async def hear(self) -> Heard | None:
+        """Wait for the next notices, and take them; None after `leave`."""
+        while not self._unread and not self._is_over:
+            self._changed.clear()
+            await self._changed.wait()
+        return self.take() if self._unread else None
+
+    def take(self) -> Heard:
+        """All that waits, which may be nothing."""
+        missed, self._missed = self._missed, 0
+        return Heard([self._unread.popleft() for _ in range(len(self._unread))], missed)
+
+    def leave(self) -> None:
+        """Listen no more; may be called again."""
+        self._is_over = True
+        self._changed.set()
+        self._leave(self)
+
+    def put(self, notice: Notice) -> None:
+        """Keep one more, in place of the oldest if there are `MOST_UNREAD`."""
+        if len(self._unread) == MOST_UNREAD:
+            self._unread.popleft()
+            self._missed += 1
+        self._unread.append(notice)
+        self._changed.set()
 
 
 class Notices:
@@ -73,7 +120,7 @@ class Notices:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listening] = []
         self.on_heard: Callable[[bool], None] = lambda _: None
         """Is called when the first one begins to listen, and when the last one ends."""
 
@@ -82,20 +129,20 @@ class Notices:
         """Whether anyone listens."""
         return bool(self._listeners)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Tell `listener` from now on, until what is returned is called, once or more often."""
-        self._listeners.append(listener)
+    def listen(self) -> Listening:
+        """Begin to listen; leave it when you are done."""
+        listening = Listening(self._part_with)
+        self._listeners.append(listening)
         if len(self._listeners) == 1:
             self.on_heard(True)  # noqa: FBT003
+        return listening
 
-        def leave() -> None:
-            if listener not in self._listeners:
-                return
-            self._listeners.remove(listener)
-            if not self._listeners:
-                self.on_heard(False)  # noqa: FBT003
-
-        return leave
+    def _part_with(self, listening: Listening) -> None:
+        if listening not in self._listeners:
+            return
+        self._listeners.remove(listening)
+        if not self._listeners:
+            self.on_heard(False)  # noqa: FBT003
 
     def refused(self, request: Request, error: IndelibleError) -> None:
         """Tell that a request was refused as a whole."""
@@ -131,12 +178,8 @@ class Notices:
 
     def tell(self, notice: Notice) -> None:
         """Tell all who listen."""
-        for listener in list(self._listeners):
-            try:
-                listener(notice)
-            except Exception as error:  # a listener's fault must not cost an event
-                # The message might quote the notice, so only the place goes to the log.
-                logger.error("A listener failed: %s in %s", type(error).__name__, place_of(error))  # noqa: TRY400
+        for listening in self._listeners:
+            listening.put(notice)
 
 
 def excerpt(sent: bytes, place: int | None, secrets: Sequence[str] = ()) -> str:

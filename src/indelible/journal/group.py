@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import apsw
 from msgspec.structs import replace
@@ -16,131 +16,171 @@ from indelible.event import Kind, Lane
 from indelible.journal.commitments import SALTS_BYTES, commitments_of
 from indelible.journal.contract import Draft, Duplicate, Outcome, OverLimit, Stored
 from indelible.journal.keys_file import Mark
+from indelible.journal.standing import Standing
 from indelible.journal.stored import Row, row_at
-from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, next_index_of, table_of
+from indelible.journal.tables import INDEX_BITS, INDEX_MASK, id_of, table_of
 from indelible.journal.txids import TxIds
 from indelible.journal.unique import UniqueKeys
 from indelible.record import comparable, says_the_same
 
 _COUNTED: Final = frozenset({Kind.PRODUCT, Kind.AUDIT})
-_RANDOM_BYTES: Final = SALTS_BYTES + 8  # two salts, and the tail of a transaction id
+_TX_RANDOM_BYTES: Final = 8
+_COLUMNS: Final = 6
+"""Of a row to be written: id, leaf, unique key, salts, record, payload."""
+
+UniqueKeyOf = Callable[[bytes], bytes]
+"""Makes the unique key of a name in one lane of one project."""
 
 
-_NewRow = tuple[int, bytes, bytes | None, bytes, bytes, bytes]
-"""A row to be written, in the order of `_insert`: with its unique key in third place."""
+class _Log:
+    """What a group adds to the log of one project."""
 
-UniqueKey = Callable[[apsw.Connection, int, Lane, bytes], bytes]
+    __slots__ = ("begin_id", "first", "next", "used", "used_before", "values")
+
+    def __init__(self, project_id: int, first: int) -> None:
+        self.begin_id = id_of(project_id, 0)
+        self.first = self.next = first  # index
+        self.values: list[Any] = []
+        """The rows in order, one column after the other."""
+        # The month's events in each lane: with this group, and as the table has them.
+        self.used: dict[Lane, int] = {}
+        self.used_before: dict[Lane, int] = {}
+
+    def row(self, row_id: int) -> Row:
+        """A row of this group."""
+        at = (row_id - self.begin_id - self.first) * _COLUMNS
+        row_id, entry, _, salts, record, payload = self.values[at : at + _COLUMNS]
+        return row_id, entry, salts, record, payload
 
 
 class Group:
-    """The events of one transaction: decided one by one, written together."""
+    """The events of one transaction: decided one by one, written together.
+
+    Deciding is done for every event there is, so what can be made for all of them at once is:
+    their keys, the look-up, random bytes and ids. A new event then is one pass through `_take`.
+    """
 
     def __init__(
         self,
         connection: apsw.Connection,
         keys: UniqueKeys,
-        unique_key: UniqueKey,
+        unique_keys: Callable[[apsw.Connection, int, Lane], UniqueKeyOf],
         tx_ids: TxIds,
+        standing: Standing,
         *,
         month: str,
     ) -> None:
         self._connection = connection
         self._keys = keys
-        self._unique_key = unique_key
+        self._unique_keys = unique_keys
         self._tx_ids = tx_ids
-        self._month = month
+        self._standing = standing
+        self.month = month
         self._known: dict[bytes, int] = {}
-        self._rows: list[_NewRow] = []
-        self._by_key: dict[bytes, _NewRow] = {}
-        self._next: dict[int, int] = {}
-        self._used: dict[tuple[int, Lane], int] = {}
-        self._random = BytesIO()
+        self._logs: dict[int, _Log] = {}
+        self._salts = BytesIO()
+        self._next_tx: Iterator[bytes] = iter(())
+        self.new_keys: dict[bytes, int] = {}
+        """The keys that are written, with their row ids."""
 
     def take_all(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Decide what becomes of each draft, in order; nothing is written yet."""
-        keys = [
-            None
-            if draft.client_id is None
-            else self._unique_key(
-                self._connection, draft.project_id, draft.lane, draft.client_id.encode()
-            )
-            for draft in drafts
-        ]
+        keys = self._keys_of(drafts)
         self._known = self._keys.find([key for key in keys if key is not None])
         # In one step for all of them: each would hand the interpreter's lock around.
-        self._random = BytesIO(os.urandom(_RANDOM_BYTES * len(drafts)))
-        return [self._take(draft, key) for draft, key in zip(drafts, keys, strict=True)]
+        self._next_tx = iter(self._tx_ids.make(os.urandom(_TX_RANDOM_BYTES * len(drafts))))
+        bare = sum([draft.commitments is None for draft in drafts])
+        self._salts = BytesIO(os.urandom(SALTS_BYTES * bare))
+        return list(map(self._take, drafts, keys))
 
     def write(self) -> None:
         """Write what was decided."""
-        by_project: dict[int, list[_NewRow]] = {}
-        for row in self._rows:
-            by_project.setdefault(row[0] >> INDEX_BITS, []).append(row)
-        for project_id, mine in by_project.items():
-            for rows in in_runs(mine):
-                values = [value for row in rows for value in row]
-                self._connection.execute(_insert(table_of(project_id), len(rows)), values)
-        for (project_id, lane), used in self._used.items():
-            self._connection.execute(
-                "INSERT INTO usage (project_id, month, lane, events) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET events = excluded.events",
-                (project_id, self._month, lane.value, used),
-            )
-
-    def new_keys(self) -> list[tuple[bytes, int]]:
-        """The keys that were written, with their row ids."""
-        return [(key, row[0]) for key, row in self._by_key.items()]
+        for project_id, log in self._logs.items():
+            table = table_of(project_id)
+            for values in in_runs(log.values, width=_COLUMNS):
+                self._connection.execute(_insert(table, len(values) // _COLUMNS), values)
+            for lane, used in log.used.items():
+                if used == log.used_before[lane]:
+                    continue
+                self._connection.execute(
+                    "INSERT INTO usage (project_id, month, lane, events) VALUES (?, ?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET events = excluded.events",
+                    (project_id, self.month, lane.value, used),
+                )
 
     def marks(self) -> Mapping[int, Mark]:
         """The last row of every project that was written to."""
-        return {row[0] >> INDEX_BITS: Mark(row[0], row[1][16:32]) for row in self._rows}
+        marks = {}
+        for project_id, log in self._logs.items():
+            if log.values:
+                last_id, entry = log.values[-_COLUMNS : 2 - _COLUMNS]
+                marks[project_id] = Mark(last_id, entry[16:32])
+        return marks
+
+    def used(self) -> dict[tuple[int, Lane], int]:
+        """How many events each lane has in its month now, of those that were looked at."""
+        return {
+            (project_id, lane): used
+            for project_id, log in self._logs.items()
+            for lane, used in log.used.items()
+        }
+
+    def _keys_of(self, drafts: Sequence[Draft]) -> list[bytes | None]:
+        keys: list[bytes | None] = []
+        project_id = lane = None
+        for draft in drafts:
+            if draft.client_id is None:
+                keys.append(None)
+                continue
+            if draft.project_id != project_id or draft.lane is not lane:
+                project_id, lane = draft.project_id, draft.lane
+                unique_key = self._unique_keys(self._connection, project_id, lane)
+            keys.append(unique_key(draft.client_id.encode()))
+        return keys
 
     def _take(self, draft: Draft, key: bytes | None) -> Outcome:
-        first = None if key is None else self._first(key)
-        if first is None:
-            return self._admit(draft, key)
+        tx = next(self._next_tx)
+        if key is not None and (key in self._known or key in self.new_keys):
+            return self._repeated(draft, key, tx)
+        return self._admit(draft, key, tx)
+
+    def _repeated(self, draft: Draft, key: bytes, tx: bytes) -> Outcome:
+        """Its id is known: of an event of this group, or stored before."""
+        new = self.new_keys.get(key)
+        first = (
+            row_at(self._connection, self._known[key])
+            if new is None
+            else self._logs[new >> INDEX_BITS].row(new)
+        )
         same = _same_content(first[3], first[4], draft)
         if same is False and draft.new_entry_on_conflict:
-            return self._take_beside(draft)
+            return self._take_beside(draft, tx)
         return Duplicate(first[0] & INDEX_MASK, leaf.decode(first[1]).tx, same)
 
-    def _take_beside(self, draft: Draft) -> Outcome:
+    def _take_beside(self, draft: Draft, tx: bytes) -> Outcome:
         """The id is taken by other content: know `draft` by its id and content together."""
         content = hashlib.sha256(draft.payload + comparable(draft.record)).digest()
         assert draft.client_id is not None
         name = draft.client_id.encode() + b"\x00" + content
-        key = self._unique_key(self._connection, draft.project_id, draft.lane, name)
+        key = self._unique_keys(self._connection, draft.project_id, draft.lane)(name)
         self._known.update(self._keys.find([key]))
-        outcome = self._take(replace(draft, new_entry_on_conflict=False), key)
+        if key in self._known or key in self.new_keys:
+            return self._repeated(replace(draft, new_entry_on_conflict=False), key, tx)
+        outcome = self._admit(draft, key, tx)
         return replace(outcome, conflict=True) if isinstance(outcome, Stored) else outcome
 
-    def _first(self, key: bytes) -> Row | None:
-        """The event that has this key: of this group, or stored before."""
-        new = self._by_key.get(key)
-        if new is not None:
-            row_id, entry, _, salts, record, payload = new
-            return row_id, entry, salts, record, payload
-        known_id = self._known.get(key)
-        return None if known_id is None else row_at(self._connection, known_id)
-
-    def _admit(self, draft: Draft, key: bytes | None) -> Outcome:
+    def _admit(self, draft: Draft, key: bytes | None, tx: bytes) -> Stored | OverLimit:
+        log = self._logs.get(draft.project_id) or self._begin(draft.project_id)
         if draft.kind in _COUNTED:
-            used = self._events_used(draft.project_id, draft.lane)
+            used = log.used.get(draft.lane)
+            if used is None:
+                used = self._begin_lane(log, draft)
             if draft.monthly_limit is not None and used >= draft.monthly_limit:
                 return OverLimit()
-            self._used[draft.project_id, draft.lane] = used + 1
-        return self._add(draft, key)
-
-    def _add(self, draft: Draft, key: bytes | None) -> Stored:
-        project_id = draft.project_id
-        index = self._next.get(project_id)
-        if index is None:
-            index = next_index_of(self._connection, project_id)
-        self._next[project_id] = index + 1
-
-        random = self._random.read(_RANDOM_BYTES)
-        tx = self._tx_ids.next(random[SALTS_BYTES:])
-        made = draft.commitments or commitments_of(draft, random[:SALTS_BYTES])
+            log.used[draft.lane] = used + 1
+        index = log.next
+        log.next = index + 1
+        made = draft.commitments or commitments_of(draft, self._salts.read(SALTS_BYTES))
         entry = leaf.encode(
             draft.kind,
             received_at_ms=draft.received_at_ms,
@@ -148,26 +188,22 @@ class Group:
             payload=made.payload,
             record=made.record,
         )
-        row = (id_of(project_id, index), entry, key, made.salts, draft.record, draft.payload)
-        self._rows.append(row)
+        row_id = log.begin_id + index
+        log.values += (row_id, entry, key, made.salts, draft.record, draft.payload)
         if key is not None:
-            self._by_key[key] = row
+            self.new_keys[key] = row_id
         return Stored(index, tx)
 
-    def _events_used(self, project_id: int, lane: Lane) -> int:
-        used = self._used.get((project_id, lane))
-        if used is None:
-            used = events_used(self._connection, project_id, lane, self._month)
+    def _begin(self, project_id: int) -> _Log:
+        log = _Log(project_id, self._standing.end(self._connection, project_id))
+        self._logs[project_id] = log
+        return log
+
+    def _begin_lane(self, log: _Log, draft: Draft) -> int:
+        standing = self._standing
+        used = standing.used(self._connection, draft.project_id, draft.lane, self.month)
+        log.used[draft.lane] = log.used_before[draft.lane] = used
         return used
-
-
-def events_used(connection: apsw.Connection, project_id: int, lane: Lane, month: str) -> int:
-    """How many events of `lane` the project stored in `month` (``2026-01``)."""
-    rows = connection.execute(
-        "SELECT events FROM usage WHERE project_id = ? AND month = ? AND lane = ?",
-        (project_id, month, lane.value),
-    )
-    return next((int(events) for (events,) in rows), 0)
 
 
 @cache

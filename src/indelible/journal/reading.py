@@ -56,7 +56,7 @@ class SqliteReading:
     ) -> None:
         self.connection = connection
         self._lookup = keys
-        self._secrets: dict[int, bytes] = {}
+        self._makes_keys: dict[tuple[int, Lane], Callable[[bytes], bytes]] = {}
         self._moments = Moments(rows, keys.blocks)
 
     def newest(self) -> list[Entry]:
@@ -94,6 +94,17 @@ class SqliteReading:
         text: str | None = reader.execute(_leaves(table), ids_of(project_id, start, end)).get
         return [] if text is None else [bytes.fromhex(leaf) for leaf in text.split(",")]
 
+    def leaf_run(self, project_id: int, start: int, end: int) -> bytes:
+        # In one step, as `rows`.
+        run, count, longest = (
+            self.connection()
+            .execute(_leaf_run(table_of(project_id)), ids_of(project_id, start, end))
+            .get
+        )
+        if len(run or b"") != leaf.SIZE * count or (longest or 0) > leaf.SIZE:
+            raise Tampered(f"journal.db: a leaf of project {project_id} is not as it was stored")
+        return run or b""
+
     def rows(self, project_id: int, start: int, end: int, *, with_payloads: bool = True) -> Rows:
         # Put together within one step, which holds no lock of the interpreter: a row at a time
         # would take that lock back for each, in competition with the event loop.
@@ -121,7 +132,8 @@ class SqliteReading:
 
     def find(self, project_id: int, lane: Lane, client_id: str) -> Entry | None:
         connection = self.connection()
-        key = self._unique_key(connection, project_id, lane, client_id.encode("utf-8", "replace"))
+        unique_key = self._unique_keys(connection, project_id, lane)
+        key = unique_key(client_id.encode("utf-8", "replace"))
         # Read the mark before the index: rows up to the mark are indexed, later rows are scanned
         # below. In the other order a row committed in between would be missed.
         mark = self._lookup.mark(project_id)
@@ -168,14 +180,16 @@ class SqliteReading:
                 ends[row_id >> INDEX_BITS] = (row_id & INDEX_MASK) + 1
         return ends
 
-    def _unique_key(
-        self, connection: apsw.Connection, project_id: int, lane: Lane, name: bytes
-    ) -> bytes:
-        secret = self._secrets.get(project_id)
-        if secret is None:
+    def _unique_keys(
+        self, connection: apsw.Connection, project_id: int, lane: Lane
+    ) -> Callable[[bytes], bytes]:
+        """What makes the unique key of a name in this lane."""
+        makes = self._makes_keys.get((project_id, lane))
+        if makes is None:
             row = connection.execute("SELECT secret FROM project WHERE id = ?", (project_id,))
-            secret = self._secrets[project_id] = row.get
-        return leaf.hmac_sha256(secret, lane.encode() + b"\x00" + name)
+            makes = leaf.hmac_under(row.get, lane.encode() + b"\x00")
+            self._makes_keys[project_id, lane] = makes
+        return makes
 
     def _first_index_from(self, project_id: int, tx: bytes) -> int:
         """The index of the first entry whose transaction id is not below `tx`.
@@ -220,6 +234,15 @@ def _parts(content: bytes | None, sizes: str | None) -> list[bytes | None]:
 def _leaves(table: str) -> str:
     rows = f"SELECT leaf FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
     return f"SELECT group_concat(hex(CAST(leaf AS BLOB)), ',') FROM ({rows})"  # noqa: S608
+
+
+@cache
+def _leaf_run(table: str) -> str:
+    rows = f"SELECT leaf FROM {table} WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608
+    return (
+        "SELECT CAST(group_concat(CAST(leaf AS TEXT), '') AS BLOB), count(*),"  # noqa: S608
+        f" max(octet_length(leaf)) FROM ({rows})"
+    )
 
 
 @cache

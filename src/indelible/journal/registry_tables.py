@@ -12,9 +12,9 @@ from indelible import record
 from indelible.errors import AlreadyExists
 from indelible.event import Kind, Lane
 from indelible.journal.contract import Draft
-from indelible.journal.group import events_used
 from indelible.journal.reading import SqliteReading
 from indelible.journal.sqlite import SqliteJournal
+from indelible.journal.standing import events_used
 from indelible.journal.tables import create_table
 from indelible.registry.snapshot import KeyRow, Snapshot
 from indelible.registry.store import PATIENCE_S, Administration

@@ -11,7 +11,7 @@ from typing import Final
 import apsw
 
 from indelible import leaf
-from indelible.clock import Clock, month_of, now_ms
+from indelible.clock import Clock, now_ms
 from indelible.errors import JournalUnwritable, NotErasable, NotFound
 from indelible.event import tx_text
 from indelible.journal.contract import Draft, Erased, Outcome, Stored
@@ -20,6 +20,7 @@ from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
 from indelible.journal.group import Group
 from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.reading import SqliteReading
+from indelible.journal.standing import Standing
 from indelible.journal.stored import StoredRows
 from indelible.journal.tables import INDEX_MASK, id_of, table_of
 from indelible.journal.txids import TxIds
@@ -39,11 +40,7 @@ class SqliteJournal(SqliteReading):
         self._clock = clock
         self._tx_ids = TxIds(clock, last=self._last_tx())
         self._appending = threading.Lock()
-        # Followers ask for all ends after each commit: those of hundreds of logs are not read from
-        # the file each time. This process alone adds entries.
-        self._ends_lock = threading.Lock()
-        self._ends: dict[int, int] = {}
-        self._logged: dict[int, int] = {}
+        self._standing = Standing(self._read_ends)
 
     @property
     def newest_tx_ms(self) -> int:
@@ -67,11 +64,8 @@ class SqliteJournal(SqliteReading):
                 outcomes = group.take_all(drafts)
                 group.write()
             marks = group.marks()
-            with self._ends_lock:
-                for project_id, mark in marks.items():
-                    end = (mark.last_id & INDEX_MASK) + 1
-                    self._ends[project_id] = max(end, self._ends.get(project_id, 0))
-            self._keys.add(group.new_keys(), marks)
+            self._standing.committed(marks, group.used(), group.month)
+            self._keys.add(group.new_keys, marks)
         # They are stored in the file that is open: is it still the one that a restart would find?
         if (misplaced := self.database.out_of_place()) is not None:
             raise JournalUnwritable(misplaced)
@@ -89,8 +83,7 @@ class SqliteJournal(SqliteReading):
         (outcome,) = group.take_all([draft])
         group.write()
         assert isinstance(outcome, Stored)
-        with self._ends_lock:
-            self._logged[draft.project_id] = outcome.index + 1
+        self._standing.begun(draft.project_id, outcome.index + 1)
         return outcome
 
     def erase(
@@ -132,15 +125,7 @@ class SqliteJournal(SqliteReading):
     # Reading
 
     def next_indexes(self, project_ids: Iterable[int]) -> dict[int, int]:
-        wanted = list(project_ids)
-        with self._ends_lock:
-            self._ends |= self._read_ends([one for one in wanted if one not in self._ends])
-            # Entries of `log` count once their transaction, which is the caller's, is committed.
-            for project_id in [one for one in wanted if one in self._logged]:
-                self._ends[project_id] = self.next_index(project_id)
-                if self._ends[project_id] >= self._logged[project_id]:
-                    del self._logged[project_id]
-            return {project_id: self._ends[project_id] for project_id in wanted}
+        return self._standing.ends(project_ids)
 
     # Behind the scenes
 
@@ -159,8 +144,10 @@ class SqliteJournal(SqliteReading):
                 raise NotErasable(f"{tx_text(read.tx)} is of kind {read.kind.word}")
 
     def _group(self, connection: apsw.Connection) -> Group:
-        month = month_of(self._clock())
-        return Group(connection, self._keys, self._unique_key, self._tx_ids, month=month)
+        month = self._standing.month(self._clock())
+        return Group(
+            connection, self._keys, self._unique_keys, self._tx_ids, self._standing, month=month
+        )
 
     def _last_tx(self) -> bytes | None:
         return max((entry.leaf.tx for entry in self.newest()), default=None)

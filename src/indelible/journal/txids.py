@@ -4,37 +4,47 @@ The twelve bits after the version count within a millisecond (section 6.2, metho
 of ids is the order of the log even where the clock stands still or steps back.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
-_PER_MS: Final = 1 << 12
-_VERSION: Final = 7 << 76
+_COUNT_BITS: Final = 12
+_COUNT_MASK: Final = (1 << _COUNT_BITS) - 1
+_VERSION: Final = 7 << _COUNT_BITS
 _VARIANT: Final = 2 << 62
 _RANDOM_MASK: Final = (1 << 62) - 1
+_RANDOM_BYTES: Final = 8
+
+_pack = struct.Struct(">QQ").pack
 
 
 class TxIds:
-    """Makes ids that are all greater than `last` and than each other. Not safe across threads.
-
-    `ms` is the time in the newest one, ms since the epoch.
-    """
+    """Makes ids that are all greater than `last` and than each other. Not safe across threads."""
 
     def __init__(self, clock: Callable[[], int], *, last: bytes | None = None) -> None:
         self._clock = clock
-        number = int.from_bytes(last or b"", "big")
-        self.ms = number >> 80
-        self._count = (number >> 64) & (_PER_MS - 1)
+        begins = int.from_bytes((last or bytes(16))[:8], "big")
+        # Time and count as one number: a count that is full borrows a millisecond by its carry.
+        self._last = begins >> 16 << _COUNT_BITS | begins & _COUNT_MASK
 
-    def next(self, random: bytes) -> bytes:
-        """A new id; `random` is 8 fresh random bytes, of which 62 bits are used."""
-        now = self._clock()
-        if now > self.ms:
-            self.ms, self._count = now, 0
-        else:
-            # The clock stood still or stepped back: count on, and borrow a millisecond when full.
-            self._count += 1
-            if self._count == _PER_MS:
-                self.ms, self._count = self.ms + 1, 0
-        tail = int.from_bytes(random, "big") & _RANDOM_MASK
-        number = self.ms << 80 | _VERSION | self._count << 64 | _VARIANT | tail
-        return number.to_bytes(16, "big")
+    @property
+    def ms(self) -> int:
+        """The time in the newest id, ms since the epoch; 0 before the first."""
+        return self._last >> _COUNT_BITS
+
+    def make(self, random: bytes) -> list[bytes]:
+        """New ids, one for every 8 of these fresh random bytes, of which 62 bits each are used."""
+        count = len(random) // _RANDOM_BYTES
+        if not count:
+            return []
+        # Where the clock stood still or stepped back, they count on.
+        first = max(self._last + 1, self._clock() << _COUNT_BITS)
+        self._last = first + count - 1
+        tails = struct.unpack(f">{count}Q", random)
+        return [
+            _pack(
+                number >> _COUNT_BITS << 16 | _VERSION | number & _COUNT_MASK,
+                _VARIANT | tail & _RANDOM_MASK,
+            )
+            for number, tail in enumerate(tails, first)
+        ]

@@ -12,7 +12,8 @@ The file also keeps when the blocks of each log were received (moments.py), as f
 reach.
 
 A merge brings thousands of sorted keys at once, so that many share a page. A key is looked up in
-all three. After a crash the rows behind the marks are read again; without unique.db, all of them.
+all three, unless the sieve (sieve.py) rules it out at once. After a crash the rows behind the marks
+are read again; without unique.db, all of them.
 """
 
 import logging
@@ -20,27 +21,34 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import apsw
 
 from indelible.connections import in_runs
 from indelible.derived import Derived
 from indelible.errors import JournalUnwritable, Unavailable
-from indelible.journal.keys_file import KeysFile, Mark
+from indelible.journal.keys_file import HEAD_BYTES, KeysFile, Mark
 from indelible.journal.moments import BLOCK_BITS, Block
+from indelible.journal.sieve import Sieve
 from indelible.journal.tables import INDEX_BITS, INDEX_MASK
 
 logger = logging.getLogger(__name__)
 
-_MERGE_AT: Final = 32_768  # keys; sorting them holds the interpreter for some 10 ms
-_WAIT_AT: Final = 8  # merges: how far merging may fall behind before storing waits for it
-_MARK_AT: Final = 4  # as many rows as keys of so many merges, with a key or without
+_MERGE_AT: Final = 65_536  # keys; half as many write nearly twice the pages a key, beside a million
+_WAIT_AT: Final = 4  # merges: how far merging may fall behind before storing waits for it
+_MARK_AT: Final = 2  # as many rows as keys of so many merges, with a key or without
+_SLICE_BITS: Final = 3  # of a key's first byte
 _RETRY_S: Final = 1.0
+_SIEVED_AT_ONCE: Final = 4_096  # keys of the file, while the sieve is filled: some 2 ms
+_SIEVE_PAUSE_S: Final = 0.004  # between two such steps, for those who answer requests
 _CACHE_KIB: Final = 32 * 1024
 
 SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS unique_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unique_key (
+    key BLOB PRIMARY KEY,  -- its first 16 bytes
+    id  INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mark (
     project_id INTEGER PRIMARY KEY,
     last_id    INTEGER NOT NULL,  -- the keys of the project's rows up to this one are in unique_key
@@ -81,6 +89,9 @@ class UniqueKeys:
         self, path: Path, rows: Rows, *, vfs: str | None = None, merge_at: int = _MERGE_AT
     ) -> None:
         self._merge_at = merge_at
+        self._sieve = Sieve()
+        self._sieved = b""  # up to this key of the file
+        self._sieves = False  # up to its end
         self._recent: dict[bytes, int] = {}
         self._settling: dict[bytes, int] = {}
         self._marks: dict[int, Mark] = {}
@@ -94,7 +105,7 @@ class UniqueKeys:
         self._db = Derived(
             path,
             schema=SCHEMA,
-            version=1,
+            version=2,
             probe="SELECT * FROM mark",
             cache_kib=_CACHE_KIB,
             vfs=vfs,
@@ -113,9 +124,10 @@ class UniqueKeys:
         # A key moves from recent to settling to the file, and leaves each only once it is in the
         # next; looking in that order, it cannot be missed.
         recent, settling = self._recent, self._settling
+        asked = self._sieve.held_back(keys) if self._sieves else keys
         found: dict[bytes, int] = {}
         older: list[bytes] = []
-        for key in keys:
+        for key in asked:
             row_id = recent.get(key) or settling.get(key)
             if row_id is None:
                 older.append(key)
@@ -137,8 +149,9 @@ class UniqueKeys:
         """The last row of the project whose key, if it has one, can be found."""
         return self._marks.get(project_id)
 
-    def add(self, keys: Iterable[tuple[bytes, int]], marks: Mapping[int, Mark]) -> None:
+    def add(self, keys: Mapping[bytes, int], marks: Mapping[int, Mark]) -> None:
         """Take in the keys of rows that were just committed, with the last row of each project."""
+        self._sieve.put(list(keys))  # first: what it does not hold back is nowhere
         self._recent.update(keys)  # before the marks: see `mark`
         for project_id, mark in marks.items():
             self._advance(project_id, mark)
@@ -186,11 +199,14 @@ class UniqueKeys:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._merging or self._stopping)
+                self._changed.wait_for(lambda: self._merging or self._stopping or not self._sieves)
                 if self._stopping:
                     return
             try:
-                self._merge()
+                if self._merging:
+                    self._merge()
+                else:
+                    self._fill_sieve()
             except apsw.ConstraintError as error:
                 self._give_up(f"two events share a unique key: {error}")
                 return
@@ -217,9 +233,10 @@ class UniqueKeys:
     def _merge(self) -> None:
         keys = self._settling
         with self._db.transaction() as connection:
-            for run in in_runs(sorted(keys)):
-                values = [value for key in run for value in (key, keys[key])]
-                connection.execute(_insert(len(run)), values)
+            for ordered in _in_order(keys):
+                values = [value for key in ordered for value in (key[:HEAD_BYTES], keys[key])]
+                for run in in_runs(values, width=2):
+                    connection.execute(_insert(len(run) // 2), run)
             connection.executemany(
                 "INSERT OR REPLACE INTO mark (project_id, last_id, last_tx) VALUES (?, ?, ?)",
                 [(project_id, *mark) for project_id, mark in self._settling_marks.items()],
@@ -232,6 +249,26 @@ class UniqueKeys:
             self._settling = {}
             self._merging = False
             self._changed.notify_all()
+
+    def _fill_sieve(self) -> None:
+        """Put some more of the keys that the file had at the start."""
+        with self._db.watched():
+            rows: list[Any] = (
+                self._db.reader()
+                .execute(
+                    "SELECT key FROM unique_key WHERE key > ? ORDER BY key LIMIT ?",
+                    (self._sieved, _SIEVED_AT_ONCE),
+                )
+                .fetchall()
+            )
+        heads = [head for (head,) in rows]
+        self._sieve.put(heads)
+        if len(heads) < _SIEVED_AT_ONCE:
+            self._sieves = True
+            return
+        self._sieved = heads[-1]
+        with self._changed:
+            self._changed.wait_for(lambda: self._merging or self._stopping, _SIEVE_PAUSE_S)
 
     def _keep_blocks(self, connection: apsw.Connection, project_id: int, *, behind: int) -> None:
         begin = project_id << (INDEX_BITS - BLOCK_BITS)
@@ -265,12 +302,24 @@ class UniqueKeys:
                 self._recent[key] = row_id
             self._advance(project_id, Mark(row_id, tx))
             if self._is_due() and not self._merging:
+                self._sieve.put(list(self._recent))
                 self._hand_over()
                 try:
                     self._merge()
                 except (apsw.FullError, apsw.BusyError) as error:
                     # The rest stays in memory, and the thread tries this merge again.
                     logger.warning("merging keys: %s", error)
+        self._sieve.put(list(self._recent))
+
+
+def _in_order(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The keys in order, in slices: sorting them at once would hold the interpreter for 20 ms."""
+    slices: list[list[bytes]] = [[] for _ in range(1 << _SLICE_BITS)]
+    for key in keys:
+        slices[key[0] >> (8 - _SLICE_BITS)].append(key)
+    for each in slices:
+        each.sort()
+        yield each
 
 
 @cache

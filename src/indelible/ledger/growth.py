@@ -8,16 +8,18 @@ from indelible.ledger.format.tile import (
     WIDTH,
     ReadTiles,
     Tile,
-    decode_entries,
+    check_width,
     encode_entries,
-    hashes_of,
     root_of_full,
 )
-from indelible.ledger.format.tree import leaf_hash
+from indelible.ledger.format.tree import HASH_SIZE, leaf_hashes
 from indelible.ledger.tilestore import TileStore
 
 MOST_ENTRIES: Final = 65_536
 """The most that one checkpoint adds: 256 tiles."""
+
+Made = list[tuple[Tile, bytes]]
+"""Tiles and their contents."""
 
 
 def integrate(
@@ -33,7 +35,7 @@ def integrate(
     (tiles.replace if replace else tiles.write)(added(tiles.read, old, entries))
 
 
-def added(read: ReadTiles, old: int, entries: Sequence[bytes]) -> list[tuple[Tile, bytes]]:
+def added(read: ReadTiles, old: int, entries: Sequence[bytes]) -> Made:
     """The tiles and bundles that `entries` add to a tree of `old` leaves, or make wider.
 
     `read` gives the partial ones that are there.
@@ -41,26 +43,42 @@ def added(read: ReadTiles, old: int, entries: Sequence[bytes]) -> list[tuple[Til
     Raises:
         TileMissing, TileMalformed.
     """
-    made = [(tile, encode_entries(run)) for tile, run in _runs(read, ENTRIES, old, entries)]
-    level, start, hashes = 0, old, [leaf_hash(entry) for entry in entries]
-    while hashes:
-        runs = [(tile, b"".join(run)) for tile, run in _runs(read, level, start, hashes)]
-        made += runs
-        hashes = [root_of_full(data) for tile, data in runs if tile.width == WIDTH]
+    made: Made = []
+    number, held = divmod(old, WIDTH)
+    at = 0
+    while at < len(entries):
+        # A bundle at a time, each in a few large steps: what it is made from stays in the cache.
+        new = entries[at : at + WIDTH - held]
+        at += len(new)
+        bundle, tile = (Tile(level, number, held + len(new)) for level in (ENTRIES, 0))
+        made.append((bundle, _begun(read, bundle, held) + encode_entries(new)))
+        made.append((tile, _begun(read, tile, held) + b"".join(leaf_hashes(new))))
+        number, held = number + 1, 0
+    level, start = 0, old
+    while roots := [root_of_full(data) for tile, data in made if _is_full(tile, level)]:
         level, start = level + 1, start // WIDTH
+        made += _above(read, level, start, roots)
     return made
 
 
-def _runs(
-    read: ReadTiles, level: int, start: int, added: Sequence[bytes]
-) -> list[tuple[Tile, list[bytes]]]:
-    """The tiles of `level` that change when `added` follows `start` hashes, whole."""
+def _is_full(tile: Tile, level: int) -> bool:
+    return tile.level == level and tile.width == WIDTH
+
+
+def _above(read: ReadTiles, level: int, start: int, hashes: Sequence[bytes]) -> Made:
+    """The tiles of `level` that change when `hashes` follow the first `start`, whole."""
     number, held = divmod(start, WIDTH)
-    items = list(added)
-    if held:
-        before = Tile(level, number, held)
-        (content,) = read([before])
-        whole = decode_entries(before, content) if level == ENTRIES else hashes_of(content)
-        items = whole + items
-    runs = [items[at : at + WIDTH] for at in range(0, len(items), WIDTH)]
-    return [(Tile(level, number + n, len(run)), run) for n, run in enumerate(runs)]
+    data = _begun(read, Tile(level, number), held) + b"".join(hashes)
+    parts = [data[at : at + WIDTH * HASH_SIZE] for at in range(0, len(data), WIDTH * HASH_SIZE)]
+    return [(Tile(level, number + n, len(part) // HASH_SIZE), part) for n, part in enumerate(parts)]
+
+
+def _begun(read: ReadTiles, tile: Tile, width: int) -> bytes:
+    """The content of a tile or bundle as it is now, with this width."""
+    if not width:
+        return b""
+    before = tile._replace(width=width)
+    (content,) = read([before])
+    if tile.level != ENTRIES:
+        check_width(before, content)
+    return content

@@ -117,7 +117,8 @@ class Ledger:
             self._lock,
             self._soundness,
             log_of=self.logs.of_project,
-            publish=self._publish_sealed,
+            publish=self._publish,
+            published=self._note_sealed,
         )
         self._opened.callback(self.sealer.close)
         self._follower = Follower(
@@ -296,7 +297,7 @@ class Ledger:
         """Take up what a log had reached when the last process ended."""
         head = self._lock.head(log.origin)
         assert head is not None
-        self._seals.sealed(log.origin, head.size, self._clock())
+        self._seals.sealed([(log.origin, head.size)], self._clock())
         self._published[log.name] = head.size
         self.progress.advance(log.project_id, Level.SEALED, head)
         witnessed = self._last_witnessed(log)
@@ -310,10 +311,10 @@ class Ledger:
         checkpoint = notes.signed_by(note, log.key)
         return Head(log.origin, checkpoint.size, checkpoint.root, note)
 
-    def _publish_sealed(self, log: Log, head: Head) -> None:
-        self._publish(log, head)
-        self._seals.sealed(log.origin, head.size, self._clock())
-        self.progress.advance(log.project_id, Level.SEALED, head)
+    def _note_sealed(self, sealed: Sequence[tuple[Log, Head]]) -> None:
+        self._seals.sealed([(log.origin, head.size) for log, head in sealed], self._clock())
+        for log, head in sealed:
+            self.progress.advance(log.project_id, Level.SEALED, head)
         if self._witnessing is not None:
             self._witnessing.wake()
 

@@ -7,6 +7,8 @@ from indelible.parts import Look, Part, PartHealth, Word, off_the_loop
 
 DEGRADED_LAG_MS: Final = 10_000
 FAILING_LAG_MS: Final = 60_000
+MOST_ALARMS: Final = 100
+"""One cause may raise an alarm for each of thousands of logs; health is asked every few seconds."""
 
 
 class LedgerHealth(PartHealth):
@@ -17,6 +19,16 @@ class LedgerHealth(PartHealth):
     failure: str | None
     oldest_unsealed_s: float | None
     alarms: list[str]
+
+
+def few(alarms: list[str], most: int = MOST_ALARMS) -> list[str]:
+    """The first alarms, and how many more there are.
+
+    >>> few(["one", "two", "three"], 2), few(["one", "two"], 2)
+    (['one', 'two', 'and 1 more alarms'], ['one', 'two'])
+    """
+    more = len(alarms) - most
+    return [*alarms[:most], f"and {more:,} more alarms"] if more > 0 else alarms
 
 
 def ledger_part(ledger: Ledger) -> Part:
@@ -36,7 +48,7 @@ def ledger_part(ledger: Ledger) -> Part:
             word = "failing"
         elif (age_ms or 0) > DEGRADED_LAG_MS:
             word = "degraded"
-        return LedgerHealth(word, failure, None if age_ms is None else age_ms / 1000, alarms)
+        return LedgerHealth(word, failure, None if age_ms is None else age_ms / 1000, few(alarms))
 
     return Part(
         name="ledger",

@@ -12,6 +12,7 @@ One flipped bit in a leaf hash, once signed, ends a log for good (Yeti 2022): he
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,8 +20,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from indelible import leaf
 from indelible.errors import (
-    IndelibleError,
     JournalDiffers,
     LockMoved,
     LockUnwritable,
@@ -36,20 +37,18 @@ from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
-    ReadTiles,
     Tile,
     TileHashes,
-    check_width,
     decode_entries,
-    hashes_of,
-    root_of_full,
+    edge_of,
     tile_at,
     tiles_between,
 )
-from indelible.ledger.format.tree import Frontier, leaf_hash, prove_root, subtrees_of
+from indelible.ledger.format.tree import Frontier, leaf_hashes, prove_root
 from indelible.ledger.growth import MOST_ENTRIES, added, integrate
 from indelible.ledger.lockstore import Head, LockStore
 from indelible.ledger.logs import Log
+from indelible.ledger.recomputing import recompute
 from indelible.ledger.soundness import Soundness
 from indelible.metrics import SEAL_SECONDS
 
@@ -57,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 _STOPPING_ALL: Final = (SyncFailed, LockUnwritable)
 _THREADS: Final = 8
+_TILES_AT_ONCE: Final = 32  # each such part of a log syncs its folders once more
 
 
 class Sealer:
@@ -71,6 +71,7 @@ class Sealer:
     Args:
         log_of: the log of a project.
         publish: puts a checkpoint before the log's readers.
+        published: called with the logs whose checkpoints were published together.
     """
 
     name: Final = "sealer"
@@ -85,12 +86,14 @@ class Sealer:
         *,
         log_of: Callable[[int], Log | None],
         publish: Callable[[Log, Head], None],
+        published: Callable[[Sequence[tuple[Log, Head]]], None],
     ) -> None:
         self._journal = journal
         self._lock = lock
         self._soundness = soundness
         self._log_of = log_of
         self._publish = publish
+        self._published = published
         self._failure: str | None = None
         self._stopped: dict[str, str] = {}
         self._unpublished: dict[str, Head] = {}
@@ -158,14 +161,8 @@ class Sealer:
             SyncFailed, LockUnwritable.
         """
 
-        def step(
-            work: Callable[[_Seal], None],
-            seals: Sequence[_Seal],
-            *,
-            run: _Runner = _one_by_one,
-        ) -> list[_Seal]:
-            """Do this for each; returns those that it was done for."""
-            errors = run([partial(work, seal) for seal in seals])
+        def succeeded(seals: Sequence[_Seal], errors: Sequence[Exception | None]) -> list[_Seal]:
+            """Those without an error; the others' are noted."""
             for seal, error in zip(seals, errors, strict=True):
                 if isinstance(error, _STOPPING_ALL):
                     raise error
@@ -175,9 +172,9 @@ class Sealer:
 
         seals = [seal for run in runs if (seal := self._begin(run, failures)) is not None]
         to_sign = [seal for seal in seals if seal.size > seal.old.size]
-        built = step(self._build, to_sign)
-        written = step(self._write, built, run=self._side_by_side)
-        signed = step(self._sign, written)
+        built = succeeded(to_sign, _one_by_one([partial(self._build, seal) for seal in to_sign]))
+        written = succeeded(built, self._write(built))
+        signed = succeeded(written, _one_by_one([partial(self._sign, seal) for seal in written]))
         refused = self._lock.advance_all([(seal.old, seal.new) for seal in signed])
         # power lost here: nobody has seen the signatures, and the next start publishes them
         for seal in signed:
@@ -187,7 +184,17 @@ class Sealer:
             else:
                 self._unpublished[seal.log.origin] = seal.new
         to_publish = [seal for seal in seals if seal.log.origin in self._unpublished]
-        step(self._put_forward, to_publish, run=self._side_by_side)
+        heads = dict(self._unpublished)
+        put_forward = [partial(self._put_forward, seal) for seal in to_publish]
+        errors = self._side_by_side(put_forward)
+        published = [
+            (seal.log, heads[seal.log.origin])
+            for seal, error in zip(to_publish, errors, strict=True)
+            if error is None
+        ]
+        if published:
+            self._published(published)
+        succeeded(to_publish, errors)
 
     def _begin(self, run: Run, failures: dict[int, Exception]) -> "_Seal | None":
         """What there is to do for one project; None, and why among `failures`, if nothing can be.
@@ -209,28 +216,53 @@ class Sealer:
 
     def _build(self, seal: "_Seal") -> None:
         log, old = seal.log, seal.old
-        entries = self._journal.leaves(log.project_id, old.size, seal.size)
+        entries = self._leaves(log, old.size, seal.size)
         try:
             with log.tiles.reader() as read:
                 # What is there is held to the last root: nothing is built on a damaged tile.
                 sound = self._soundness.tiles(log, old, read)
-                prove_root(TileHashes(sound, old.size), old.size)
-                seal.tiles = added(sound, old.size, entries)
+                sound(edge_of(old.size))
+                seal.tiles = added(sound, old.size, leaf.split(entries))
         except Tampered as error:
             raise RootMismatch(error.message) from error
 
-    def _write(self, seal: "_Seal") -> None:
-        seal.log.tiles.write(seal.tiles)
-        seal.tiles = []
+    def _write(self, seals: Sequence["_Seal"]) -> list[Exception | None]:
+        """Write the tiles of these, those of one large log in parts; what each raised."""
+        parts = [
+            (place, seal.tiles[at : at + _TILES_AT_ONCE])
+            for place, seal in enumerate(seals)
+            for at in range(0, len(seal.tiles), _TILES_AT_ONCE)
+        ]
+        work = [partial(seals[place].log.tiles.write, part) for place, part in parts]
+        errors: list[Exception | None] = [None] * len(seals)
+        for (place, _), error in zip(parts, self._side_by_side(work), strict=True):
+            if errors[place] is None or isinstance(error, _STOPPING_ALL):
+                errors[place] = error
+        for seal in seals:
+            seal.tiles = []
+        return errors
 
     def _sign(self, seal: "_Seal") -> None:
         assert seal.log.signer is not None
         log, old, size = seal.log, seal.old, seal.size
         # From the journal once more, now that all is written.
-        stored = self._journal.leaves(log.project_id, old.size // WIDTH * WIDTH, size)
+        stored = self._leaves(log, old.size // WIDTH * WIDTH, size)
         root = recompute(log, stored, old, size)
         note = seal.log.signer.sign(Checkpoint(log.origin, size, root).text)
         seal.new = Head(log.origin, size, root, note)
+
+    def _leaves(self, log: Log, start: int, end: int) -> bytes:
+        """
+        Raises:
+            RootMismatch: the journal lacks leaves, or one was changed.
+        """
+        try:
+            run = self._journal.leaf_run(log.project_id, start, end)
+        except Tampered as error:
+            raise RootMismatch(error.message) from error
+        if len(run) != (end - start) * leaf.SIZE:
+            raise RootMismatch(f"{log.origin}: the journal lacks leaves below {end:,}")
+        return run
 
     def _put_forward(self, seal: "_Seal") -> None:
         # Of an earlier call, if publishing failed then and nothing was stored since.
@@ -242,7 +274,22 @@ class Sealer:
 
     def _side_by_side(self, work: Sequence[Callable[[], None]]) -> list[Exception | None]:
         """Run these, several at a time so that their syncs share the disk's; what each raised."""
-        return _one_by_one(work) if len(work) <= 1 else list(self._pool.map(_attempt, work))
+        if len(work) <= 1:
+            return _one_by_one(work)
+        left = deque(enumerate(work))
+        errors: list[Exception | None] = [None] * len(work)
+
+        def take_turns() -> None:
+            with suppress(IndexError):
+                while True:
+                    place, one = left.popleft()
+                    errors[place] = _attempt(one)
+
+        # One task a thread: handing over each piece of work cost as much as doing it.
+        threads = [self._pool.submit(take_turns) for _ in range(min(_THREADS, len(work)))]
+        for thread in threads:
+            thread.result()
+        return errors
 
     def _noted(self, log: Log, error: Exception) -> Exception:
         """Stop signing a log whose files are not what was signed."""
@@ -262,9 +309,6 @@ class _Seal:
     size: int
     new: Head
     tiles: list[tuple[Tile, bytes]] = field(default_factory=list)
-
-
-_Runner = Callable[[Sequence[Callable[[], None]]], list[Exception | None]]
 
 
 def _one_by_one(work: Sequence[Callable[[], None]]) -> list[Exception | None]:
@@ -294,65 +338,6 @@ def _groups(runs: Sequence[Run]) -> Iterator[list[Run]]:
         yield group
 
 
-def recompute(log: Log, stored: Sequence[bytes], old: Head, size: int) -> bytes:
-    """The root at `size`, found in two ways from what the disk holds now.
-
-    Upwards: the subtrees of the last checkpoint, which must give its root, and on top of them the
-    bundles, which must be the journal's leaves. Downwards: the tiles, as a reader would use them.
-    Every tile that was written must be the hashes of what is below it as well: a full one that no
-    root is made from today is in somebody's proof tomorrow.
-
-    `stored` are the journal's leaves from the first of the last checkpoint's last bundle on.
-
-    Raises:
-        RootMismatch: anything of this is not so. Nothing may be signed.
-    """
-    try:
-        with log.tiles.reader() as read:
-            edge = TileHashes(read, old.size).read(subtrees_of(0, old.size))
-            frontier = Frontier(old.size, edge)
-            if frontier.root() != old.root:
-                raise RootMismatch(
-                    f"The tiles do not give the root that was signed at {old.size:,}"
-                )
-            begin = old.size // WIDTH
-            for number in range(begin, -(-size // WIDTH)):
-                first = number * WIDTH
-                bundle = tile_at(ENTRIES, number, size)
-                (content,) = read([bundle])
-                entries = decode_entries(bundle, content)
-                at = (number - begin) * WIDTH
-                if entries != stored[at : at + bundle.width]:
-                    raise RootMismatch(f"{bundle.path} does not hold the journal's leaves")
-                frontier.append(map(leaf_hash, entries[max(old.size - first, 0) :]))
-            _check_levels(read, old.size, size)
-            root = prove_root(TileHashes(read, size), size)
-    except SealingStopped:
-        raise
-    except IndelibleError as error:
-        raise RootMismatch(f"What was written cannot be read back: {error.message}") from error
-    if root != frontier.root():
-        raise RootMismatch(f"Tiles and bundles give two roots at {size:,}")
-    return root
-
-
-def _check_levels(read: ReadTiles, old: int, size: int) -> None:
-    """
-    Raises:
-        RootMismatch: a hash in a tile is not the root of the full tile below it that is new.
-    """
-    level, before, behind = 1, old // WIDTH, size // WIDTH
-    while behind > before:
-        for number in range(before, behind):
-            below, above = Tile(level - 1, number), tile_at(level, number // WIDTH, size)
-            hashes, parents = read([below, above])
-            check_width(below, hashes)
-            check_width(above, parents)
-            if hashes_of(parents)[number % WIDTH] != root_of_full(hashes):
-                raise RootMismatch(f"{above.path} does not hold the root of {below.path}")
-        level, before, behind = level + 1, before // WIDTH, behind // WIDTH
-
-
 def mend(log: Log, journal: JournalReader, head: Head, soundness: Soundness) -> None:
     """Rebuild the tiles that a log needs at its last checkpoint, where some are missing or damaged.
 
@@ -370,7 +355,7 @@ def mend(log: Log, journal: JournalReader, head: Head, soundness: Soundness) -> 
     frontier = Frontier()
     for start in range(0, head.size, MOST_ENTRIES):
         end = min(start + MOST_ENTRIES, head.size)
-        frontier.append(map(leaf_hash, journal.leaves(log.project_id, start, end)))
+        frontier.append(leaf_hashes(journal.leaves(log.project_id, start, end)))
     if frontier.root() != head.root:
         raise JournalDiffers(
             f"{log.origin}: the journal is not what was signed at {head.size:,} events"

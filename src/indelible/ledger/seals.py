@@ -4,6 +4,7 @@ For people who ask for the life of an event. Nothing depends on it: when it is l
 older events are those of the oldest checkpoint that it knows of.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -47,13 +48,13 @@ class Seals:
             cache_kib=256,
         )
 
-    def sealed(self, origin: str, size: int, at_ms: int) -> None:
-        """Note a checkpoint; the first time counts."""
+    def sealed(self, checkpoints: Iterable[tuple[str, int]], at_ms: int) -> None:
+        """Note checkpoints, by origin and size, in one transaction; the first time counts."""
         with suppress(*_LOST), self._file.transaction() as connection:
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO seal (origin, size, sealed_at_ms) VALUES (?, ?, ?)"
                 " ON CONFLICT DO NOTHING",
-                (origin, size, at_ms),
+                [(origin, size, at_ms) for origin, size in checkpoints],
             )
 
     def witnessed(self, origin: str, size: int, at_ms: int) -> None:

@@ -37,12 +37,13 @@ from indelible.ledger.format.tile import (
     TileHashes,
     check_width,
     decode_entries,
+    edge_of,
     encode_entries,
     hashes_of,
     root_of_full,
     tile_at,
 )
-from indelible.ledger.format.tree import HASH_SIZE, Frontier, leaf_hash, prove_root
+from indelible.ledger.format.tree import HASH_SIZE, Frontier, leaf_hashes, prove_root
 from indelible.ledger.lockstore import Head
 from indelible.ledger.logs import Log
 from indelible.metrics import TILES_REBUILT
@@ -150,12 +151,7 @@ class _Look:
     def _look_at_edge(self) -> None:
         """Hold the partial tiles to the root: every hash in them is a part of it."""
         size = self._head.size
-        edge: list[Tile] = []
-        level, count = 0, size
-        while count:
-            if count % WIDTH:
-                edge.append(tile_at(level, count // WIDTH, size))
-            level, count = level + 1, count // WIDTH
+        edge = edge_of(size)
         # One damaged tile is the rule, so of all combinations the first few are tried.
         every = [_Lazy(self._candidates(tile)) for tile in edge]
         for places in sorted(itertools.product(range(3), repeat=len(edge)), key=sum):
@@ -201,7 +197,7 @@ class _Look:
 
     def _from_bundle(self, tile: Tile) -> bytes:
         bundle = tile._replace(level=ENTRIES)
-        return b"".join(map(leaf_hash, decode_entries(bundle, self._on_disk(bundle))))
+        return b"".join(leaf_hashes(decode_entries(bundle, self._on_disk(bundle))))
 
     def _from_leaves(self, tile: Tile) -> bytes:
         width = WIDTH**tile.level
@@ -216,7 +212,7 @@ class _Look:
             entries = self._journal.leaves(self._log.project_id, start, end)
             if len(entries) != end - start:
                 raise TileMissing("The journal lacks leaves")
-            frontier.append(map(leaf_hash, entries))
+            frontier.append(leaf_hashes(entries))
         return frontier.root()
 
     def _bundle(self, tile: Tile) -> bytes:
@@ -226,7 +222,7 @@ class _Look:
         for source in (self._on_disk, self._as_stored):
             try:
                 content = source(tile)
-                hashes = b"".join(map(leaf_hash, decode_entries(tile, content)))
+                hashes = b"".join(leaf_hashes(decode_entries(tile, content)))
             except (IndelibleError, OSError, SqliteError):
                 continue
             if hashes == expected:

@@ -6,6 +6,7 @@ is trusted: whatever is read from it is recomputed before it is signed.
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Protocol
 
 from indelible import durable
 from indelible.errors import TileConflict, TileMalformed, TileMissing
-from indelible.ledger.format.layout import most_bytes_of
+from indelible.ledger.format.layout import most_bytes_of, most_bytes_of_tile
 from indelible.ledger.format.tile import (
     ENTRIES,
     WIDTH,
@@ -23,7 +24,7 @@ from indelible.ledger.format.tile import (
     encode_entries,
 )
 from indelible.ledger.format.tree import HASH_SIZE
-from indelible.untrusted import FileRefused, FolderReader
+from indelible.untrusted import FileRefused, FolderReader, read_file
 
 
 class TileStore(Protocol):
@@ -87,15 +88,15 @@ class FolderTiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kept: set[Path] = set()  # folders whose names this process has synced
+        self._root = str(folder)
+        self._kept: set[str] = set()  # folders whose names this process has synced
 
     def write(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        touched: dict[Path, None] = {}
+        touched: dict[str, None] = {}
+        looked_at: set[str] = set()
         for tile, content in tiles:
-            path = self.folder / tile.path
-            touched[path.parent] = None
+            path = self._place(tile, touched, looked_at)
             if not os.path.lexists(path):
-                self._keep(path.parent)
                 durable.write_file(path, content)
             else:
                 self._compare(tile, content)
@@ -103,23 +104,24 @@ class FolderTiles:
         durable.sync_folders(touched)
 
     def replace(self, tiles: Sequence[tuple[Tile, bytes]]) -> None:
-        touched: dict[Path, None] = {}
+        touched: dict[str, None] = {}
+        looked_at: set[str] = set()
         for tile, content in tiles:
-            path = self.folder / tile.path
-            touched[path.parent] = None
-            self._keep(path.parent)
+            path = self._place(tile, touched, looked_at)
             durable.write_file(path, content)
         # power lost here: the damaged files may be back, and are rebuilt once more
         durable.sync_folders(touched)
 
     def read(self, tiles: Sequence[Tile]) -> list[bytes]:
-        with self.reader() as read:
-            return read(tiles)
+        with FolderReader(self._root) as folder:
+            return [self._read(folder.read, tile) for tile in tiles]
 
     @contextmanager
     def reader(self) -> Iterator[ReadTiles]:
-        with FolderReader(self.folder) as folder:
-            yield lambda tiles: [self._read(folder, tile) for tile in tiles]
+        # Whoever asks for a few calls compares all that he reads and passes none of it on, so a
+        # folder that is a link gives nothing away; and `write` follows none. A file's own name is
+        # looked at all the same. Opening every folder on the way costs four times as much.
+        yield lambda tiles: [self._read(self._by_name, tile) for tile in tiles]
 
     def missing(self, tiles: Iterable[Tile]) -> list[Tile]:
         listed: dict[str, frozenset[str]] = {}
@@ -134,19 +136,19 @@ class FolderTiles:
 
     def discard_partials(self, tiles: Sequence[Tile]) -> None:
         for tile in tiles:
-            path = self.folder / tile.full.path
-            partials = path.with_name(path.name + ".p")
-            self._kept.discard(partials)
-            shutil.rmtree(partials, ignore_errors=True)
+            partials = f"{self._root}/{tile.full.path}.p"
+            if os.path.lexists(partials):  # few have any: a tile is full at once under load
+                self._kept.discard(partials)
+                shutil.rmtree(partials, ignore_errors=True)
 
     def publish(self, name: str, note: str) -> None:
-        self._keep(self.folder)
-        durable.write_file(self.folder / name, note.encode())
-        durable.sync_folder(self.folder)
+        self._keep(self._root, set())
+        durable.write_file(f"{self._root}/{name}", note.encode())
+        durable.sync_folder(self._root)
 
     def published(self, name: str) -> str | None:
         with FolderReader(self.folder) as reader:
-            content = _content(reader, name)
+            content = _content(reader.read, name, most_bytes_of(name))
         return None if content is None else content.decode("utf-8", "replace")
 
     def partials(self, size: int) -> list[Tile]:
@@ -171,23 +173,47 @@ class FolderTiles:
                     with suppress(FileNotFoundError):
                         Path(folder, name).unlink()
 
-    def _keep(self, folder: Path) -> None:
+    def _place(self, tile: Tile, touched: dict[str, None], looked_at: set[str]) -> str:
+        """Where a tile's file belongs; its folder is there from now on, and among `touched`.
+
+        Raises:
+            TileConflict, OSError, SyncFailed.
+        """
+        # As text: these are called for every file, and a Path costs more than what is done with it.
+        path = f"{self._root}/{tile.path}"
+        folder = path.rpartition("/")[0]
+        if folder not in touched:
+            self._keep(folder, looked_at)
+            touched[folder] = None
+        return path
+
+    def _keep(self, folder: str, looked_at: set[str]) -> None:
         """Make a folder of the log, and every name on the way to it durable, once.
 
-        Once in each process: the one that made it may have been killed before it could sync.
+        Once in each process: the one that made it may have been killed before it could sync. That
+        none of them is a link is looked at each time, unless they are among `looked_at`.
 
         Raises:
             TileConflict: a link lies there.
         """
-        if folder in self._kept and folder.is_dir():
+        if folder in looked_at:
             return
-        if folder != self.folder.parent:  # the folder of all logs, in the data folder
-            self._keep(folder.parent)
-            if folder != self.folder and folder.is_symlink():
-                raise TileConflict(f"{folder} is a link, and none is followed here")
-        folder.mkdir(parents=True, exist_ok=True)
-        durable.sync_folder(folder.parent)
-        self._kept.add(folder)
+        above, is_own = os.path.dirname(folder), len(folder) > len(self._root)  # noqa: PTH120
+        if is_own:
+            self._keep(above, looked_at)
+        mode = _mode(folder, follow=not is_own)
+        if stat.S_ISLNK(mode):
+            raise TileConflict(f"{folder} is a link, and none is followed here")
+        if folder not in self._kept or not stat.S_ISDIR(mode):
+            if folder == self._root:
+                self._keep(above, looked_at)  # the folder of all logs, in the data folder
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            durable.sync_folder(above)
+            self._kept.add(folder)
+        looked_at.add(folder)
+
+    def _by_name(self, path: str, *, most_bytes: int) -> bytes:
+        return read_file(f"{self._root}/{path}", most_bytes=most_bytes, follow=False)
 
     def _compare(self, tile: Tile, content: bytes) -> None:
         """
@@ -196,35 +222,53 @@ class FolderTiles:
         """
         try:
             with FolderReader(self.folder) as reader:
-                is_same = _lying(reader, tile) == content
+                is_same = _lying(reader.read, tile) == content
         except TileMalformed as error:
             raise TileConflict(error.message) from None
         if not is_same:
             path = self.folder / tile.path
             raise TileConflict(f"{path} holds other bytes than the journal gives")
 
-    def _read(self, folder: FolderReader, tile: Tile) -> bytes:
-        content = _lying(folder, tile)
+    def _read(self, file: "_ReadFile", tile: Tile) -> bytes:
+        content = _lying(file, tile)
         if content is not None:
             return content
         if tile.width == WIDTH:
             raise TileMissing(f"{self.folder / tile.path} is not there")
-        full = self._read(folder, tile.full)
+        full = self._read(file, tile.full)
         if tile.level != ENTRIES:
             return full[: tile.width * HASH_SIZE]
         return encode_entries(decode_entries(tile.full, full)[: tile.width])
 
 
-def _lying(reader: FolderReader, tile: Tile) -> bytes | None:
+class _ReadFile(Protocol):
+    """Reads the file of the log at this path.
+
+    Raises:
+        FileRefused, OSError.
+    """
+
+    def __call__(self, path: str, *, most_bytes: int) -> bytes: ...
+
+
+def _lying(file: _ReadFile, tile: Tile) -> bytes | None:
     """The content of a tile's own file, or None if not found.
 
     Raises:
         TileMalformed: it is a link, a pipe, or longer than any tile.
     """
     try:
-        return _content(reader, tile.path)
+        return _content(file, tile.path, most_bytes_of_tile(tile))
     except FileRefused as error:
         raise TileMalformed(f"{error.filename}: {error.strerror}") from None
+
+
+def _mode(path: str, *, follow: bool) -> int:
+    """What lies there; 0 if nothing does."""
+    try:
+        return os.stat(path, follow_symlinks=follow).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        return 0
 
 
 def _names(folder: Path) -> frozenset[str]:
@@ -234,13 +278,13 @@ def _names(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _content(reader: FolderReader, path: str) -> bytes | None:
+def _content(file: _ReadFile, path: str, most_bytes: int) -> bytes | None:
     """The content of a file below the log's folder, or None if not found. Follows no link.
 
     Raises:
         FileRefused, OSError.
     """
     try:
-        return reader.read(path, most_bytes=most_bytes_of(path))
+        return file(path, most_bytes=most_bytes)
     except (FileNotFoundError, NotADirectoryError):
         return None

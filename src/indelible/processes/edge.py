@@ -11,7 +11,7 @@ answered in time are answered `storing_slow`, and no more than the room of the j
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import msgspec
 from indelible import __version__, access, metrics
 from indelible.edge.gate import Gate, has_bearer
 from indelible.edge.http import Answer, Receive, Request, Scope, Send, refuse
-from indelible.edge.notice import Notice, Notices
+from indelible.edge.notice import Notices
 from indelible.edge.rates import Rates
 from indelible.errors import IndelibleError, Overloaded, StoringSlow
 from indelible.event import Level
@@ -39,7 +39,6 @@ from indelible.processes.messages import (
     Known,
     Left,
     Listen,
-    Noticed,
     Receipts,
     Report,
     Serving,
@@ -51,6 +50,7 @@ from indelible.processes.messages import (
     Told,
     Wanted,
 )
+from indelible.processes.notices import Passing
 from indelible.processes.relay import Application
 from indelible.pulse import Pulse
 from indelible.refusals import Refusals
@@ -64,7 +64,6 @@ _HELD_S: Final = 0.005
 _MOST_HELD_BYTES: Final = 4 * 1024 * 1024
 _ANSWERED_WITHIN_S: Final = ANSWERED_WITHIN_S + 1  # the writer's own answer comes first
 _ASKED_WITHIN_S: Final = 1.0
-_MOST_NOTICED_BYTES: Final = 1024 * 1024
 
 
 class Writer:
@@ -90,11 +89,10 @@ class Writer:
         """Whether there is somebody to pass requests on to."""
         self.snapshot: Snapshot
         self._rates = rates
-        self._notices = notices
-        self._leave_notices: Callable[[], None] | None = None
         self._max_waiting_bytes = max_waiting_bytes
         self._loop = asyncio.get_running_loop()
         self._line: Line[ToEdge] = Line(TO_EDGE, heard=self._heard, ended=self._is_gone)
+        self._passing = Passing(notices, self._line)
         self._is_known = asyncio.Event()
         self._is_leaving = False
         self._commit = Committing()
@@ -219,7 +217,7 @@ class Writer:
             case Spent(spent):
                 self._rates.charge(spent)
             case Listen(is_heard):
-                self._heed(is_heard=is_heard)
+                self._passing.heed(is_heard=is_heard)
             case Count(number):
                 self._counted = number
                 self._report()
@@ -236,18 +234,6 @@ class Writer:
         asked = self._asked.get(number)
         if asked is not None and not asked.done():
             asked.set_result(answer)
-
-    def _heed(self, *, is_heard: bool) -> None:
-        """Pass notices on while somebody listens at the other end."""
-        if is_heard and self._leave_notices is None:
-            self._leave_notices = self._notices.listen(self._notice)
-        elif not is_heard and self._leave_notices is not None:
-            self._leave_notices()
-            self._leave_notices = None
-
-    def _notice(self, notice: Notice) -> None:
-        if self._line.unsent_bytes < _MOST_NOTICED_BYTES:  # it is only shown, and never stored
-            self._line.say(Noticed(notice))
 
     def _look(self) -> None:
         """Report, and answer requests that have waited too long: the writer hangs."""

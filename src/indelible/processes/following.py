@@ -28,7 +28,6 @@ from indelible.processes.messages import (
     Listen,
     Load,
     Look,
-    Noticed,
     Ready,
     Receipts,
     Refused,
@@ -38,6 +37,7 @@ from indelible.processes.messages import (
     Unable,
     Wanted,
 )
+from indelible.processes.notices import Passing
 from indelible.registry.registry import Registry
 from indelible.registry.store import Administration
 
@@ -70,7 +70,7 @@ class ReaderLine(ChildLine[FromReader]):
         self._truth = truth
         self._wanted: dict[int, asyncio.Future[Receipts | None]] = {}
         self._looks: dict[int, asyncio.Event] = {}
-        self._leave_notices: Callable[[], None] | None = None
+        self._passing = Passing(truth.notices, self._line)
 
     async def confirm(
         self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float
@@ -102,8 +102,7 @@ class ReaderLine(ChildLine[FromReader]):
         self._looks.pop(number, None)
 
     def _is_over(self) -> None:
-        if self._leave_notices is not None:
-            self._leave_notices()
+        self._passing.heed(is_heard=False)
         for wanted in self._wanted.values():
             if not wanted.done():
                 wanted.set_result(None)
@@ -137,15 +136,7 @@ class ReaderLine(ChildLine[FromReader]):
                 if wanted is not None and not wanted.done():
                     wanted.set_result(message)
             case Listen(is_heard):
-                self._heed(is_heard=is_heard)
-
-    def _heed(self, *, is_heard: bool) -> None:
-        notices = self._truth.notices
-        if is_heard and self._leave_notices is None:
-            self._leave_notices = notices.listen(lambda notice: self.say(Noticed(notice)))
-        elif not is_heard and self._leave_notices is not None:
-            self._leave_notices()
-            self._leave_notices = None
+                self._passing.heed(is_heard=is_heard)
 
     # What the reader asks for, each on a thread.
 

@@ -25,6 +25,7 @@ from typing import Final, Literal, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
+from indelible import voice
 from indelible.fault import place_of
 from indelible.processes.kernel import call_itself, die_with
 
@@ -227,6 +228,7 @@ def _never_return(run: Callable[[], None]) -> NoReturn:
         # The message might quote a payload, so only the place goes to the log.
         logger.error("%s in %s ends this process", type(error).__name__, place_of(error))  # noqa: TRY400
     finally:
+        voice.drain()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

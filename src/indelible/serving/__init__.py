@@ -53,6 +53,11 @@ __all__ = [
     "url_of",
 ]
 
+_HINTS: Final = {
+    errno.EADDRINUSE: AddressInUse.hint,
+    errno.EACCES: "Ports below 1024 need rights: choose another with --port.",
+}
+_NO_ADDRESS: Final = "Choose an address of this machine with --listen, or 0.0.0.0 for all of them."
 _SHARE_OF_DESCRIPTORS: Final = 0.9
 _OWN_DESCRIPTORS: Final = 100  # an idle server has 40 files and sockets open
 _MOST_CONNECTIONS: Final = 50_000
@@ -106,7 +111,9 @@ def listening(listen: str, port: int) -> Iterator[socket.socket]:
                 break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or monotonic_s() > deadline:
-                    raise AddressInUse(f"{listen}:{port}: {error.strerror or error}") from error
+                    hint = _HINTS.get(error.errno or 0, _NO_ADDRESS)
+                    message = f"{listen}:{port}: {error.strerror or error}"
+                    raise AddressInUse(message, hint=hint) from error
                 time.sleep(_LOOKS_EVERY_S)
         made.settimeout(0)
         yield made

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +70,16 @@ class CloseReason(StrEnum):
     NO_MEMORY = "no_memory", "Its request had cost most when the memory budget was used up."
     BROKEN = "broken", "The server failed while answering."
     STOPPING = "stopping", "The server was shutting down."
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether a deadline or the connection limit ended it without an answer.
+
+        At every other end the client has had its answer, or it was the client's own doing.
+        """
+        return self in _UNANSWERED
+
+
+_UNANSWERED: Final = frozenset(
+    {CloseReason.SILENT, CloseReason.UNREAD, CloseReason.CROWDED_OUT, CloseReason.NO_PLACE}
+)

@@ -1,5 +1,6 @@
 """A witness over real HTTP: every row of its table of checks, and what it must never do."""
 
+import resource
 import shutil
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from indelible.ledger.witness.store import (
     read_evidence,
     read_key,
 )
-from tests.cli.command import Ran, assert_refused, call
+from tests.cli.command import Ran, assert_refused, call, run
 from tests.ledger.format import worked
 from tests.ledger.witness.witnesses import DYING, Book, WitnessProcess, spawn, witness
 from tests.world import plain_client
@@ -482,7 +483,7 @@ def test_the_logs_may_come_from_a_policy_file(tmp_path: Path) -> None:
 )
 def test_called_wrongly_it_makes_nothing(tmp_path: Path, wrong: tuple[str, ...]) -> None:
     given = wrong if "--new" in wrong else (*wrong, "--new", NAME)
-    ran = call("witness", "serve", "--data", "w", *given, cwd=tmp_path)
+    ran = call("witness", "serve", "--data", "w", "--port", "0", *given, cwd=tmp_path)
     assert_refused(ran, 2, "called_wrongly")
     assert [] == list(tmp_path.iterdir())
 
@@ -549,6 +550,26 @@ def test_the_command_says_what_to_do_with_a_witness_that_lost_its_database(tmp_p
     assert_refused(refused, 3, "witness_refused")
     assert "Retire this witness" in refused.err
     assert not (tmp_path / "w" / DATABASE_FILE).exists()
+
+
+def small_files() -> None:
+    """Let this process write no file beyond 10 kB: the disk is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+
+def test_a_full_disk_at_the_start_retires_no_witness(tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    arguments = ("--data", str(folder), "--port", "0", "--log", worked.LOG_VKEY)
+
+    unmade = run("witness", "serve", *arguments, "--new", NAME, beforehand=small_files)
+    assert_refused(unmade, 3, "io_failed")
+    with witness(folder, [worked.SIGNER.key], new=NAME) as process:
+        assert 200 == process.add(f"old 0\n\n{worked.NOTE}").status_code
+    refused = run("witness", "serve", *arguments, beforehand=small_files)
+    assert_refused(refused, 3, "io_failed")
+    assert "free space" in refused.err
+    with witness(folder, [worked.SIGNER.key]) as process:
+        assert "3\n" == process.add(f"old 0\n\n{worked.NOTE}").text
 
 
 def test_two_processes_never_serve_one_folder(tmp_path: Path) -> None:

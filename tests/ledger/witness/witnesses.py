@@ -103,6 +103,7 @@ def spawn(
     new: str | None = None,
     more: Sequence[str] = (),
     program: Sequence[str] | None = None,
+    stderr: int = 2,
 ) -> WitnessProcess:
     """Start a witness and return when it answers; the caller ends it."""
     arguments = ["witness", "serve", "--data", str(folder), "--port", "0", "--json", *more]
@@ -114,7 +115,7 @@ def spawn(
     with os.fdopen(said) as line, os.fdopen(to_say, "w") as stdout:
         process: nursery.Running
         if program is None:
-            process = nursery.start(arguments, env=env, stdout=stdout, stderr=2)
+            process = nursery.start(arguments, env=env, stdout=stdout, stderr=stderr)
         else:
             process = subprocess.Popen([*program, *arguments], env=env, stdout=stdout)
         stdout.close()
@@ -152,7 +153,7 @@ class Dying:
         os.kill(os.getpid(), signal.SIGKILL)
 
 served = http.WitnessApp
-http.WitnessApp = lambda witness: served(Dying(witness))
+http.WitnessApp = lambda witness, refusals: served(Dying(witness), refusals)
 main()
 """,
 ]

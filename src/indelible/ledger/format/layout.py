@@ -7,7 +7,7 @@ from typing import Final
 
 from indelible.ledger.format.note import MOST_NOTE_BYTES
 from indelible.ledger.format.policy import MOST_POLICY_BYTES
-from indelible.ledger.format.tile import ENTRIES, WIDTH, parse_path
+from indelible.ledger.format.tile import ENTRIES, WIDTH, Tile, parse_path
 from indelible.ledger.format.tree import HASH_SIZE
 
 CHECKPOINT: Final = "checkpoint"
@@ -27,6 +27,9 @@ def most_bytes_of(path: str) -> int:
     if path == POLICY:
         return MOST_POLICY_BYTES
     tile = parse_path(path)
-    if tile is None:
-        return MOST_NOTE_BYTES
+    return MOST_NOTE_BYTES if tile is None else most_bytes_of_tile(tile)
+
+
+def most_bytes_of_tile(tile: Tile) -> int:
+    """How long the file of a tile or bundle may be."""
     return MOST_BUNDLE_BYTES if tile.level == ENTRIES else WIDTH * HASH_SIZE

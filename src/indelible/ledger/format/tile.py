@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from indelible.errors import TileMalformed
-from indelible.ledger.format.tree import HASH_SIZE, Subtree, node_hash
+from indelible.ledger.format.tree import HASH_SIZE, Subtree, root_of_perfect
 
 HEIGHT: Final = 8
 WIDTH: Final = 256
@@ -100,6 +100,21 @@ def tiles_between(old: int, new: int) -> Iterator[Tile]:
         level, old_count, new_count = level + 1, old_count // WIDTH, new_count // WIDTH
 
 
+def edge_of(size: int) -> list[Tile]:
+    """The partial tiles of a tree of `size` leaves, one of a level at most, lowest level first.
+
+    >>> [tile.path for tile in edge_of(65_792)], edge_of(65_536), edge_of(0)
+    (['tile/1/001.p/1', 'tile/2/000.p/1'], [Tile(level=2, number=0, width=1)], [])
+    """
+    edge: list[Tile] = []
+    level, count = 0, size
+    while count:
+        if count % WIDTH:
+            edge.append(Tile(level, count // WIDTH, count % WIDTH))
+        level, count = level + 1, count // WIDTH
+    return edge
+
+
 def tile_at(level: int, number: int, size: int) -> Tile:
     """The tile of `level` with `number`, as wide as a tree of `size` leaves makes it."""
     count = size >> (HEIGHT * max(level, 0))
@@ -163,7 +178,11 @@ def root_of_full(data: bytes) -> bytes:
 
 def encode_entries(entries: Sequence[bytes]) -> bytes:
     """An entry bundle; an entry has at most 65,535 bytes."""
-    assert all(len(entry) <= _LONGEST_ENTRY for entry in entries)
+    lengths = set(map(len, entries))
+    assert max(lengths, default=0) <= _LONGEST_ENTRY
+    if len(lengths) == 1:  # as all entries of our logs
+        prefix = _LENGTH.pack(*lengths)
+        return prefix + prefix.join(entries)
     return b"".join(_LENGTH.pack(len(entry)) + entry for entry in entries)
 
 
@@ -172,6 +191,31 @@ def decode_entries(tile: Tile, data: bytes) -> list[bytes]:
 
     Raises:
         TileMalformed: it is cut short, or has more or fewer entries than its width.
+    """
+    entries = _entries_of_one_length(data)
+    if entries is None:
+        entries = _entries_of_any_length(tile, data)
+    if len(entries) != tile.width:
+        raise TileMalformed(f"{tile.path} has {len(entries)} entries, not {tile.width}")
+    return entries
+
+
+def _entries_of_one_length(data: bytes) -> list[bytes] | None:
+    """The entries of a bundle, or None if they are not all as long as the first."""
+    prefix = data[: _LENGTH.size]
+    if len(prefix) < _LENGTH.size:
+        return None
+    step = _LENGTH.size + _LENGTH.unpack(prefix)[0]
+    count, rest = divmod(len(data), step)
+    if rest or any(data[at::step] != prefix[at : at + 1] * count for at in range(_LENGTH.size)):
+        return None
+    return [data[at + _LENGTH.size : at + step] for at in range(0, len(data), step)]
+
+
+def _entries_of_any_length(tile: Tile, data: bytes) -> list[bytes]:
+    """
+    Raises:
+        TileMalformed: it is cut short.
     """
     entries: list[bytes] = []
     at = 0
@@ -184,15 +228,9 @@ def decode_entries(tile: Tile, data: bytes) -> list[bytes]:
             raise TileMalformed(f"{tile.path} is cut short within entry {len(entries)}")
         entries.append(data[behind:end])
         at = end
-    if len(entries) != tile.width:
-        raise TileMalformed(f"{tile.path} has {len(entries)} entries, not {tile.width}")
     return entries
 
 
 def _pairwise(data: bytes, start: int, count: int) -> bytes:
     """The root above `count` hashes of a tile, a power of two, from hash `start` on."""
-    hashes = hashes_of(data[start * HASH_SIZE : (start + count) * HASH_SIZE])
-    while len(hashes) > 1:
-        pairs = iter(hashes)
-        hashes = [node_hash(left, right) for left, right in zip(pairs, pairs, strict=True)]
-    return hashes[0]
+    return root_of_perfect(hashes_of(data[start * HASH_SIZE : (start + count) * HASH_SIZE]))

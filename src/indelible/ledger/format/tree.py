@@ -40,6 +40,12 @@ def leaf_hash(entry: bytes) -> bytes:
     return _sha256(b"\x00" + entry).digest()
 
 
+def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
+    """`leaf_hash` of each of many entries, without a call for each."""
+    sha256 = _sha256
+    return [sha256(b"\x00" + entry).digest() for entry in entries]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """The hash of the node above `left` and `right`."""
     return _sha256(b"\x01" + left + right).digest()
@@ -63,8 +69,8 @@ class HashReader(Protocol):
 class Hashes:
     """A `HashReader` over leaf hashes in memory, computed anew at each call: for small trees."""
 
-    def __init__(self, leaf_hashes: Sequence[bytes]) -> None:
-        self._leaves = leaf_hashes
+    def __init__(self, hashes: Sequence[bytes]) -> None:
+        self._leaves = hashes
 
     def read(self, subtrees: Sequence[Subtree]) -> list[bytes]:
         return [
@@ -73,16 +79,25 @@ class Hashes:
         ]
 
 
-def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
-    """The root over `leaf_hashes`, by the definition above, literally."""
-    match len(leaf_hashes):
+def root_of(hashes: Sequence[bytes]) -> bytes:
+    """The root over leaf hashes, by the definition above, literally."""
+    match len(hashes):
         case 0:
             return EMPTY_ROOT
         case 1:
-            return leaf_hashes[0]
+            return hashes[0]
         case size:
             k = _split(size)
-            return node_hash(root_of(leaf_hashes[:k]), root_of(leaf_hashes[k:]))
+            return node_hash(root_of(hashes[:k]), root_of(hashes[k:]))
+
+
+def root_of_perfect(hashes: Sequence[bytes]) -> bytes:
+    """The root above `hashes`, a power of two of them, one level after the other."""
+    sha256 = _sha256
+    while len(hashes) > 1:
+        pairs = zip(hashes[::2], hashes[1::2], strict=True)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    return hashes[0]
 
 
 def subtrees_of(start: int, end: int) -> list[Subtree]:
@@ -219,15 +234,21 @@ class Frontier:
         self._hashes = list(hashes)
         assert len(self._hashes) == size.bit_count()
 
-    def append(self, leaf_hashes: Iterable[bytes]) -> None:
-        """Add leaves at the end."""
-        size, hashes = self.size, self._hashes
-        for leaf in leaf_hashes:
-            carried, rest = leaf, size
+    @property
+    def hashes(self) -> list[bytes]:
+        """The hashes of its perfect subtrees, largest first."""
+        return list(self._hashes)
+
+    def append(self, hashes: Iterable[bytes]) -> None:
+        """Add leaves, by their hashes, at the end."""
+        size, subtrees, sha256 = self.size, self._hashes, _sha256
+        pop, push = subtrees.pop, subtrees.append
+        for carried in hashes:
+            rest = size
             while rest & 1:
-                carried = _sha256(b"\x01" + hashes.pop() + carried).digest()
+                carried = sha256(b"\x01" + pop() + carried).digest()
                 rest >>= 1
-            hashes.append(carried)
+            push(carried)
             size += 1
         self.size = size
 

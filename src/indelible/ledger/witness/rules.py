@@ -20,6 +20,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,7 +38,12 @@ from indelible.ledger.format.checkpoint import Checkpoint
 from indelible.ledger.format.cosignature import Cosigner
 from indelible.ledger.format.note import LogKey, Note, open_note
 from indelible.ledger.format.tree import EMPTY_ROOT, check_consistency
-from indelible.ledger.witness.request import Request, parse_request, request_body
+from indelible.ledger.witness.request import (
+    MOST_BODY_BYTES,
+    Request,
+    parse_request,
+    request_body,
+)
 from indelible.ledger.witness.store import (
     DATABASE_FILE,
     Reason,
@@ -45,6 +51,7 @@ from indelible.ledger.witness.store import (
     compare,
     open_database,
 )
+from indelible.voice import tell
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +61,29 @@ MOST_EVIDENCE: Final = 1_000
 LIMIT: whoever can read a log's checkpoints can send them with a wrong proof, and so use up what is
 kept as `not_consistent`; never what is kept for the other reasons, which only the log can cause.
 """
+
+
+class Refused(StrEnum):
+    """Why a request got no cosignature: the code in the witness's log, and its sentence."""
+
+    sentence: str
+
+    def __new__(cls, value: str, sentence: str) -> "Refused":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+    TOO_LARGE = "body_too_large", f"A request has at most {MOST_BODY_BYTES:,} bytes."
+    MALFORMED = "malformed_checkpoint", "This is not a request to add a checkpoint."
+    UNKNOWN_ORIGIN = "unknown_origin", "This origin is not known here."
+    NOT_SIGNED = "not_signed", "No key that is trusted for this origin has signed."
+    OLD_ABOVE_SIZE = "old_above_size", "The old size is above the checkpoint's."
+    OTHER_OLD_SIZE = "other_old_size", "The old size is not the size that was cosigned last."
+    NOT_CONTINUED = "not_continued", "The checkpoint does not continue what was cosigned."
+    NOT_FOUND = "not_found", "There is nothing at this path."
+    METHOD_NOT_ALLOWED = "method_not_allowed", "The path does not take this method."
+
 
 PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 SIZE_TEXT: Final = "text/x.tlog.size"
@@ -66,6 +96,7 @@ class Answer:
     status: int
     body: str
     content_type: str = PLAIN_TEXT
+    refused: Refused | None = None
 
 
 class _Last(NamedTuple):
@@ -143,16 +174,16 @@ class Witness:
         """
         request = parse_request(body)
         if request is None:
-            return _refusal(400, "this is not a request to add a checkpoint")
+            return refusal(400, Refused.MALFORMED)
         keys = self._logs.get(request.checkpoint.origin)
         if keys is None:
-            return _refusal(404, "this origin is not known here")
+            return refusal(404, Refused.UNKNOWN_ORIGIN)
         try:
             signed = open_note(str(request.note), keys)
         except (SignatureMissing, SignatureWrong):
-            return _refusal(403, "no key that is trusted for this origin has signed")
+            return refusal(403, Refused.NOT_SIGNED)
         if request.old > request.checkpoint.size:
-            return _refusal(400, "the old size is above the checkpoint's")
+            return refusal(400, Refused.OLD_ABOVE_SIZE)
         with self._writing:
             if self._failure is not None:
                 raise WitnessUnwritable(self._failure)
@@ -175,14 +206,15 @@ class Witness:
         if reason is not None:
             self._keep(request, signed, reason, last)
         if request.old != last.size:
-            return Answer(409, f"{last.size}\n", SIZE_TEXT)
+            return _other_size(last.size)
         if reason is not None:
-            return _refusal(422, f"{reason}: this does not continue what was cosigned")
+            sentence = f"{reason}: this does not continue what was cosigned"
+            return Answer(422, f"{sentence}\n", refused=Refused.NOT_CONTINUED)
         cosignature = self._cosigner.cosign(signed.text, self._clock() // 1000)
         cosigned = str(Note(signed.text, (*signed.signatures, cosignature)))
         # Nobody sees the cosignature before this has returned.
         if not self._advance(checkpoint, last, cosigned):
-            return Answer(409, f"{self._last(checkpoint.origin).size}\n", SIZE_TEXT)
+            return _other_size(self._last(checkpoint.origin).size)
         return Answer(200, cosignature.line)
 
     def _last(self, origin: str) -> _Last:
@@ -220,7 +252,13 @@ class Witness:
                 "SELECT count(*) FROM evidence WHERE origin = ? AND reason = ?", (origin, reason)
             ).get
             if kept < self._most_evidence:
-                logger.error("%s: refused and kept as evidence: %s", origin, reason)
+                tell(
+                    logging.ERROR,
+                    f"{origin}: refused and kept as evidence: {reason}",
+                    event="evidence",
+                    origin=origin,
+                    reason=reason,
+                )
                 self._writer.execute(
                     "INSERT INTO evidence (at_ms, origin, reason, digest, body, seen)"
                     " VALUES (?, ?, ?, ?, ?, ?)",
@@ -268,5 +306,11 @@ def _contradiction(request: Request, last: _Last) -> Reason | None:
     return None if proven else Reason.NOT_CONSISTENT
 
 
-def _refusal(status: int, sentence: str) -> Answer:
-    return Answer(status, f"{sentence}\n")
+def refusal(status: int, why: Refused) -> Answer:
+    """The answer to a request that is refused for this reason."""
+    first, rest = why.sentence[0].lower(), why.sentence[1:].removesuffix(".")
+    return Answer(status, f"{first}{rest}\n", refused=why)
+
+
+def _other_size(size: int) -> Answer:
+    return Answer(409, f"{size}\n", SIZE_TEXT, Refused.OTHER_OLD_SIZE)

@@ -54,6 +54,10 @@ CREATE TABLE left_out (
 """
 
 
+_DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
+"""What SQLite says of the file itself; every other error is of the machine around it."""
+
+
 class Reason(StrEnum):
     """Why a request that the log had signed was refused and kept."""
 
@@ -92,6 +96,7 @@ def create(folder: Path, name: str) -> None:
     Raises:
         AlreadyExists: the folder has one, or a part of one.
         KeyMalformed: a key cannot have this name.
+        OSError, apsw.Error: the disk is full, or refuses it; nothing is left of it.
     """
     cosigner = Cosigner.generate(name)
     durable.keep_folder(folder, mode=0o700)
@@ -102,14 +107,20 @@ def create(folder: Path, name: str) -> None:
                     f"{folder / part} is there already",
                     hint="Start that witness without --new, or give a new one another folder.",
                 )
-        database = open_database(private(folder / DATABASE_FILE))
-        with database:
-            database.execute(_SCHEMA)
-            database.execute("INSERT INTO witness (vkey) VALUES (?)", (cosigner.key.text,))
-        database.close()
-        # power lost here: a database without a key, which is refused and has signed nothing
-        durable.write_file(folder / KEY_FILE, f"{cosigner.text}\n".encode(), mode=0o600)
-        durable.sync_folder(folder)
+        try:
+            database = open_database(private(folder / DATABASE_FILE))
+            with database:
+                database.execute(_SCHEMA)
+                database.execute("INSERT INTO witness (vkey) VALUES (?)", (cosigner.key.text,))
+            database.close()
+            # power lost here: a database without a key, which is refused and has signed nothing
+            durable.write_file(folder / KEY_FILE, f"{cosigner.text}\n".encode(), mode=0o600)
+            durable.sync_folder(folder)
+        except BaseException:
+            if not (folder / KEY_FILE).exists():  # on a full disk, say: then it can be made again
+                for left in folder.glob(f"{DATABASE_FILE}*"):
+                    left.unlink()
+            raise
 
 
 def read_key(folder: Path) -> Cosigner:
@@ -137,7 +148,8 @@ def read_evidence(folder: Path) -> tuple[list[Evidence], int]:
 
     Raises:
         WitnessMissing: there is none.
-        WitnessRefused: its database cannot be read.
+        WitnessRefused: its database is damaged.
+        apsw.Error: the disk does not let it be read.
     """
     path = folder / DATABASE_FILE
     if not path.exists():
@@ -149,7 +161,7 @@ def read_evidence(folder: Path) -> tuple[list[Evidence], int]:
             "SELECT at_ms, origin, reason, body, seen FROM evidence ORDER BY id"
         ).fetchall()
         left_out: int = connection.execute("SELECT coalesce(sum(count), 0) FROM left_out").get
-    except apsw.Error as error:
+    except _DAMAGED as error:
         raise WitnessRefused(f"{path} cannot be read: {error}") from error
     finally:
         readers.close()
@@ -160,6 +172,7 @@ def compare(path: Path, cosigner: Cosigner) -> None:
     """
     Raises:
         WitnessRefused: this is not the database that was made with this key.
+        apsw.Error: the disk does not let it be read, which says nothing of the database.
     """
     if not path.exists():
         raise WitnessRefused(f"{path} is not there; its key is")
@@ -169,7 +182,7 @@ def compare(path: Path, cosigner: Cosigner) -> None:
             vkey = readers.mine().execute("SELECT vkey FROM witness").get
         finally:
             readers.close()
-    except apsw.Error as error:
+    except _DAMAGED as error:
         raise WitnessRefused(f"{path} is not the database of a witness: {error}") from error
     if vkey != cosigner.key.text:
         raise WitnessRefused(f"{path} is the database of another witness: {vkey}")
