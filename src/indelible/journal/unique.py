@@ -45,7 +45,10 @@ _SIEVE_PAUSE_S: Final = 0.004  # between two such steps, for those who answer re
 _CACHE_KIB: Final = 32 * 1024
 
 SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS unique_key (key BLOB PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unique_key (
+    key BLOB PRIMARY KEY,  -- its first 16 bytes
+    id  INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mark (
     project_id INTEGER PRIMARY KEY,
     last_id    INTEGER NOT NULL,  -- the keys of the project's rows up to this one are in unique_key
