@@ -30,8 +30,8 @@ class Fault:
 _JOURNAL: Final = (
     Fault(
         "src/indelible/journal/commit.py",
-        "waiting.answer.set_result(result[start:end])",
-        "waiting.answer.set_result(result[: end - start])",
+        "mine = result if isinstance(result, IndelibleError) else result[start:end]",
+        "mine = result if isinstance(result, IndelibleError) else result[: end - start]",
         "every request of a group is given the outcomes of the first",
         ("tests/journal/test_commit.py",),
     ),
@@ -51,10 +51,17 @@ _JOURNAL: Final = (
     ),
     Fault(
         "src/indelible/journal/commit.py",
-        "            if waiting.answer.done():\n                pass\n            elif",
-        "            if",
+        "    if answer.done():  # the client has left\n        return\n",
+        "",
         "a request whose client went away is answered all the same, and those behind it are not",
         ("tests/journal/test_commit.py",),
+    ),
+    Fault(
+        "src/indelible/journal/commit.py",
+        "                self._late.add(waiting.number)\n",
+        "",
+        "who was told that storing is slow is told again and again",
+        ("tests/journal/test_commit.py", "tests/edge/test_faults.py"),
     ),
     Fault(
         "src/indelible/journal/txids.py",

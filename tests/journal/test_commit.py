@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from indelible.errors import JournalUnwritable, Overloaded
+from indelible.errors import JournalUnwritable, Overloaded, StoringSlow
 from indelible.event import Lane
-from indelible.journal.commit import Committer
+from indelible.journal.commit import Committer, Result
 from indelible.journal.contract import Draft, Duplicate, Journal, Outcome
 from indelible.journal.database import Database
 from indelible.journal.sqlite import SqliteJournal
+from indelible.pulse import BEAT_S
 from tests.journal.contract import ManualClock, a_draft, numbered, stored, whole_log
 from tests.journal.rig import MakeRigOf, SqliteRig
 
@@ -418,6 +419,26 @@ def test_a_client_that_went_away_loses_no_event_and_holds_up_nobody(slow: Sqlite
 
     run(story())
     assert 4 == journal.next_index(project)
+
+
+def test_who_is_told_of_a_slow_sync_is_told_nothing_when_it_ends(slow: SqliteRig) -> None:
+    journal, project = slow_journal(slow), slow.new_project()
+    told: list[Result] = []
+
+    async def story() -> None:
+        async with committing(journal) as committer:
+            with journal.held_up():
+                committer.hand_over([a_draft(project, "slow")], told.append)
+                while not told:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(5 * BEAT_S)  # in which it is looked for the late ones again
+            while committer.under_way_s is not None:
+                await asyncio.sleep(0.01)
+            await committer.submit([a_draft(project, "next")])
+
+    run(story())
+    assert [StoringSlow] == [type(result) for result in told]
+    assert 2 == journal.next_index(project)
 
 
 def _weighing(project_id: int, client_id: str, size_bytes: int) -> Draft:

@@ -1,7 +1,7 @@
 """Group commit: requests that arrive while a sync is under way share the next one.
 
-One thread writes. The event loop hands it each request's drafts and gets a future back, which is
-resolved only after the sync, so an answer can never be sent before its events are durable.
+One thread writes. The event loop hands it each request's drafts, and is told what came of them only
+after the sync, so an answer can never be sent before its events are durable.
 
 Where more waits than one group takes, the sources have turns (`indelible.journal.fair`): each
 project, its audit events apart from its product events, and single events apart from batches. Who
@@ -19,8 +19,9 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -64,6 +65,12 @@ _OVERHEAD_BYTES: Final = 500  # what a waiting draft weighs besides its payload 
 _PROBE_S: Final = 0.5  # how often to probe a failing journal while no request arrives
 
 
+Result = list[Outcome] | IndelibleError
+"""What came of a request: one outcome a draft, or why none was stored."""
+Answered = Callable[[Result], None]
+"""Is told what came of a request, once, on the event loop. It must be quick and must not raise."""
+
+
 class _Source(NamedTuple):
     project_id: int
     lane: Lane
@@ -75,7 +82,7 @@ class _Waiting(NamedTuple):
     source: _Source | None  # None: without drafts
     drafts: Sequence[Draft]
     size_bytes: int
-    answer: "asyncio.Future[list[Outcome]]"
+    answered: Answered
     since_s: float  # by the pulse
 
 
@@ -104,6 +111,7 @@ class Committer:
         self._waiting_of: Counter[_Source | None] = Counter()  # bytes
         self._numbers = count()
         self._under_way: dict[int, _Waiting] = {}  # in order of arrival, until their group ends
+        self._late: set[int] = set()  # those of them that were answered before that
         self._answered = 0  # groups
         self._watched = 0  # the group that was under way at the last beat
         self._watched_since_s = 0.0
@@ -160,6 +168,16 @@ class Committer:
             Overloaded, Unavailable, JournalStuck: at once, as `submit` does.
         """
         assert self._loop is not None
+        answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.hand_over(drafts, partial(_resolve, answer))
+        return answer
+
+    def hand_over(self, drafts: Sequence[Draft], answered: Answered) -> None:
+        """As `submit`, for one who waits for many: `answered` is told what came of it.
+
+        Raises:
+            Overloaded, Unavailable, JournalStuck: at once, as `submit` does.
+        """
         if self._stopped:
             raise Unavailable("The server is stopping")
         if self._stuck_s:
@@ -170,11 +188,9 @@ class Committer:
             raise Overloaded
         self._waiting_bytes += size
         self._waiting_of[source] += size
-        answer: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        waiting = _Waiting(next(self._numbers), source, drafts, size, answer, self.pulse.s)
+        waiting = _Waiting(next(self._numbers), source, drafts, size, answered, self.pulse.s)
         self._under_way[waiting.number] = waiting
         self._queue.put(waiting)
-        return answer
 
     def _has_room(self, source: _Source | None, size: int) -> bool:
         """Whether one more request may wait: not asked where nothing does, so that one that alone
@@ -193,7 +209,7 @@ class Committer:
                 continue
             self._begun += 1
             drafts = [draft for waiting in group for draft in waiting.drafts]
-            result: list[Outcome] | IndelibleError
+            result: Result
             try:
                 with COMMIT_SECONDS.time():
                     result = self._journal.append(drafts)
@@ -266,10 +282,11 @@ class Committer:
         for waiting in self._under_way.values():
             if self.pulse.s - waiting.since_s < ANSWERED_WITHIN_S:
                 break
-            if not waiting.answer.done():
-                waiting.answer.set_exception(StoringSlow())
+            if waiting.number not in self._late:
+                self._late.add(waiting.number)
+                waiting.answered(StoringSlow())
 
-    def _answer(self, group: list[_Waiting], result: list[Outcome] | IndelibleError) -> None:
+    def _answer(self, group: list[_Waiting], result: Result) -> None:
         self._answered += 1
         self._stuck_s = 0.0
         start = 0
@@ -278,13 +295,21 @@ class Committer:
             end = start + len(waiting.drafts)
             self._waiting_bytes -= waiting.size_bytes
             self._waiting_of[waiting.source] -= waiting.size_bytes
-            if waiting.answer.done():
-                pass
-            elif isinstance(result, IndelibleError):
-                waiting.answer.set_exception(result)
+            if waiting.number in self._late:
+                self._late.remove(waiting.number)
             else:
-                waiting.answer.set_result(result[start:end])
+                mine = result if isinstance(result, IndelibleError) else result[start:end]
+                waiting.answered(mine)
             start = end
+
+
+def _resolve(answer: "asyncio.Future[list[Outcome]]", result: Result) -> None:
+    if answer.done():  # the client has left
+        return
+    if isinstance(result, IndelibleError):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
 
 
 def _source_of(drafts: Sequence[Draft]) -> _Source | None:

@@ -5,7 +5,6 @@ All guards stay where they are in a server of one process: fairness, room, a dis
 that end together goes back in one frame.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from indelible import metrics
 from indelible.edge.notice import Notices
 from indelible.edge.waiting import Confirm
 from indelible.errors import IndelibleError
-from indelible.journal.commit import Committer
+from indelible.journal.commit import Committer, Result
 from indelible.journal.contract import Draft, Outcome
 from indelible.processes.child import ChildLine
 from indelible.processes.messages import (
@@ -98,26 +97,18 @@ class EdgeLine(ChildLine[FromEdge]):
 
     def _put(self, number: int, drafts: list[Draft]) -> None:
         try:
-            stored = self._services.committer.put(drafts)
+            self._services.committer.hand_over(drafts, partial(self._end, number))
         except IndelibleError as error:
-            self._send_soon()
-            self._refused.append((number, Refused.of(error)))
-        else:
-            stored.add_done_callback(partial(self._end, number))
+            self._end(number, error)
 
-    def _end(self, number: int, stored: "asyncio.Future[list[Outcome]]") -> None:
-        self._send_soon()
-        error = stored.exception()
-        if error is None:
-            self._stored.append((number, stored.result()))
-        else:
-            assert isinstance(error, IndelibleError)
-            self._refused.append((number, Refused.of(error)))
-
-    def _send_soon(self) -> None:
+    def _end(self, number: int, result: Result) -> None:
         if not self._stored and not self._refused:
             # Those that end in the same turn of the loop share a frame.
             self._loop.call_soon(self._send_outcomes)
+        if isinstance(result, IndelibleError):
+            self._refused.append((number, Refused.of(result)))
+        else:
+            self._stored.append((number, result))
 
     def _send_outcomes(self) -> None:
         self.say(Answered(self._stored, self._refused))
