@@ -72,12 +72,12 @@ def test_the_writer_opens_nothing_of_the_signed_logs_and_the_reader_nothing_to_w
         # An open file shows its mode in the flags of its descriptor: the last digit is 0 to read.
         found = set()
         for each in Path(f"/proc/{pid}/fd").iterdir():
-            flags = (
-                Path(f"/proc/{pid}/fdinfo/{each.name}").read_text().split("flags:")[1].split()[0]
-            )
-            path = each.readlink()
-            if path.parent == tmp_path:
-                found.add(f"{path.name} {'r' if flags.endswith('0') else 'w'}")
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                shown = Path(f"/proc/{pid}/fdinfo/{each.name}").read_text()
+                mode = "r" if shown.partition("flags:")[2].split()[0].endswith("0") else "w"
+                path = each.readlink()
+                if path.parent == tmp_path:
+                    found.add(f"{path.name} {mode}")
         return found
 
     with family(tmp_path) as server:
