@@ -720,9 +720,11 @@ def output(folder: Path) -> None:
     state = folder / "home" / "state"
     ran = call("audit", str(data), XDG_STATE_HOME=str(state))
     assert 0 == ran.code, ran.out
-    (head,) = [path for path in state.rglob("*") if path.is_file()]
-    kept = head.parent.relative_to(folder)
-    mark("remembered", path=str(kept), size=json.loads(head.read_text())["size"])
+    sizes = {
+        path: json.loads(path.read_text())["size"] for path in state.rglob("*") if path.is_file()
+    }
+    head = max(sizes, key=sizes.__getitem__)  # the other one is of the server's own log
+    mark("remembered", path=str(head.parent.relative_to(folder)), size=sizes[head])
 
 
 def prepare_output(folder: Path) -> None:
