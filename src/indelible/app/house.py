@@ -40,7 +40,32 @@ from indelible.settings import Settings
 _EDGE_ENDS_S: Final = 5.0  # after its requests are answered
 
 
-class House:
+class _Running:
+    """What runs a list of parts, in its order, and closes what they have open."""
+
+    parts: Sequence[Part]
+    refusals: Refusals
+    _opened: ExitStack
+
+    def start(self) -> None:
+        """Start the parts; call it on the event loop that serves."""
+        for part in self.parts:
+            part.start()
+
+    async def stop(self) -> None:
+        """Finish what is under way, in the order in which an event passes the parts."""
+        self.refusals.close()
+        for part in self.parts:
+            await part.stop()
+
+    def close(self) -> None:
+        """Close the parts, and what was opened for them."""
+        for part in reversed(self.parts):
+            part.close()
+        self._opened.close()
+
+
+class House(_Running):
     """All parts of one server, over one data folder, in this process.
 
     Raises on building: what `Storing` and `Following` raise.
@@ -96,25 +121,12 @@ class House:
             self.following.reading_part,
         ]
 
-    def start(self) -> None:
-        """Start what works behind the answers; call it on the event loop that will serve."""
-        _start(self.parts)
-
-    async def stop(self) -> None:
-        """Store, expire, seal and count what is under way, then end the threads."""
-        await _stop(self.parts, self.refusals)
-
-    def close(self) -> None:
-        """Close the parts and the journal, and let go of the folder."""
-        _close(self.parts)
-        self._opened.close()
-
     async def metrics_page(self) -> bytes:
         """What the server has counted."""
         return metrics.exposition()
 
 
-class WritingHouse:
+class WritingHouse(_Running):
     """The writer's half of a server that is several processes: what stores, and the family.
 
     Raises on building: what `Storing` raises.
@@ -166,19 +178,6 @@ class WritingHouse:
             reader_part(self.family),
         ]
 
-    def start(self) -> None:
-        """Start the processes and what stores; call it on the event loop."""
-        _start(self.parts)
-
-    async def stop(self) -> None:
-        """Let the edges finish, store what is under way, let the reader follow, end them all."""
-        await _stop(self.parts, self.refusals)
-
-    def close(self) -> None:
-        """Close the journal, and let go of the folder."""
-        _close(self.parts)
-        self._opened.close()
-
     async def metrics_page(self) -> bytes:
         """What all processes of the server have counted."""
         await self.family.count()
@@ -194,7 +193,7 @@ class WritingHouse:
         return 503 if body.status == "failing" else 200, msgspec.json.encode(body)
 
 
-class ReadingHouse:
+class ReadingHouse(_Running):
     """The reader's half: what follows the journal's files and answers, and has `writer` change
     them. Build it off the event loop, which hears the writer's answers.
 
@@ -206,7 +205,7 @@ class ReadingHouse:
     def __init__(
         self, settings: Settings, writer: Writer, *, refusals: Refusals, clock: Clock, url: str
     ) -> None:
-        self._refusals = refusals
+        self.refusals = refusals
         steadiness = Steadiness(clock)
         with ExitStack() as opened:
             journal = open_erasable(settings.data_dir / JOURNAL_FILE, ErasingElsewhere(writer))
@@ -241,32 +240,3 @@ class ReadingHouse:
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]
-
-    def start(self) -> None:
-        """Start what follows; call it on the event loop that answers."""
-        _start(self.parts)
-
-    async def stop(self) -> None:
-        """Expire, seal and count what is stored, then end the threads."""
-        await _stop(self.parts, self._refusals)
-
-    def close(self) -> None:
-        """Close the files."""
-        _close(self.parts)
-        self._opened.close()
-
-
-def _start(parts: Sequence[Part]) -> None:
-    for part in parts:
-        part.start()
-
-
-async def _stop(parts: Sequence[Part], refusals: Refusals) -> None:
-    refusals.close()
-    for part in parts:
-        await part.stop()
-
-
-def _close(parts: Sequence[Part]) -> None:
-    for part in reversed(parts):
-        part.close()
