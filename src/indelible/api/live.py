@@ -14,12 +14,13 @@ from indelible.api.events import TheFilter
 from indelible.api.guard import READ_REFUSALS, TheProject
 from indelible.condition import read
 from indelible.errors import InvalidCondition, TooManyStreams
-from indelible.live.choice import KINDS, RESULTS, Choice, Wish
+from indelible.live.choice import Choice, KindWord, ResultWord, Wish
 from indelible.live.live import Live
 from indelible.live.streams import MOST_RECENT
 
 EVENT_STREAM: Final = "text/event-stream"
 MOST_SECONDS: Final = 24 * 60 * 60
+"""A stream ends after this time at the latest; its client connects again, and goes on."""
 _TEXT: Final[dict[str, Any]] = {"max_length": 1_024}
 
 TheLive = NamedDependency[SkipValidation[Live]]
@@ -49,7 +50,7 @@ class Paged(msgspec.Struct):
     count: int
 
 
-class Unlisted(msgspec.Struct):
+class NotListed(msgspec.Struct):
     """What found no room in the lists: events by name, events by pathname, distinct ids (of each
     half second). All 0 unless a project sends tens of thousands of different ones."""
 
@@ -77,7 +78,7 @@ class Realtime(msgspec.Struct):
     top_pages: list[Paged]
     late: int
     complete_from: int | None
-    unlisted: Unlisted
+    unlisted: NotListed
 
 
 @get(
@@ -105,7 +106,7 @@ def realtime(project_of: TheProject, live: TheLive, count_persons: ThePersonsOf)
         top_pages=[Paged(each.name, each.count) for each in found.pages],
         late=found.late,
         complete_from=now.complete_from_ms,
-        unlisted=Unlisted(*found.unlisted),
+        unlisted=NotListed(*found.unlisted),
     )
 
 
@@ -122,11 +123,15 @@ async def debug_stream(
     live: TheLive,
     filter_: TheFilter = None,
     kind: Annotated[
-        str | None,
-        QueryParameter(description=f"One of {', '.join(KINDS)}.", **_TEXT),
+        KindWord | None,
+        QueryParameter(description="What sort of message, or of stored event."),
     ] = None,
     result: Annotated[
-        str | None, QueryParameter(description=f"One of {', '.join(RESULTS)}.", **_TEXT)
+        ResultWord | None,
+        QueryParameter(
+            description="`ok` or `warning`: stored. `drop`: an event that was not taken. "
+            "`refused`: a whole request."
+        ),
     ] = None,
     event: Annotated[
         str | None, QueryParameter(description="The name of an event.", **_TEXT)
@@ -144,13 +149,13 @@ async def debug_stream(
         ),
     ] = 0,
     seconds: Annotated[
-        int | None,
+        int,
         QueryParameter(
             description="End the stream after this time; 0: when all is sent that is there.",
             ge=0,
             le=MOST_SECONDS,
         ),
-    ] = None,
+    ] = MOST_SECONDS,
     last_event_id: Annotated[
         str | None,
         HeaderParameter(name="Last-Event-ID", description="The last `id` that was received."),

@@ -1,17 +1,19 @@
 """Which messages a client wants to see. Pure."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from indelible.condition import Condition
-from indelible.errors import InvalidParameter
 from indelible.event import Kind
 from indelible.leaf import SIZE
 from indelible.live.messages import Message
 from indelible.query.filtering import Filter
 
-MESSAGE_KINDS = ("event", "reject", "forwarding")
-KINDS = (*MESSAGE_KINDS, *(kind.word for kind in Kind))
-RESULTS = ("ok", "warning", "drop", "refused")
+KindWord = Literal[
+    "event", "reject", "forwarding", "product", "audit", "erasure", "administration", "loss"
+]
+assert get_args(KindWord)[3:] == tuple(kind.word for kind in Kind)
+ResultWord = Literal["ok", "warning", "drop", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,8 @@ class Wish:
         filter: a condition on stored events; nothing else is shown then but what is about them.
     """
 
-    kind: str | None = None
-    result: str | None = None
+    kind: KindWord | None = None
+    result: ResultWord | None = None
     event: str | None = None
     distinct_id: str | None = None
     filter: Condition | None = None
@@ -38,12 +40,8 @@ class Choice:
     def __init__(self, wish: Wish) -> None:
         """
         Raises:
-            InvalidParameter: there is no such kind or result.
             InvalidCondition: it names a cohort.
         """
-        for name, given, known in (("kind", wish.kind, KINDS), ("result", wish.result, RESULTS)):
-            if given is not None and given not in known:
-                raise InvalidParameter(f"`{name}` is none of {', '.join(known)}")
         self._wish = wish
         self._filter = None if wish.filter is None else Filter(wish.filter)
 

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from math import inf
 from typing import Final
 
 from indelible.errors import TooManyStreams
@@ -93,12 +92,12 @@ class Streams:
         *,
         last_event_id: str | None,
         recent: int = 0,
-        seconds: float | None = None,
+        seconds: float,
     ) -> "Stream":
         """Begin a stream of one project.
 
         It goes on behind `last_event_id`; without one it begins with the last `recent` messages. It
-        ends after `seconds`, if they are given.
+        ends after `seconds`.
 
         Raises:
             TooManyStreams: as many as may be open are.
@@ -208,9 +207,7 @@ class Feed:
 class Stream:
     """What one client is sent. Iterate over `lines` once."""
 
-    def __init__(
-        self, streams: Streams, project_id: int, choice: Choice, seconds: float | None
-    ) -> None:
+    def __init__(self, streams: Streams, project_id: int, choice: Choice, seconds: float) -> None:
         self.project_id = project_id
         self.choice = choice
         self.news = asyncio.Event()
@@ -255,7 +252,7 @@ class Stream:
     async def lines(self) -> AsyncIterator[bytes]:
         """What to send, piece by piece, until it is closed or its time is over."""
         loop = asyncio.get_running_loop()
-        until_s = inf if self._seconds is None else loop.time() + self._seconds
+        until_s = loop.time() + self._seconds
         sent_s = loop.time()
         try:
             # At once: the head of the answer goes with it.
