@@ -32,6 +32,7 @@ PIECE_BYTES: Final = 1024 * 1024
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _PLACE: Final = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})-([0-9]{1,13})", re.ASCII)
+_LINE_ENDS: Final = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
 _FEW: Final = 8  # are read without being measured
 
 
@@ -162,14 +163,17 @@ def _told(journal: JournalReader, project_id: int, told: Told) -> Message:
             if seen is not None:
                 name, distinct_id = seen.event, seen.distinct_id
     kind = "" if entry is None else entry.leaf.kind.word
-    return Message(
-        told.seq, told.end, told.kind, kind, told.result, name, distinct_id, entry, told.body
-    )
+    data = _one_line(told.body)
+    return Message(told.seq, told.end, told.kind, kind, told.result, name, distinct_id, entry, data)
 
 
 def _one_line(data: bytes) -> bytes:
     # Payloads keep the white space they were sent with. A line break can stand only between tokens
     # of JSON, never inside a string, so a space says the same.
     if b"\n" in data or b"\r" in data:
-        return data.replace(b"\n", b" ").replace(b"\r", b" ")
+        data = data.replace(b"\n", b" ").replace(b"\r", b" ")
+    if not data.isascii():
+        # No line ends of an event stream; but many clients split text as if they were.
+        for mark, escape in _LINE_ENDS:
+            data = data.replace(mark, escape)
     return data
