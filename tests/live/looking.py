@@ -38,11 +38,9 @@ class Look:
     @property
     def total(self) -> int:
         """For how many events this stands: shown, not taken, left out."""
-        return (
-            len(self.of("event"))
-            + sum(message["count"] for message in self.of("reject"))
-            + sum(message["missed"] or 0 for message in self.of("gap"))
-        )
+        rejects = sum(int(message["count"]) for message in self.of("reject"))
+        missed = sum(int(message["missed"] or 0) for message in self.of("gap"))
+        return len(self.of("event")) + rejects + missed
 
     def wait(self, holds: Callable[["Look"], bool]) -> None:
         deadline = time.monotonic() + LIMIT_S
