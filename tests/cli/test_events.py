@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from tests.cli.command import PROGRAM, assert_refused, begin, call, fine, run, surroundings
 from tests.cli.conftest import Shop
+from tests.world import TOKEN, product
 
 
 def test_a_product_event_is_sent_and_found(shop: Shop) -> None:
@@ -244,15 +245,17 @@ def test_tail_live_shows_what_was_not_taken_with_its_reason(shop: Shop) -> None:
             deadline = time.monotonic() + 60
             while not any("missing_event" in line for line in found):
                 assert time.monotonic() < deadline, found
-                shop.send("kept", "")  # until the stream is open
+                # Until the stream is open.
+                batch = [{**product(name), "api_key": shop.token} for name in ("kept", "")]
+                shop.server.send({"api_key": shop.token, "batch": batch})
                 found.append(process.stdout.readline())
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
 
-    (line,) = [line for line in found if "missing_event" in line]
+    line = next(line for line in found if "missing_event" in line)
     assert re.match(r" +-  \S+  drop     missing_event       /api/e  \{", line)
-    assert shop.token not in line
+    assert TOKEN not in line
     assert 0 == process.returncode
 
 

@@ -1,6 +1,5 @@
 """A stream of a server that does not mean well."""
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +31,7 @@ def test_a_message_without_an_end_is_not_kept(server: Server) -> None:
         while True:
             yield b"x" * 65_536
 
-    with contextlib.closing(endless()) as pieces, pytest.raises(Failure) as refused:
-        list(blocks(server, pieces))
+    with pytest.raises(Failure) as refused:
+        list(blocks(server, endless()))
     assert "bad_answer" == refused.value.code
     assert f"{MOST_BLOCK_BYTES:,}" in refused.value.message

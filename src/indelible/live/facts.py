@@ -157,8 +157,8 @@ def _pages(kinds: bytes, payloads: Sequence[bytes | None]) -> list[str]:
     first, second = _MARKS
     told = [
         payload
-        for kind, payload in zip(kinds, payloads, strict=True)
-        if payload is not None and (first in payload or second in payload) and kind == _PRODUCT
+        for payload, kind in zip(payloads, kinds, strict=True)
+        if payload and (first in payload or second in payload) and kind == _PRODUCT
     ]
     if not told:
         return []
