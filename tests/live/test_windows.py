@@ -140,3 +140,37 @@ def test_a_moment_that_is_settled_has_the_same_figures_whoever_asks_again() -> N
 )
 def test_the_path_of_an_address(url: str, path: str) -> None:
     assert path == path_of_url(url)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 40), st.sets(st.integers(0, 30), max_size=12))))
+def test_ids_are_counted_exactly_whether_they_are_few_or_many(
+    monkeypatch_once: None, steps: list[tuple[int, set[int]]]
+) -> None:
+    budget = Budget()
+    ids, told, first, now = active.ActiveIds(budget), list[tuple[int, str]](), 0, 1
+    for ahead, some in steps:
+        now += ahead // 10
+        tick = max(1, now - ahead % 3, first)
+        named = {f"user-{number}" for number in some}
+        ids.add(tick, named)
+        told += [(tick, name) for name in named]
+        first = max(first, now - 10)
+        ids.leave(first)
+        there = {name for tick, name in told if tick >= first}
+
+        assert len(there) == ids.count()
+        assert ids.texts() is None or there == set(ids.texts() or ())
+        if len(there) > active.MOST_TEXTS:
+            assert ids.texts() is None
+    ids.leave(now + 100)
+    assert [] == ids.texts()
+    assert Budget() == budget
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_once() -> Any:
+    """Few texts, for all examples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(active, "MOST_TEXTS", 8)
+        yield

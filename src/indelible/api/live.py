@@ -13,7 +13,7 @@ from litestar.response import Stream
 from indelible.api.events import TheFilter
 from indelible.api.guard import READ_REFUSALS, TheProject
 from indelible.condition import read
-from indelible.errors import InvalidCondition, TooManyStreams
+from indelible.errors import InvalidCondition, Stopping, TooManyStreams
 from indelible.live.choice import Choice, KindWord, ResultWord, Wish
 from indelible.live.live import Live
 from indelible.live.streams import MOST_RECENT
@@ -116,7 +116,7 @@ def realtime(project_of: TheProject, live: TheLive, count_persons: ThePersonsOf)
     media_type=EVENT_STREAM,
     response_description="Messages, as server-sent events.",
     response_headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    opt={"refusals": (*READ_REFUSALS, InvalidCondition, TooManyStreams)},
+    opt={"refusals": (*READ_REFUSALS, InvalidCondition, TooManyStreams, Stopping)},
 )
 async def debug_stream(
     project_of: TheProject,

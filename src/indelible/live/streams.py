@@ -25,7 +25,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from indelible.errors import TooManyStreams
+from indelible.errors import Stopping, TooManyStreams
 from indelible.journal.contract import JournalReader
 from indelible.live.choice import Choice
 from indelible.live.messages import Message, Place, block, gap_block, messages
@@ -101,9 +101,12 @@ class Streams:
 
         Raises:
             TooManyStreams: as many as may be open are.
+            Stopping: no more are taken.
         """
         of_project = self._streams.get(project_id, ())
-        if self._is_closed or self.count >= MOST_STREAMS:
+        if self._is_closed:
+            raise Stopping
+        if self.count >= MOST_STREAMS:
             raise TooManyStreams(f"{MOST_STREAMS} streams are open, which is the most")
         if len(of_project) >= MOST_STREAMS_OF_PROJECT:
             raise TooManyStreams(

@@ -9,9 +9,9 @@ the events.
     _open: tick ▶ Counter of names, Counter of pages, set of ids
               │ settle(tick)
               ▼
-    Column: (tick, slot, count), …  oldest first; a row that leaves the window is subtracted
-    Table:  name ▶ slot, and the total of each slot in the window
-    _ids:   tick ▶ keyed hashes of the distinct ids, for five minutes
+    _Table:    name ▶ slot, and the total of each slot in the window
+               (tick, slot, count), …  oldest first; a row that leaves the window is subtracted
+    ActiveIds: the distinct ids of five minutes
 
 An event of a tick that was settled before is late. It is counted in the window to which it belongs
 from then on, and the number of late ones is told with the figures.
@@ -42,7 +42,7 @@ MOST_NAMES: Final = 20_000
 """Distinct names, and distinct pages, of a project's window."""
 _WINDOW_TICKS: Final = WINDOW_MS // TICK_MS
 _ACTIVE_TICKS: Final = ACTIVE_MS // TICK_MS
-_CUT_FROM: Final = 4_096  # rows that have left the window before a column is cut
+_CUT_FROM: Final = 256  # rows that have left the window before a column is cut
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):
@@ -148,7 +148,7 @@ class _Table:
             self._subtract(self._slot_of[head], self._counts[head])
             head += 1
         self._head = head
-        if head > _CUT_FROM and head > len(ticks) // 2:
+        if head > _CUT_FROM and head > len(ticks) // 4:
             for column in (self._ticks, self._slot_of, self._counts):
                 del column[:head]
             self._head = 0
@@ -261,7 +261,7 @@ class Windows:
                 self._names.top(),
                 self._pages.top(),
                 self._ids.count(),
-                self._ids.texts(self._settled - _ACTIVE_TICKS),
+                self._ids.texts(),
                 sum(self._late.values()),
                 Unlisted(self._names.unlisted, self._pages.unlisted, self._ids.unlisted),
             )
