@@ -181,7 +181,10 @@ FIGURES: dict[str, tuple[str, ...]] = {
         f"{terms.MAX_DEPTH} levels",
         f"{terms.MAX_VALUES:,} values",
     ),
-    "excerpt of what was refused": (size(notice.EXCERPT_BYTES),),
+    "excerpt of what was refused": (
+        size(notice.EXCERPT_BYTES),
+        f"{notice.MOST_EXCERPTS_A_SECOND} a second",
+    ),
     "what was refused or dropped and one": (f"{notice.MOST_UNREAD} excerpts",),
     "notices of it under way": (size(notices.MOST_UNSENT_BYTES),),
     "messages that the debug stream remembers": (

@@ -16,6 +16,7 @@ from indelible.clock import now_ms
 from indelible.edge.http import Message, Request
 from indelible.edge.notice import (
     EXCERPT_BYTES,
+    MOST_EXCERPTS_A_SECOND,
     MOST_UNREAD,
     Listening,
     Notice,
@@ -241,6 +242,17 @@ def test_every_listener_is_told_or_learns_of_every_notice(told: list[int], liste
         assert len(some.notices) <= MOST_UNREAD
 
     assert [sum(told)] * listeners == heard
+
+
+def test_a_flood_of_refusals_is_told_in_full_and_shown_in_part(tmp_path: Path) -> None:
+    queues: list[Listening] = []
+    with inside(tmp_path, listener=queues.append, clock=lambda: 1_800_000_000_000) as world:
+        for _ in range(MOST_EXCERPTS_A_SECOND + 20):
+            assert 400 == world.send(product("")).status_code
+    heard = queues[0].take()
+
+    assert MOST_EXCERPTS_A_SECOND + 20 == len(heard.notices)
+    assert 20 == sum(notice.excerpt == "" for notice in heard.notices)
 
 
 def test_who_waits_is_woken_by_a_notice_and_by_leaving() -> None:

@@ -30,6 +30,9 @@ from indelible.errors import IndelibleError
 MOST_UNREAD: Final = 256
 """How many notices are kept for one listener, each of little more than `EXCERPT_BYTES`."""
 EXCERPT_BYTES: Final = 2048
+MOST_EXCERPTS_A_SECOND: Final = 100
+"""Of an edge. Making one costs half of what a small request does, and the server's own live view
+always listens; beyond it a notice has no excerpt."""
 MASK: Final = "***"
 
 _LOOKED_AT_BYTES: Final = 64 * 1024  # of a body; the events behind have no excerpt of their own
@@ -131,6 +134,8 @@ class Notices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._listeners: list[Listening] = []
+        self._second = 0
+        self._excerpts = 0  # in that second
         self.on_heard: Callable[[bool], None] = lambda _: None
         """Is called when the first one begins to listen, and when the last one ends."""
 
@@ -178,13 +183,17 @@ class Notices:
     def _tell(
         self, request: Request, reason: str, count: int, place: int | None, event_id: str | None
     ) -> None:
-        shown = ""
-        if request.project_id is not None:
+        at_ms, shown = self._clock(), ""
+        if request.project_id is not None and self._may_show(at_ms // 1000):
             shown = excerpt(request.sent, place, request.secrets())
-        notice = Notice(
-            self._clock(), request.path, request.project_id, reason, count, event_id, shown
-        )
-        self.tell(notice)
+        self.tell(Notice(at_ms, request.path, request.project_id, reason, count, event_id, shown))
+
+    def _may_show(self, second: int) -> bool:
+        """Whether one more excerpt may be made; count it."""
+        if second != self._second:
+            self._second, self._excerpts = second, 0
+        self._excerpts += 1
+        return self._excerpts <= MOST_EXCERPTS_A_SECOND
 
     def tell(self, notice: Notice) -> None:
         """Tell all who listen."""
