@@ -48,6 +48,7 @@ _PACE_S: Final = 0.1
 _TIDY_S: Final = 10.0
 _LAZILY_MS: Final = 5_000  # after which a tick is settled though nobody asks
 _STEP_MS: Final = 2_000  # back: the clock was set
+_READ_BACK_MS: Final = WINDOW_MS + 2_000  # for a moment that was settled a little while ago
 
 _ERASED: Final = msgspec.json.Decoder(dict[str, object])
 
@@ -169,7 +170,7 @@ class Live:
 
     def _begin(self, project_id: int, log: "_Log", end: int) -> int:
         """Where the window of a project begins in its log."""
-        from_ms = self._clock() - WINDOW_MS - TICK_MS
+        from_ms = self._clock() - _READ_BACK_MS
         runs = self._journal.received_between(project_id, from_ms, None)
         first = runs[0][0] if runs else end
         fair = MOST_REFILLED // max(1, len(list(self._projects())))
@@ -192,18 +193,21 @@ class Live:
 
     def _take(self, project_id: int, log: "_Log", rows: Rows) -> bool:
         """Count a run of the log; whether something of the window was erased by it."""
+        self._count(log, rows)
+        ends = [end for payload in erasures(rows) for end in _erased_ends(payload)]
+        if not ends:
+            return False
+        from_ms = self._clock() - _READ_BACK_MS
+        runs = self._journal.received_between(project_id, from_ms, None)
+        return bool(runs) and max(ends) > runs[0][0]
+
+    def _count(self, log: "_Log", rows: Rows) -> None:
         latest = (self._clock() + AHEAD_MS) // TICK_MS
         for stretch in stretches(rows, TICK_MS):
             if stretch.tick <= latest:
                 log.windows.take(stretch)
             else:
                 log.ahead_from_ms = min(log.ahead_from_ms, stretch.tick * TICK_MS)
-        ends = [end for payload in erasures(rows) for end in _erased_ends(payload)]
-        if not ends:
-            return False
-        from_ms = self._clock() - WINDOW_MS - TICK_MS
-        runs = self._journal.received_between(project_id, from_ms, None)
-        return bool(runs) and max(ends) > runs[0][0]
 
     def _mend(self, project_id: int, log: "_Log") -> None:
         """Count again if the clock was set back, or has come to what was ahead of it."""
@@ -219,16 +223,7 @@ class Live:
         self._refillable = MOST_REFILLED
         start = self._begin(project_id, log, log.position)
         for first, behind in self._runs(project_id, start, log.position):
-            rows = self._journal.rows(project_id, first, behind)
-            self._take_again(log, rows)
-
-    def _take_again(self, log: "_Log", rows: Rows) -> None:
-        latest = (self._clock() + AHEAD_MS) // TICK_MS
-        for stretch in stretches(rows, TICK_MS):
-            if stretch.tick <= latest:
-                log.windows.take(stretch)
-            else:
-                log.ahead_from_ms = min(log.ahead_from_ms, stretch.tick * TICK_MS)
+            self._count(log, self._journal.rows(project_id, first, behind))
 
     async def _hear(self, listening: Listening) -> None:
         while (heard := await listening.hear()) is not None:
