@@ -1,5 +1,5 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `live`."""
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger, peers, projects, stages
+from bench import ledger, live, peers, projects, stages
 from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
 ROWS: Final = (
@@ -37,6 +37,7 @@ ROWS: Final = (
     "stages",
     "peers",
     "reader",
+    "live",
 )
 _BATCH: Final = 100
 _FOLLOWED_RATES: Final = {"single": 6_000, "batched": 25_000}
@@ -539,6 +540,31 @@ def by_stage(work: Path, scale: float) -> None:
             print(f"      {stage:<32} {us:6.2f}", flush=True)
 
 
+def what_happens_now(work: Path, scale: float) -> None:
+    """The debug stream under load; the CPU of following; the memory of many projects' figures."""
+    with started(work / "live") as server:
+        seen = live.seen(_port(server), seconds=30 * scale)
+    p50, p99 = (seen.latencies_ms[len(seen.latencies_ms) * part // 100] for part in (50, 99))
+    costs = {}
+    for at_once in (2_000, 200):
+        folder = work / f"live-{at_once}"
+        folder.mkdir()
+        events = round(200_000 * scale)
+        costs[at_once] = float(_run("bench.live", "cost", str(folder), str(events), str(at_once)))
+    many = float(_run("bench.live", "memory", str(live.PROJECTS), "0", "1000"))
+    busy = float(_run("bench.live", "memory", "1", str(live.RATE // 2), "1000000"))
+    _report(
+        f"16 the debug stream at {live.RATE:,} events/s, from the answer to the message",
+        f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {seen.latencies_ms[-1]:.0f} ms; sent "
+        f"{seen.sent:,}, shown {seen.shown:,}, told as left out {seen.missed:,}",
+        f"following costs {costs[2_000]:.2f} us an event in runs of 2,000, {costs[200]:.2f} of 200",
+        f"full windows of {live.PROJECTS} projects at 1/s {many:.0f} MiB, of one at "
+        f"{live.RATE:,}/s with a new id each {busy:.0f} MiB",
+        "p99 ≤ 1 s, sent = shown + left out, ≤ 2 us an event",
+        reached=p99 <= 1_000 and seen.sent == seen.shown + seen.missed and costs[2_000] <= 2,
+    )
+
+
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
     print(f"\n{row}\n      {figure}\n      beside: {beside}   ratio: {ratio}")
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
@@ -559,6 +585,7 @@ _RUNS: Final = {
     "stages": by_stage,
     "peers": beside_peers,
     "reader": without_reader,
+    "live": what_happens_now,
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from indelible import outlet, serving
 from indelible.accounting import account, accounting
 from indelible.api import deadline, erasures, listing, reading
+from indelible.api import live as live_routes
 from indelible.cli import audit as audit_command
 from indelible.cli import server as way_to_server
 from indelible.cli import verify
@@ -34,9 +35,11 @@ from indelible.ledger.audit import findings, sources
 from indelible.ledger.audit.checks import files
 from indelible.ledger.format import layout, note, policy
 from indelible.ledger.witness import rules
+from indelible.live import active, budget, live, messages, ring, rings, streams, windows
+from indelible.live import facts as live_facts
 from indelible.moment import MAX_CHARS as MOST_TIME_CHARS
 from indelible.network import MOST_HOPS
-from indelible.processes import children, feed, relay
+from indelible.processes import children, feed, notices, relay
 from indelible.query import events as search
 from indelible.query import senders
 from indelible.record import MAX_REASONS
@@ -178,8 +181,41 @@ FIGURES: dict[str, tuple[str, ...]] = {
         f"{terms.MAX_DEPTH} levels",
         f"{terms.MAX_VALUES:,} values",
     ),
-    "excerpt of what was refused": (size(notice.EXCERPT_BYTES),),
+    "excerpt of what was refused": (
+        size(notice.EXCERPT_BYTES),
+        f"{notice.MOST_EXCERPTS_A_SECOND} a second",
+    ),
     "what was refused or dropped and one": (f"{notice.MOST_UNREAD} excerpts",),
+    "notices of it under way": (size(notices.MOST_UNSENT_BYTES),),
+    "messages that the debug stream remembers": (
+        f"{ring.MOST_ENTRIES:,},",
+        f"{ring.LONGEST_MS // 60_000} minutes",
+        size(rings.MOST_BYTES),
+    ),
+    "streams of the debug view": (
+        f"{streams.MOST_STREAMS},",
+        f"{streams.MOST_STREAMS_OF_PROJECT} ",
+    ),
+    "a stream of the debug view": (
+        f"{live_routes.MOST_SECONDS // 3600} hours",
+        f"{size(streams._MOST_BYTES_PER_S)}/s",
+        f"{streams._FILTERING_SHARE:.0%}".replace("%", " %"),
+    ),
+    "an event in the debug stream": (size(messages.SHOWN_BYTES), size(messages.EXCERPT_BYTES)),
+    "realtime figures of a project": (
+        f"{windows.MOST_NAMES:,} names",
+        f"{windows.MOST_NAMES:,} pathnames",
+        f"{live_facts.MOST_PATH_CHARS:,} characters",
+        f"{active.MOST_TEXTS:,} distinct ids",
+    ),
+    "realtime figures of all projects": (
+        size(budget.MOST_TEXT_BYTES),
+        f"{budget.MOST_ROWS:,} rows",
+        "12 bytes",
+        f"{budget.MOST_IDS:,} hashes",
+        f"{budget.MOST_ID_TEXTS:,} ids",
+    ),
+    "entries that a start reads again": (n(live.MOST_REFILLED),),
     "piece of an export": (size(search.PIECE_BYTES),),
     "pages and pieces made at the same time": (n(reading.MADE_AT_ONCE),),
     "events of a request with `?wait=`": (n(waiting.MOST_RECEIPTS),),

@@ -55,6 +55,8 @@ ROUTES: Final[Mapping[str, Access]] = {
     "GET /v1/export": Scope.READ,
     "GET /v1/receipts": Scope.READ,
     "GET /v1/senders": Scope.READ,
+    "GET /api/analytics/realtime": Scope.QUERY,
+    "GET /api/debug/stream": Scope.QUERY,
     "GET /ledger/{log_name}/{path}": Door.LEDGER,
     "GET /v1/projects": Scope.MANAGE,
     "POST /v1/projects": Scope.MANAGE,

@@ -397,6 +397,12 @@ class Overloaded(IndelibleError):
     hint = "Send it again after Retry-After; nothing of this request was stored."
 
 
+class TooManyStreams(IndelibleError):
+    code, http_status, retry_after_s = "too_many_streams", 503, 10
+    summary = "As many live streams are open as may be."
+    hint = "Close one that nobody looks at, or connect again after Retry-After."
+
+
 class Unavailable(IndelibleError):
     code, http_status, retry_after_s = "unavailable", 503, 30
     summary = "The server cannot store events now."

@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, erasures, events, ingest, manage, senders
+from indelible.api import docs, erasures, events, ingest, live, manage, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
@@ -77,7 +77,7 @@ def _routes(
     return [
         Router(
             "/",
-            route_handlers=[*events.ROUTES, *senders.ROUTES, *ledger_routes.ROUTES],
+            route_handlers=[*events.ROUTES, *senders.ROUTES, *live.ROUTES, *ledger_routes.ROUTES],
             guards=[declared, parameters],
             tags=["read"],
         ),

@@ -18,6 +18,7 @@ from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
 from indelible.api import erasures, ingest, managed
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
+from indelible.api.live import EVENT_STREAM, Realtime
 from indelible.api.openapi import ERROR, refusals, security_of
 from indelible.edge.intake import Limits
 from indelible.edge.schema import Json, ref
@@ -155,6 +156,17 @@ _RECEIPT_LINES: Final[Json] = {
         "description": "One ReceiptLine in JSON a line.",
     }
 }
+_MESSAGES: Final[Json] = {
+    EVENT_STREAM: {
+        "schema": {
+            "type": "string",
+            "description": "Server-sent events. `data` is an object in JSON with `kind`: `event` "
+            "has `result` and `event`, a LoggedEvent (in place of its content `cut`, if it is "
+            "long); `reject` has `result`, `reason`, `count`, `path`, `uuid` and `excerpt`; "
+            "`forwarding` has `index`, `destination` and `state`; `gap` has `missed` and `reason`.",
+        }
+    }
+}
 _FILES: Final[Json] = {
     "text/plain": {"schema": {"type": "string"}},
     "application/octet-stream": {},
@@ -185,6 +197,7 @@ _STRUCTS: Final = (
     Checked,
     ReceiptLine,
     SenderPage,
+    Realtime,
     managed.Projects,
     managed.NewProject,
     managed.ProjectMade,
@@ -258,6 +271,7 @@ class Description:
                 _put_straight(operation, handlers[path, method.upper()].opt, access)
         paths["/v1/export"]["get"]["responses"]["200"]["content"][NDJSON] = _LINES
         paths["/v1/receipts"]["get"]["responses"]["200"]["content"][NDJSON] = _RECEIPT_LINES
+        paths["/api/debug/stream"]["get"]["responses"]["200"]["content"] = _MESSAGES
         paths["/ledger/{log_name}/{path}"]["get"]["responses"]["200"]["content"] = _FILES
         paths["/v1/events/{tx_id}"]["get"]["responses"]["200"]["content"][JSON] = {
             "schema": ref("Event")

@@ -16,12 +16,15 @@ from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
+from indelible.edge.notice import Notices
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
 from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
+from indelible.live.live import Live
+from indelible.live.part import live_part
 from indelible.parts import Part
 from indelible.query.events import Events
 from indelible.query.health import Lookout
@@ -54,6 +57,7 @@ class Following:
     Args:
         journal: closed by whoever opened it.
         store: of the registry.
+        notices: tells what the edge refuses and drops.
         steadiness: of the clock; somebody looks at it each second.
 
     Raises on building:
@@ -68,6 +72,7 @@ class Following:
         store: Store,
         *,
         refusals: Refusals,
+        notices: Notices,
         steadiness: Steadiness,
         clock: Clock,
     ) -> None:
@@ -106,10 +111,12 @@ class Following:
             )
             opened.callback(self.retention.close)
             self._opened = opened.pop_all()
+        self.live = Live(journal, projects=self._logs, notices=notices, clock=clock)
         self.gate = gate_of(settings, self.registry, clock)
         self.retention_part = retention_part(self.retention)
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
+        self.live_part = live_part(self.live)
         self.reading_part = Part(
             name="reading",
             gives={
@@ -117,6 +124,7 @@ class Following:
                 "registry": self.registry,
                 "events": Events(journal, self.ledger),
                 "senders": Senders(self.accounting.accounts),
+                "count_persons": lambda _, distinct_ids: len(distinct_ids),
                 "eraser": Eraser(journal, clock=clock),
             },
         )
@@ -152,6 +160,11 @@ class Following:
 
     def _projects(self) -> list[int]:
         return [project.id for project in self.registry.snapshot.projects.values()]
+
+    def _logs(self) -> list[int]:
+        """The logs of all projects, and the server's own."""
+        server = self.registry.snapshot.server
+        return [*self._projects(), *([] if server is None else [server.id])]
 
     def _rules(self) -> list[Rule]:
         """The projects that keep their events for a time only."""

@@ -25,6 +25,7 @@ from indelible.journal.reader import open_erasable
 from indelible.journal.registry_tables import RegistryRows
 from indelible.layout import JOURNAL_FILE
 from indelible.ledger.part import LedgerHealth
+from indelible.live.part import LiveHealth
 from indelible.parts import Part
 from indelible.processes.family import Family, ProcessesHealth, processes_part, reader_part
 from indelible.processes.following import Truth
@@ -84,6 +85,7 @@ class House(_Running):
                 storing.journal,
                 storing.store,
                 refusals=self.refusals,
+                notices=self.notices,
                 steadiness=storing.steadiness,
                 clock=clock,
             )
@@ -117,6 +119,7 @@ class House(_Running):
             self.following.retention_part,
             self.following.ledger_part,
             self.following.accounting_part,
+            self.following.live_part,
             self.storing.clock_part(),
             self.following.reading_part,
         ]
@@ -174,6 +177,7 @@ class WritingHouse(_Running):
             self.storing.disk_part(lookout),
             self.family.part_of_reader("ledger", LedgerHealth),
             self.family.part_of_reader("accounting", AccountingHealth),
+            self.family.part_of_reader("live", LiveHealth),
             self.storing.clock_part(),
             reader_part(self.family),
         ]
@@ -217,6 +221,7 @@ class ReadingHouse(_Running):
                 journal,
                 StoreElsewhere(writer, RegistryRows(journal).events_used),
                 refusals=refusals,
+                notices=writer.notices,
                 steadiness=steadiness,
                 clock=clock,
             )
@@ -237,6 +242,7 @@ class ReadingHouse(_Running):
             self.following.retention_part,
             self.following.ledger_part,
             self.following.accounting_part,
+            self.following.live_part,
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]

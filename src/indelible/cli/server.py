@@ -238,13 +238,19 @@ class Server:
         return whole
 
     @contextmanager
-    def stream(self, path: str, **parameters: Parameter) -> Iterator[Iterator[bytes]]:
+    def stream(
+        self, path: str, headers: Mapping[str, str] | None = None, /, **parameters: Parameter
+    ) -> Iterator[Iterator[bytes]]:
         """The body of a GET, piece by piece."""
         import httpx
 
         try:
             with self._client.stream(
-                "GET", path, params=_given(parameters), timeout=_STREAM_TIMEOUT_S
+                "GET",
+                path,
+                params=_given(parameters),
+                headers=headers,
+                timeout=_STREAM_TIMEOUT_S,
             ) as answer:
                 if not answer.is_success:
                     raise self._refusal(answer.status_code, self._whole(answer).content)

@@ -119,9 +119,11 @@ class Left(Struct, frozen=True, array_like=True, tag=7):
 
 class Noticed(Struct, frozen=True, array_like=True, tag=10):
     """Something that an edge refused or dropped, while somebody listens; so it goes to the reader
-    in the end."""
+    in the end. `missed` is of notices before it that were lost: see `indelible.edge.notice.Missed`.
+    """
 
-    notice: Notice
+    notice: Notice | None
+    missed: list[tuple[int | None, int]]
 
 
 # To an edge.

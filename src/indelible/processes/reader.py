@@ -76,7 +76,8 @@ class Writer:
         self.stopping = asyncio.Event()
         """Set when the writer has said that the server stops."""
         self.pulse = Pulse()
-        self._notices = notices
+        self.notices = notices
+        """Tells those in this process who listen."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._line: Line[ToReader] = Line(TO_READER, heard=self._heard, ended=self._is_gone)
@@ -95,7 +96,7 @@ class Writer:
         self.pulse.on_beat(self._look)
         self.pulse.start()
         await self._line.take(own)
-        self._notices.on_heard = lambda is_heard: self._line.say(Listen(is_heard))
+        self.notices.on_heard = lambda is_heard: self._line.say(Listen(is_heard))
 
     def serve(self, ready: Ready, *, confirm: Confirm, parts: Parts) -> None:
         """Say that this process answers requests; from now on it is asked for receipts, and for how
@@ -146,8 +147,10 @@ class Writer:
                 self._begin(self._bring(message))
             case Look(number):
                 self._begin(self._tell(number))
-            case Noticed(notice):
-                self._notices.tell(notice)
+            case Noticed(notice, missed):
+                self.notices.miss(dict(missed))
+                if notice is not None:
+                    self.notices.tell(notice)
             case Count(number):
                 self._counted = number
                 self._report()
