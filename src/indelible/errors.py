@@ -388,6 +388,21 @@ class NotErasable(IndelibleError):
     hint = "Only product and audit events hold what somebody sent; leave the others out."
 
 
+class LegalHold(IndelibleError):
+    """The project is on legal hold. Erasures of more than 2,000 events are made in steps: those
+    before the hold was set stand."""
+
+    code, http_status = "legal_hold", 409
+    summary = "The project is on legal hold: nothing of it is erased."
+    hint = "Lift it with `indelible project set NAME --legal-hold off` once the law allows it."
+
+    @classmethod
+    def of(cls, project: str, erased: int = 0) -> "LegalHold":
+        """The refusal for this project, of which `erased` events were erased before it came."""
+        before = f"; {erased:,} events were erased before it was set" if erased else ""
+        return cls(f"Project {project!r} is on legal hold: nothing of it is erased{before}")
+
+
 # What is wrong with the server or the machine under it.
 
 

@@ -10,7 +10,7 @@ from indelible.api.guard import BODY_REFUSALS, NowMs, TheEraser, TheRegistry
 from indelible.api.managed import Name
 from indelible.clock import rfc3339
 from indelible.erasure.erase import DEFAULT_REASON, Eraser, Selection
-from indelible.errors import InvalidParameter, NotErasable, NotFound, Unavailable
+from indelible.errors import InvalidParameter, LegalHold, NotErasable, NotFound, Unavailable
 from indelible.event import tx_text
 
 MOST_TX_IDS: Final = 10_000
@@ -79,7 +79,7 @@ class ErasureCertificate(msgspec.Struct):
     request_max_body_size=_MAX_BODY_BYTES,
     summary="Erase events",
     response_description="The certificate.",
-    opt={"refusals": (*BODY_REFUSALS, NotFound, NotErasable, Unavailable)},
+    opt={"refusals": (*BODY_REFUSALS, NotFound, NotErasable, LegalHold, Unavailable)},
 )
 def erase_events(
     registry: TheRegistry, eraser: TheEraser, now_ms: NowMs, data: JSONBody[ErasureWanted]
@@ -89,6 +89,8 @@ def erase_events(
     transaction id is unknown nothing is erased. Ids that an event only mentions are not followed.
     """
     project = registry.snapshot.project(data.project or "default")
+    if project.legal_hold:  # before the log is walked; the journal looks again, in the transaction
+        raise LegalHold.of(project.name)
     selection = _select(eraser, project.id, data)
     if data.dry_run:
         return ErasureCertificate(

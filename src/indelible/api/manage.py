@@ -133,7 +133,8 @@ def change_project(
     data: JSONBody[ProjectChange],
 ) -> ProjectView:
     """Changes a monthly limit, the bot policy or who may read the signed log's files, from the
-    next request on; the retention, within the hour."""
+    next request on; the retention, within the hour. On `legal_hold` nothing of the project is
+    erased from the answer on."""
     changes = {
         field: value
         for field in ProjectChange.__struct_fields__

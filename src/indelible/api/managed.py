@@ -54,7 +54,7 @@ class ProjectView(msgspec.Struct):
     """A project; `token` is the newest valid one.
 
     `events_this_month` are product events, which `monthly_limit` counts; audit events have a count
-    and a limit apart.
+    and a limit apart. On `legal_hold` nothing is erased, neither on request nor by age.
     """
 
     name: str
@@ -68,6 +68,7 @@ class ProjectView(msgspec.Struct):
     bot_policy: BotPolicy | None
     ledger_access: LedgerAccess
     retention_days: int | None
+    legal_hold: bool
     created_at: str
 
 
@@ -109,6 +110,7 @@ class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
     bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
     ledger_access: LedgerAccess | msgspec.UnsetType = msgspec.UNSET
     retention_days: Days | msgspec.UnsetType | None = msgspec.UNSET
+    legal_hold: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class KeyView(msgspec.Struct):
@@ -216,6 +218,7 @@ def project_views(
             bot_policy=project.bot_policy,
             ledger_access=project.ledger_access,
             retention_days=project.retention_days,
+            legal_hold=project.legal_hold,
             created_at=rfc3339(project.created_at_ms),
         )
         for project in projects

@@ -158,7 +158,7 @@ class Following:
         return [
             Rule(project.id, project.retention_days)
             for project in self.registry.snapshot.projects.values()
-            if project.retention_days is not None
+            if project.retention_days is not None and not project.legal_hold
         ]
 
     def _token(self) -> str:

@@ -256,6 +256,7 @@ class ErasableJournal(JournalReader, Protocol):
         Raises:
             NotFound: the log has no such index; nothing was erased.
             NotErasable: an entry is neither product nor audit; nothing was erased.
+            LegalHold: the project is on hold; the steps before it was set stand.
             JournalUnwritable: the steps before the one that failed stand.
         """
         ...

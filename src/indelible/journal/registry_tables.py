@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -36,7 +36,7 @@ class RegistryRows:
     def load(self) -> Snapshot:
         reader = self._connection()
         with reader:  # one state of all three tables
-            projects = [Project(*row) for row in reader.execute(_select("project", _PROJECT))]
+            projects = [_project(row) for row in reader.execute(_select("project", _PROJECT))]
             keys = [KeyRow(*row) for row in reader.execute(_select("access_key", _KEY))]
             logs = [LogRow(*row) for row in reader.execute(_select("log", _LOG))]
         return Snapshot.of(projects, keys, logs)
@@ -104,6 +104,12 @@ def _flat(row: Row) -> tuple[str, tuple[str, ...], _Values]:
             return "access_key", _KEY, msgspec.structs.astuple(KeyRow.of(row))
         case LogRow():
             return "log", _LOG, astuple(row)
+
+
+def _project(row: Sequence[Any]) -> Project:
+    """SQLite has no booleans: what is one comes as a number."""
+    members = dict(zip(_PROJECT, row, strict=True))
+    return Project(**{**members, "legal_hold": bool(members["legal_hold"])})
 
 
 def _select(table: str, names: Sequence[str]) -> str:
