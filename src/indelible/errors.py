@@ -403,6 +403,18 @@ class LegalHold(IndelibleError):
         return cls(f"Project {project!r} is on legal hold: nothing of it is erased{before}")
 
 
+class NotMergeable(IndelibleError):
+    code, http_status = "not_mergeable", 409
+    summary = "These persons cannot become one."
+    hint = "Name two or more persons that are not one already; GET /v1/persons/{id} has the ids."
+
+
+class NotUnmergeable(IndelibleError):
+    code, http_status = "not_unmergeable", 409
+    summary = "This person cannot be taken apart so."
+    hint = "Name some of its ids, but not all; or a merge that is in force."
+
+
 # What is wrong with the server or the machine under it.
 
 

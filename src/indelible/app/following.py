@@ -19,6 +19,8 @@ from indelible.clock import Clock, Steadiness
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
+from indelible.identity.identity import Identity
+from indelible.identity.part import identity_part
 from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
@@ -97,6 +99,10 @@ class Following:
                 in_doubt=steadiness.in_doubt,
             )
             opened.callback(self.accounting.close)
+            self.identity = Identity(
+                settings.data_dir, journal=journal, projects=self._projects, clock=clock
+            )
+            opened.callback(self.identity.close)
             self.retention = Retention(
                 settings.data_dir,
                 journal,
@@ -110,6 +116,7 @@ class Following:
         self.retention_part = retention_part(self.retention)
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
+        self.identity_part = identity_part(self.identity)
         self.reading_part = Part(
             name="reading",
             gives={
@@ -117,6 +124,7 @@ class Following:
                 "registry": self.registry,
                 "events": Events(journal, self.ledger),
                 "senders": Senders(self.accounting.accounts),
+                "persons": self.identity.persons,
                 "eraser": Eraser(journal, clock=clock),
             },
         )

@@ -166,6 +166,16 @@ class JournalReader(Protocol):
         """The ids of all projects, ascending."""
         ...
 
+    def subkey(self, project_id: int, use: str) -> bytes:
+        """32 secret bytes of the project for one use: always the same, in every process.
+
+        Made from the project's secret, which never leaves the journal.
+
+        Raises:
+            NotFound: there is no such project.
+        """
+        ...
+
     def next_index(self, project_id: int) -> int:
         """How many entries the project's log has: the index that the next event will get."""
         ...
