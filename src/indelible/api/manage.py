@@ -140,6 +140,8 @@ def change_project(
         for field in ProjectChange.__struct_fields__
         if (value := getattr(data, field)) is not msgspec.UNSET
     }
+    if not isinstance(changes.get("legal_hold", False), bool):
+        raise InvalidParameter("Cannot be read: legal_hold", hint="Send true or false.")
     if not changes:
         raise InvalidParameter(f"Name what to change: {', '.join(ProjectChange.__struct_fields__)}")
     return project_view(registry.projects.change(name, changes), registry, journal, now_ms)
