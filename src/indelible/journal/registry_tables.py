@@ -17,7 +17,7 @@ from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.standing import events_used
 from indelible.journal.tables import create_table
 from indelible.registry.snapshot import KeyRow, Snapshot
-from indelible.registry.store import PATIENCE_S, Administration
+from indelible.registry.store import PATIENCE_S, Administration, Told
 from indelible.registry.values import Key, LogRow, Project, Row
 
 _Values = tuple[str | int | float | bytes | None, ...]
@@ -59,17 +59,17 @@ class RegistryTables(RegistryRows):
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
+    ) -> list[Told]:
         try:
             with self._database.transaction(patience_s=PATIENCE_S) as connection:
                 for row in added:
                     _add(connection, row)
                 for row in changed:
                     _change(connection, row)
-                for event in events:
-                    self._journal.log(connection, _draft(event))
+                stored = [self._journal.log(connection, _draft(event)) for event in events]
         except apsw.ConstraintError:
             raise AlreadyExists("Another caller has made the same just now") from None
+        return [Told(entry.index, entry.tx) for entry in stored]
 
 
 def _add(connection: apsw.Connection, row: Row) -> None:
