@@ -388,6 +388,18 @@ class NotErasable(IndelibleError):
     hint = "Only product and audit events hold what somebody sent; leave the others out."
 
 
+class ConfirmMissing(IndelibleError):
+    code, http_status = "confirm_missing", 400
+    summary = "An erasure by person or actor must be confirmed by the hash of its preview."
+    hint = "Send the same with dry_run true; then send it with its `preview` as `confirm`."
+
+
+class PreviewChanged(IndelibleError):
+    code, http_status = "preview_changed", 409
+    summary = "What would be erased is not what this preview showed; nothing was erased."
+    hint = "Ask for a preview again, look at it, and confirm that one."
+
+
 class LegalHold(IndelibleError):
     """The project is on legal hold. Erasures of more than 2,000 events are made in steps: those
     before the hold was set stand."""

@@ -14,6 +14,7 @@ from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
+from indelible.api.paths import PathsAsSent
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
 from indelible.erasure.erase import Eraser
@@ -25,8 +26,10 @@ from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
 from indelible.parts import Part
+from indelible.query.erasures import Erasures, Turns
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.persons import PersonQueries
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -117,15 +120,20 @@ class Following:
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
         self.identity_part = identity_part(self.identity)
+        persons = self.identity.persons
+        events, turns = Events(journal, self.ledger), Turns(journal, persons)
         self.reading_part = Part(
             name="reading",
             gives={
                 "journal": journal,
                 "registry": self.registry,
-                "events": Events(journal, self.ledger),
+                "events": events,
+                "people": PersonQueries(journal, events, persons, self.registry, turns),
                 "senders": Senders(self.accounting.accounts),
-                "persons": self.identity.persons,
-                "eraser": Eraser(journal, clock=clock),
+                "persons": persons,
+                "erasures": Erasures(
+                    journal, Eraser(journal, clock=clock), persons, self.registry, turns
+                ),
             },
         )
         self.api: Litestar
@@ -143,7 +151,7 @@ class Following:
             metrics_key=self.settings.metrics_key,
             clock=self.clock,
         )
-        self.answers = Deadline(self.api, self.refusals)
+        self.answers = Deadline(PathsAsSent(self.api), self.refusals)
 
     def start(self) -> Start:
         """What there is to say of this start."""
