@@ -20,6 +20,7 @@ from indelible.cli import (
     export,
     keys,
     options,
+    persons,
     project,
     receipt,
     restore,
@@ -59,7 +60,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, senders, export),
+        *(serve, send, tail, where, senders, persons, export),
         *(receipt, verify, audit, attack, evidence, witness),
         *(project, keys, erase, backup, restore, resume, spool, doctor),
     ):

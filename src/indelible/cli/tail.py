@@ -105,7 +105,7 @@ def tail(
         "filter": checked(filter_),
         "project": project,
     }
-    show = _Json() if as_json else _Lines()
+    show = _Json() if as_json else Lines()
     try:
         with reach(data) as server:
             newest = server.newest_index(project)
@@ -137,7 +137,7 @@ def _last(server: Server, filters: Filters, newest: int, count: int) -> list[Eve
     return found[:count][::-1]
 
 
-def _follow(server: Server, filters: Filters, after: int, show: "_Json | _Lines") -> None:
+def _follow(server: Server, filters: Filters, after: int, show: "_Json | Lines") -> None:
     """Show what comes behind the index `after`, until nobody reads any more."""
     for page in _pages(server, filters, after):
         for event in page["events"]:
@@ -190,7 +190,7 @@ class _Json:
         screen.emit(event)
 
 
-class _Lines:
+class Lines:
     """An event a line.
 
     On a terminal the time is short and the day stands above its events, and a narrow one has no
