@@ -27,6 +27,7 @@ from indelible.edge import (
 )
 from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt, vtilt_unread
 from indelible.event import MAX_COUNT
+from indelible.identity import decisions, persons
 from indelible.journal import commit, fair, outside, sqlite
 from indelible.journal.tables import INDEX_BITS
 from indelible.ledger import damages, growth, part, sealer, witnessing
@@ -37,7 +38,9 @@ from indelible.ledger.witness import rules
 from indelible.moment import MAX_CHARS as MOST_TIME_CHARS
 from indelible.network import MOST_HOPS
 from indelible.processes import children, feed, relay
+from indelible.query import erasures as query_erasures
 from indelible.query import events as search
+from indelible.query import persons as query_persons
 from indelible.query import senders
 from indelible.record import MAX_REASONS
 from indelible.serving import framing, head
@@ -194,6 +197,20 @@ FIGURES: dict[str, tuple[str, ...]] = {
         n(damages._MOST_KEPT),
     ),
     "transaction ids of an erasure": (n(erasures.MOST_TX_IDS), size(erasures._MAX_BODY_BYTES)),
+    "actors of an erasure": (n(erasures.MOST_ACTORS), n(erasures.MOST_IDS_SHOWN)),
+    "wait for the persons to be up to date": (
+        s(query_erasures.CAUGHT_UP_WITHIN_S),
+        s(query_persons.FOLDED_WITHIN_S),
+        s(query_persons.FRESH_WITHIN_S),
+        s(query_erasures.SWEPT_WITHIN_S),
+    ),
+    "persons, merge facts, writes, events of a page": (
+        n(query_persons.MAX_LIMIT),
+        n(query_persons.MAX_IDS),
+    ),
+    "persons that a page of persons looks at": (n(persons.LOOKED_AT),),
+    "merge facts shown with a person": (n(query_persons.MERGES_SHOWN),),
+    "persons of a merge": (n(decisions.MAX_MERGED), n(decisions.MAX_TAKEN_OUT)),
     "events erased in one transaction": (n(sqlite._MOST_ERASED),),
     "a witness's time for an answer": (s(witnessing._TIMEOUT_S),),
     "signature lines of a note": (n(note.MOST_SIGNATURES),),

@@ -1,4 +1,4 @@
-"""docs/how-to/persons.md, run as it is printed: each output is what the commands before it write."""
+"""docs/how-to/persons.md, run as printed: each output is what the commands before it write."""
 
 import os
 import re

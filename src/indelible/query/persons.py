@@ -38,8 +38,6 @@ MAX_IDS: Final = 1_000
 """Most ids of a page of ids."""
 MERGES_SHOWN: Final = 20
 """Most merge facts that the answer for one person has; `merges` has all of them, by pages."""
-PAGE_BYTES: Final = 4 * 1024 * 1024
-"""A page of persons or of writes ends after this many bytes of properties."""
 FOLDED_WITHIN_S: Final = 5.0
 """How long the answer to a merge or an unmerge waits until the persons are as it says."""
 
