@@ -206,6 +206,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     ),
     "persons, merge facts, writes, events of a page": (
         n(query_persons.MAX_LIMIT),
+        size(query_persons.PAGE_BYTES),
         n(query_persons.MAX_IDS),
     ),
     "persons that a page of persons looks at": (n(persons.LOOKED_AT),),

@@ -405,3 +405,29 @@ def test_the_events_of_a_person_and_of_an_actor_are_exported_in_the_order_of_the
     assert product_indexes[:1] == exported(person="x-user", end=product_indexes[0] + 1)
     assert [] == exported(actor="nobody")
     assert_canonical_error(get(town, "/v1/export", person="nobody"), 404, "not_found")
+
+
+def test_a_page_ends_by_the_bytes_of_its_properties_and_loses_none(tmp_path: Path) -> None:
+    with started(tmp_path / "data") as world:
+        large = "x" * 900_000
+        for n in range(12):
+            send(world, seen(f"big-{n}", **{"$set": {"n": n, "note": large}}))
+        for n in range(12):
+            send(world, seen("big-0", **{"$set": {"n": n, "note": large}}))
+        settled(world)
+
+        for where, member, count in (
+            ("/v1/persons", "persons", 12),
+            (path("big-0", "/history"), "writes", 13),
+        ):
+            pages: list[list[Json]] = []
+            cursor = None
+            while True:
+                more: Json = {} if cursor is None else {"cursor": cursor}
+                page = get(world, where, limit=200, **more).json()
+                pages.append(page[member])
+                cursor = page["next"]
+                if cursor is None:
+                    break
+            assert count == sum(map(len, pages))
+            assert 1 < len(pages)

@@ -38,7 +38,7 @@ from indelible.errors import (
 )
 from indelible.identity.decisions import PERSONS_UNMERGED, undo_facts
 from indelible.identity.facts import actor_of
-from indelible.identity.person import MergeFact, MergeKind, MergeState
+from indelible.identity.person import MergeKind, MergeState
 from indelible.identity.persons import Persons
 from indelible.journal.contract import JournalReader
 from indelible.journal.erasing import runs_of
@@ -52,7 +52,7 @@ CAUGHT_UP_WITHIN_S: Final = 10.0
 SWEPT_WITHIN_S: Final = 5.0
 """How long an erasure waits until its events are gone from the file of persons."""
 _LOOK_S: Final = 0.02
-_FACTS_A_PAGE: Final = 1_000
+_ALL: Final = 1 << 30
 # A repeated merge joins as soon as what had joined the two before it is gone.
 _IN_FORCE: Final = frozenset({MergeState.ACCEPTED, MergeState.REPEATED})
 
@@ -242,9 +242,7 @@ class Erasures:
                 hint="`indelible persons list` shows those that there are; a person whose events "
                 "are all erased is none any more.",
             )
-        return person.person_id, tuple(
-            each.distinct_id for each in self._persons.all_ids(project.id, person.person_id)
-        )
+        return person.person_id, ids_of(self._persons, project.id, person.person_id)
 
     def _of_persons(
         self, project_id: int, ids: Collection[str], actors: Sequence[str], until: int
@@ -281,20 +279,11 @@ class Erasures:
             return []
         facts = [
             undo_facts(who, apart=(), merge=fact.index, pair=(one, other))
-            for fact in self._facts_of(project.id, who)
+            for fact in self._persons.merges(project.id, who, limit=_ALL).facts
             if fact.kind is MergeKind.MERGE and fact.state in _IN_FORCE and fact.other is not None
             if (one := fact.one.person_id) and (other := fact.other.person_id)
         ]
         return self._registry.tell(PERSONS_UNMERGED, facts, log=project.log) if facts else []
-
-    def _facts_of(self, project_id: int, who: str) -> Iterator[MergeFact]:
-        before: int | None = None
-        while True:
-            page = self._persons.merges(project_id, who, before=before, limit=_FACTS_A_PAGE)
-            yield from page.facts
-            before = page.before
-            if before is None:
-                return
 
     def _swept(self, found: Found, certificate: Certificate) -> Done:
         """Wait until persons are followed past the erasure: then nothing of it is in their file."""
@@ -338,6 +327,12 @@ _WHY: Final[dict[What, str]] = {
     "mentions": "Ids that events of others only mention, in an alias, a property or a payload.",
     "backups": "Backups, receipts, exports and whatever was copied or forwarded before.",
 }
+
+
+def ids_of(persons: Persons, project_id: int, who: str) -> tuple[str, ...]:
+    """Every distinct id of a person, the principal first."""
+    page = persons.ids(project_id, who, limit=_ALL)  # in one pass, unlike pages of them
+    return tuple(each.distinct_id for each in page.ids)
 
 
 def _refuse_held(project: Project) -> None:

@@ -10,7 +10,7 @@ waits for that.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any, Final
@@ -23,9 +23,9 @@ from indelible.errors import InvalidCondition, InvalidCursor, NotFound
 from indelible.event import Kind, tx_text
 from indelible.identity.decisions import PERSONS_MERGED, PERSONS_UNMERGED
 from indelible.identity.person import Id, MergeFact, Named, Person, Role, Write
-from indelible.identity.persons import Persons
+from indelible.identity.persons import LOOKED_AT, Persons
 from indelible.journal.contract import LARGEST_INDEX, JournalReader
-from indelible.query.erasures import Turns
+from indelible.query.erasures import Turns, ids_of
 from indelible.query.events import Events, Step
 from indelible.query.facts import View
 from indelible.registry.registry import Registry
@@ -36,6 +36,9 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_IDS: Final = 1_000
 """Most ids of a page of ids."""
+PAGE_BYTES: Final = 4 * 1024 * 1024
+"""A page of persons or of writes ends once it has this many bytes of properties."""
+_AT_ONCE: Final = 10  # persons or writes: each may have a mebibyte of properties
 MERGES_SHOWN: Final = 20
 """Most merge facts that the answer for one person has; `merges` has all of them, by pages."""
 FOLDED_WITHIN_S: Final = 5.0
@@ -230,20 +233,26 @@ class PersonQueries:
         as_of = self._as_of(project, None)
         chosen = None if choice.filter is None else _chooser(choice.filter)
         if choice.distinct_id is not None:
-            found = self._persons.find(project.id, choice.distinct_id)
+            one = self._persons.find(project.id, choice.distinct_id)
             from_ms = choice.last_seen_from_ms or 0
-            is_it = found is not None and found.last_ms >= from_ms and (not chosen or chosen(found))
-            return PersonList([person_view(found)] if found and is_it else [], None, as_of)
-        page = self._persons.page(
-            project.id,
-            chosen=chosen,
-            last_seen_from_ms=choice.last_seen_from_ms,
-            before=before,
-            limit=limit,
-        )
-        return PersonList(
-            [person_view(person) for person in page.persons], _cursor(page.before, shape), as_of
-        )
+            is_it = one is not None and one.last_ms >= from_ms and (not chosen or chosen(one))
+            return PersonList([person_view(one)] if one and is_it else [], None, as_of)
+        found: list[PersonView] = []
+        looked_at = size_bytes = 0
+        while True:
+            page = self._persons.page(
+                project.id,
+                chosen=chosen,
+                last_seen_from_ms=choice.last_seen_from_ms,
+                before=before,
+                limit=min(_AT_ONCE, limit - len(found)),
+            )
+            found += map(person_view, page.persons)
+            before, looked_at = page.before, looked_at + page.looked_at
+            size_bytes += sum(_size(person.properties) for person in page.persons)
+            is_full = len(found) == limit or size_bytes >= PAGE_BYTES or looked_at >= LOOKED_AT
+            if before is None or is_full:
+                return PersonList(found, _cursor(before, shape), as_of)
 
     def one(self, project: Project, who: str, *, at: int | None = None) -> PersonDetails:
         """One person, by its person id or any of its ids.
@@ -290,10 +299,17 @@ class PersonQueries:
         """One page of what was written of the properties. Raises: as `one`; InvalidCursor."""
         as_of, shape = self._as_of(project, at), ("history", project.id, who, at)
         self._found(project, who, at)
-        page = self._persons.history(
-            project.id, who, before=_read_cursor(cursor, shape), limit=limit, at=at
-        )
-        return History(list(map(_write_view, page.writes)), _cursor(page.before, shape), as_of)
+        before, size_bytes = _read_cursor(cursor, shape), 0
+        writes: list[WriteView] = []
+        while True:
+            page = self._persons.history(
+                project.id, who, before=before, limit=min(_AT_ONCE, limit - len(writes)), at=at
+            )
+            writes += map(_write_view, page.writes)
+            before = page.before
+            size_bytes += sum(_size(write.set) + _size(write.set_once) for write in page.writes)
+            if before is None or len(writes) == limit or size_bytes >= PAGE_BYTES:
+                return History(writes, _cursor(before, shape), as_of)
 
     def timeline(
         self, project: Project, who: str, *, at: int | None, limit: int, cursor: str | None
@@ -338,7 +354,7 @@ class PersonQueries:
         product: Iterable[int] = ()
         if person is not None:
             self._found(project, person, None)
-            ids = [each.distinct_id for each in self._persons.all_ids(project.id, person)]
+            ids = ids_of(self._persons, project.id, person)
             product = self._persons.indexes_of_ids(project.id, ids)
         audit: Iterable[int] = ()
         if actor is not None:
@@ -479,6 +495,10 @@ def _write_view(write: Write) -> WriteView:
         set_once=dict(write.set_once),
         unset=list(write.unset),
     )
+
+
+def _size(properties: Mapping[str, Any]) -> int:
+    return len(msgspec.json.encode(properties)) if properties else 0
 
 
 def _stored(told: Told) -> FactStored:
