@@ -21,6 +21,7 @@ from indelible.cli import (
     keys,
     options,
     project,
+    rebuild,
     receipt,
     restore,
     resume,
@@ -61,7 +62,7 @@ def make_app() -> typer.Typer:
     for module in (
         *(serve, send, tail, where, senders, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, resume, spool, doctor),
+        *(project, keys, erase, backup, restore, resume, rebuild, spool, doctor),
     ):
         module.register(app)
     return app

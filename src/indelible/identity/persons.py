@@ -171,7 +171,7 @@ class Persons:
             whole = self._whole(connection, project_id, who, at)
             if whole is None:
                 return IdPage((), None)
-            rows = list(islice(self._members(connection, whole, after), limit + 1))
+            rows = list(islice(self._members(connection, whole, after, limit + 1), limit + 1))
             more = rows[limit - 1].first if len(rows) > limit else None
             if after is None and limit == 1 and more is not None:
                 more = -1  # the principal alone: all others come after it
@@ -368,6 +368,18 @@ class Persons:
         units = tuple(Unit(kind or None, *more) for kind, *more in rows)
         return UnitPage(units, units[-1].last_index if len(units) >= limit else None)
 
+    def totals(self) -> dict[str, int]:
+        """How many persons, ids, ids that share a person, and events, over all projects."""
+        with self._reading() as connection:
+            ids, events = connection.execute(
+                "SELECT count(*), total(events) FROM id WHERE text IS NOT NULL"
+            ).get
+            several, joined = connection.execute(
+                "SELECT count(*), total(ids) FROM person WHERE ids > 0"
+            ).get
+        persons = ids - int(joined) + several
+        return {"persons": persons, "ids": ids, "merged_ids": int(joined), "events": int(events)}
+
     def merge_facts(self, project_id: int, who: Sequence[str]) -> dict[str, Any]:
         """The facts of the administration event `persons_merged` that makes these one person.
 
@@ -414,7 +426,8 @@ class Persons:
             out: dict[str, None] | None = None
             if taken_out is not None:
                 out = self._taken_out(connection, project_id, whole, taken_out)
-            rows = self._members(connection, whole, None)
+            most = MAX_TAKEN_OUT + len(out or ())
+            rows = self._members(connection, whole, None, most)
             ids = (person_id_of(row.key) for row in rows)
             apart = list(islice((one for one in ids if not out or one not in out), MAX_TAKEN_OUT))
             return unmerge_facts(person, apart=apart, taken_out=None if out is None else list(out))
@@ -528,9 +541,12 @@ class Persons:
         return [_row(row) for row in rows]
 
     def _members(
-        self, connection: apsw.Connection, whole: _Whole, after: int | None
+        self, connection: apsw.Connection, whole: _Whole, after: int | None, limit: int = -1
     ) -> Iterator[_Row]:
-        """The ids of a person: the principal, then the others after the rank `after`."""
+        """The ids of a person: the principal, then the others after the rank `after`.
+
+        With a limit, at least this many if there are.
+        """
         if after is None:
             yield whole.principal
             after = -1
@@ -540,8 +556,8 @@ class Persons:
         else:
             rows: list[Any] = connection.execute(
                 f"SELECT {_ID} WHERE person = ? AND person != number AND first > ?"
-                " AND text IS NOT NULL ORDER BY first",
-                (whole.root, after),
+                " AND text IS NOT NULL ORDER BY first LIMIT ?",
+                (whole.root, after, limit if limit < 0 else limit + 1),
             ).fetchall()
             found = [_row(row) for row in rows]
             found += [row for row in self._rows_at(connection, [whole.root]) if row.first > after]
@@ -560,7 +576,7 @@ class Persons:
     # Showing
 
     def _person(self, connection: apsw.Connection, project_id: int, whole: _Whole) -> Person:
-        rows = list(islice(self._members(connection, whole, None), IDS_SHOWN))
+        rows = list(islice(self._members(connection, whole, None, IDS_SHOWN), IDS_SHOWN))
         values, left_out = self._properties(connection, project_id, whole)
         times = self._times(project_id, {whole.first_index, whole.last_index})
         return Person(
