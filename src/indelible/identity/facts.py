@@ -1,9 +1,10 @@
 """A stretch of the log as facts about ids: who did what, who is who, and what was written. Pure.
 
 Most events say only that an id was seen. So of most events only two members of the record are read,
-and their payload is searched for four short byte strings, which costs a fifth of a microsecond.
+and their payload is searched for four short byte strings.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
@@ -158,6 +159,8 @@ _VALUES: Final = msgspec.json.Decoder(dict[str, Raw])
 _ACTOR: Final = msgspec.json.Decoder(_Actor)
 _SAID: Final = msgspec.json.Decoder(_Said)
 _NONE: Final = _Properties()
+_MARKED: Final = re.compile(rb"\$(?:set|unset|groups)|\\u0024").search
+"""Finds what may be a member of `properties` that counts."""
 
 
 def read(stretch: Stretch, start: int, rows: Rows) -> None:
@@ -181,10 +184,7 @@ def read(stretch: Stretch, start: int, rows: Rows) -> None:
             payload = payloads[at] or b""
             if (
                 record.event in JOINS
-                or b"$set" in payload
-                or b"$unset" in payload
-                or b"$groups" in payload
-                or b"\\u0024" in payload
+                or _MARKED(payload)
                 or record.set is not UNSET
                 or record.set_once is not UNSET
                 or record.unset is not UNSET

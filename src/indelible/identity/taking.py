@@ -205,24 +205,23 @@ class Taking:
             ranks += [] if at is None else [(at << 1) + 1]
             last = own[-1] if own else at
             key = key_of(text, self._subkey)
-            added += (number, self._project_id, key, text, number, min(ranks), last, len(own), last)
+            added += (number, self._project_id, key, text, number, min(ranks), last, len(own))
             self._numbers.remember(numbers, text, number, None)
             if own:
                 postings.append((number, own))
         change_rows(
             self._connection,
-            "INSERT INTO id"
-            " (number, project_id, key, text, person, first, last_index, events, seen)",
+            "INSERT INTO id (number, project_id, key, text, person, first, last_index, events)",
             added,
-            9,
+            8,
         )
         change_rows(
             self._connection,
             "WITH more (number, last, events) AS (",
             more,
             3,
-            ") UPDATE id SET last_index = more.last, events = id.events + more.events,"
-            " seen = iif(seen IS NULL, NULL, more.last) FROM more WHERE id.number = more.number",
+            ") UPDATE id SET last_index = more.last, events = id.events + more.events"
+            " FROM more WHERE id.number = more.number",
         )
         self._add_postings(postings)
         for number, text in bare.items():
@@ -236,8 +235,6 @@ class Taking:
             ") UPDATE person SET last_index = more.last, events = person.events + more.events"
             " FROM more WHERE person.root = more.root",
         )
-        last_seen = [v for root, (_, last) in in_persons.items() for v in (root, last)]
-        update_rows(self._connection, "id", ("seen",), last_seen)
         for root in {self._numbers.root(number) or number for number in bare}:
             members = members_of(self._connection, root)
             settle(self._connection, root, known_ids(self._connection, members))
@@ -446,7 +443,7 @@ class Taking:
         if one.ids == 1:
             numbers.settle(one.root, one.root)
         numbers.move(other.root, one.root)
-        execute("UPDATE id SET person = ?, seen = NULL WHERE number = ?", (one.root, other.root))
+        execute("UPDATE id SET person = ? WHERE number = ?", (one.root, other.root))
         if (other.identified_at, other.principal_first) < (one.identified_at, one.principal_first):
             one.principal, one.principal_first = other.principal, other.principal_first
         one.identified_at = min(one.identified_at, other.identified_at)
@@ -462,13 +459,10 @@ class Taking:
 
     def _write(self, persons: Iterable[Side]) -> None:
         flat: list[object] = []
-        seen: list[int] = []
         for person in persons:
             at = None if person.identified_at == NEVER else person.identified_at
             flat += (person.root, person.ids, person.events, person.first, person.last, at)
             flat += (person.principal, person.principal_first)
-            seen += (person.root, person.last)
-        update_rows(self._connection, "id", ("seen",), seen)
         change_rows(
             self._connection,
             "INSERT OR REPLACE INTO person (root, ids, events, first_index, last_index,"
