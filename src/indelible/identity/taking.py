@@ -64,7 +64,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self._of: dict[int, dict[str, int]] = {}
-        self._roots: dict[int, int] = {}
+        self.roots: dict[int, int] = {}
         self._moved: dict[int, int] = {}
         self.identified: set[int] = set()
         self.next = {ID: STEP, ACTOR: STEP + ACTOR, UNIT: STEP + UNIT}
@@ -79,7 +79,7 @@ class Numbers:
 
     def drop(self) -> None:
         """Remember nothing."""
-        self._of, self._roots, self._moved, self._count = {}, {}, {}, 0
+        self._of, self.roots, self._moved, self._count = {}, {}, {}, 0
         self.identified = set()
 
     def of(self, project_id: int) -> dict[str, int]:
@@ -93,7 +93,7 @@ class Numbers:
         numbers[text] = number
         self._count += 1
         if root is not None:
-            self._roots[number] = root
+            self.roots[number] = root
 
     def make(self, kind: int) -> int:
         """A new number."""
@@ -103,12 +103,12 @@ class Numbers:
 
     def root(self, number: int) -> int | None:
         """What stands for the person of an id; None if that is the id alone."""
-        root = self._roots.get(number)
+        root = self.roots.get(number)
         if root is None or root not in self._moved:
             return root
         while root in self._moved:
             root = self._moved[root]
-        self._roots[number] = root
+        self.roots[number] = root
         return root
 
     def move(self, root: int, to: int) -> None:
@@ -118,7 +118,7 @@ class Numbers:
 
     def settle(self, number: int, root: int) -> None:
         """Note that an id, a person by itself until now, is one of several."""
-        self._roots[number] = root
+        self.roots[number] = root
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class Taking:
         added: list[object] = []
         more: list[int] = []
         in_persons: defaultdict[int, list[int]] = defaultdict(lambda: [0, -1])
-        root_of = self._numbers.root
+        roots, root_of = self._numbers.roots, self._numbers.root
         postings: list[tuple[int, list[int]]] = []
         for text, places in seen.items():
             if text in fresh:
@@ -193,9 +193,8 @@ class Taking:
             number = numbers[text]
             more += (number, places[-1], len(places))
             postings.append((number, places))
-            root = root_of(number)
-            if root is not None:
-                person = in_persons[root]
+            if number in roots:
+                person = in_persons[root_of(number) or number]
                 person[0] += len(places)
                 person[1] = max(person[1], places[-1])
         for text in fresh:
