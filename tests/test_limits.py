@@ -27,7 +27,7 @@ from indelible.edge import (
 )
 from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt, vtilt_unread
 from indelible.event import MAX_COUNT
-from indelible.identity import decisions, persons
+from indelible.identity import decisions, facts, person, persons
 from indelible.journal import commit, fair, outside, sqlite
 from indelible.journal.tables import INDEX_BITS
 from indelible.ledger import damages, growth, part, sealer, witnessing
@@ -152,6 +152,16 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "`sequence` of an event": (MOST_COUNTED,),
     "gaps of an account": (n(account.MAX_GAPS),),
     "account of a silent process": (f"{accounting.KEPT_DAYS} days",),
+    "properties of a person": (
+        n(person.PROPERTIES_KEPT),
+        size(person.PROPERTY_BYTES_KEPT),
+    ),
+    "properties read for a person": (n(persons.PROPERTIES_READ), n(persons.WRITES_READ)),
+    "groups of an event": (str(facts.MAX_UNITS), f"{facts.MAX_UNIT_CHARS} characters"),
+    "`actor` of an audit event": (f"{facts.MAX_ACTOR_CHARS} characters",),
+    "ids of one unmerge": (n(decisions.MAX_TAKEN_OUT),),
+    "persons of one merge": (str(decisions.MAX_MERGED),),
+    "persons that one page of a search looks at": (n(persons.LOOKED_AT),),
     "page of senders": (f"{senders.MAX_LIMIT} accounts", f"{senders.GAPS_PER_PAGE:,} gaps"),
     "events of one request that are stored": (n(intake._RUN_DRAFTS), size(intake._RUN_BYTES)),
     "events waiting for their sync": (size(SETTINGS.max_waiting_bytes), n(commit._BATCH_EVENTS)),

@@ -143,7 +143,7 @@ def test_after_any_history_a_rebuild_gives_equal_answers() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60,
+            max_examples=30,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -22,6 +22,7 @@ from indelible.cli import (
     options,
     persons,
     project,
+    rebuild,
     receipt,
     restore,
     resume,
@@ -62,7 +63,7 @@ def make_app() -> typer.Typer:
     for module in (
         *(serve, send, tail, where, senders, persons, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, resume, spool, doctor),
+        *(project, keys, erase, backup, restore, resume, rebuild, spool, doctor),
     ):
         module.register(app)
     return app

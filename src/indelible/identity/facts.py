@@ -1,11 +1,13 @@
 """A stretch of the log as facts about ids: who did what, who is who, and what was written. Pure.
 
 Most events say only that an id was seen. So of most events only two members of the record are read,
-and their payload is searched for four short byte strings, which costs a fifth of a microsecond.
+and their payload is searched for four short byte strings.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -158,6 +160,8 @@ _VALUES: Final = msgspec.json.Decoder(dict[str, Raw])
 _ACTOR: Final = msgspec.json.Decoder(_Actor)
 _SAID: Final = msgspec.json.Decoder(_Said)
 _NONE: Final = _Properties()
+_MARKS: Final = (b"$set", b"$unset", b"$groups", b"\\u0024")
+"""What is in the text of properties that count, however they are written."""
 
 
 def read(stretch: Stretch, start: int, rows: Rows) -> None:
@@ -166,30 +170,22 @@ def read(stretch: Stretch, start: int, rows: Rows) -> None:
     Raises:
         UnknownVersion: a record has a form that is not known here.
     """
-    kinds = rows.leaves[_KIND_AT :: leaf.SIZE]
+    kinds, text = rows.leaves[_KIND_AT :: leaf.SIZE], rows.records_json
     seen, payloads = stretch.seen, rows.payloads
-    for at, (kind, record) in enumerate(zip(kinds, _records(rows.records_json), strict=True)):
+    marked = _marked(payloads)
+    records_write = b'"$set' in text or b'"$unset"' in text
+    for at, (kind, record) in enumerate(zip(kinds, _records(text), strict=True)):
         if record is None:
             continue
         if kind == _PRODUCT:
-            index, who = start + at, record.distinct_id
+            who = record.distinct_id
             places = seen.get(who)
             if places is not None:
-                places.append(index)
+                places.append(start + at)
             elif not is_refused_id(who):
-                seen[who] = [index]
-            payload = payloads[at] or b""
-            if (
-                record.event in JOINS
-                or b"$set" in payload
-                or b"$unset" in payload
-                or b"$groups" in payload
-                or b"\\u0024" in payload
-                or record.set is not UNSET
-                or record.set_once is not UNSET
-                or record.unset is not UNSET
-            ):
-                _look_into(stretch, index, record, payload)
+                seen[who] = [start + at]
+            if at in marked or record.event in JOINS or (records_write and _writes(record)):
+                _look_into(stretch, start + at, record, payloads[at] or b"")
         elif kind == _AUDIT:
             _look_at_audit(stretch, start + at, record, payloads[at] or b"")
         elif kind == _ERASURE:
@@ -206,6 +202,29 @@ def change_of(record: bytes | None, payload: bytes | None) -> Change | None:
         return None
     (read_record,) = _records(b"[%b]" % record)
     return None if read_record is None else _change(read_record, _properties(payload or b""))
+
+
+def _marked(payloads: Sequence[bytes | None]) -> set[int]:
+    """Which payloads have one of `_MARKS`; looked for in one piece, which costs a tenth.
+
+    >>> _marked([b'{"$set":{}}', None, b"{}", b'{"$groups":{"$set":1}}'])
+    {0, 3}
+    """
+    whole = b"\n".join([payload or b"" for payload in payloads])
+    starts = list(accumulate((len(payload or b"") + 1 for payload in payloads), initial=0))
+    found: set[int] = set()
+    for mark in _MARKS:
+        at = whole.find(mark)
+        while at >= 0:
+            place = bisect_right(starts, at) - 1
+            found.add(place)
+            at = whole.find(mark, starts[place + 1])
+    return found
+
+
+def _writes(record: _Record) -> bool:
+    sent = (record.set, record.set_once, record.unset)
+    return any(part is not UNSET for part in sent)
 
 
 def _records(text: bytes) -> list[_Record | None]:

@@ -279,7 +279,7 @@ def _drop_empty(connection: apsw.Connection, numbers: Collection[int]) -> set[in
     for number, is_named in empty:
         if is_named:
             connection.execute(
-                "UPDATE id SET text = NULL, seen = NULL, left_out = 0 WHERE number = ?", (number,)
+                "UPDATE id SET text = NULL, left_out = 0 WHERE number = ?", (number,)
             )
         else:
             for statement in _REMOVALS:

@@ -25,7 +25,7 @@ READ_BYTES: Final = 4 * 1024 * 1024
 TAKEN_BYTES: Final = 16 * 1024 * 1024
 """Most bytes of the log in one transaction, but for one piece more."""
 
-TAKEN_ENTRIES: Final = 20_000
+TAKEN_ENTRIES: Final = 50_000
 """Most entries of the log in one transaction, but for one piece more."""
 
 _VERSION: Final = 1

@@ -57,13 +57,16 @@ from indelible.identity.person import (
 from indelible.identity.postings import Span, count, last_of, walk
 from indelible.identity.properties import Kept, Last, of_person
 from indelible.identity.refolding import Hull, connected, load, refused_claims
-from indelible.identity.tables import WRITES, rows_in
+from indelible.identity.tables import SEGMENT_BITS, WRITES, rows_in, segment_of
 from indelible.journal.contract import JournalReader
 
 PERSONS_FILE: Final = "persons.db"
 
 LOOKED_AT: Final = 1_000
 """Most persons that one page with a choice looks at."""
+
+SEGMENTS_LOOKED_AT: Final = 10
+"""Most segments of the log (65,536 entries each) that one page is looked for in."""
 
 PROPERTIES_READ: Final = 20_000
 """Most properties of a person's ids that are read to find its values."""
@@ -73,6 +76,9 @@ WRITES_READ: Final = 10_000
 
 _WALKED_AT_ONCE: Final = 1 << 20
 """Entries of a log that one state of the file is held for."""
+
+_NEAR: Final = 8
+_LEAVES_AT_ONCE: Final = 256
 
 _ID: Final = "number, key, text, identified_at, first, last_index, events FROM id"
 
@@ -171,7 +177,7 @@ class Persons:
             whole = self._whole(connection, project_id, who, at)
             if whole is None:
                 return IdPage((), None)
-            rows = list(islice(self._members(connection, whole, after), limit + 1))
+            rows = list(islice(self._members(connection, whole, after, limit + 1), limit + 1))
             more = rows[limit - 1].first if len(rows) > limit else None
             if after is None and limit == 1 and more is not None:
                 more = -1  # the principal alone: all others come after it
@@ -196,7 +202,7 @@ class Persons:
         before: int | None = None,
         limit: int,
     ) -> PersonPage:
-        """Persons, last seen first; only those that are `chosen`.
+        """Persons who have events, last seen first; only those that are `chosen`.
 
         Looks at `LOOKED_AT` persons at most, and returns how to go on. `last_seen_from_ms`: only
         those seen then or later. `before` is that of the page before.
@@ -207,27 +213,34 @@ class Persons:
             lowest = runs[0][0] if runs else NEVER
         found: list[Person] = []
         looked_at = 0
+        before = min(self.next_index(project_id), NEVER if before is None else before)
         with self._reading() as connection:
-            rows: list[Any] = connection.execute(
-                "SELECT seen, number FROM id WHERE project_id = ? AND seen < ? AND seen >= ?"
-                " ORDER BY seen DESC LIMIT ?",
-                (project_id, NEVER if before is None else before, lowest, LOOKED_AT + 1),
-            ).fetchall()
-            for seen, root in rows[:LOOKED_AT]:
-                looked_at += 1
-                before = seen
-                whole = self._now(connection, root)
-                if whole is None:
-                    continue
-                person = self._person(connection, project_id, whole)
-                if last_seen_from_ms is not None and person.last_ms < last_seen_from_ms:
-                    continue
-                if chosen is None or chosen(person):
-                    found.append(person)
-                    if len(found) == limit:
-                        break
-        is_end = looked_at == len(rows)
-        return PersonPage(tuple(found), None if is_end else before, looked_at)
+            for _ in range(SEGMENTS_LOOKED_AT):
+                if before <= lowest:
+                    return PersonPage(tuple(found), None, looked_at)
+                segment = segment_of(before - 1)
+                base = segment << SEGMENT_BITS
+                rows: list[Any] = connection.execute(
+                    _LAST_SEEN, (base, segment, before - base, project_id, LOOKED_AT - looked_at)
+                ).fetchall()
+                for low, root in rows:
+                    looked_at += 1
+                    before = base + low
+                    if before < lowest:
+                        return PersonPage(tuple(found), None, looked_at)
+                    whole = self._now(connection, root)
+                    assert whole is not None, "one of its ids has just been read"
+                    person = self._person(connection, project_id, whole)
+                    if last_seen_from_ms is not None and person.last_ms < last_seen_from_ms:
+                        continue
+                    if chosen is None or chosen(person):
+                        found.append(person)
+                        if len(found) == limit:
+                            return PersonPage(tuple(found), before or None, looked_at)
+                if looked_at == LOOKED_AT:
+                    break
+                before = base
+        return PersonPage(tuple(found), before or None, looked_at)
 
     def merges(
         self,
@@ -368,6 +381,18 @@ class Persons:
         units = tuple(Unit(kind or None, *more) for kind, *more in rows)
         return UnitPage(units, units[-1].last_index if len(units) >= limit else None)
 
+    def totals(self) -> dict[str, int]:
+        """How many persons, ids, ids that share a person, and events, over all projects."""
+        with self._reading() as connection:
+            ids, events = connection.execute(
+                "SELECT count(*), total(events) FROM id WHERE text IS NOT NULL"
+            ).get
+            several, joined = connection.execute(
+                "SELECT count(*), total(ids) FROM person WHERE ids > 0"
+            ).get
+        persons = ids - int(joined) + several
+        return {"persons": persons, "ids": ids, "merged_ids": int(joined), "events": int(events)}
+
     def merge_facts(self, project_id: int, who: Sequence[str]) -> dict[str, Any]:
         """The facts of the administration event `persons_merged` that makes these one person.
 
@@ -414,7 +439,8 @@ class Persons:
             out: dict[str, None] | None = None
             if taken_out is not None:
                 out = self._taken_out(connection, project_id, whole, taken_out)
-            rows = self._members(connection, whole, None)
+            most = MAX_TAKEN_OUT + len(out or ())
+            rows = self._members(connection, whole, None, most)
             ids = (person_id_of(row.key) for row in rows)
             apart = list(islice((one for one in ids if not out or one not in out), MAX_TAKEN_OUT))
             return unmerge_facts(person, apart=apart, taken_out=None if out is None else list(out))
@@ -528,9 +554,12 @@ class Persons:
         return [_row(row) for row in rows]
 
     def _members(
-        self, connection: apsw.Connection, whole: _Whole, after: int | None
+        self, connection: apsw.Connection, whole: _Whole, after: int | None, limit: int = -1
     ) -> Iterator[_Row]:
-        """The ids of a person: the principal, then the others after the rank `after`."""
+        """The ids of a person: the principal, then the others after the rank `after`.
+
+        With a limit, at least this many if there are.
+        """
         if after is None:
             yield whole.principal
             after = -1
@@ -540,8 +569,8 @@ class Persons:
         else:
             rows: list[Any] = connection.execute(
                 f"SELECT {_ID} WHERE person = ? AND person != number AND first > ?"
-                " AND text IS NOT NULL ORDER BY first",
-                (whole.root, after),
+                " AND text IS NOT NULL ORDER BY first LIMIT ?",
+                (whole.root, after, limit if limit < 0 else limit + 1),
             ).fetchall()
             found = [_row(row) for row in rows]
             found += [row for row in self._rows_at(connection, [whole.root]) if row.first > after]
@@ -560,7 +589,7 @@ class Persons:
     # Showing
 
     def _person(self, connection: apsw.Connection, project_id: int, whole: _Whole) -> Person:
-        rows = list(islice(self._members(connection, whole, None), IDS_SHOWN))
+        rows = list(islice(self._members(connection, whole, None, IDS_SHOWN), IDS_SHOWN))
         values, left_out = self._properties(connection, project_id, whole)
         times = self._times(project_id, {whole.first_index, whole.last_index})
         return Person(
@@ -597,10 +626,12 @@ class Persons:
 
     def _times(self, project_id: int, places: Iterable[int]) -> dict[int, int]:
         """When the entries at these places were received; their leaves are never erased."""
-        return {
-            place: leaf.decode(self._journal.leaves(project_id, place, place + 1)[0]).received_at_ms
-            for place in places
-        }
+        times: dict[int, int] = {}
+        for start, end in _runs(sorted(set(places))):
+            leaves = self._journal.leaves(project_id, start, end)
+            for place, entry in enumerate(leaves, start=start):
+                times[place] = leaf.decode(entry).received_at_ms
+        return times
 
     def _properties(
         self, connection: apsw.Connection, project_id: int, whole: _Whole
@@ -794,6 +825,14 @@ class Persons:
         return out
 
 
+# The last event of its id, which is the last one of its person too.
+_LAST_SEEN: Final = (
+    "SELECT low, id.person FROM posting"
+    " JOIN id ON id.number = posting.subject AND id.last_index = ? + posting.low"
+    " LEFT JOIN person ON person.root = id.person"
+    " WHERE segment = ? AND low < ? AND project_id = ?"
+    " AND coalesce(person.last_index, id.last_index) = id.last_index ORDER BY low DESC LIMIT ?"
+)
 _PROPERTIES_OF: Final = (
     "SELECT id.number, id.identified_at IS NOT NULL, name, kind, at, size, unset_at"
     " FROM id JOIN property ON property.number = id.number WHERE {} LIMIT ?"
@@ -830,6 +869,23 @@ def _as_of(connection: apsw.Connection, row: _Row, at: int) -> _Row:
 
 def _spans(rows: dict[int, _Row]) -> list[Span]:
     return [Span(subject, row.first >> 1, row.last_index) for subject, row in rows.items()]
+
+
+def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs [start, end) that have all these places, which are ascending, and few others.
+
+    >>> list(_runs([1, 2, 5, 90]))
+    [(1, 6), (90, 91)]
+    """
+    start = end = -_NEAR
+    for place in places:
+        if place - end >= _NEAR or end - start >= _LEAVES_AT_ONCE:
+            if end > start:
+                yield start, end
+            start = place
+        end = place + 1
+    if end > start:
+        yield start, end
 
 
 def _goes_on(run: MergeFact, fate: Fate) -> bool:

@@ -159,11 +159,7 @@ def fold_again(connection: apsw.Connection, numbers: Collection[int]) -> None:
 
 def settle(connection: apsw.Connection, root: int, members: Sequence[Known]) -> None:
     """Write what is counted of a person; `members` are all of its ids, `root` one of them."""
-    others = [known.number for known in members if known.number != root]
-    list(rows_in(connection, "UPDATE id SET seen = NULL WHERE number", others))
     known = [known for known in members if known.is_named]
-    last = max((one.last_index for one in known), default=None)
-    connection.execute("UPDATE id SET seen = ? WHERE number = ?", (last, root))
     if len(members) == 1:
         connection.execute("DELETE FROM person WHERE root = ?", (root,))
         return
@@ -177,7 +173,7 @@ def settle(connection: apsw.Connection, root: int, members: Sequence[Known]) -> 
             len(known),
             sum(one.events for one in known),
             min((one.first for one in known), default=NEVER) >> 1,
-            -1 if last is None else last,
+            max((one.last_index for one in known), default=-1),
             None if at == NEVER else at,
             principal.number,
             principal.first,

@@ -52,12 +52,10 @@ CREATE TABLE IF NOT EXISTS id (
     first         INTEGER,           -- twice the first index; and 1 if only a claim names it there
     last_index    INTEGER,
     events        INTEGER NOT NULL,
-    left_out      INTEGER NOT NULL DEFAULT 0,
-    seen          INTEGER            -- of the id that `person` is: last_index of the whole person
+    left_out      INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX IF NOT EXISTS id_key ON id (key);
 CREATE INDEX IF NOT EXISTS id_person ON id (person, first) WHERE person != number;
-CREATE INDEX IF NOT EXISTS id_seen ON id (project_id, seen) WHERE seen IS NOT NULL;
 CREATE TABLE IF NOT EXISTS person (
     root            INTEGER PRIMARY KEY,
     ids             INTEGER NOT NULL,

@@ -64,7 +64,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self._of: dict[int, dict[str, int]] = {}
-        self._roots: dict[int, int] = {}
+        self.roots: dict[int, int] = {}
         self._moved: dict[int, int] = {}
         self.identified: set[int] = set()
         self.next = {ID: STEP, ACTOR: STEP + ACTOR, UNIT: STEP + UNIT}
@@ -79,7 +79,7 @@ class Numbers:
 
     def drop(self) -> None:
         """Remember nothing."""
-        self._of, self._roots, self._moved, self._count = {}, {}, {}, 0
+        self._of, self.roots, self._moved, self._count = {}, {}, {}, 0
         self.identified = set()
 
     def of(self, project_id: int) -> dict[str, int]:
@@ -93,7 +93,7 @@ class Numbers:
         numbers[text] = number
         self._count += 1
         if root is not None:
-            self._roots[number] = root
+            self.roots[number] = root
 
     def make(self, kind: int) -> int:
         """A new number."""
@@ -103,12 +103,12 @@ class Numbers:
 
     def root(self, number: int) -> int | None:
         """What stands for the person of an id; None if that is the id alone."""
-        root = self._roots.get(number)
+        root = self.roots.get(number)
         if root is None or root not in self._moved:
             return root
         while root in self._moved:
             root = self._moved[root]
-        self._roots[number] = root
+        self.roots[number] = root
         return root
 
     def move(self, root: int, to: int) -> None:
@@ -118,7 +118,7 @@ class Numbers:
 
     def settle(self, number: int, root: int) -> None:
         """Note that an id, a person by itself until now, is one of several."""
-        self._roots[number] = root
+        self.roots[number] = root
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class Taking:
         added: list[object] = []
         more: list[int] = []
         in_persons: defaultdict[int, list[int]] = defaultdict(lambda: [0, -1])
-        root_of = self._numbers.root
+        roots, root_of = self._numbers.roots, self._numbers.root
         postings: list[tuple[int, list[int]]] = []
         for text, places in seen.items():
             if text in fresh:
@@ -193,9 +193,8 @@ class Taking:
             number = numbers[text]
             more += (number, places[-1], len(places))
             postings.append((number, places))
-            root = root_of(number)
-            if root is not None:
-                person = in_persons[root]
+            if number in roots:
+                person = in_persons[root_of(number) or number]
                 person[0] += len(places)
                 person[1] = max(person[1], places[-1])
         for text in fresh:
@@ -205,24 +204,23 @@ class Taking:
             ranks += [] if at is None else [(at << 1) + 1]
             last = own[-1] if own else at
             key = key_of(text, self._subkey)
-            added += (number, self._project_id, key, text, number, min(ranks), last, len(own), last)
+            added += (number, self._project_id, key, text, number, min(ranks), last, len(own))
             self._numbers.remember(numbers, text, number, None)
             if own:
                 postings.append((number, own))
         change_rows(
             self._connection,
-            "INSERT INTO id"
-            " (number, project_id, key, text, person, first, last_index, events, seen)",
+            "INSERT INTO id (number, project_id, key, text, person, first, last_index, events)",
             added,
-            9,
+            8,
         )
         change_rows(
             self._connection,
             "WITH more (number, last, events) AS (",
             more,
             3,
-            ") UPDATE id SET last_index = more.last, events = id.events + more.events,"
-            " seen = iif(seen IS NULL, NULL, more.last) FROM more WHERE id.number = more.number",
+            ") UPDATE id SET last_index = more.last, events = id.events + more.events"
+            " FROM more WHERE id.number = more.number",
         )
         self._add_postings(postings)
         for number, text in bare.items():
@@ -236,8 +234,6 @@ class Taking:
             ") UPDATE person SET last_index = more.last, events = person.events + more.events"
             " FROM more WHERE person.root = more.root",
         )
-        last_seen = [v for root, (_, last) in in_persons.items() for v in (root, last)]
-        update_rows(self._connection, "id", ("seen",), last_seen)
         for root in {self._numbers.root(number) or number for number in bare}:
             members = members_of(self._connection, root)
             settle(self._connection, root, known_ids(self._connection, members))
@@ -446,7 +442,7 @@ class Taking:
         if one.ids == 1:
             numbers.settle(one.root, one.root)
         numbers.move(other.root, one.root)
-        execute("UPDATE id SET person = ?, seen = NULL WHERE number = ?", (one.root, other.root))
+        execute("UPDATE id SET person = ? WHERE number = ?", (one.root, other.root))
         if (other.identified_at, other.principal_first) < (one.identified_at, one.principal_first):
             one.principal, one.principal_first = other.principal, other.principal_first
         one.identified_at = min(one.identified_at, other.identified_at)
@@ -462,13 +458,10 @@ class Taking:
 
     def _write(self, persons: Iterable[Side]) -> None:
         flat: list[object] = []
-        seen: list[int] = []
         for person in persons:
             at = None if person.identified_at == NEVER else person.identified_at
             flat += (person.root, person.ids, person.events, person.first, person.last, at)
             flat += (person.principal, person.principal_first)
-            seen += (person.root, person.last)
-        update_rows(self._connection, "id", ("seen",), seen)
         change_rows(
             self._connection,
             "INSERT OR REPLACE INTO person (root, ids, events, first_index, last_index,"
