@@ -1,5 +1,6 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `live`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `live`,
+`persons`."""
 
 import argparse
 import contextlib
@@ -19,7 +20,7 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger, live, peers, projects, stages
+from bench import ledger, live, peers, persons, projects, stages
 from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
 ROWS: Final = (
@@ -38,6 +39,7 @@ ROWS: Final = (
     "peers",
     "reader",
     "live",
+    "persons",
 )
 _BATCH: Final = 100
 _FOLLOWED_RATES: Final = {"single": 6_000, "batched": 25_000}
@@ -519,6 +521,25 @@ def in_bulk(work: Path, scale: float) -> None:
     )
 
 
+def of_persons(_: Path, scale: float) -> None:
+    """What the persons of a log cost; `python -m bench.persons 1000000` at full size."""
+    lines = _run("bench.persons", str(round(200_000 * scale))).splitlines()
+    figures = {name: float(value) for name, value in map(str.split, lines)}
+    follower_us, busy = figures["follower_us"], figures["hash_us"] / persons.HASH_US
+    _report(
+        "15 persons, a tenth as many as events, CPU of the follower",
+        f"{follower_us:.1f} us an event; a person found in {figures['find_ms']:.1f} ms, a page of "
+        f"a timeline in {figures['timeline_ms']:.1f} ms (p99); made again in "
+        f"{figures['rebuild_s']:.1f} s; {figures['bytes_a_person']:.0f} bytes a person",
+        f"hashing takes {busy:.1f} times what it takes on a machine that does nothing else",
+        f"{follower_us / busy:.1f} us at that",
+        "≤ 5 us an event, ≤ 5 ms, ≤ 50 ms",
+        reached=follower_us / busy <= 5
+        and figures["find_ms"] <= 5
+        and figures["timeline_ms"] <= 50,
+    )
+
+
 def by_stage(work: Path, scale: float) -> None:
     """CPU of an event by process, under load; then that of an edge by stage, alone."""
     events = "indelible_group_events_sum"
@@ -586,6 +607,7 @@ _RUNS: Final = {
     "peers": beside_peers,
     "reader": without_reader,
     "live": what_happens_now,
+    "persons": of_persons,
 }
 
 

@@ -28,6 +28,7 @@ from indelible.edge import (
 )
 from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt, vtilt_unread
 from indelible.event import MAX_COUNT
+from indelible.identity import decisions, facts, person, persons
 from indelible.journal import commit, fair, outside, sqlite
 from indelible.journal.tables import INDEX_BITS
 from indelible.ledger import damages, growth, part, sealer, witnessing
@@ -40,7 +41,9 @@ from indelible.live import facts as live_facts
 from indelible.moment import MAX_CHARS as MOST_TIME_CHARS
 from indelible.network import MOST_HOPS
 from indelible.processes import children, feed, notices, relay
+from indelible.query import erasures as query_erasures
 from indelible.query import events as search
+from indelible.query import persons as query_persons
 from indelible.query import senders
 from indelible.record import MAX_REASONS
 from indelible.serving import framing, head
@@ -152,6 +155,16 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "`sequence` of an event": (MOST_COUNTED,),
     "gaps of an account": (n(account.MAX_GAPS),),
     "account of a silent process": (f"{accounting.KEPT_DAYS} days",),
+    "properties of a person": (
+        n(person.PROPERTIES_KEPT),
+        size(person.PROPERTY_BYTES_KEPT),
+    ),
+    "properties read for a person": (n(persons.PROPERTIES_READ), n(persons.WRITES_READ)),
+    "groups of an event": (str(facts.MAX_UNITS), f"{facts.MAX_UNIT_CHARS} characters"),
+    "`actor` of an audit event": (f"{facts.MAX_ACTOR_CHARS} characters",),
+    "ids of one unmerge": (n(decisions.MAX_TAKEN_OUT),),
+    "persons of one merge": (str(decisions.MAX_MERGED),),
+    "persons that one page of a search looks at": (n(persons.LOOKED_AT),),
     "page of senders": (f"{senders.MAX_LIMIT} accounts", f"{senders.GAPS_PER_PAGE:,} gaps"),
     "events of one request that are stored": (n(intake._RUN_DRAFTS), size(intake._RUN_BYTES)),
     "events waiting for their sync": (size(SETTINGS.max_waiting_bytes), n(commit._BATCH_EVENTS)),
@@ -230,6 +243,19 @@ FIGURES: dict[str, tuple[str, ...]] = {
         n(damages._MOST_KEPT),
     ),
     "transaction ids of an erasure": (n(erasures.MOST_TX_IDS), size(erasures._MAX_BODY_BYTES)),
+    "actors of an erasure": (n(erasures.MOST_ACTORS), n(erasures.MOST_IDS_SHOWN)),
+    "wait for the persons to be up to date": (
+        s(query_erasures.CAUGHT_UP_WITHIN_S),
+        s(query_persons.FOLDED_WITHIN_S),
+        s(query_persons.FRESH_WITHIN_S),
+        s(query_erasures.SWEPT_WITHIN_S),
+    ),
+    "persons, merge facts, writes, events of a page": (
+        n(query_persons.MAX_LIMIT),
+        size(query_persons.PAGE_BYTES),
+        n(query_persons.MAX_IDS),
+    ),
+    "merge facts shown with a person": (n(query_persons.MERGES_SHOWN),),
     "events erased in one transaction": (n(sqlite._MOST_ERASED),),
     "a witness's time for an answer": (s(witnessing._TIMEOUT_S),),
     "signature lines of a note": (n(note.MOST_SIGNATURES),),

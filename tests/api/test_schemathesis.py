@@ -79,7 +79,11 @@ def prepare(document: dict[str, Any]) -> None:
     for path in ("/api/e", "/batch/"):
         del paths[path]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
     # Only the server can make a cursor.
-    for path in ("/v1/events", "/v1/senders", "/v1/projects", "/v1/keys"):
+    of_person = [f"/v1/persons/{{person}}/{of}" for of in ("ids", "merges", "history", "timeline")]
+    for path in (
+        *("/v1/events", "/v1/senders", "/v1/projects", "/v1/keys"),
+        *("/v1/persons", *of_person),
+    ):
         search = paths[path]["get"]
         search["parameters"] = [p for p in search["parameters"] if p["name"] != "cursor"]
 

@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, erasures, events, ingest, live, manage, senders
+from indelible.api import docs, erasures, events, ingest, live, manage, persons, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
@@ -81,10 +81,11 @@ def _routes(
             guards=[declared, parameters],
             tags=["read"],
         ),
+        Router("/", route_handlers=persons.ROUTES, guards=[declared, parameters], tags=["persons"]),
         Router("/", route_handlers=ledger_routes.OPEN_ROUTES, guards=[declared], tags=["read"]),
         Router(
             "/",
-            route_handlers=[*manage.ROUTES, *erasures.ROUTES],
+            route_handlers=[*manage.ROUTES, *erasures.ROUTES, *persons.CHANGES],
             guards=[declared, parameters, json_only],
             tags=["manage"],
         ),

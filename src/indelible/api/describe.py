@@ -4,7 +4,7 @@ Litestar describes its own routes from their signatures; here its description is
 joined by that of the hot routes. `/docs` and `/openapi.json` show the same document.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from litestar.routes import HTTPRoute
 
 from indelible import __version__
 from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
-from indelible.api import erasures, ingest, managed
+from indelible.api import erasures, ingest, managed, persons
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.live import EVENT_STREAM, Realtime
@@ -25,6 +25,7 @@ from indelible.edge.schema import Json, ref
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
+from indelible.query import persons as query_persons
 from indelible.query.events import Page
 from indelible.query.senders import SenderPage
 from indelible.registry.caller import MISSING
@@ -34,6 +35,7 @@ JSON: Final = "application/json"
 TAGS: Final = {
     "ingest": "Send product events with the public project token, audit events with an API key.",
     "read": "Find events, with an application key of their project or an admin key.",
+    "persons": "Who the events are of: ids that belong together, their properties and events.",
     "manage": "Projects, keys and erasures, with an admin key. Each change is an `administration` "
     "or `erasure` event in the log of its project.",
     "server": "How the server is, and what it can do.",
@@ -70,6 +72,7 @@ _MOMENT: Final[Json] = {
 _PARAMETERS: Final[Mapping[str, Json]] = {
     "from": _MOMENT,
     "to": _MOMENT,
+    "last_seen_from": _MOMENT,
     "filter": {"type": "string", "format": "condition"},
 }
 """The schemas of parameters that the framework takes for plain text."""
@@ -124,6 +127,11 @@ _EVENT: Final[Json] = {
                     "stored.",
                 },
                 "stored_at": _TIME,
+                "person": {
+                    "type": "string",
+                    "description": "The person id of a product event's person, as known now. Not "
+                    "in search results.",
+                },
                 "life": {
                     "type": "array",
                     "description": "Every step with its time. Not in search results.",
@@ -136,7 +144,11 @@ _EVENT: Final[Json] = {
 _STEP: Final[Json] = {
     "type": "object",
     "required": ["step", "at"],
-    "properties": {"step": {"enum": ["received", "stored", *Level]}, "at": _TIME},
+    "properties": {
+        "step": {"enum": ["received", "stored", *Level, "resolved"]},
+        "at": {"anyOf": [_TIME, {"type": "null"}]},
+        "person": {"type": "string", "description": "Of `resolved`: whose event it is now."},
+    },
 }
 
 
@@ -181,6 +193,8 @@ _EXAMPLES: Final = {
     "log_name": "default",
     "path": "checkpoint",
     "name": "web-shop",
+    "person": "user_42",
+    "actor": "user_42",
     "process_id": "8d3f1c0b5a2e4f6799b0c1d2e3f4a5b6",
 }
 _BODIES: Final[dict[str, Json]] = {
@@ -189,6 +203,8 @@ _BODIES: Final[dict[str, Json]] = {
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
     "change_key": {"rate": 200, "burst": 2_000},
     "rotate_key": {"grace_s": 3600},
+    "merge_persons": {"ids": ["user_42", "user_43"]},
+    "unmerge_person": {"id": "user_42", "ids": ["user_43"]},
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
 _STRUCTS: Final = (
@@ -207,6 +223,15 @@ _STRUCTS: Final = (
     managed.KeyChange,
     managed.KeyMade,
     managed.Rotation,
+    query_persons.PersonList,
+    query_persons.PersonDetails,
+    query_persons.IdList,
+    query_persons.MergeList,
+    query_persons.History,
+    query_persons.Timeline,
+    query_persons.MergeDone,
+    persons.MergeWanted,
+    persons.UnmergeWanted,
     erasures.ErasureWanted,
     erasures.ErasureCertificate,
 )
@@ -276,6 +301,10 @@ class Description:
         paths["/v1/events/{tx_id}"]["get"]["responses"]["200"]["content"][JSON] = {
             "schema": ref("Event")
         }
+        for parameter in paths["/v1/persons"]["get"]["parameters"]:
+            if parameter["name"] == "filter":
+                parameter["schema"] = {"type": "string", "format": "condition-of-person"}
+                parameter["example"] = 'properties.plan = "pro"'
         return paths
 
 
@@ -321,6 +350,34 @@ def _sendable(schema: Json) -> Json:
     return straight
 
 
+# What an erasure may name, by the type of each member: these together, and none of the others.
+_NAMED_BY: Final = {
+    "tx_ids": "array",
+    "distinct_id": "string",
+    "person": "string",
+    "actors": "array",
+}
+_SELECTIONS: Final = (("tx_ids",), ("distinct_id",), ("person",), ("actors",), ("person", "actors"))
+_CONFIRMED: Final[tuple[Json, ...]] = (
+    {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
+    {"required": ["confirm"], "properties": {"confirm": {"type": "string"}}},
+)
+
+
+def _selections() -> Iterator[Json]:
+    """What one erasure may name; a person or actors in a dry run, or confirmed."""
+    for names in _SELECTIONS:
+        members: Json = {
+            name: {"type": kind if name in names else "null"} for name, kind in _NAMED_BY.items()
+        }
+        needs_confirm = "person" in names or "actors" in names
+        for more in _CONFIRMED if needs_confirm else ({"required": [], "properties": {}},):
+            yield {
+                "required": [*names, *more["required"]],
+                "properties": {**members, **more["properties"]},
+            }
+
+
 def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
     """The schemas of the framework's routes, by name, made from their structs.
 
@@ -329,7 +386,7 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
     _, schemas = msgspec.json.schema_components(
         (*_STRUCTS, health), ref_template=ref("{name}")["$ref"]
     )
-    for page in ("Page", "Found"):
+    for page in ("Page", "Found", "Timeline"):
         schemas[page]["properties"]["events"]["items"] = ref("Event")
     for change in ("ProjectChange", "KeyChange"):
         schemas[change]["minProperties"] = 1
@@ -365,14 +422,5 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
             },
         },
     ]
-    schemas["ErasureWanted"]["oneOf"] = [
-        {
-            "required": [wanted],
-            "properties": {wanted: {"type": kind}, other: {"type": "null"}},
-        }
-        for wanted, kind, other in (
-            ("tx_ids", "array", "distinct_id"),
-            ("distinct_id", "string", "tx_ids"),
-        )
-    ]
+    schemas["ErasureWanted"]["anyOf"] = list(_selections())
     return {**schemas, "LoggedEvent": _LOGGED, "Event": _EVENT, "Step": _STEP, "Error": ERROR}

@@ -14,20 +14,25 @@ from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
+from indelible.api.paths import PathsAsSent
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
 from indelible.edge.notice import Notices
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
+from indelible.identity.identity import Identity
+from indelible.identity.part import identity_part
 from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
 from indelible.live.live import Live
 from indelible.live.part import live_part
 from indelible.parts import Part
+from indelible.query.erasures import Erasures, Turns
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.persons import PersonQueries
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -102,6 +107,10 @@ class Following:
                 in_doubt=steadiness.in_doubt,
             )
             opened.callback(self.accounting.close)
+            self.identity = Identity(
+                settings.data_dir, journal=journal, projects=self._projects, clock=clock
+            )
+            opened.callback(self.identity.close)
             self.retention = Retention(
                 settings.data_dir,
                 journal,
@@ -117,15 +126,22 @@ class Following:
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
         self.live_part = live_part(self.live)
+        self.identity_part = identity_part(self.identity)
+        persons = self.identity.persons
+        events, turns = Events(journal, self.ledger), Turns(journal, persons)
         self.reading_part = Part(
             name="reading",
             gives={
                 "journal": journal,
                 "registry": self.registry,
-                "events": Events(journal, self.ledger),
+                "events": events,
+                "people": PersonQueries(journal, events, persons, self.registry, turns),
                 "senders": Senders(self.accounting.accounts),
-                "count_persons": lambda _, distinct_ids: len(distinct_ids),
-                "eraser": Eraser(journal, clock=clock),
+                "persons": persons,
+                "count_persons": persons.count,
+                "erasures": Erasures(
+                    journal, Eraser(journal, clock=clock), persons, self.registry, turns
+                ),
             },
         )
         self.api: Litestar
@@ -143,7 +159,7 @@ class Following:
             metrics_key=self.settings.metrics_key,
             clock=self.clock,
         )
-        self.answers = Deadline(self.api, self.refusals)
+        self.answers = Deadline(PathsAsSent(self.api), self.refusals)
 
     def start(self) -> Start:
         """What there is to say of this start."""
@@ -171,7 +187,7 @@ class Following:
         return [
             Rule(project.id, project.retention_days)
             for project in self.registry.snapshot.projects.values()
-            if project.retention_days is not None
+            if project.retention_days is not None and not project.legal_hold
         ]
 
     def _token(self) -> str:

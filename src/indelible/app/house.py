@@ -20,6 +20,7 @@ from indelible.app.storing import Storing, compare_clock
 from indelible.clock import Clock, Steadiness, now_ms
 from indelible.edge.large import LargeBodies
 from indelible.edge.rates import Rates
+from indelible.identity.part import IdentityHealth
 from indelible.journal.part import ClockHealth, JournalHealth
 from indelible.journal.reader import open_erasable
 from indelible.journal.registry_tables import RegistryRows
@@ -120,6 +121,7 @@ class House(_Running):
             self.following.ledger_part,
             self.following.accounting_part,
             self.following.live_part,
+            self.following.identity_part,
             self.storing.clock_part(),
             self.following.reading_part,
         ]
@@ -178,6 +180,7 @@ class WritingHouse(_Running):
             self.family.part_of_reader("ledger", LedgerHealth),
             self.family.part_of_reader("accounting", AccountingHealth),
             self.family.part_of_reader("live", LiveHealth),
+            self.family.part_of_reader("identity", IdentityHealth),
             self.storing.clock_part(),
             reader_part(self.family),
         ]
@@ -243,6 +246,7 @@ class ReadingHouse(_Running):
             self.following.ledger_part,
             self.following.accounting_part,
             self.following.live_part,
+            self.following.identity_part,
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]

@@ -20,7 +20,9 @@ from indelible.cli import (
     export,
     keys,
     options,
+    persons,
     project,
+    rebuild,
     receipt,
     restore,
     resume,
@@ -59,9 +61,9 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, senders, export),
+        *(serve, send, tail, where, senders, persons, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, resume, spool, doctor),
+        *(project, keys, erase, backup, restore, resume, rebuild, spool, doctor),
     ):
         module.register(app)
     return app

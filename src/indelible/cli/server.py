@@ -171,11 +171,11 @@ class Server:
         """The decoded answer to a GET; parameters that are None are left out."""
         return self._decoded(self.answer("GET", path, parameters))
 
-    def pages(self, path: str, member: str) -> Iterator[Any]:
+    def pages(self, path: str, member: str, **parameters: Parameter) -> Iterator[Any]:
         """What all pages of a list have as `member`, one after the other."""
         cursor: str | None = None
         while True:
-            page = self.get(path, cursor=cursor)
+            page = self.get(path, cursor=cursor, **parameters)
             yield from page[member]
             cursor = page["next"]
             if cursor is None:

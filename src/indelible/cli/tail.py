@@ -139,7 +139,7 @@ def tail(
         "filter": checked(filter_),
         "project": project,
     }
-    show = _Json() if as_json else _Lines()
+    show = _Json() if as_json else Lines()
     if live:
         _check_for_live(filters)
         wanted: dict[str, Parameter] = {
@@ -183,7 +183,7 @@ def _check_for_live(filters: Filters) -> None:
             )
 
 
-def _live(data: Path | None, wanted: dict[str, Parameter], show: "_Json | _Lines") -> int:
+def _live(data: Path | None, wanted: dict[str, Parameter], show: "_Json | Lines") -> int:
     try:
         with reach(data) as server:
             for message in followed(server, **wanted):
@@ -211,7 +211,7 @@ def _last(server: Server, filters: Filters, newest: int, count: int) -> list[Eve
     return found[:count][::-1]
 
 
-def _follow(server: Server, filters: Filters, after: int, show: "_Json | _Lines") -> None:
+def _follow(server: Server, filters: Filters, after: int, show: "_Json | Lines") -> None:
     """Show what comes behind the index `after`, until nobody reads any more."""
     for page in _pages(server, filters, after):
         for event in page["events"]:
@@ -267,7 +267,7 @@ class _Json:
         screen.emit(message)
 
 
-class _Lines:
+class Lines:
     """An event a line.
 
     On a terminal the time is short and the day stands above its events, and a narrow one has no

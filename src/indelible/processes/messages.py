@@ -271,7 +271,7 @@ class Done(Struct, frozen=True, array_like=True, tag=11):
     """What came of one thing that the reader asked for: a value, or an error."""
 
     number: int
-    value: bytes | bool | Erased | None
+    value: bytes | bool | Erased | list[tuple[int, bytes]] | None
     refused: Refused | None = None
 
 

@@ -49,7 +49,7 @@ from indelible.processes.messages import (
 )
 from indelible.pulse import Pulse
 from indelible.registry.snapshot import Rows, Snapshot
-from indelible.registry.store import Administration
+from indelible.registry.store import Administration, Told
 from indelible.registry.values import Row
 
 REPORTED_EVERY_S: Final = 0.5
@@ -214,7 +214,7 @@ class StoreElsewhere:
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
+    ) -> list[Told]:
         told = [
             Event(
                 event.log.project_id,
@@ -225,9 +225,10 @@ class StoreElsewhere:
             )
             for event in events
         ]
-        self._writer.ask(
+        stored: list[tuple[int, bytes]] = self._writer.ask(
             lambda number: Change(number, Rows.of(added), Rows.of(changed), told),
         )
+        return [Told(*each) for each in stored]
 
 
 class ErasingElsewhere:
