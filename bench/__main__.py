@@ -1,5 +1,6 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `persons`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`,
+`persons`."""
 
 import argparse
 import contextlib
@@ -519,14 +520,14 @@ def in_bulk(work: Path, scale: float) -> None:
     )
 
 
-def of_persons(work: Path, scale: float) -> None:
+def of_persons(_: Path, scale: float) -> None:
     """What the persons of a log cost; `python -m bench.persons 1000000` at full size."""
     lines = _run("bench.persons", str(round(200_000 * scale))).splitlines()
     figures = {name: float(value) for name, value in map(str.split, lines)}
     follower_us, busy = figures["follower_us"], figures["hash_us"] / persons.HASH_US
     _report(
         "15 persons, a tenth as many as events, CPU of the follower",
-        f"{follower_us:.1f} us an event; a person found in {figures['find_ms']:.1f} ms, a page of a "
+        f"{follower_us:.1f} us an event; found in {figures['find_ms']:.1f} ms, a page of a "
         f"timeline in {figures['timeline_ms']:.1f} ms (p99); made again in "
         f"{figures['rebuild_s']:.1f} s; {figures['bytes_a_person']:.0f} bytes a person",
         f"hashing takes {busy:.1f} times what it takes on a machine that does nothing else",

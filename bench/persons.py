@@ -123,12 +123,12 @@ def hash_us() -> float:
 
 
 def _ms_each(ask: Callable[[str], object], who: list[str]) -> float:
-    """The 99th percentile of asking each, in ms."""
+    """The 99th percentile of the CPU of asking each, in ms."""
     times = []
     for one in who:
-        began = time.perf_counter()
+        began = time.thread_time()
         ask(one)
-        times.append(time.perf_counter() - began)
+        times.append(time.thread_time() - began)
     times.sort()
     return times[int(len(times) * 0.99)] * 1e3
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from indelible.errors import NotFound
 from indelible.event import Lane
 from indelible.journal.contract import Entry, Size
 from tests.journal.contract import (
@@ -47,6 +48,18 @@ class ReadingContract:
         assert [] == rig.reader.received_between(project, 0, None)
         assert rig.reader.find(project, Lane.PRODUCT, "e0") is None
         assert rig.reader.find_tx(project, bytes(16)) is None
+
+    def test_a_subkey_is_the_projects_own_for_each_use_and_never_changes(self, rig: Rig) -> None:
+        one, other = rig.new_project(), rig.new_project()
+        subkeys = [
+            rig.reader.subkey(project, use) for project in (one, other) for use in ("a", "b")
+        ]
+        assert 4 == len(set(subkeys))
+        assert [32] * 4 == [len(subkey) for subkey in subkeys]
+        rig.journal.append(numbered(one, 3))
+        assert subkeys[0] == rig.reader.subkey(one, "a") == rig.journal.subkey(one, "a")
+        with pytest.raises(NotFound):
+            rig.reader.subkey(1_000_000, "a")
 
     def test_the_sizes_of_a_range_are_those_of_what_is_read(self, rig: Rig) -> None:
         before, project, behind = (rig.new_project() for _ in range(3))

@@ -29,7 +29,7 @@ TAKEN_ENTRIES: Final = 50_000
 """Most entries of the log in one transaction, but for one piece more."""
 
 _VERSION: Final = 1
-_CACHE_KIB: Final = 16_384
+_CACHE_KIB: Final = 32_768
 _PACE_S: Final = 1.0  # one transaction a project and round is cheaper than many
 
 
