@@ -49,7 +49,7 @@ from indelible.registry.values import Project
 
 CAUGHT_UP_WITHIN_S: Final = 10.0
 """How long a decision about persons waits for their follower, and for one before it."""
-SWEPT_WITHIN_S: Final = 5.0
+SWEPT_WITHIN_S: Final = 30.0
 """How long an erasure waits until its events are gone from the file of persons."""
 _LOOK_S: Final = 0.02
 _ALL: Final = 1 << 30
@@ -289,9 +289,12 @@ class Erasures:
         """Wait until persons are followed past the erasure: then nothing of it is in their file."""
         last = max((entry.index for entry in certificate.entries), default=None)
         project_id = found.selection.project_id
-        is_swept = last is None or self._turns.reaches(
-            project_id, last + 1, within_s=SWEPT_WITHIN_S
-        )
+        try:
+            is_swept = last is None or self._turns.reaches(
+                project_id, last + 1, within_s=SWEPT_WITHIN_S
+            )
+        except Unavailable:  # the file of persons is damaged: the next start makes it again
+            is_swept = False
         return Done(found, certificate, (), certificate.swept and is_swept)
 
     def _hash(
