@@ -170,7 +170,7 @@ def test_health_names_its_parts(shared: World) -> None:
 
     assert 200 == answer.status_code
     processes = {"processes"} & set(answer.json())  # where there is more than one core
-    assert {"status", "version", "journal", "disk", "ledger", "accounting", "clock"} == (
+    assert {"status", "version", "journal", "disk", "ledger", "accounting", "quality", "clock"} == (
         set(answer.json()) - processes
     )
     assert {"status": "ok", "failure": None}.items() <= answer.json()["journal"].items()

@@ -23,6 +23,8 @@ from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
 from indelible.parts import Part
+from indelible.quality.learning import Learning
+from indelible.quality.part import quality_part
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.senders import Senders
@@ -97,6 +99,8 @@ class Following:
                 in_doubt=steadiness.in_doubt,
             )
             opened.callback(self.accounting.close)
+            self.learning = Learning(settings.data_dir, journal=journal, projects=self._projects)
+            opened.callback(self.learning.close)
             self.retention = Retention(
                 settings.data_dir,
                 journal,
@@ -110,6 +114,7 @@ class Following:
         self.retention_part = retention_part(self.retention)
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
+        self.quality_part = quality_part(self.learning)
         self.reading_part = Part(
             name="reading",
             gives={

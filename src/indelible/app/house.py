@@ -31,6 +31,7 @@ from indelible.processes.following import Truth
 from indelible.processes.reader import ErasingElsewhere, StoreElsewhere, Writer
 from indelible.processes.writing import Services
 from indelible.processes.zygote import Forks
+from indelible.quality.part import QualityHealth
 from indelible.query.health import DiskHealth, Lookout, lookout_part
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -117,6 +118,7 @@ class House(_Running):
             self.following.retention_part,
             self.following.ledger_part,
             self.following.accounting_part,
+            self.following.quality_part,
             self.storing.clock_part(),
             self.following.reading_part,
         ]
@@ -174,6 +176,7 @@ class WritingHouse(_Running):
             self.storing.disk_part(lookout),
             self.family.part_of_reader("ledger", LedgerHealth),
             self.family.part_of_reader("accounting", AccountingHealth),
+            self.family.part_of_reader("quality", QualityHealth),
             self.storing.clock_part(),
             reader_part(self.family),
         ]
@@ -237,6 +240,7 @@ class ReadingHouse(_Running):
             self.following.retention_part,
             self.following.ledger_part,
             self.following.accounting_part,
+            self.following.quality_part,
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]
