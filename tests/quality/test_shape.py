@@ -99,7 +99,7 @@ def test_what_is_too_much_is_cut_and_said_to_be() -> None:
 def test_names_that_differ_in_unicode_form_or_hold_strange_characters_are_told_apart() -> None:
     names = ["caf\u00e9", "cafe\u0301", "a.b", "a[0]", "a\0b", '"', "", "a b", "x" * 200]
 
-    seen = walk({name: 1 for name in names} | {"a": {"b": 1}})
+    seen = walk(dict.fromkeys(names, 1) | {"a": {"b": 1}})
 
     assert len(names) + 2 == len(seen.paths)
     assert {"a.b", '"a.b"', '"a[0]"', '"a\\u0000b"', '""', '"a b"'} <= seen.paths.keys()

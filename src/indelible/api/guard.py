@@ -34,6 +34,7 @@ from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.registry.caller import Caller
 from indelible.registry.registry import Registry
@@ -66,6 +67,7 @@ TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]
 TheSenders = NamedDependency[SkipValidation[Senders]]
+TheSchema = NamedDependency[SkipValidation[Schema]]
 TheEraser = NamedDependency[SkipValidation[Eraser]]
 NowMs = NamedDependency[int]
 

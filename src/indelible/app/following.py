@@ -27,6 +27,7 @@ from indelible.quality.learning import Learning
 from indelible.quality.part import quality_part
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -121,6 +122,7 @@ class Following:
                 "journal": journal,
                 "registry": self.registry,
                 "events": Events(journal, self.ledger),
+                "schema": Schema(self.learning),
                 "senders": Senders(self.accounting.accounts),
                 "eraser": Eraser(journal, clock=clock),
             },
