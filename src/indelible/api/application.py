@@ -10,7 +10,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, erasures, events, ingest, manage, schema, senders
+from indelible.api import balance, docs, erasures, events, ingest, manage, schema, senders
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
@@ -80,6 +80,7 @@ def _routes(
             route_handlers=[
                 *events.ROUTES,
                 *senders.ROUTES,
+                *balance.ROUTES,
                 *schema.ROUTES,
                 *ledger_routes.ROUTES,
             ],
@@ -89,7 +90,7 @@ def _routes(
         Router("/", route_handlers=ledger_routes.OPEN_ROUTES, guards=[declared], tags=["read"]),
         Router(
             "/",
-            route_handlers=[*manage.ROUTES, *erasures.ROUTES, *schema.MANAGED_ROUTES],
+            route_handlers=[*manage.ROUTES, *erasures.ROUTES, *schema.CONTRACT_ROUTES],
             guards=[declared, parameters, json_only],
             tags=["manage"],
         ),

@@ -32,6 +32,7 @@ from indelible.errors import (
 from indelible.journal.contract import JournalReader
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
+from indelible.query.balance import Balance
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.schema import Schema
@@ -67,6 +68,7 @@ TheLookout = NamedDependency[SkipValidation[Lookout]]
 TheGate = NamedDependency[SkipValidation[Gate]]
 TheLedger = NamedDependency[SkipValidation[Ledger]]
 TheSenders = NamedDependency[SkipValidation[Senders]]
+TheBalance = NamedDependency[SkipValidation[Balance]]
 TheSchema = NamedDependency[SkipValidation[Schema]]
 TheEraser = NamedDependency[SkipValidation[Eraser]]
 NowMs = NamedDependency[int]

@@ -175,8 +175,8 @@ def drop_contract(
     return ContractDropped(name, kind)
 
 
-ROUTES = [list_schema, read_event_schema, read_contract]
-MANAGED_ROUTES = [set_contract, drop_contract]
+ROUTES = [list_schema, read_event_schema]
+CONTRACT_ROUTES = [read_contract, set_contract, drop_contract]
 
 
 def _kind(name: KindName) -> Kind:

@@ -16,6 +16,7 @@ from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
+from indelible.drops import DropsOf
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
@@ -25,6 +26,7 @@ from indelible.ledger.part import ledger_part
 from indelible.parts import Part
 from indelible.quality.learning import Learning
 from indelible.quality.part import quality_part
+from indelible.query.balance import Balance
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.schema import Schema
@@ -58,6 +60,7 @@ class Following:
         journal: closed by whoever opened it.
         store: of the registry.
         steadiness: of the clock; somebody looks at it each second.
+        drops_of: what edges have dropped of a project.
 
     Raises on building:
         LogRefused: the parts of a log do not fit together.
@@ -72,6 +75,7 @@ class Following:
         *,
         refusals: Refusals,
         steadiness: Steadiness,
+        drops_of: DropsOf,
         clock: Clock,
     ) -> None:
         self.settings = settings
@@ -122,6 +126,7 @@ class Following:
                 "journal": journal,
                 "registry": self.registry,
                 "events": Events(journal, self.ledger),
+                "balance": Balance(self.accounting, drops_of),
                 "schema": Schema(self.learning),
                 "senders": Senders(self.accounting.accounts),
                 "eraser": Eraser(journal, clock=clock),

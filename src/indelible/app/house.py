@@ -86,6 +86,7 @@ class House(_Running):
                 storing.store,
                 refusals=self.refusals,
                 steadiness=storing.steadiness,
+                drops_of=storing.dropping.of,
                 clock=clock,
             )
             opened.callback(following.close)
@@ -157,7 +158,12 @@ class WritingHouse(_Running):
                     answers={"/healthz": self._health, "/metrics": self._page},
                     notices=self.notices,
                 ),
-                Truth(registry=registry, journal=storing.journal, notices=self.notices),
+                Truth(
+                    registry=registry,
+                    journal=storing.journal,
+                    notices=self.notices,
+                    dropping=storing.dropping,
+                ),
                 edges=settings.edges or 1,
                 disk=storing.disk,
                 pulse=storing.committer.pulse,
@@ -221,6 +227,7 @@ class ReadingHouse(_Running):
                 StoreElsewhere(writer, RegistryRows(journal).events_used),
                 refusals=refusals,
                 steadiness=steadiness,
+                drops_of=writer.drops_of,
                 clock=clock,
             )
             opened.callback(following.close)
