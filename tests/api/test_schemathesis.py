@@ -73,7 +73,7 @@ def prepare(document: dict[str, Any]) -> None:
     for path in ("/api/e", "/batch/"):
         del paths[path]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
     # Only the server can make a cursor.
-    for path in ("/v1/events", "/v1/senders", "/v1/projects", "/v1/keys"):
+    for path in ("/v1/events", "/v1/senders", "/v1/schema", "/v1/projects", "/v1/keys"):
         search = paths[path]["get"]
         search["parameters"] = [p for p in search["parameters"] if p["name"] != "cursor"]
 

@@ -1,6 +1,8 @@
 """A contract marks what does not fit, and nothing else."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indelible.errors import InvalidParameter
 from indelible.quality.contract import (
@@ -8,7 +10,7 @@ from indelible.quality.contract import (
     Contract,
     PropertyRule,
     misfits,
-    refuse_unusable,
+    usable,
 )
 from indelible.quality.walk import walk
 
@@ -57,15 +59,35 @@ def test_an_event_that_is_not_seen_whole_is_not_judged() -> None:
 )
 def test_a_path_that_no_property_can_have_is_refused(path: str) -> None:
     with pytest.raises(InvalidParameter):
-        refuse_unusable(Contract({path: PropertyRule()}))
+        usable(Contract({path: PropertyRule()}))
 
 
-@pytest.mark.parametrize("path", ["a", "$set.email", "a[].b", '"a b"."c.d"', "payload.id", "a-b"])
-def test_a_path_that_a_property_can_have_is_taken(path: str) -> None:
-    refuse_unusable(Contract({path: PropertyRule()}))
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        *((same, same) for same in ("a", "$set.email", "a[].b", "a[][]", "payload.id", "a-b")),
+        ('"a b"."c.d"', '"a b"."c.d"'),
+        ('"a"."b"[]', "a.b[]"),
+        ('"a\\u0000"', '"a\\u0000"'),
+        ('"jane@example.com"', '"{a***@***}"'),
+        ('"{a***@***}".x', '"{a***@***}".x'),
+    ],
+)
+def test_a_path_that_a_property_can_have_is_taken_as_the_schema_writes_it(
+    path: str, written: str
+) -> None:
+    contract = usable(Contract({path: PropertyRule()}))
+    assert [written] == list(contract.properties)
+    assert contract == usable(contract)
+
+
+@given(st.dictionaries(st.text(max_size=6), st.dictionaries(st.text(max_size=6), st.just(1))))
+def test_each_path_that_the_schema_shows_can_be_named(event: dict[str, dict[str, int]]) -> None:
+    for path in walk(event).paths:
+        assert [path] == list(usable(Contract({path: PropertyRule()})).properties)
 
 
 def test_a_contract_has_a_largest_size() -> None:
     rules = {f"p{n}": PropertyRule(values=["v" * 200]) for n in range(MAX_BYTES // 200)}
     with pytest.raises(InvalidParameter):
-        refuse_unusable(Contract(rules))
+        usable(Contract(rules))

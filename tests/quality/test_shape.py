@@ -55,7 +55,7 @@ def test_a_name_that_is_kept_is_short_and_never_like_a_shape(name: str) -> None:
     kept = name_of(name)
     assert len(kept) <= MAX_NAME_CHARS
     assert kept == name or kept.startswith("{")
-    assert kept == name_of(name)
+    assert kept == name_of(kept)
 
 
 @given(st.one_of(st.integers(), st.floats(allow_nan=False)))

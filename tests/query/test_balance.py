@@ -255,7 +255,9 @@ def test_the_totals_are_the_sums_of_the_accounts_however_the_log_is_cut(
     def one(who: str, what: Any) -> Any:
         if who == "none":
             return event("not a process", 1, Lane.AUDIT)
-        return event(who * 32, what) if isinstance(what, int) else loss(who * 32, **{what: 2})
+        if isinstance(what, int):
+            return event(who * 32, what)
+        return loss(who * 32, exit=2) if what == "exit" else loss(who * 32, expired=2)
 
     with opened(tmp_path_factory.mktemp("totals")) as office:
         for part in (steps[:cut], steps[cut:]):

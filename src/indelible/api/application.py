@@ -90,9 +90,12 @@ def _routes(
         Router("/", route_handlers=ledger_routes.OPEN_ROUTES, guards=[declared], tags=["read"]),
         Router(
             "/",
-            route_handlers=[*manage.ROUTES, *erasures.ROUTES, *schema.CONTRACT_ROUTES],
+            route_handlers=[*manage.ROUTES, *erasures.ROUTES],
             guards=[declared, parameters, json_only],
             tags=["manage"],
+        ),
+        Router(
+            "/", route_handlers=schema.CONTRACT_ROUTES, guards=[declared, parameters, json_only]
         ),
         Router(
             "/",

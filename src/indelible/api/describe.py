@@ -19,12 +19,16 @@ from indelible.api import erasures, ingest, managed
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.openapi import ERROR, refusals, security_of
+from indelible.api.schema import ContractDropped
 from indelible.edge.intake import Limits
 from indelible.edge.schema import Json, ref
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
+from indelible.quality.contract import Contract
+from indelible.query.balance import BalanceView
 from indelible.query.events import Page
+from indelible.query.schema import ContractView, EventView, SchemaPage
 from indelible.query.senders import SenderPage
 from indelible.registry.caller import MISSING
 
@@ -169,6 +173,7 @@ _EXAMPLES: Final = {
     "log_name": "default",
     "path": "checkpoint",
     "name": "web-shop",
+    "event": "purchase_completed",
     "process_id": "8d3f1c0b5a2e4f6799b0c1d2e3f4a5b6",
 }
 _BODIES: Final[dict[str, Json]] = {
@@ -177,6 +182,12 @@ _BODIES: Final[dict[str, Json]] = {
     "create_key": {"role": "application", "project": "default", "label": "billing service"},
     "change_key": {"rate": 200, "burst": 2_000},
     "rotate_key": {"grace_s": 3600},
+    "set_contract": {
+        "properties": {
+            "plan": {"type": "text", "required": True, "values": ["free", "pro"]},
+            "cart.total": {"type": "number"},
+        }
+    },
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
 _STRUCTS: Final = (
@@ -185,6 +196,12 @@ _STRUCTS: Final = (
     Checked,
     ReceiptLine,
     SenderPage,
+    SchemaPage,
+    EventView,
+    ContractView,
+    Contract,
+    ContractDropped,
+    BalanceView,
     managed.Projects,
     managed.NewProject,
     managed.ProjectMade,

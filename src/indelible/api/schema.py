@@ -21,7 +21,7 @@ from indelible.api.guard import (
 from indelible.errors import Forbidden, InvalidCursor, InvalidParameter, NotFound, Unavailable
 from indelible.event import Kind
 from indelible.quality.book import MAX_CONTRACTS
-from indelible.quality.contract import Contract, refuse_unusable
+from indelible.quality.contract import Contract, usable
 from indelible.quality.learning import CONTRACT_DROPPED, CONTRACT_SET
 from indelible.quality.shape import name_of
 from indelible.query.schema import (
@@ -86,7 +86,7 @@ def list_schema(
     sync_to_thread=True,
     summary="Read the schema of an event",
     response_description="The event, its properties and its contract.",
-    opt={"refusals": (*READ_REFUSALS, NotFound, Unavailable)},
+    opt={"refusals": (*READ_REFUSALS, Unavailable)},
 )
 def read_event_schema(
     project_of: TheProject, schema: TheSchema, event: EventName, kind: TheKind = "product"
@@ -98,10 +98,11 @@ def read_event_schema(
 
 @get(
     "/v1/schema/contract",
+    tags=["read"],
     sync_to_thread=True,
     summary="Read a contract",
     response_description="The contract, and what does not fit it.",
-    opt={"refusals": (*READ_REFUSALS, NotFound, Unavailable)},
+    opt={"refusals": (*READ_REFUSALS, Unavailable)},
 )
 def read_contract(
     project_of: TheProject, schema: TheSchema, event: EventName, kind: TheKind = "product"
@@ -112,6 +113,7 @@ def read_contract(
 
 @put(
     "/v1/schema/contract",
+    tags=["manage"],
     sync_to_thread=True,
     status_code=200,
     summary="Set a contract",
@@ -131,7 +133,7 @@ def set_contract(
     is refused: what does not fit is counted. The change is an event of the project's log, and so
     it has a receipt; as such it cannot be erased, so name no person's data in it."""
     _refuse_server(project_of)
-    refuse_unusable(data)
+    contract = usable(data)
     which, name = _kind(kind), name_of(event)
     try:
         schema.contract(project_of, which, name)
@@ -139,24 +141,25 @@ def set_contract(
         if schema.contracts(project_of) >= MAX_CONTRACTS:
             raise InvalidParameter(
                 f"The project has {MAX_CONTRACTS} contracts, the most it can have",
-                hint="Drop one that nobody looks at: indelible schema contract drop.",
+                hint="Drop one that is of no use: indelible contract drop EVENT.",
             ) from None
-    facts = {"kind": kind, "event": name, "contract": msgspec.to_builtins(data)}
+    facts = {"kind": kind, "event": name, "contract": msgspec.to_builtins(contract)}
     registry.change(CONTRACT_SET, facts, log=project_of.log)
     if schema.is_learned(
         project_of, journal.next_index(project_of.id), timeout_s=_IN_FORCE_WITHIN_S
     ):
         return schema.contract(project_of, which, name)
-    return ContractView(name, kind, data, None, 0, 0, [], 0)
+    return ContractView(name, kind, contract, None, 0, 0, [], 0)
 
 
 @delete(
     "/v1/schema/contract",
+    tags=["manage"],
     sync_to_thread=True,
     status_code=200,
     summary="Drop a contract",
     response_description="The event that had it.",
-    opt={"refusals": (*READ_REFUSALS, NotFound, Unavailable)},
+    opt={"refusals": (*READ_REFUSALS, Unavailable)},
 )
 def drop_contract(
     registry: TheRegistry,

@@ -14,6 +14,7 @@ from indelible.cli import (
     attack,
     audit,
     backup,
+    balance,
     doctor,
     erase,
     evidence,
@@ -24,6 +25,7 @@ from indelible.cli import (
     receipt,
     restore,
     resume,
+    schema,
     send,
     senders,
     serve,
@@ -59,7 +61,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, senders, export),
+        *(serve, send, tail, where, senders, balance, schema, export),
         *(receipt, verify, audit, attack, evidence, witness),
         *(project, keys, erase, backup, restore, resume, spool, doctor),
     ):

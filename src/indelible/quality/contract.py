@@ -20,6 +20,7 @@ counted:
 [Misfit(rule='required', property='plan')]
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, NamedTuple
@@ -27,9 +28,9 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 
 from indelible.errors import InvalidParameter
-from indelible.quality.walk import MAX_DEPTH, Scalar, Type, Walk, walk
+from indelible.quality.walk import MAX_DEPTH, Scalar, Type, Walk, segment, walk
 
-__all__ = ["Contract", "Misfit", "PropertyRule", "misfits", "refuse_unusable", "walk"]
+__all__ = ["Contract", "Misfit", "PropertyRule", "misfits", "usable", "walk"]
 
 MAX_BYTES: Final = 16 * 1024
 """Most bytes of a contract, as JSON without spaces."""
@@ -39,9 +40,10 @@ MAX_TEXT_CHARS: Final = 200
 
 Rule = Literal["required", "type", "values", "extra"]
 
-_SEGMENT: Final = r'(?:[A-Za-z0-9_$-]+|"(?:[^"\\]|\\.)*")(?:\[\])*'
-_PATH: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*", re.ASCII)
-_SEGMENTS: Final = re.compile(rf"{_SEGMENT}", re.ASCII)
+_SEGMENT: Final = r'(?:[A-Za-z0-9_$-]+|"(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00[01][0-9a-f])*")'
+_STEP: Final = rf"(?:\.{_SEGMENT}|\[\])"
+_PATH: Final = re.compile(rf"{_SEGMENT}{_STEP}{{0,{MAX_DEPTH - 1}}}", re.ASCII)
+_STEPS: Final = re.compile(rf"(\[\])|\.?({_SEGMENT})", re.ASCII)
 
 Value = (
     Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
@@ -49,7 +51,12 @@ Value = (
     | float
     | bool
 )
-Path = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
+Path = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=MAX_TEXT_CHARS, extra_json_schema={"pattern": f"^{_PATH.pattern}(?!\\n)$"}
+    ),
+]
 
 
 class PropertyRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -88,8 +95,8 @@ class Misfit(NamedTuple):
 _ENCODE: Final = msgspec.json.Encoder(order="sorted").encode
 
 
-def refuse_unusable(contract: Contract) -> None:
-    """Refuse a contract that could never do what it says.
+def usable(contract: Contract) -> Contract:
+    """Return a contract with its paths as the schema writes them.
 
     Raises:
         InvalidParameter: it is too long, or names a path that no property can have.
@@ -100,18 +107,25 @@ def refuse_unusable(contract: Contract) -> None:
             f"The contract has {size:,} bytes, more than {MAX_BYTES:,}",
             hint="Name only the properties that matter; the others may be there all the same.",
         )
-    for path in contract.properties:
-        if not _PATH.fullmatch(path):
-            raise InvalidParameter(
-                f"properties: {path!r} is not a path",
-                hint='Write cart.total, items[].sku, or "a name with spaces"."and dots".',
-            )
-        depth = sum(1 + segment.count("[]") for segment in _SEGMENTS.findall(path))
-        if depth > MAX_DEPTH:
-            raise InvalidParameter(
-                f"properties: {path!r} is deeper than {MAX_DEPTH} names",
-                hint="The schema looks no deeper; name the object that it is in.",
-            )
+    rules = {_path(path): rule for path, rule in contract.properties.items()}
+    return Contract(rules, contract.extra)
+
+
+def _path(sent: str) -> str:
+    """
+    Raises:
+        InvalidParameter: no property can have this path.
+    """
+    if not _PATH.fullmatch(sent):
+        raise InvalidParameter(
+            f"properties: {sent!r} is not a path of at most {MAX_DEPTH} names",
+            hint='Write cart.total, items[].sku, or "a name with spaces"."and dots".',
+        )
+    path = ""
+    for elements, name in _STEPS.findall(sent):
+        plain = json.loads(name) if name.startswith('"') else name
+        path += elements or f".{segment(plain)}"
+    return path[1:]
 
 
 def misfits(contract: Contract, event: Walk) -> list[Misfit]:
@@ -144,8 +158,6 @@ def _is_one(value: Scalar, values: list[Value]) -> bool:
 
 
 def _top(path: str) -> str:
-    segments: list[str] = _SEGMENTS.findall(path)
-    first = segments[0].removesuffix("[]")
-    if first in ("payload", "meta") and len(segments) > 1:
-        return f"{first}.{segments[1].removesuffix('[]')}"
-    return first
+    """The path of the property that this one is a part of."""
+    names = [name for _, name in _STEPS.findall(path) if name]
+    return ".".join(names[: 2 if names[0] in ("payload", "meta") else 1])

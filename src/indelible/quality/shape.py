@@ -51,6 +51,10 @@ _VALUE_LIKE: Final = re.compile(
     r"|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}"  # a UUID
     r"|\A\{"  # what would look like a shape
 )
+_SHAPE_NAME: Final = re.compile(
+    r"\{(?:a\*{3}@\*{3}|time|uuid|url|[xX9? \-_./:+#,;()@=&%$*!'\"|]{0,12}…?)\}"
+)
+"""What `name_of` makes: it says nothing, whoever wrote it."""
 
 
 def shape_of_text(text: str) -> str:
@@ -93,8 +97,13 @@ def bucket(length: int) -> str:
 
 
 def name_of(text: str) -> str:
-    """Return a name as it may be kept: itself, or the shape of one that looks like a value."""
+    """Return a name as it may be kept: itself, or the shape of one that looks like a value.
+
+    What it has returned stays as it is.
+    """
     if len(text) <= MAX_NAME_CHARS and not _VALUE_LIKE.search(text):
+        return text
+    if _SHAPE_NAME.fullmatch(text):
         return text
     pattern = _pattern(text)
     return f"{{{pattern if _shares_nothing(pattern, text) else _UNKNOWN}}}"

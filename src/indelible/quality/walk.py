@@ -109,12 +109,13 @@ def _members(walked: Walk, members: Any, before: str, depth: int, top: str | Non
         if walked.left == 0:
             walked.is_cut = True
             return
-        path = before + _segment(name)
+        path = before + segment(name)
         _put(walked, path, value, depth + 1, path if top is None else top)
 
 
 @lru_cache(maxsize=4096)
-def _segment(name: str) -> str:
+def segment(name: str) -> str:
+    """Return a name as a part of a path."""
     plain = name_of(name)
     return plain if BARE.fullmatch(plain) else json.dumps(plain, ensure_ascii=False)
 

@@ -225,7 +225,7 @@ class Schema:
         if held is None:
             raise NotFound(
                 f"The {kind.word} event {name!r} has no contract",
-                hint="Set one: indelible schema contract set, or PUT /v1/schema/contract.",
+                hint="Set one: indelible contract set EVENT FILE, or PUT /v1/schema/contract.",
             )
         return _contract(name, kind, held)
 
