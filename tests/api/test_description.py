@@ -226,7 +226,8 @@ def test_every_example_of_the_page_works_as_it_is_printed(tmp_path: Path) -> Non
             return str(made.json()["key"]["id"])
 
         def agree() -> None:
-            params, contract = {"event": "purchase_completed"}, {"properties": {"amount": {}}}
+            params = {"event": "purchase_completed"}
+            contract: dict[str, Any] = {"properties": {"amount": {}}}
             answer = server.http.put(
                 "/v1/schema/contract", params=params, json=contract, headers=AS_ADMIN
             )
@@ -279,4 +280,4 @@ def run_curl(http: httpx.Client, command: str) -> httpx.Response:
             case _:
                 url = word
     method = method or ("GET" if data is None else "POST")
-    return http.request(method, url, headers=headers, content=data, params=query)
+    return http.request(method, url, headers=headers, content=data, params=query or None)

@@ -168,6 +168,7 @@ def test_an_event_that_is_not_known_is_404_and_the_hint_says_what_may_be_meant(s
     [
         ("/v1/schema", {"event": "e"}, "unknown_parameter"),
         ("/v1/schema", {"kind": "loss"}, "invalid_parameter"),
+        ("/v1/schema", {"kind": "null"}, "invalid_parameter"),
         ("/v1/schema", {"limit": 0}, "invalid_parameter"),
         ("/v1/schema", {"cursor": "nonsense"}, "invalid_cursor"),
         ("/v1/schema", {"cursor": base64.b64encode(b"0 product \xff").decode()}, "invalid_cursor"),
@@ -236,6 +237,8 @@ def test_each_change_of_a_contract_is_an_event_of_the_log_with_a_version(shop: S
         ({"properties": {"a": {"values": [None]}}}, "invalid_parameter"),
         ({"properties": {"a": {"requird": True}}}, "unknown_parameter"),
         ({"properties": {"a": {}}, "extras": True}, "unknown_parameter"),
+        ({"properties": {"a": {}}, "extra": 0}, "invalid_parameter"),
+        ({"properties": {"a": {"required": "true"}}}, "invalid_parameter"),
         ({"properties": {f"a{n}": {} for n in range(201)}}, "invalid_parameter"),
         ({"properties": {"a": {"values": ["v" * 201]}}}, "invalid_parameter"),
         (

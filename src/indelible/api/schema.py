@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import delete, get, put
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody, QueryParameter, RawBody
 
 from indelible.api.guard import (
     BODY_REFUSALS,
@@ -37,6 +37,7 @@ _IN_FORCE_WITHIN_S: Final = 3.0
 """How long a change of a contract waits for what learns from the log."""
 
 KindName = Literal["product", "audit"]
+AnyKindName = Literal["any", "product", "audit"]
 EventName = Annotated[
     str,
     QueryParameter(name="event", description="The event's name.", min_length=1, max_length=1_024),
@@ -64,8 +65,8 @@ def list_schema(
     project_of: TheProject,
     schema: TheSchema,
     kind: Annotated[
-        KindName | None, QueryParameter(description="Only product or only audit events.")
-    ] = None,
+        AnyKindName, QueryParameter(description="Only product or only audit events.")
+    ] = "any",
     limit: Annotated[
         int, QueryParameter(description="Most events of a page.", ge=1, le=MAX_LIMIT)
     ] = DEFAULT_LIMIT,
@@ -77,7 +78,7 @@ def list_schema(
     `meta.event_name`, or its `meta.type` if it has none. A name that looks like a value is shown by
     its shape, in braces. A second or two behind the log: `next_index` says how far."""
     return schema.page(
-        project_of, kind=None if kind is None else _kind(kind), limit=limit, cursor=cursor
+        project_of, kind=None if kind == "any" else _kind(kind), limit=limit, cursor=cursor
     )
 
 
@@ -126,14 +127,15 @@ def set_contract(
     schema: TheSchema,
     project_of: TheProject,
     event: EventName,
-    data: JSONBody[Contract],
+    data: JSONBody[Contract],  # noqa: ARG001 — described, and refused where it is none
+    body: RawBody,
     kind: TheKind = "product",
 ) -> ContractView:
     """Holds the events of this name to a contract from now on, in place of the one before. Nothing
     is refused: what does not fit is counted. The change is an event of the project's log, and so
     it has a receipt; as such it cannot be erased, so name no person's data in it."""
     _refuse_server(project_of)
-    contract = usable(data)
+    contract = usable(_strictly(body))
     which, name = _kind(kind), name_of(event)
     try:
         schema.contract(project_of, which, name)
@@ -180,6 +182,18 @@ def drop_contract(
 
 ROUTES = [list_schema, read_event_schema]
 CONTRACT_ROUTES = [read_contract, set_contract, drop_contract]
+
+
+def _strictly(body: bytes) -> Contract:
+    """The contract with its values as they were sent: the framework takes 0 for false.
+
+    Raises:
+        InvalidParameter.
+    """
+    try:
+        return msgspec.json.decode(body, type=Contract)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(str(error)) from None
 
 
 def _kind(name: KindName) -> Kind:

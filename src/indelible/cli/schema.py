@@ -262,11 +262,17 @@ def _show_contract(held: dict[str, Any], *, as_json: bool) -> None:
         [
             ("contract of", f"{held['event']} ({held['kind']})"),
             ("since", "stored, in force within seconds" if since is None else _seen(since)),
-            ("contract", screen.document(held["contract"])),
+            ("extra", "allowed" if held["contract"].get("extra", True) else "does not fit"),
             ("does not fit", [fits]),
         ]
     )
+    screen.line()
+    screen.table(
+        ("PROPERTY", "TYPE", "SHOULD BE"),
+        [(path, *_rule(rule)) for path, rule in held["contract"]["properties"].items()],
+    )
     if held["rules"]:
+        screen.line()
         screen.table(
             ("COUNT", "RULE", "PROPERTY", "LAST SEEN", "NEWEST"),
             [
@@ -280,6 +286,15 @@ def _show_contract(held: dict[str, Any], *, as_json: bool) -> None:
                 for one in held["rules"]
             ],
         )
+
+
+def _rule(rule: dict[str, Any]) -> tuple[str, str]:
+    """What a contract asks of a property: its types, and the rest."""
+    types = rule.get("type") or "any"
+    asked = ["there"] if rule.get("required") else []
+    if values := rule.get("values"):
+        asked.append(f"one of {', '.join(map(screen.document, values))}")
+    return types if isinstance(types, str) else " ".join(types), ", ".join(asked)
 
 
 def _seen(at: dict[str, Any] | None) -> str:
