@@ -64,13 +64,14 @@ class Wanted(NamedTuple):
 class _Known:
     """An event name, with its contract; `state` is None if there was no room for it."""
 
-    __slots__ = ("count", "held", "last", "name", "state")
+    __slots__ = ("count", "held", "last", "name", "passed", "state")
 
     def __init__(self, name: str, state: EventSchema | None, held: Held | None) -> None:
         self.name = name
         self.state = state
         self.held = held
-        self.count = self.last = 0  # of the run under way: how many, and where the last one is
+        # Of the run under way: how many, where the last one is, and when it had its share.
+        self.count, self.last, self.passed = 0, 0, -1
 
 
 class Book:
@@ -95,6 +96,7 @@ class Book:
         wanted: list[Wanted] = []
         products: dict[str, _Known] = {}
         audits: dict[str, _Known] = {}
+        turn = 0  # grows with each second: what has had its share has it until the next one
         lanes = self._lanes[_PRODUCT_KIND], self._lanes[_AUDIT_KIND]
         for at, (kind, at_ms, named) in enumerate(zip(kinds, times, names, strict=True)):
             if kind == _PRODUCT:
@@ -113,16 +115,20 @@ class Book:
                 known = by_name[sent] = self._meet(Kind(kind), sent, Moment(first + at, at_ms))
             known.count += 1
             known.last = at
-            state = known.state
             second = at_ms // 1000
             if lane.second != second:
                 lane.second, lane.looked, lane.checked = second, 0, 0
-            is_learned = state is not None and state.takes(second, lane)
+                turn += 1
+            if known.passed == turn:
+                continue
+            is_learned = known.state is not None and known.state.takes(second, lane)
             is_checked = known.held is not None and lane.checked < CHECKED_OF_LANE
             if is_checked:
                 lane.checked += 1
             if is_learned or is_checked:
                 wanted.append(Wanted(at, Kind(kind), known.name, is_learned, is_checked))
+            else:
+                known.passed = turn
         for lane, by_name in zip(lanes, (products, audits), strict=True):
             for known in set(by_name.values()):
                 if known.state is None:
@@ -130,7 +136,7 @@ class Book:
                 else:
                     known.state.count += known.count
                     known.state.last = Moment(first + known.last, times[known.last])
-                known.count = 0
+                known.count, known.passed = 0, -1
         return wanted
 
     def look(self, wanted: Wanted, at: Moment, tx: bytes, payload: bytes, record: bytes) -> None:
