@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indelible.accounting.account import MAX_GAPS
+from indelible.drops import Dropping, Drops
 from indelible.event import Lane
+from indelible.metrics import PROJECT_EVENTS_DROPPED
 from tests.accounting.test_accounting import Office, event, loss, opened
 from tests.edge.wire import eventually
 from tests.world import (
@@ -235,6 +237,16 @@ def _answers(server: ServerProcess) -> bool:
         return bool(200 == server.http.get("/healthz").status_code)
     except httpx.TransportError:
         return False
+
+
+def test_a_server_tells_what_it_has_dropped_itself() -> None:
+    name = uuid.uuid4().hex
+    PROJECT_EVENTS_DROPPED.add(name, "product", "bot", "others")
+    dropping = Dropping(lambda: 7)
+    PROJECT_EVENTS_DROPPED.add(name, "product", "bot", "others", count=2)
+    PROJECT_EVENTS_DROPPED.add(name, "product", "quota", "numbered")
+
+    assert Drops(7, {"product": {"quota": 1}}, {"product": {"bot": 2}}) == dropping.of(name)
 
 
 STEPS = st.lists(
