@@ -1,6 +1,6 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
 `client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `live`,
-`persons`."""
+`persons`, `quality`."""
 
 import argparse
 import contextlib
@@ -21,6 +21,7 @@ from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, produ
 
 from bench import client as clients
 from bench import ledger, live, peers, persons, projects, stages
+from bench import quality as qualities
 from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
 ROWS: Final = (
@@ -40,6 +41,7 @@ ROWS: Final = (
     "reader",
     "live",
     "persons",
+    "quality",
 )
 _BATCH: Final = 100
 _FOLLOWED_RATES: Final = {"single": 6_000, "batched": 25_000}
@@ -591,6 +593,29 @@ def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reac
     print(f"      target: {target}   {'reached' if reached else 'MISSED'}", flush=True)
 
 
+def quality(work: Path, scale: float) -> None:
+    """Learning the schema of a busy log and of a quiet one, beside the accounts, in turns."""
+    busy = [
+        qualities.cost(work / f"busy-{turn}", events=round(200_000 * scale), rate=5_000)
+        for turn in range(3)
+    ]
+    quiet = qualities.cost(work / "quiet", events=round(20_000 * scale), rate=20)
+    learned = statistics.median(one.learned for one in busy)
+    accounted = statistics.median(one.accounted for one in busy)
+    _report(
+        f"15 schema, CPU of an event of a log of 5,000/s, {qualities.NAMES} names",
+        f"{learned:.1f} µs, {busy[0].looked_into:,} events looked into",
+        f"accounts of the same log {accounted:.1f} µs",
+        f"{learned / accounted:.1f} times the accounts",
+        "≤ 3 µs",
+        reached=learned <= 3,
+    )
+    print(
+        f"      at 20/s {quiet.learned:.0f} µs, {quiet.looked_into:,} events looked into; "
+        f"file {quiet.file_bytes:,} bytes"
+    )
+
+
 _RUNS: Final = {
     "single": single,
     "batch": batch,
@@ -608,6 +633,7 @@ _RUNS: Final = {
     "reader": without_reader,
     "live": what_happens_now,
     "persons": of_persons,
+    "quality": quality,
 }
 
 

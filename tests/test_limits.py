@@ -9,6 +9,7 @@ from indelible import outlet, serving
 from indelible.accounting import account, accounting
 from indelible.api import deadline, erasures, listing, reading
 from indelible.api import live as live_routes
+from indelible.api import schema as schema_routes
 from indelible.cli import audit as audit_command
 from indelible.cli import server as way_to_server
 from indelible.cli import verify
@@ -41,9 +42,11 @@ from indelible.live import facts as live_facts
 from indelible.moment import MAX_CHARS as MOST_TIME_CHARS
 from indelible.network import MOST_HOPS
 from indelible.processes import children, feed, notices, relay
+from indelible.quality import book, contract, schema, shape, walk
 from indelible.query import erasures as query_erasures
 from indelible.query import events as search
 from indelible.query import persons as query_persons
+from indelible.query import schema as schemas
 from indelible.query import senders
 from indelible.record import MAX_REASONS
 from indelible.serving import framing, head
@@ -165,6 +168,44 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "ids of one unmerge": (n(decisions.MAX_TAKEN_OUT),),
     "persons of one merge": (str(decisions.MAX_MERGED),),
     "persons that one page of a search looks at": (n(persons.LOOKED_AT),),
+    "names of events in a schema": (
+        f"{schema.MAX_EVENTS:,} of product",
+        f"{schema.MAX_EVENTS:,} of audit",
+        f"{shape.MAX_NAME_CHARS} characters",
+    ),
+    "properties in a schema": (
+        f"{schema.MAX_PROPERTIES_OF_EVENT} of an event",
+        f"{schema.MAX_PROPERTIES:,} of product",
+        f"{schema.MAX_PROPERTIES:,} of audit",
+        f"{schema.MAX_SHAPES} shapes",
+    ),
+    "events that a schema looks into": (
+        f"{schema.LOOKED_OF_NAME} of a name in a second",
+        f"after {schema.WELL_KNOWN:,} of it",
+        f"in {schema._LONGER} seconds",
+        f"{schema.LOOKED_OF_LANE} of a project's",
+        f"first {schema.ALWAYS_LOOKED} of a name",
+    ),
+    "what a schema looks at of one event": (
+        size(schema.LARGEST_LOOKED_BYTES),
+        f"{walk.MAX_VALUES} values",
+        f"{walk.MAX_DEPTH} names deep",
+        f"{walk.MAX_ELEMENTS} elements",
+    ),
+    "page of a schema": (f"{schemas.MAX_LIMIT} events",),
+    "contract of an event": (
+        size(contract.MAX_BYTES),
+        f"{contract.MAX_PROPERTIES} properties",
+        f"{contract.MAX_VALUES} values",
+        f"{contract.MAX_TEXT_CHARS} characters",
+        f"{book.MAX_CONTRACTS} contracts",
+    ),
+    "events that are held to contracts": (f"{schema.CHECKED_OF_LANE} of a project's",),
+    "what a contract counts": (
+        f"{schema.MAX_RULES} rules",
+        f"newest {schema.MAX_TX_IDS} transaction ids",
+    ),
+    "time that a change of a contract waits": (s(schema_routes._IN_FORCE_WITHIN_S),),
     "page of senders": (f"{senders.MAX_LIMIT} accounts", f"{senders.GAPS_PER_PAGE:,} gaps"),
     "events of one request that are stored": (n(intake._RUN_DRAFTS), size(intake._RUN_BYTES)),
     "events waiting for their sync": (size(SETTINGS.max_waiting_bytes), n(commit._BATCH_EVENTS)),

@@ -82,6 +82,18 @@ class _Page:
                 kept = self._ended.setdefault(family.name, [])
                 self._ended[family.name] = _sum([kept, ended[family.name]])
 
+    def counts(self, tally: Tally) -> Counter[tuple[str, ...]]:
+        """What all processes have counted of one counter, by its labels in their order."""
+        (own,) = tally.collect()
+        found: Counter[tuple[str, ...]] = Counter()
+        parts = [
+            [(sample.name, sample.labels, sample.value) for sample in own.samples],
+            *(other.get(own.name, []) for other in (*self._others.values(), self._ended)),
+        ]
+        for _, labels, value in chain.from_iterable(parts):
+            found[tuple(labels.values())] += round(value)
+        return found
+
     def collect(self) -> Iterable[Metric]:
         others = [*self._others.values(), self._ended]
         for family in REGISTRY.collect():
@@ -126,6 +138,11 @@ def keep(process: str) -> None:
     _PAGE.keep(process)
 
 
+def counts_of(tally: Tally) -> Counter[tuple[str, ...]]:
+    """What all processes have counted of this counter, by its labels in their order."""
+    return _PAGE.counts(tally)
+
+
 REQUESTS = Tally("indelible_requests", "Ingest requests by route and answer.", ("route", "status"))
 REQUESTS_REFUSED = Tally(
     "indelible_requests_refused", "Ingest requests refused as a whole, by code.", ("route", "code")
@@ -137,6 +154,14 @@ EVENTS_DUPLICATE = Tally(
 )
 EVENTS_DROPPED = Tally(
     "indelible_events_dropped", "Events not stored, by reason.", ("lane", "reason")
+)
+NUMBERED: Final = "numbered"
+OTHERS: Final = "others"
+PROJECT_EVENTS_DROPPED = Tally(
+    "indelible_project_events_dropped",
+    "Events dropped for good, by project; those of a sender that numbers them are in its account "
+    "as well.",
+    ("project", "lane", "reason", "sender"),
 )
 EVENTS_WARNED = Tally(
     "indelible_events_warned", "Events with a warning, by reason.", ("lane", "reason")

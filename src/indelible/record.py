@@ -169,9 +169,33 @@ class Capture(Struct, gc=False):
     v: Literal[1] = VERSION
 
 
+class NamedMeta(Struct, gc=False):
+    """The members of `meta` that say what an audit event is called."""
+
+    event_name: str | None = None
+    type: str | None = None
+
+
+class Named(Struct, gc=False):
+    """The members of a record that say what the event is called; the rest is skipped."""
+
+    event: str | None = None
+    meta: NamedMeta | None = None
+    v: Literal[1] = VERSION
+
+    @property
+    def of_audit(self) -> str:
+        """What an audit event is called: its `event_name`, else its `type`."""
+        meta = self.meta
+        if meta is None:
+            return ""
+        return meta.event_name or meta.type or ""
+
+
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CAPTURES: Final = msgspec.json.Decoder(list[Capture | None])
+_NAMES: Final = msgspec.json.Decoder(list[Named | None])
 _REPORT: Final = msgspec.json.Decoder(LossReport)
 
 
@@ -223,6 +247,19 @@ def captures(text: bytes) -> list[Capture | None]:
     """
     try:
         return _CAPTURES.decode(text)
+    except msgspec.ValidationError:
+        raise UnknownVersion(_UNKNOWN) from None
+
+
+def names(text: bytes) -> list[Named | None]:
+    """Read a run of records, a list in JSON, for what their events are called; None for an erased
+    event.
+
+    Raises:
+        UnknownVersion: one has a form that is not known here.
+    """
+    try:
+        return _NAMES.decode(text)
     except msgspec.ValidationError:
         raise UnknownVersion(_UNKNOWN) from None
 

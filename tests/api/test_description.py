@@ -22,7 +22,7 @@ from indelible.settings import Settings
 from tests.world import ADMIN_KEY, API_KEY, AS_ADMIN, TOKEN, ServerProcess, product, started
 
 KEYED = ("/v1/", "/ledger/", "/metrics", "/api/debug/", "/api/analytics/")
-METHODS = ("get", "post", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete")
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +225,14 @@ def test_every_example_of_the_page_works_as_it_is_printed(tmp_path: Path) -> Non
             made = server.http.post("/v1/keys", json=wanted, headers=AS_ADMIN)
             return str(made.json()["key"]["id"])
 
+        def agree() -> None:
+            params = {"event": "purchase_completed"}
+            contract: dict[str, Any] = {"properties": {"amount": {}}}
+            answer = server.http.put(
+                "/v1/schema/contract", params=params, json=contract, headers=AS_ADMIN
+            )
+            assert answer.json()["since"], answer.text
+
         known = {
             "PROJECT_TOKEN": TOKEN,
             "APPLICATION_KEY": API_KEY,
@@ -232,6 +240,7 @@ def test_every_example_of_the_page_works_as_it_is_printed(tmp_path: Path) -> Non
             "tx_019a9f3c7e0a7000a1b2c3d4e5f60718": sent["tx_id"],
             "key_0123456789ab": new_key(),
         }
+        agree()
         examples = read(server.http.get("/docs")).examples
         assert len(list(operations(server.http.get("/openapi.json").json()))) == len(examples)
         for example in examples:
@@ -243,6 +252,8 @@ def test_every_example_of_the_page_works_as_it_is_printed(tmp_path: Path) -> Non
             assert answer.status_code in (200, 201, 202, 303), (example, answer.text)
             if "/v1/keys/" in example:  # whatever became of it, the next example needs a valid one
                 known["key_0123456789ab"] = new_key()
+            if "/v1/schema/contract" in example:
+                agree()
 
 
 def run_curl(http: httpx.Client, command: str) -> httpx.Response:
@@ -270,4 +281,4 @@ def run_curl(http: httpx.Client, command: str) -> httpx.Response:
             case _:
                 url = word
     method = method or ("GET" if data is None else "POST")
-    return http.request(method, url, headers=headers, content=data, params=query)
+    return http.request(method, url, headers=headers, content=data, params=query or None)

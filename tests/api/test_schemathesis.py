@@ -81,7 +81,7 @@ def prepare(document: dict[str, Any]) -> None:
     # Only the server can make a cursor.
     of_person = [f"/v1/persons/{{person}}/{of}" for of in ("ids", "merges", "history", "timeline")]
     for path in (
-        *("/v1/events", "/v1/senders", "/v1/projects", "/v1/keys"),
+        *("/v1/events", "/v1/senders", "/v1/schema", "/v1/projects", "/v1/keys"),
         *("/v1/persons", *of_person),
     ):
         search = paths[path]["get"]

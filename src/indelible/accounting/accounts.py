@@ -20,13 +20,13 @@ from indelible.accounting.account import Account, merge, sum_of
 from indelible.accounting.facts import Facts
 from indelible.derived import MARKS, RESTART_HINT, Derived, Mark, marks, set_mark
 from indelible.errors import Unavailable
-from indelible.event import Lane
+from indelible.event import MAX_COUNT, Lane
 
 logger = logging.getLogger(__name__)
 
 ACCOUNTS_FILE: Final = "accounts.db"
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _CACHE_KIB: Final = 4 * 1024
 _FOLDED_AT_ONCE: Final = 1_000
 
@@ -48,6 +48,13 @@ CREATE TABLE IF NOT EXISTS rest (
     project_id INTEGER NOT NULL,
     lane       TEXT NOT NULL,
     state      BLOB NOT NULL,     -- a Rest in JSON
+    PRIMARY KEY (project_id, lane)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS total (
+    project_id INTEGER NOT NULL,
+    lane       TEXT NOT NULL,
+    state      BLOB NOT NULL,     -- a Total in JSON
     PRIMARY KEY (project_id, lane)
 ) WITHOUT ROWID;
 """
@@ -80,7 +87,24 @@ class Rest(Struct, frozen=True):
     erased: int = 0
 
 
+class Total(Struct, frozen=True):
+    """The sum of a lane, since its log began.
+
+    Attributes:
+        stored, missing, lost: the sums of all its accounts, of those that were folded away too.
+        unnumbered: how many events are in no account, since their sender does not number them.
+        erased: how many had been erased before they were counted.
+    """
+
+    stored: int = 0
+    missing: int = 0
+    lost: Mapping[str, int] = {}
+    unnumbered: int = 0
+    erased: int = 0
+
+
 _REST: Final = msgspec.json.Decoder(Rest)
+_TOTAL: Final = msgspec.json.Decoder(Total)
 
 
 class Accounts:
@@ -116,10 +140,17 @@ class Accounts:
             apsw.Error: nothing was added; it may be tried again.
         """
         with self._changing() as connection:
+            totals = {
+                lane: Total(unnumbered=facts.unnumbered[lane], erased=facts.erased[lane])
+                for lane in {*facts.unnumbered, *facts.erased}
+            }
             for (lane, process_id), account in facts.accounts.items():
-                self._add(connection, project_id, process_id, lane, account)
+                more = self._add(connection, project_id, process_id, lane, account)
+                totals[lane] = _sum(totals.get(lane, Total()), more)
             for lane, count in facts.erased.items():
                 self._add_rest(connection, project_id, lane, Rest(erased=count))
+            for lane, total in totals.items():
+                self._add_total(connection, project_id, lane, total)
             set_mark(connection, project_id, mark)
         # power lost here: the stretch may be forgotten, and its mark with it
         self.marks[project_id] = mark
@@ -146,7 +177,9 @@ class Accounts:
     def begin_anew(self) -> None:
         """Forget everything."""
         with self._changing() as connection:
-            connection.execute("DELETE FROM account; DELETE FROM rest; DELETE FROM mark")
+            connection.execute(
+                "DELETE FROM account; DELETE FROM rest; DELETE FROM total; DELETE FROM mark"
+            )
         self.marks = {}
 
     def close(self) -> None:
@@ -205,6 +238,18 @@ class Accounts:
             )
             return {Lane(lane): _REST.decode(state) for lane, state in rows}
 
+    def totals(self, project_id: int) -> dict[Lane, Total]:
+        """The sums of the project's lanes, at one moment.
+
+        Raises:
+            Unavailable: the file is damaged; the next start makes it anew.
+        """
+        with self._watched():
+            rows = self._file.reader().execute(
+                "SELECT lane, state FROM total WHERE project_id = ?", (project_id,)
+            )
+            return {Lane(lane): _TOTAL.decode(state) for lane, state in rows}
+
     def _add(
         self,
         connection: apsw.Connection,
@@ -212,13 +257,15 @@ class Accounts:
         process_id: str,
         lane: Lane,
         account: Account,
-    ) -> None:
+    ) -> Total:
+        """Add to the account of a process; by how much it grew."""
         known = connection.execute(
             "SELECT state FROM account WHERE project_id = ? AND process_id = ? AND lane = ?",
             (project_id, process_id, lane),
         ).get
-        if known is not None:
-            account = merge(_ACCOUNT.decode(known), account)
+        before = None if known is None else _ACCOUNT.decode(known)
+        if before is not None:
+            account = merge(before, account)
         connection.execute(
             "INSERT OR REPLACE INTO account"
             " (project_id, process_id, lane, last_seen_ms, missing, state)"
@@ -231,6 +278,19 @@ class Accounts:
                 account.missing,
                 _ENCODE(account),
             ),
+        )
+        return _growth(before, account)
+
+    def _add_total(
+        self, connection: apsw.Connection, project_id: int, lane: Lane, more: Total
+    ) -> None:
+        known = connection.execute(
+            "SELECT state FROM total WHERE project_id = ? AND lane = ?", (project_id, lane)
+        ).get
+        total = _sum(Total() if known is None else _TOTAL.decode(known), more)
+        connection.execute(
+            "INSERT OR REPLACE INTO total (project_id, lane, state) VALUES (?, ?, ?)",
+            (project_id, lane, _ENCODE(total)),
         )
 
     def _fold(
@@ -289,3 +349,27 @@ def _add(one: Rest, other: Rest) -> Rest:
         lost=sum_of(one.lost, other.lost),
         erased=one.erased + other.erased,
     )
+
+
+def _growth(before: Account | None, after: Account) -> Total:
+    if before is None:
+        return Total(stored=after.stored, missing=after.missing, lost=after.lost)
+    lost = {reason: count - before.lost.get(reason, 0) for reason, count in after.lost.items()}
+    return Total(
+        stored=after.stored - before.stored, missing=after.missing - before.missing, lost=lost
+    )
+
+
+def _sum(one: Total, other: Total) -> Total:
+    return Total(
+        stored=_bounded(one.stored + other.stored),
+        # Less may be missing than before; senders may say that more is than a column holds.
+        missing=_bounded(one.missing + other.missing),
+        lost=sum_of(one.lost, other.lost),
+        unnumbered=one.unnumbered + other.unnumbered,
+        erased=one.erased + other.erased,
+    )
+
+
+def _bounded(count: int) -> int:
+    return max(-MAX_COUNT, min(count, MAX_COUNT))

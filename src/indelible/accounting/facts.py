@@ -23,6 +23,7 @@ _MARKS: Final = (b'"process_id":', b'"v":')
 """What is in the text of a record that is numbered, or of another form than this version knows."""
 _DIGITS: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _KNOWN: Final = frozenset(LossReason)
+_PRODUCT_LANE, _AUDIT_LANE = Lane.PRODUCT, Lane.AUDIT
 
 
 @dataclass(slots=True)
@@ -30,11 +31,12 @@ class Facts:
     """What a stretch of one project's log says.
 
     `accounts` has the processes by lane and id; `erased` how many events of each lane have no
-    record any more, so that nobody knows whose they were.
+    record any more, so that nobody knows whose they were; `unnumbered` how many are in no account.
     """
 
     accounts: dict[tuple[Lane, str], Account] = field(default_factory=dict)
     erased: Counter[Lane] = field(default_factory=Counter)
+    unnumbered: Counter[Lane] = field(default_factory=Counter)
 
     def add(self, more: "Facts") -> None:
         """Take in what another stretch says."""
@@ -42,6 +44,7 @@ class Facts:
             known = self.accounts.get(whose)
             self.accounts[whose] = account if known is None else merge(known, account)
         self.erased.update(more.erased)
+        self.unnumbered.update(more.unnumbered)
 
 
 @dataclass(slots=True)
@@ -60,6 +63,9 @@ def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
     facts = Facts()
     kinds = rows.leaves[_KIND_AT :: leaf.SIZE]
     _count_erased(facts, kinds, rows)
+    for kind, lane in _LANES.items():
+        if events := kinds.count(kind) - facts.erased[lane]:
+            facts.unnumbered[lane] = events
     text = rows.records_json
     if _LOSS not in kinds and not any(mark in text for mark in _MARKS):
         return facts  # nobody numbers these events: none of them has to be looked into
@@ -74,9 +80,11 @@ def facts_of(rows: Rows, report_at: Callable[[int], bytes]) -> Facts:
             process_id, number = record.process_id, record.sequence
             if process_id is not None and number is not None:
                 _of(products, process_id, at_ms).numbers.add(number)
+                facts.unnumbered[_PRODUCT_LANE] -= 1
         elif kind == _AUDIT:
             if (place := _of_meta(record.meta)) is not None:
                 _of(audits, place[0], at_ms).numbers.add(place[1])
+                facts.unnumbered[_AUDIT_LANE] -= 1
         elif kind == _LOSS:
             report = loss_report(report_at(at))
             one = _of(seen[Lane(record.lane)], report.process_id, at_ms)

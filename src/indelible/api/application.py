@@ -10,7 +10,18 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import docs, erasures, events, ingest, live, manage, persons, senders
+from indelible.api import (
+    balance,
+    docs,
+    erasures,
+    events,
+    ingest,
+    live,
+    manage,
+    persons,
+    schema,
+    senders,
+)
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
@@ -77,7 +88,14 @@ def _routes(
     return [
         Router(
             "/",
-            route_handlers=[*events.ROUTES, *senders.ROUTES, *live.ROUTES, *ledger_routes.ROUTES],
+            route_handlers=[
+                *events.ROUTES,
+                *senders.ROUTES,
+                *live.ROUTES,
+                *balance.ROUTES,
+                *schema.ROUTES,
+                *ledger_routes.ROUTES,
+            ],
             guards=[declared, parameters],
             tags=["read"],
         ),
@@ -88,6 +106,9 @@ def _routes(
             route_handlers=[*manage.ROUTES, *erasures.ROUTES, *persons.CHANGES],
             guards=[declared, parameters, json_only],
             tags=["manage"],
+        ),
+        Router(
+            "/", route_handlers=schema.CONTRACT_ROUTES, guards=[declared, parameters, json_only]
         ),
         Router(
             "/",

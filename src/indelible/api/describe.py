@@ -20,13 +20,17 @@ from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
 from indelible.api.live import EVENT_STREAM, Realtime
 from indelible.api.openapi import ERROR, refusals, security_of
+from indelible.api.schema import ContractDropped
 from indelible.edge.intake import Limits
 from indelible.edge.schema import Json, ref
 from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
+from indelible.quality.contract import Contract
 from indelible.query import persons as query_persons
+from indelible.query.balance import BalanceView
 from indelible.query.events import Page
+from indelible.query.schema import ContractView, EventView, SchemaPage
 from indelible.query.senders import SenderPage
 from indelible.registry.caller import MISSING
 
@@ -195,6 +199,7 @@ _EXAMPLES: Final = {
     "name": "web-shop",
     "person": "user_42",
     "actor": "user_42",
+    "event": "purchase_completed",
     "process_id": "8d3f1c0b5a2e4f6799b0c1d2e3f4a5b6",
 }
 _BODIES: Final[dict[str, Json]] = {
@@ -205,6 +210,12 @@ _BODIES: Final[dict[str, Json]] = {
     "rotate_key": {"grace_s": 3600},
     "merge_persons": {"ids": ["user_42", "user_43"]},
     "unmerge_person": {"id": "user_42", "ids": ["user_43"]},
+    "set_contract": {
+        "properties": {
+            "plan": {"type": "text", "required": True, "values": ["free", "pro"]},
+            "cart.total": {"type": "number"},
+        }
+    },
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
 _STRUCTS: Final = (
@@ -214,6 +225,12 @@ _STRUCTS: Final = (
     ReceiptLine,
     SenderPage,
     Realtime,
+    SchemaPage,
+    EventView,
+    ContractView,
+    Contract,
+    ContractDropped,
+    BalanceView,
     managed.Projects,
     managed.NewProject,
     managed.ProjectMade,

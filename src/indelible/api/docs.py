@@ -254,7 +254,8 @@ def _curl(server: str, path: str, method: str, operation: Json) -> str:
         lines[0] = f"curl -G {url}"
         lines += [f"--data-urlencode '{part}'" for part in query]
     elif method not in ("get", "post"):
-        lines[0] = f"curl -X {method.upper()} {url}"
+        asked = f"?{'&'.join(query)}" if query else ""  # our own examples: nothing to be quoted
+        lines[0] = f"curl -X {method.upper()} {url}{asked}"
     security = [name for requirement in operation["security"] for name in requirement]
     if security:
         key = "APPLICATION_KEY" if "applicationKey" in security else "ADMIN_KEY"

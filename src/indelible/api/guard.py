@@ -31,10 +31,12 @@ from indelible.errors import (
 from indelible.journal.contract import JournalReader
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
+from indelible.query.balance import Balance
 from indelible.query.erasures import Erasures
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.persons import PersonQueries
+from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.registry.caller import Caller
 from indelible.registry.registry import Registry
@@ -69,6 +71,8 @@ TheLedger = NamedDependency[SkipValidation[Ledger]]
 TheSenders = NamedDependency[SkipValidation[Senders]]
 ThePersons = NamedDependency[SkipValidation[PersonQueries]]
 TheErasures = NamedDependency[SkipValidation[Erasures]]
+TheBalance = NamedDependency[SkipValidation[Balance]]
+TheSchema = NamedDependency[SkipValidation[Schema]]
 NowMs = NamedDependency[int]
 
 ProjectName = Annotated[

@@ -17,6 +17,7 @@ from indelible.api.deadline import Deadline, use_own_threads
 from indelible.api.paths import PathsAsSent
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
+from indelible.drops import DropsOf
 from indelible.edge.notice import Notices
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
@@ -29,10 +30,14 @@ from indelible.ledger.part import ledger_part
 from indelible.live.live import Live
 from indelible.live.part import live_part
 from indelible.parts import Part
+from indelible.quality.learning import Learning
+from indelible.quality.part import quality_part
+from indelible.query.balance import Balance
 from indelible.query.erasures import Erasures, Turns
 from indelible.query.events import Events
 from indelible.query.health import Lookout
 from indelible.query.persons import PersonQueries
+from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -64,6 +69,7 @@ class Following:
         store: of the registry.
         notices: tells what the edge refuses and drops.
         steadiness: of the clock; somebody looks at it each second.
+        drops_of: what edges have dropped of a project.
 
     Raises on building:
         LogRefused: the parts of a log do not fit together.
@@ -79,6 +85,7 @@ class Following:
         refusals: Refusals,
         notices: Notices,
         steadiness: Steadiness,
+        drops_of: DropsOf,
         clock: Clock,
     ) -> None:
         self.settings = settings
@@ -111,6 +118,8 @@ class Following:
                 settings.data_dir, journal=journal, projects=self._projects, clock=clock
             )
             opened.callback(self.identity.close)
+            self.learning = Learning(settings.data_dir, journal=journal, projects=self._projects)
+            opened.callback(self.learning.close)
             self.retention = Retention(
                 settings.data_dir,
                 journal,
@@ -129,6 +138,7 @@ class Following:
         self.identity_part = identity_part(self.identity)
         persons = self.identity.persons
         events, turns = Events(journal, self.ledger), Turns(journal, persons)
+        self.quality_part = quality_part(self.learning)
         self.reading_part = Part(
             name="reading",
             gives={
@@ -136,6 +146,8 @@ class Following:
                 "registry": self.registry,
                 "events": events,
                 "people": PersonQueries(journal, events, persons, self.registry, turns),
+                "balance": Balance(self.accounting, drops_of),
+                "schema": Schema(self.learning),
                 "senders": Senders(self.accounting.accounts),
                 "persons": persons,
                 "count_persons": persons.count,

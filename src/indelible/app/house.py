@@ -33,6 +33,7 @@ from indelible.processes.following import Truth
 from indelible.processes.reader import ErasingElsewhere, StoreElsewhere, Writer
 from indelible.processes.writing import Services
 from indelible.processes.zygote import Forks
+from indelible.quality.part import QualityHealth
 from indelible.query.health import DiskHealth, Lookout, lookout_part
 from indelible.refusals import Refusals
 from indelible.registry.registry import Registry
@@ -88,6 +89,7 @@ class House(_Running):
                 refusals=self.refusals,
                 notices=self.notices,
                 steadiness=storing.steadiness,
+                drops_of=storing.dropping.of,
                 clock=clock,
             )
             opened.callback(following.close)
@@ -122,6 +124,7 @@ class House(_Running):
             self.following.accounting_part,
             self.following.live_part,
             self.following.identity_part,
+            self.following.quality_part,
             self.storing.clock_part(),
             self.following.reading_part,
         ]
@@ -160,7 +163,12 @@ class WritingHouse(_Running):
                     answers={"/healthz": self._health, "/metrics": self._page},
                     notices=self.notices,
                 ),
-                Truth(registry=registry, journal=storing.journal, notices=self.notices),
+                Truth(
+                    registry=registry,
+                    journal=storing.journal,
+                    notices=self.notices,
+                    dropping=storing.dropping,
+                ),
                 edges=settings.edges or 1,
                 disk=storing.disk,
                 pulse=storing.committer.pulse,
@@ -181,6 +189,7 @@ class WritingHouse(_Running):
             self.family.part_of_reader("accounting", AccountingHealth),
             self.family.part_of_reader("live", LiveHealth),
             self.family.part_of_reader("identity", IdentityHealth),
+            self.family.part_of_reader("quality", QualityHealth),
             self.storing.clock_part(),
             reader_part(self.family),
         ]
@@ -226,6 +235,7 @@ class ReadingHouse(_Running):
                 refusals=refusals,
                 notices=writer.notices,
                 steadiness=steadiness,
+                drops_of=writer.drops_of,
                 clock=clock,
             )
             opened.callback(following.close)
@@ -247,6 +257,7 @@ class ReadingHouse(_Running):
             self.following.accounting_part,
             self.following.live_part,
             self.following.identity_part,
+            self.following.quality_part,
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]

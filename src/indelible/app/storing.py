@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from indelible.clock import JUMP_MS, Clock, Steadiness, rfc3339
+from indelible.drops import Dropping
 from indelible.durable import keep_folder
 from indelible.edge.notice import Notices
 from indelible.folder import hold, private
@@ -43,6 +44,7 @@ class Storing:
         self.clock = clock
         self.refusals = Refusals()
         self.notices = Notices(clock)
+        self.dropping = Dropping(clock)
         self.steadiness = Steadiness(clock)
         # A refused start must not change anything, so every check precedes the first write.
         choices_of(settings)

@@ -14,6 +14,7 @@ from indelible.cli import (
     attack,
     audit,
     backup,
+    balance,
     doctor,
     erase,
     evidence,
@@ -26,6 +27,7 @@ from indelible.cli import (
     receipt,
     restore,
     resume,
+    schema,
     send,
     senders,
     serve,
@@ -61,7 +63,7 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, senders, persons, export),
+        *(serve, send, tail, where, senders, balance, schema, persons, export),
         *(receipt, verify, audit, attack, evidence, witness),
         *(project, keys, erase, backup, restore, resume, rebuild, spool, doctor),
     ):

@@ -105,7 +105,7 @@ def admit(event: ProductEvent, arrival: Arrival) -> ProductEvent | Dropped:
         if result is event:
             continue
         if isinstance(result, DropReason):
-            return Dropped(result, event.client_id)
+            return Dropped(result, event.client_id, is_numbered=event.is_numbered)
         event = result
     return event
 

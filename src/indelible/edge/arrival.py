@@ -7,13 +7,14 @@ An item says itself how it is stored. What the three have in common, `Received`,
 part reads of an event, whatever dialect it came in.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from indelible.errors import IndelibleError
-from indelible.event import Kind, Lane, Level, WarnReason
+from indelible.event import Kind, Lane, Level, WarnReason, is_process_id
 from indelible.journal.contract import Draft
 from indelible.record import Audit, Origin, Product, encode_record
 from indelible.registry.values import BotPolicy, Key, Project
@@ -96,6 +97,11 @@ class ProductEvent(Received, frozen=True, gc=False, kw_only=True):
     depth: int
     property_count: int = 0
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it is in the account of its sender."""
+        return self.record.process_id is not UNSET and self.record.sequence is not UNSET
+
     def draft(self, arrival: Arrival) -> Draft:
         """Make the entry that keeps it; only for an event that was admitted."""
         record = self.record
@@ -119,6 +125,11 @@ class AuditEvent(Received, frozen=True, gc=False, kw_only=True):
     """An audit event; `record` is what is stored besides its payload."""
 
     record: Audit
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether it is in the account of its sender."""
+        return has_number(self.record.meta)
 
     def draft(self, arrival: Arrival) -> Draft:
         """Make the entry that keeps it."""
@@ -152,18 +163,26 @@ class Dropped(Struct, frozen=True, gc=False):
         reason: why; for a product event one of `DropReason`, for an audit event its error's code.
         client_id: the id that the client gave it, if that could be read.
         again: whether the sender is known to send it once more when it is told so.
+        is_numbered: whether it is in the account of its sender; None if it could not be read so
+            far.
         error: what an audit route answers in its place.
     """
 
     reason: str
     client_id: str | None = None
     again: bool = False
+    is_numbered: bool | None = None
     error: IndelibleError | None = None
 
 
-def refused(error: IndelibleError) -> Dropped:
+def refused(error: IndelibleError, *, is_numbered: bool | None = None) -> Dropped:
     """Drop an audit event."""
-    return Dropped(error.code, error=error)
+    return Dropped(error.code, error=error, is_numbered=is_numbered)
+
+
+def has_number(meta: Mapping[str, str]) -> bool:
+    """Whether the meta of an audit event says which capture of which process it is."""
+    return is_process_id(meta.get("process_id")) and meta.get("sequence", "").isdecimal()
 
 
 class Kept(Struct, gc=False):

@@ -32,7 +32,7 @@ from indelible.edge.intake import Intake
 from indelible.edge.lost import Lost, LostWarning, Report, ignore, settle
 from indelible.edge.notice import Fate
 from indelible.edge.rates import survives_429
-from indelible.edge.settle import count_stored, counted, settle_audit, settle_product
+from indelible.edge.settle import count_dropped, count_stored, settle_audit, settle_product
 from indelible.edge.waiting import Wish, check_count, wish_of
 from indelible.errors import EmptyBatch
 from indelible.event import DropReason, Lane
@@ -69,6 +69,14 @@ class Batch(msgspec.Struct):
     arrival: Arrival | None = None
     items: list[Item] = []
     drafts: list[Draft] = []
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether its sender numbers its events: it says so with one of them, or reports losses."""
+        return isinstance(self.lost, Report) or any(
+            isinstance(item, ProductEvent | AuditEvent | Dropped) and item.is_numbered
+            for item in self.items
+        )
 
 
 def hot_routes(dialects: Iterable[Dialect], intake: Intake) -> dict[str, HotRoute]:
@@ -322,7 +330,9 @@ class Ingest:
             if isinstance(item, ProductEvent | AuditEvent):
                 left -= 1
                 if left < 0:
-                    batch.items[place] = msgspec.structs.replace(dropped, client_id=item.client_id)
+                    batch.items[place] = msgspec.structs.replace(
+                        dropped, client_id=item.client_id, is_numbered=item.is_numbered
+                    )
 
     def _settle(
         self, batch: Batch, outcomes: Sequence[Outcome]
@@ -330,7 +340,7 @@ class Ingest:
         """Count what became of each item."""
         results: list[Result] = []
         warning = self._count(batch, outcomes)
-        return results, self._settle_some(batch.items, iter(outcomes), results) or warning
+        return results, self._settle_some(batch, batch.items, iter(outcomes), results) or warning
 
     async def _settle_in_parts(
         self, batch: Batch, outcomes: Sequence[Outcome]
@@ -343,7 +353,7 @@ class Ingest:
             if start:
                 await asyncio.sleep(0)
             part = batch.items[start : start + _RESULTS_AT_ONCE]
-            warning = self._settle_some(part, stored, results) or warning
+            warning = self._settle_some(batch, part, stored, results) or warning
         return results, warning
 
     def _count(self, batch: Batch, outcomes: Sequence[Outcome]) -> LostWarning | None:
@@ -353,20 +363,37 @@ class Ingest:
         return ignore(batch.lost, self._lane) if isinstance(batch.lost, LostWarning) else None
 
     def _settle_some(
-        self, items: Iterable[Item], stored: Iterator[Outcome], results: list[Result]
+        self,
+        batch: Batch,
+        items: Iterable[Item],
+        stored: Iterator[Outcome],
+        results: list[Result],
     ) -> LostWarning | None:
         """Add the result of each event; of a report, return why it was not taken."""
         warning = None
+        result: Result
         for item in items:
             if isinstance(item, ProductEvent):
-                results.append(settle_product(item, next(stored)))
+                result = settle_product(item, next(stored))
             elif isinstance(item, AuditEvent):
-                results.append(settle_audit(item, next(stored)))
+                result = settle_audit(item, next(stored))
             elif isinstance(item, Dropped):
-                results.append(counted(item, self._lane_name))
+                result = item
             else:
                 warning = settle(item, next(stored), self._lane)
+                continue
+            results.append(result)
+            if isinstance(result, Dropped):
+                self._count_dropped(batch, result)
         return warning
+
+    def _count_dropped(self, batch: Batch, dropped: Dropped) -> None:
+        assert batch.arrival is not None, "an event that has a result was for a project"
+        is_numbered = dropped.is_numbered
+        if is_numbered is None:
+            is_numbered = batch.is_numbered
+        project = batch.arrival.project.name
+        count_dropped(dropped, self._lane_name, project, is_numbered=is_numbered)
 
     async def _confirm(self, project_id: int, results: Sequence[Result], wish: Wish) -> None:
         """Wait for the receipts and put them to the results."""

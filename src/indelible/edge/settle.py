@@ -1,6 +1,7 @@
 """What the journal's outcome means for an event, in either lane.
 
-Counts it, unless it is stored as it should be: those are counted for a request at once.
+Counts duplicates and warnings. Those that are stored are counted for a request at once, and those
+that are dropped, here or before, by `count_dropped`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,15 @@ from indelible.edge.arrival import AuditEvent, Dropped, Kept, ProductEvent, refu
 from indelible.errors import IdempotencyConflict, MonthlyLimitExceeded
 from indelible.event import DropReason, Lane, WarnReason
 from indelible.journal.contract import Duplicate, Outcome, OverLimit, Stored
-from indelible.metrics import EVENTS_DROPPED, EVENTS_DUPLICATE, EVENTS_STORED, EVENTS_WARNED
+from indelible.metrics import (
+    EVENTS_DROPPED,
+    EVENTS_DUPLICATE,
+    EVENTS_STORED,
+    EVENTS_WARNED,
+    NUMBERED,
+    OTHERS,
+    PROJECT_EVENTS_DROPPED,
+)
 
 _PRODUCT: Final = Lane.PRODUCT.value
 _AUDIT: Final = Lane.AUDIT.value
@@ -26,7 +35,7 @@ def settle_product(event: ProductEvent, outcome: Outcome) -> Kept | Dropped:
         warnings = (WarnReason.UUID_CONFLICT,) if outcome.same_content is False else ()
         kept = Kept(event, outcome.index, outcome.tx, is_duplicate=True, warnings=warnings)
     else:
-        return counted(Dropped(DropReason.QUOTA, event.client_id), _PRODUCT)
+        return Dropped(DropReason.QUOTA, event.client_id, is_numbered=event.is_numbered)
     for warning in warnings:
         EVENTS_WARNED.add(_PRODUCT, warning)
     return kept
@@ -35,10 +44,10 @@ def settle_product(event: ProductEvent, outcome: Outcome) -> Kept | Dropped:
 def settle_audit(event: AuditEvent, outcome: Outcome) -> Kept | Dropped:
     """A key that is known with other content refuses the event, unless it may be an accident."""
     if isinstance(outcome, OverLimit):
-        return counted(refused(MonthlyLimitExceeded()), _AUDIT)
+        return refused(MonthlyLimitExceeded(), is_numbered=event.is_numbered)
     if isinstance(outcome, Duplicate):
         if outcome.same_content is False:
-            return counted(refused(IdempotencyConflict()), _AUDIT)
+            return refused(IdempotencyConflict(), is_numbered=event.is_numbered)
         EVENTS_DUPLICATE.add(_AUDIT)
         is_erased = outcome.same_content is None
         return Kept(event, outcome.index, outcome.tx, is_duplicate=True, is_erased=is_erased)
@@ -55,7 +64,12 @@ def count_stored(events: Sequence[Outcome], lane: str) -> None:
         EVENTS_STORED.add(lane, count=stored)
 
 
-def counted(dropped: Dropped, lane: str) -> Dropped:
-    """Count an event that is dropped."""
+def count_dropped(dropped: Dropped, lane: str, project: str, *, is_numbered: bool) -> None:
+    """Count an event that is dropped: for all, and for its project if it is dropped for good.
+
+    `is_numbered`: it is in the account of its sender as well.
+    """
     EVENTS_DROPPED.add(lane, dropped.reason)
-    return dropped
+    if not dropped.again:
+        sender = NUMBERED if is_numbered else OTHERS
+        PROJECT_EVENTS_DROPPED.add(project, lane, dropped.reason, sender)

@@ -241,7 +241,7 @@ class Family:
     # What the reader brings.
 
     def _make_reader(self) -> ReaderLine:
-        return ReaderLine(READER, self._truth)
+        return ReaderLine(READER, self._truth, self.count)
 
     async def confirm(
         self, project_id: int, indexes: Sequence[int], level: Level, *, timeout_s: float

@@ -6,7 +6,7 @@ gone is either made before the next one loads the registry, or never.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from indelible.drops import Dropping
 from indelible.edge.notice import Notices
 from indelible.errors import IndelibleError
 from indelible.event import Level, LogId
@@ -35,6 +36,7 @@ from indelible.processes.messages import (
     State,
     Sweep,
     Unable,
+    WantDrops,
     Wanted,
 )
 from indelible.processes.notices import Passing
@@ -46,15 +48,16 @@ _LOOKED_WITHIN_S: Final = 0.4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """What the reader may change, through the writer alone, and listen to."""
+    """What the reader may change, through the writer alone, and listen to or ask for."""
 
     registry: Registry
     journal: ErasableJournal
     notices: Notices
+    dropping: Dropping
 
 
 class ReaderLine(ChildLine[FromReader]):
-    """The line to one reader.
+    """The line to one reader. `count` has every process report what it has counted.
 
     Attributes:
         ready: what its start came to, once it answers requests.
@@ -62,8 +65,9 @@ class ReaderLine(ChildLine[FromReader]):
         states: how its parts are, by name, in JSON, as it said last.
     """
 
-    def __init__(self, name: str, truth: Truth) -> None:
+    def __init__(self, name: str, truth: Truth, count: Callable[[], Awaitable[None]]) -> None:
         super().__init__(name, FROM_READER)
+        self._count = count
         self.ready: Ready | None = None
         self.unable: Exception | None = None
         self.states: Mapping[str, bytes] = {}
@@ -120,6 +124,8 @@ class ReaderLine(ChildLine[FromReader]):
                 self._do(number, partial(self._erase, message))
             case Sweep(number):
                 self._do(number, self._truth.journal.sweep)
+            case WantDrops(number, project):
+                self._begin(self._tell_drops(number, project))
             case Ready():
                 self.ready = message
                 self.on_serves()
@@ -137,6 +143,11 @@ class ReaderLine(ChildLine[FromReader]):
                     wanted.set_result(message)
             case Listen(is_heard):
                 self._passing.heed(is_heard=is_heard)
+
+    async def _tell_drops(self, number: int, project: str) -> None:
+        await self._count()
+        drops = self._truth.dropping.of(project)
+        self.say(Done(number, msgspec.msgpack.encode(drops)))
 
     # What the reader asks for, each on a thread.
 

@@ -264,6 +264,13 @@ class State(Struct, frozen=True, array_like=True, tag=17):
     failure: str | None
 
 
+class WantDrops(Struct, frozen=True, array_like=True, tag=19):
+    """What edges have dropped of a project up to now; `Done` brings its `Drops`, in MessagePack."""
+
+    number: int
+    project: str
+
+
 # To the reader.
 
 
@@ -283,7 +290,9 @@ class Look(Struct, frozen=True, array_like=True, tag=12):
 
 FromEdge = Submitted | Wanted | Asked | Report | Serving | Taken | Left | Noticed
 ToEdge = Answered | Receipts | Told | Known | Changed | Figures | Spent | Count | Listen | Stop
-FromReader = Load | Change | Erase | Sweep | Ready | Unable | State | Report | Receipts | Listen
+FromReader = (
+    Load | Change | Erase | Sweep | WantDrops | Ready | Unable | State | Report | Receipts | Listen
+)
 ToReader = Done | Wanted | Look | Count | Noticed | Stop
 
 FROM_EDGE: Final[msgspec.msgpack.Decoder[FromEdge]] = msgspec.msgpack.Decoder(FromEdge)

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from indelible import metrics
+from indelible.drops import Drops
 from indelible.edge.notice import Notices
 from indelible.edge.waiting import Confirm
 from indelible.errors import IndelibleError
@@ -45,6 +46,7 @@ from indelible.processes.messages import (
     Sweep,
     ToReader,
     Unable,
+    WantDrops,
     Wanted,
 )
 from indelible.pulse import Pulse
@@ -129,6 +131,11 @@ class Writer:
         answer: Future[Any] = Future()
         self._loop.call_soon_threadsafe(self._send, make, answer)
         return answer.result()
+
+    def drops_of(self, project: str) -> Drops:
+        """What the edges have dropped of a project: as `Dropping.of`, in the writer."""
+        told = self.ask(lambda number: WantDrops(number, project))
+        return msgspec.msgpack.decode(told, type=Drops)
 
     def _send(self, make: Callable[[int], object], answer: "Future[Any]") -> None:
         number = next(self._numbers)

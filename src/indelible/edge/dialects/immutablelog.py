@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from indelible.edge.arrival import AuditEvent, Dropped, Kept, refused
+from indelible.edge.arrival import AuditEvent, Dropped, Kept, has_number, refused
 from indelible.edge.brackets import MAX_DEPTH, Text, nesting
 from indelible.edge.dialect import Call, Dialect, Path, Reading, Result, Settled
 from indelible.edge.dialects.immutablelog_schema import (
@@ -166,12 +166,13 @@ def _event(
     fields: dict[str, msgspec.Raw], call: Call, key: str | None, *, inbound_id: str | None
 ) -> AuditEvent | Dropped:
     limit_bytes = call.limits.max_payload_bytes
+    sent, said = fields.pop("payload", None), fields.pop("meta", None)
     try:
-        payload = _payload(fields.pop("payload", None), limit_bytes)
-        meta = _meta(fields.pop("meta", None))
+        payload = _payload(sent, limit_bytes)
+        meta = _meta(said)
         extra = _readable(fields, limit_bytes=limit_bytes) if fields else fields
     except IndelibleError as error:
-        return refused(error)
+        return refused(error, is_numbered=_has_number(said))
     request_id = inbound_id or meta.get("request_id") or call.request.request_id
     record = Audit(
         meta,
@@ -303,6 +304,17 @@ def _meta(raw: msgspec.Raw | None) -> dict[str, str]:
     if kind not in TYPES:
         raise InvalidType
     return meta
+
+
+def _has_number(raw: msgspec.Raw | None) -> bool:
+    """Whether the meta of an event that is refused says which capture it is."""
+    if raw is None or _size(raw) > _LONGEST_META_BYTES:
+        return False
+    try:
+        meta = _META.decode(raw)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(meta, dict) and has_number(meta)
 
 
 def _readable(fields: dict[str, msgspec.Raw], *, limit_bytes: int) -> dict[str, msgspec.Raw]:

@@ -73,7 +73,8 @@ def _look_into(
         return _refusable(sent, origin, size_bytes=size, depth=1)
     whole = bytes(view)
     if size > MAX_VALUES and has_too_many_values(whole):
-        return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(sent))
+        is_numbered = _is_numbered(sent)
+        return Dropped(DropReason.EVENT_TOO_LARGE, _client_id(sent), is_numbered=is_numbered)
     depth = nesting(whole)
     if depth > MAX_DEPTH:
         return _refusable(sent, origin, size_bytes=size, depth=depth)
@@ -139,7 +140,7 @@ def _read_sent(
         uuid = fields.pop("uuid", None)
         client_id = _id(uuid) or None
         if client_id is None and _value(uuid) not in (None, ""):
-            return Dropped(DropReason.INVALID_EVENT)
+            return Dropped(DropReason.INVALID_EVENT, is_numbered=_is_numbered(Sent(fields)))
         raw_properties = fields.pop("properties", None)
         properties = _members(_value(raw_properties))
         name = _value(fields.pop("event", None))
@@ -147,7 +148,7 @@ def _read_sent(
         timestamp = _timestamp(fields.pop("timestamp")) if "timestamp" in fields else None
         others = _others(fields) if fields else _NO_OTHERS
     except (msgspec.DecodeError, TypeError):
-        return Dropped(DropReason.INVALID_EVENT, client_id)
+        return Dropped(DropReason.INVALID_EVENT, client_id, is_numbered=_is_numbered(Sent(fields)))
     return _event(
         NO_PROPERTIES if raw_properties is None else bytes(raw_properties),
         name if isinstance(name, str) else None,
@@ -206,14 +207,30 @@ def _event(
 
 
 def _refusable(event: Sent, origin: Origin, *, size_bytes: int, depth: int) -> ProductEvent:
-    """An event of which only its measures and its id are known: a step of admission drops it."""
+    """An event of which only its measures and its ids are known: a step of admission drops it."""
+    process_id, sequence = _place_of(event)
     return ProductEvent(
         payload=NO_PROPERTIES,
         client_id=_client_id(event),
-        record=Product(distinct_id="", event="", request=origin),
+        record=Product(
+            distinct_id="", event="", process_id=process_id, request=origin, sequence=sequence
+        ),
         size_bytes=size_bytes,
         depth=depth,
     )
+
+
+def _place_of(event: Sent) -> tuple[msgspec.Raw | UnsetType, msgspec.Raw | UnsetType]:
+    """Which capture of which process an event is, as it was sent; UNSET if it does not say."""
+    process_id, sequence = event.fields.get("process_id"), event.fields.get("sequence")
+    return (
+        process_id if process_id and is_process_id(_short_value(process_id)) else UNSET,
+        sequence if sequence and is_sequence(_short_value(sequence)) else UNSET,
+    )
+
+
+def _is_numbered(event: Sent) -> bool:
+    return UNSET not in _place_of(event)
 
 
 def _client_id(event: Sent) -> str | None:
