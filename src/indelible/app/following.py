@@ -132,7 +132,12 @@ class Following:
                 "senders": Senders(self.accounting.accounts),
                 "persons": persons,
                 "erasures": Erasures(
-                    journal, Eraser(journal, clock=clock), persons, self.registry, turns
+                    journal,
+                    Eraser(journal, clock=clock),
+                    persons,
+                    self.registry,
+                    turns,
+                    sweep_persons=self.identity.sweep,
                 ),
             },
         )
