@@ -152,7 +152,12 @@ class Following:
                 "persons": persons,
                 "count_persons": persons.count,
                 "erasures": Erasures(
-                    journal, Eraser(journal, clock=clock), persons, self.registry, turns
+                    journal,
+                    Eraser(journal, clock=clock),
+                    persons,
+                    self.registry,
+                    turns,
+                    sweep_persons=self.identity.sweep,
                 ),
             },
         )

@@ -1,6 +1,7 @@
 """The room's own composition: a follower that keeps the persons of one data folder."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,7 @@ class Identity:
             self._marks = marks(self._file.reader())
         self._numbers = Numbers()
         self._subkeys: dict[int, bytes] = {}
+        self._sweeping = threading.Lock()
         self._is_to_fold_in = True  # a process that ended may have left erased bytes in the WAL
         self.persons = Persons(self._file, journal, self.next_index)
         self._follower = Follower(journal, self, projects=projects, pace_s=_PACE_S)
@@ -119,7 +121,7 @@ class Identity:
                 stretch, last, held, count = Stretch(), b"", 0, 0
         if last:
             self._take(project_id, stretch, Mark(end, leaf.decode(last).tx))
-        self._fold_in()
+        self.sweep()
 
     def behind(self) -> tuple[int, int | None]:
         """How many stored entries are not taken yet, and how long the oldest has been stored.
@@ -153,13 +155,26 @@ class Identity:
             self._numbers.drop()
             raise
         # power lost here: the stretch may be forgotten, and its mark with it
+        self._is_to_fold_in |= erased  # before the mark: who waits for that looks at this next
         self._marks[project_id] = mark
-        self._is_to_fold_in |= erased
 
-    def _fold_in(self) -> None:
-        """See that nothing erased is left in the WAL."""
-        if self._is_to_fold_in and self._file.fold_in():
-            self._is_to_fold_in = False
+    def sweep(self) -> bool:
+        """See that nothing erased is left in the WAL; whether that is so. Any thread may call it.
+
+        Cheap if nothing was erased since the last time.
+
+        Raises:
+            Unavailable, apsw.Error: it may be tried again.
+        """
+        with self._sweeping:
+            if self._is_to_fold_in:
+                self._is_to_fold_in = False  # first: what is erased meanwhile sets it again
+                is_folded_in = False
+                try:
+                    is_folded_in = self._file.fold_in()
+                finally:
+                    self._is_to_fold_in |= not is_folded_in
+            return not self._is_to_fold_in
 
     def _resume(self) -> None:
         """Make the persons again if they are another journal's."""

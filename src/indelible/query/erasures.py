@@ -19,7 +19,7 @@ anything is erased.
 import hashlib
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from heapq import merge
@@ -28,6 +28,7 @@ from typing import Final, Literal
 import msgspec
 
 from indelible.clock import monotonic_s
+from indelible.connections import SqliteError
 from indelible.erasure.erase import Certificate, Eraser, Selection, of_ids, of_payloads
 from indelible.errors import (
     ConfirmMissing,
@@ -163,7 +164,10 @@ class Turns:
 
 
 class Erasures:
-    """Finds what a caller means, shows it, and erases it."""
+    """Finds what a caller means, shows it, and erases it.
+
+    `sweep_persons` sees that nothing erased is left in the file of persons; whether that is so.
+    """
 
     def __init__(
         self,
@@ -172,7 +176,10 @@ class Erasures:
         persons: Persons,
         registry: Registry,
         turns: Turns,
+        *,
+        sweep_persons: Callable[[], bool],
     ) -> None:
+        self._sweep_persons = sweep_persons
         self._journal = journal
         self._eraser = eraser
         self._persons = persons
@@ -290,10 +297,14 @@ class Erasures:
         last = max((entry.index for entry in certificate.entries), default=None)
         project_id = found.selection.project_id
         try:
-            is_swept = last is None or self._turns.reaches(
-                project_id, last + 1, within_s=SWEPT_WITHIN_S
+            is_swept = last is None or (
+                self._turns.reaches(project_id, last + 1, within_s=SWEPT_WITHIN_S)
+                and self._sweep_persons()
             )
-        except Unavailable:  # the file of persons is damaged: the next start makes it again
+        except (
+            Unavailable,
+            SqliteError,
+        ):  # the file of persons cannot be written now: it is tried again
             is_swept = False
         return Done(found, certificate, (), certificate.swept and is_swept)
 
