@@ -36,6 +36,7 @@ COMMANDS = [
     ("backup",),
     ("restore",),
     ("resume",),
+    ("rebuild",),
     ("doctor",),
     ("witness", "serve"),
     ("witness", "evidence"),
