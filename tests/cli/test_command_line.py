@@ -38,6 +38,7 @@ COMMANDS = [
     ("backup",),
     ("restore",),
     ("resume",),
+    ("rebuild",),
     ("doctor",),
     ("contract", "set"),
     ("contract", "show"),
