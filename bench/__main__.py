@@ -1,6 +1,6 @@
 """``python -m bench [--quick] [ROW …]``: rows are `single`, `batch`, `seal`, `receipt`, `audit`,
-`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`,
-`quality`."""
+`client`, `delivered`, `start`, `crash`, `projects`, `rows`, `stages`, `peers`, `reader`, `live`,
+`persons`, `quality`."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ import httpx
 from tests.world import AS_APPLICATION, TOKEN, ServerProcess, a_free_port, product, started
 
 from bench import client as clients
-from bench import ledger, peers, projects, stages
+from bench import ledger, live, peers, persons, projects, stages
 from bench import quality as qualities
 from bench.usage import by_process, cpu_by_process_s, cpu_s, pss_mib
 
@@ -40,6 +40,8 @@ ROWS: Final = (
     "peers",
     "reader",
     "quality",
+    "live",
+    "persons",
 )
 _BATCH: Final = 100
 _FOLLOWED_RATES: Final = {"single": 6_000, "batched": 25_000}
@@ -521,6 +523,25 @@ def in_bulk(work: Path, scale: float) -> None:
     )
 
 
+def of_persons(_: Path, scale: float) -> None:
+    """What the persons of a log cost; `python -m bench.persons 1000000` at full size."""
+    lines = _run("bench.persons", str(round(200_000 * scale))).splitlines()
+    figures = {name: float(value) for name, value in map(str.split, lines)}
+    follower_us, busy = figures["follower_us"], figures["hash_us"] / persons.HASH_US
+    _report(
+        "15 persons, a tenth as many as events, CPU of the follower",
+        f"{follower_us:.1f} us an event; a person found in {figures['find_ms']:.1f} ms, a page of "
+        f"a timeline in {figures['timeline_ms']:.1f} ms (p99); made again in "
+        f"{figures['rebuild_s']:.1f} s; {figures['bytes_a_person']:.0f} bytes a person",
+        f"hashing takes {busy:.1f} times what it takes on a machine that does nothing else",
+        f"{follower_us / busy:.1f} us at that",
+        "≤ 5 us an event, ≤ 5 ms, ≤ 50 ms",
+        reached=follower_us / busy <= 5
+        and figures["find_ms"] <= 5
+        and figures["timeline_ms"] <= 50,
+    )
+
+
 def by_stage(work: Path, scale: float) -> None:
     """CPU of an event by process, under load; then that of an edge by stage, alone."""
     events = "indelible_group_events_sum"
@@ -540,6 +561,31 @@ def by_stage(work: Path, scale: float) -> None:
         print(f"\n15 CPU of {name} events: {whole:.1f} us an event ({by_process(spent_s, stored)})")
         for stage, us in stages.us_by_stage(size).items():
             print(f"      {stage:<32} {us:6.2f}", flush=True)
+
+
+def what_happens_now(work: Path, scale: float) -> None:
+    """The debug stream under load; the CPU of following; the memory of many projects' figures."""
+    with started(work / "live") as server:
+        seen = live.seen(_port(server), seconds=30 * scale)
+    p50, p99 = (seen.latencies_ms[len(seen.latencies_ms) * part // 100] for part in (50, 99))
+    costs = {}
+    for at_once in (2_000, 200):
+        folder = work / f"live-{at_once}"
+        folder.mkdir()
+        events = round(200_000 * scale)
+        costs[at_once] = float(_run("bench.live", "cost", str(folder), str(events), str(at_once)))
+    many = float(_run("bench.live", "memory", str(live.PROJECTS), "0", "1000"))
+    busy = float(_run("bench.live", "memory", "1", str(live.RATE // 2), "1000000"))
+    _report(
+        f"16 the debug stream at {live.RATE:,} events/s, from the answer to the message",
+        f"p50 {p50:.0f} ms, p99 {p99:.0f} ms, most {seen.latencies_ms[-1]:.0f} ms; sent "
+        f"{seen.sent:,}, shown {seen.shown:,}, told as left out {seen.missed:,}",
+        f"following costs {costs[2_000]:.2f} us an event in runs of 2,000, {costs[200]:.2f} of 200",
+        f"full windows of {live.PROJECTS} projects at 1/s {many:.0f} MiB, of one at "
+        f"{live.RATE:,}/s with a new id each {busy:.0f} MiB",
+        "p99 ≤ 1 s, sent = shown + left out, ≤ 2 us an event",
+        reached=p99 <= 1_000 and seen.sent == seen.shown + seen.missed and costs[2_000] <= 2,
+    )
 
 
 def _report(row: str, figure: str, beside: str, ratio: str, target: str, *, reached: bool) -> None:
@@ -586,6 +632,8 @@ _RUNS: Final = {
     "peers": beside_peers,
     "reader": without_reader,
     "quality": quality,
+    "live": what_happens_now,
+    "persons": of_persons,
 }
 
 

@@ -49,6 +49,7 @@ def test_the_reasons_are_the_documented_ones() -> None:
     } == {reason.value for reason in DropReason}
     assert {
         "illegal_distinct_id",
+        "merge_refused",
         "uuid_conflict",
         "idempotency_conflict",
         "future_timestamp",

@@ -8,6 +8,7 @@ import pytest
 from indelible import outlet, serving
 from indelible.accounting import account, accounting
 from indelible.api import deadline, erasures, listing, reading
+from indelible.api import live as live_routes
 from indelible.api import schema as schema_routes
 from indelible.cli import audit as audit_command
 from indelible.cli import server as way_to_server
@@ -28,6 +29,7 @@ from indelible.edge import (
 )
 from indelible.edge.dialects import immutablelog, immutablelog_schema, vtilt, vtilt_unread
 from indelible.event import MAX_COUNT
+from indelible.identity import decisions, facts, person, persons
 from indelible.journal import commit, fair, outside, sqlite
 from indelible.journal.tables import INDEX_BITS
 from indelible.ledger import damages, growth, part, sealer, witnessing
@@ -35,11 +37,15 @@ from indelible.ledger.audit import findings, sources
 from indelible.ledger.audit.checks import files
 from indelible.ledger.format import layout, note, policy
 from indelible.ledger.witness import rules
+from indelible.live import active, budget, live, messages, ring, rings, streams, windows
+from indelible.live import facts as live_facts
 from indelible.moment import MAX_CHARS as MOST_TIME_CHARS
 from indelible.network import MOST_HOPS
-from indelible.processes import children, feed, relay
+from indelible.processes import children, feed, notices, relay
 from indelible.quality import book, contract, schema, shape, walk
+from indelible.query import erasures as query_erasures
 from indelible.query import events as search
+from indelible.query import persons as query_persons
 from indelible.query import schema as schemas
 from indelible.query import senders
 from indelible.record import MAX_REASONS
@@ -190,6 +196,16 @@ FIGURES: dict[str, tuple[str, ...]] = {
         f"newest {schema.MAX_TX_IDS} transaction ids",
     ),
     "time that a change of a contract waits": (s(schema_routes._IN_FORCE_WITHIN_S),),
+    "properties of a person": (
+        n(person.PROPERTIES_KEPT),
+        size(person.PROPERTY_BYTES_KEPT),
+    ),
+    "properties read for a person": (n(persons.PROPERTIES_READ), n(persons.WRITES_READ)),
+    "groups of an event": (str(facts.MAX_UNITS), f"{facts.MAX_UNIT_CHARS} characters"),
+    "`actor` of an audit event": (f"{facts.MAX_ACTOR_CHARS} characters",),
+    "ids of one unmerge": (n(decisions.MAX_TAKEN_OUT),),
+    "persons of one merge": (str(decisions.MAX_MERGED),),
+    "persons that one page of a search looks at": (n(persons.LOOKED_AT),),
     "page of senders": (f"{senders.MAX_LIMIT} accounts", f"{senders.GAPS_PER_PAGE:,} gaps"),
     "events of one request that are stored": (n(intake._RUN_DRAFTS), size(intake._RUN_BYTES)),
     "events waiting for their sync": (size(SETTINGS.max_waiting_bytes), n(commit._BATCH_EVENTS)),
@@ -219,8 +235,41 @@ FIGURES: dict[str, tuple[str, ...]] = {
         f"{terms.MAX_DEPTH} levels",
         f"{terms.MAX_VALUES:,} values",
     ),
-    "excerpt of what was refused": (size(notice.EXCERPT_BYTES),),
+    "excerpt of what was refused": (
+        size(notice.EXCERPT_BYTES),
+        f"{notice.MOST_EXCERPTS_A_SECOND} a second",
+    ),
     "what was refused or dropped and one": (f"{notice.MOST_UNREAD} excerpts",),
+    "notices of it under way": (size(notices.MOST_UNSENT_BYTES),),
+    "messages that the debug stream remembers": (
+        f"{ring.MOST_ENTRIES:,},",
+        f"{ring.LONGEST_MS // 60_000} minutes",
+        size(rings.MOST_BYTES),
+    ),
+    "streams of the debug view": (
+        f"{streams.MOST_STREAMS},",
+        f"{streams.MOST_STREAMS_OF_PROJECT} ",
+    ),
+    "a stream of the debug view": (
+        f"{live_routes.MOST_SECONDS // 3600} hours",
+        f"{size(streams._MOST_BYTES_PER_S)}/s",
+        f"{streams._FILTERING_SHARE:.0%}".replace("%", " %"),
+    ),
+    "an event in the debug stream": (size(messages.SHOWN_BYTES), size(messages.EXCERPT_BYTES)),
+    "realtime figures of a project": (
+        f"{windows.MOST_NAMES:,} names",
+        f"{windows.MOST_NAMES:,} pathnames",
+        f"{live_facts.MOST_PATH_CHARS:,} characters",
+        f"{active.MOST_TEXTS:,} distinct ids",
+    ),
+    "realtime figures of all projects": (
+        size(budget.MOST_TEXT_BYTES),
+        f"{budget.MOST_ROWS:,} rows",
+        "12 bytes",
+        f"{budget.MOST_IDS:,} hashes",
+        f"{budget.MOST_ID_TEXTS:,} ids",
+    ),
+    "entries that a start reads again": (n(live.MOST_REFILLED),),
     "piece of an export": (size(search.PIECE_BYTES),),
     "pages and pieces made at the same time": (n(reading.MADE_AT_ONCE),),
     "events of a request with `?wait=`": (n(waiting.MOST_RECEIPTS),),
@@ -235,6 +284,19 @@ FIGURES: dict[str, tuple[str, ...]] = {
         n(damages._MOST_KEPT),
     ),
     "transaction ids of an erasure": (n(erasures.MOST_TX_IDS), size(erasures._MAX_BODY_BYTES)),
+    "actors of an erasure": (n(erasures.MOST_ACTORS), n(erasures.MOST_IDS_SHOWN)),
+    "wait for the persons to be up to date": (
+        s(query_erasures.CAUGHT_UP_WITHIN_S),
+        s(query_persons.FOLDED_WITHIN_S),
+        s(query_persons.FRESH_WITHIN_S),
+        s(query_erasures.SWEPT_WITHIN_S),
+    ),
+    "persons, merge facts, writes, events of a page": (
+        n(query_persons.MAX_LIMIT),
+        size(query_persons.PAGE_BYTES),
+        n(query_persons.MAX_IDS),
+    ),
+    "merge facts shown with a person": (n(query_persons.MERGES_SHOWN),),
     "events erased in one transaction": (n(sqlite._MOST_ERASED),),
     "a witness's time for an answer": (s(witnessing._TIMEOUT_S),),
     "signature lines of a note": (n(note.MOST_SIGNATURES),),

@@ -54,6 +54,7 @@ class Derived:
         schema: makes the tables; every statement says IF NOT EXISTS.
         version: of the schema. A file of version 0 is new, or older than versions are.
         probe: a query that fails if the rows cannot be read.
+        secure: overwrite what is deleted with zeros. The WAL keeps it until `fold_in`.
         vfs: names the SQLite file layer; None is the operating system's own.
 
     Raises on building:
@@ -68,9 +69,11 @@ class Derived:
         version: int,
         probe: str,
         cache_kib: int,
+        secure: bool = False,
         vfs: str | None = None,
     ) -> None:
         self.path = path
+        self._secure = secure
         self._schema = schema
         self._version = version
         self._probe = probe
@@ -96,6 +99,16 @@ class Derived:
         """
         with self._lock, self.watched(), self._writer:
             yield self._writer
+
+    def fold_in(self) -> bool:
+        """Move the WAL into the file and empty it; False if a reader of an older state is in the
+        way, so that it has to be tried again.
+
+        Raises what `transaction` raises.
+        """
+        with self._lock, self.watched():
+            busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").get
+        return not busy
 
     def reader(self) -> apsw.Connection:
         """This thread's connection for reading; use it within `watched`."""
@@ -141,6 +154,8 @@ class Derived:
         connection = open_for_writing(private(self.path), vfs=self._vfs, cache_kib=self._cache_kib)
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
+            if self._secure:
+                connection.execute("PRAGMA secure_delete = ON")
             self._settle_version(connection)
             connection.execute(self._probe).fetchall()  # the schema says nothing about the rows
         except BaseException:

@@ -388,6 +388,45 @@ class NotErasable(IndelibleError):
     hint = "Only product and audit events hold what somebody sent; leave the others out."
 
 
+class ConfirmMissing(IndelibleError):
+    code, http_status = "confirm_missing", 400
+    summary = "An erasure by person or actor must be confirmed by the hash of its preview."
+    hint = "Send the same with dry_run true; then send it with its `preview` as `confirm`."
+
+
+class PreviewChanged(IndelibleError):
+    code, http_status = "preview_changed", 409
+    summary = "What would be erased is not what this preview showed; nothing was erased."
+    hint = "Ask for a preview again, look at it, and confirm that one."
+
+
+class LegalHold(IndelibleError):
+    """The project is on legal hold. Erasures of more than 2,000 events are made in steps: those
+    before the hold was set stand."""
+
+    code, http_status = "legal_hold", 409
+    summary = "The project is on legal hold: nothing of it is erased."
+    hint = "Lift it with `indelible project set NAME --legal-hold off` once the law allows it."
+
+    @classmethod
+    def of(cls, project: str, erased: int = 0) -> "LegalHold":
+        """The refusal for this project, of which `erased` events were erased before it came."""
+        before = f"; {erased:,} events were erased before it was set" if erased else ""
+        return cls(f"Project {project!r} is on legal hold: nothing of it is erased{before}")
+
+
+class NotMergeable(IndelibleError):
+    code, http_status = "not_mergeable", 409
+    summary = "These persons cannot become one."
+    hint = "Name two or more persons that are not one already; GET /v1/persons/{id} has the ids."
+
+
+class NotUnmergeable(IndelibleError):
+    code, http_status = "not_unmergeable", 409
+    summary = "This person cannot be taken apart so."
+    hint = "Name some of its ids, but not all; or a merge that is in force."
+
+
 # What is wrong with the server or the machine under it.
 
 
@@ -395,6 +434,12 @@ class Overloaded(IndelibleError):
     code, http_status, retry_after_s = "overloaded", 503, 1
     summary = "More events are waiting to be synced than the server will hold."
     hint = "Send it again after Retry-After; nothing of this request was stored."
+
+
+class TooManyStreams(IndelibleError):
+    code, http_status, retry_after_s = "too_many_streams", 503, 10
+    summary = "As many live streams are open as may be."
+    hint = "Close one that nobody looks at, or connect again after Retry-After."
 
 
 class Unavailable(IndelibleError):

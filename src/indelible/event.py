@@ -127,6 +127,7 @@ class WarnReason(StrEnum):
     FUTURE_TIMESTAMP = "future_timestamp"
     UNREADABLE_TIMESTAMP = "unreadable_timestamp"
     BOT = "bot"
+    MERGE_REFUSED = "merge_refused"
 
     @property
     def meaning(self) -> str:
@@ -145,7 +146,47 @@ _WARN_MEANINGS: Final = {
     WarnReason.UNREADABLE_TIMESTAMP: "`timestamp` is in no form that can be read: the time of "
     "receipt counts, and the record keeps `timestamp` as it was sent.",
     WarnReason.BOT: "The User-Agent is a known crawler's; the event is stored with `$bot`.",
+    WarnReason.MERGE_REFUSED: "The event joins two ids, and one of them is a placeholder such as "
+    "`null` or `guest`: the event is kept, and nothing is joined.",
 }
+
+
+REFUSED_IDS: Final = frozenset(
+    {
+        "",
+        "0",
+        "00000000-0000-0000-0000-000000000000",
+        "[object object]",
+        "[]",
+        "anonymous",
+        "anonymous-user",
+        "backend",
+        "distinct_id",
+        "distinctid",
+        "email",
+        "false",
+        "guest",
+        "id",
+        "nan",
+        "none",
+        "not_authenticated",
+        "null",
+        "system",
+        "true",
+        "undefined",
+        "user",
+    }
+)
+"""What broken or anonymous clients send in place of an id, in lower case."""
+
+
+def is_refused_id(distinct_id: str) -> bool:
+    """Whether `distinct_id` is a placeholder: its events belong to no person.
+
+    >>> is_refused_id(" Guest"), is_refused_id("guest-7")
+    (True, False)
+    """
+    return distinct_id.strip().lower() in REFUSED_IDS
 
 
 class LossReason(StrEnum):

@@ -205,6 +205,14 @@ COMMIT_SECONDS = Histogram(
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
     registry=REGISTRY,
 )
+LIVE_STREAMS = Level("indelible_live_streams", "Open streams of the debug view.")
+LIVE_ENTRIES = Level("indelible_live_entries", "Messages that the rings of all projects hold.")
+LIVE_BYTES = Level("indelible_live_bytes", "Bytes that the rings of all projects hold.")
+LIVE_GAPS = Tally(
+    "indelible_live_gaps",
+    "Gaps that were told to streams of the debug view, by reason.",
+    ("reason",),
+)
 FOLLOWER_FAILURES = SharedCounter(
     "indelible_follower_failures",
     "Batches that a follower could not handle.",

@@ -47,6 +47,13 @@ Sent = Any
 MemberReader = Callable[[Sequence[bytes | None]], list[dict[str, Any] | None]]
 """See `member_reader`."""
 
+JOINS: Final[Mapping[str | None, tuple[str, ...]]] = {
+    "$identify": ("$anon_distinct_id", "anonymous_id", "anonymousId", "$device_id"),
+    "$create_alias": ("alias",),
+    "$alias": ("alias",),
+}
+"""The product events that join two ids, and the properties where each may have the second one."""
+
 _COMPARED_BYTES: Final = 65_536
 
 
@@ -263,6 +270,34 @@ _UNKNOWN: Final = "A record of the log has a form that is not known here"
 def loss_report(payload: bytes) -> LossReport:
     """Read the payload of a stored report of losses."""
     return _REPORT.decode(payload)
+
+
+def plain_id(value: object) -> str | None:
+    """An id in a property as text: a string, or a number written out; else None.
+
+    >>> plain_id("u1"), plain_id(17), plain_id(True)
+    ('u1', '17', None)
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return msgspec.json.encode(value).decode()
+    return None
+
+
+def joined_id(
+    event: str | None, property_at: Callable[[str], object], distinct_id: str | None
+) -> str | None:
+    """Return the id that an event of `JOINS` joins to its `distinct_id`, if it has another one.
+
+    >>> joined_id("$identify", {"$device_id": "d1"}.get, "u1")
+    'd1'
+    """
+    for place in JOINS[event]:
+        found = plain_id(property_at(place))
+        if found and found != distinct_id:
+            return found
+    return None
 
 
 def says_the_same(stored: bytes, sent: bytes) -> bool:

@@ -34,6 +34,12 @@ schemathesis.openapi.format(
 )
 
 
+schemathesis.openapi.format(
+    "condition-of-person",
+    st.sampled_from(['properties.plan = "pro" and received_at > 2026-01-31', 'distinct_id = "a"']),
+)
+
+
 def product(event: str) -> dict[str, Any]:
     """An event for the test server, without the server's modules."""
     return {"api_key": os.environ["INDELIBLE_TOKEN"], "event": event, "distinct_id": "user_42"}

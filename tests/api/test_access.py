@@ -101,6 +101,8 @@ def ask(server: ServerProcess, route: str, headers: dict[str, str]) -> httpx.Res
     path = path.replace("{log_name}", "default").replace("{path}", "checkpoint")
     content = None if method in ("GET", "DELETE") else b"{"
     path = path.replace("{", "").replace("}", "")
+    if path == "/api/debug/stream":
+        path += "?seconds=0"  # else it would not end
     return server.http.request(method, path, headers=headers, content=content)
 
 

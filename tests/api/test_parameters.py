@@ -26,12 +26,12 @@ PLACES = {
 
 
 def operations(world: World) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every operation under /v1 that reads or manages, at a path that can be asked for."""
+    """Every operation that reads or manages, at a path that can be asked for."""
     for path, methods in world.http.get("/openapi.json").json()["paths"].items():
         for place, value in PLACES.items():
             path = path.replace(place, value)
         for method, operation in methods.items():
-            if path.startswith("/v1/") and {"read", "manage"} & set(operation["tags"]):
+            if path.startswith(("/v1/", "/api/")) and {"read", "manage"} & set(operation["tags"]):
                 yield method.upper(), path, operation
 
 

@@ -64,6 +64,12 @@ def prepare(document: dict[str, Any]) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["name"] == "project":
                     parameter["schema"] = {"const": "default"}
+    # A stream that ends when all is sent, and places in it, which only the server can name.
+    stream = paths["/api/debug/stream"]["get"]
+    stream["parameters"] = [p for p in stream["parameters"] if p["in"] != "header"]
+    for parameter in stream["parameters"]:
+        if parameter["name"] == "seconds":
+            parameter |= {"schema": {"const": 0}, "required": True}
     # A smaller limit than the default, so that lists on either side of it are soon made.
     schemas["ProductEvents"]["maxItems"] = BATCH
     # The same path twice: what its description says of both is compared, one is sent to.
@@ -73,7 +79,11 @@ def prepare(document: dict[str, Any]) -> None:
     for path in ("/api/e", "/batch/"):
         del paths[path]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
     # Only the server can make a cursor.
-    for path in ("/v1/events", "/v1/senders", "/v1/schema", "/v1/projects", "/v1/keys"):
+    of_person = [f"/v1/persons/{{person}}/{of}" for of in ("ids", "merges", "history", "timeline")]
+    for path in (
+        *("/v1/events", "/v1/senders", "/v1/schema", "/v1/projects", "/v1/keys"),
+        *("/v1/persons", *of_person),
+    ):
         search = paths[path]["get"]
         search["parameters"] = [p for p in search["parameters"] if p["name"] != "cursor"]
 

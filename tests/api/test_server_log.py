@@ -158,6 +158,7 @@ def make_old(data: Path) -> None:
         "DROP VIEW event; DROP VIEW event_part_0; DROP TABLE event_0;"
         "DELETE FROM log WHERE project_id = 0; DELETE FROM project WHERE id = 0;"
         "ALTER TABLE access_key DROP COLUMN scopes; ALTER TABLE log DROP COLUMN shard;"
+        " ALTER TABLE project DROP COLUMN legal_hold;"
         " PRAGMA user_version = 3"
     )
     create_view(connection)

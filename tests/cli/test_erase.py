@@ -72,9 +72,10 @@ def test_without_a_terminal_it_must_be_told_yes(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "code", "gone"), [("yes\n", 0, [0]), ("y\n", 2, []), ("\n", 2, [])]
+    ("answer", "code", "gone"),
+    [("yes\n", 0, [0]), ("y\n", 0, [0]), ("n\n", 2, []), ("yess\n", 2, []), ("\n", 2, [])],
 )
-def test_on_a_terminal_it_asks_and_takes_yes_alone(
+def test_on_a_terminal_it_asks_and_only_yes_erases(
     shop: Shop, answer: str, code: int, gone: list[int]
 ) -> None:
     (tx_id,) = shop.send("a")

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from tests.cli.command import PROGRAM, assert_refused, begin, call, fine, run, surroundings
 from tests.cli.conftest import Shop
+from tests.world import TOKEN, product
 
 
 def test_a_product_event_is_sent_and_found(shop: Shop) -> None:
@@ -234,3 +235,52 @@ def test_a_pipe_that_nobody_reads_ends_tail_quietly(shop: Shop) -> None:
             assert "" == process.stderr.read()
         finally:
             process.kill()
+
+
+def test_tail_live_shows_what_was_not_taken_with_its_reason(shop: Shop) -> None:
+    with begin("tail", "--live", *shop.here) as process:
+        assert process.stdout is not None
+        found: list[str] = []
+        try:
+            deadline = time.monotonic() + 60
+            while not any("missing_event" in line for line in found):
+                assert time.monotonic() < deadline, found
+                # Until the stream is open.
+                batch = [{**product(name), "api_key": shop.token} for name in ("kept", "")]
+                shop.server.send({"api_key": shop.token, "batch": batch})
+                found.append(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+    line = next(line for line in found if "missing_event" in line)
+    assert re.match(r" +-  \S+  drop     missing_event       /api/e  \{", line)
+    assert TOKEN not in line
+    assert 0 == process.returncode
+
+
+def test_tail_live_ends_by_itself_where_it_follows_nothing(shop: Shop) -> None:
+    shop.send("one", "two")
+    wanted = ("tail", "--live", "--no-follow", "--json", *shop.here)
+    deadline = time.monotonic() + 60
+    while 2 != len(shown := fine(*wanted).lines):
+        assert time.monotonic() < deadline
+
+    assert ["one", "two"] == [message["event"]["event"] for message in shown]
+    assert ["two"] == [
+        message["event"]["event"] for message in fine(*wanted, "--event", "two").lines
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrongly",
+    [
+        ("--result", "drop"),
+        ("--live", "--result", "stored"),
+        ("--live", "--kind", "gap"),
+        ("--kind", "reject"),
+        ("--live", "--service", "shop"),
+    ],
+)
+def test_what_the_stream_cannot_choose_by_is_refused(shop: Shop, wrongly: tuple[str, ...]) -> None:
+    assert_refused(call("tail", *wrongly, *shop.here), 2, "called_wrongly")

@@ -120,6 +120,27 @@ def test_a_project_has_a_log_a_token_and_a_key_of_its_own(shop: Shop) -> None:
     )
 
 
+def test_a_project_goes_on_legal_hold_and_off_it(shop: Shop) -> None:
+    here = at(shop.server)
+    call("project", "set", shop.name, "--retention-days", "30", *here)
+    (tx_id,) = shop.send("a")
+
+    held = fine("project", "set", shop.name, "--legal-hold", "on", *here)
+
+    assert ["30 days", "on: nothing is erased"] == [
+        held.fact(n) for n in ("retention", "legal hold")
+    ]
+    listed = fine("project", "list", *here).out.splitlines()
+    assert ["legal hold"] == [
+        line[line.index("legal") :][:10] for line in listed if shop.name in line
+    ]
+    assert_refused(call("erase", tx_id, "--yes", *shop.here), 2, "legal_hold")
+    assert_refused(call("erase", tx_id, "--dry-run", *shop.here), 2, "legal_hold")
+    lifted = call("project", "set", shop.name, "--legal-hold", "off", "--json", *here).json
+    assert (False, 30) == (lifted["legal_hold"], lifted["retention_days"])
+    assert 1 == call("erase", tx_id, "--yes", "--json", *shop.here).json["erased"]
+
+
 def test_a_list_of_projects_says_how_much_of_the_month_is_used(shop: Shop) -> None:
     here = at(shop.server)
     stay_within_a_month()

@@ -211,6 +211,35 @@ def test_an_erasure_that_the_replaced_journal_knows_is_made_again(
         assert True is again.events()[0]["erased"]
 
 
+def test_a_legal_hold_of_the_replaced_journal_is_kept_and_one_of_the_backup_keeps_its_events(
+    monday: Stopped,
+) -> None:
+    def hold(server: ServerProcess, is_held: bool) -> None:
+        body = {"legal_hold": is_held}
+        answer = server.http.patch("/v1/projects/default", json=body, headers=AS_ADMIN)
+        assert answer.is_success, answer.text
+
+    def erase(server: ServerProcess) -> int:
+        body = {"tx_ids": [server.events()[0]["tx_id"]]}
+        return server.http.post("/v1/erasures", json=body, headers=AS_ADMIN).status_code
+
+    held = monday.kept("held.db")
+    with started(monday.data) as server:
+        hold(server, True)
+    assert 0 == monday.restored(MONDAY, "--new-log")["erased_again"]
+    with started(monday.data) as server:
+        assert 409 == erase(server)
+        fine("backup", held, *monday.here)
+        hold(server, False)
+        assert 200 == erase(server)
+
+    assert 0 == monday.restored("held.db", "--new-log")["erased_again"]
+
+    with started(monday.data) as again:
+        assert "erased" not in again.events()[0]
+        assert 409 == erase(again)
+
+
 def test_an_erasure_in_another_history_erases_nothing_of_the_one_that_comes_back(
     tuesday: Stopped,
 ) -> None:

@@ -16,6 +16,7 @@ from indelible.clock import now_ms
 from indelible.edge.http import Message, Request
 from indelible.edge.notice import (
     EXCERPT_BYTES,
+    MOST_EXCERPTS_A_SECOND,
     MOST_UNREAD,
     Listening,
     Notice,
@@ -217,11 +218,11 @@ def test_a_listener_that_does_not_read_loses_the_oldest_and_learns_how_many(
             assert world.send({"api_key": TOKEN, "batch": [product(), event]}).is_success
     heard = queues[0].take()
 
-    assert 10 == heard.missed
+    assert [10] == list(heard.missed.values())
     assert [f"u-{number}" for number in range(10, count)] == [
         notice.event_id for notice in heard.notices
     ]
-    assert ([], 0) == queues[0].take()
+    assert ([], {}) == queues[0].take()
 
 
 @given(st.lists(st.integers(0, MOST_UNREAD * 2), max_size=6), st.integers(1, 3))
@@ -234,13 +235,24 @@ def test_every_listener_is_told_or_learns_of_every_notice(told: list[int], liste
             notices.refused(refused(f"/{turn}/{number}"), InvalidJson())
         for number, listening in enumerate(queues[: turn % listeners + 1]):
             some = listening.take()
-            heard[number] += len(some.notices) + some.missed
+            heard[number] += len(some.notices) + sum(some.missed.values())
     for number, listening in enumerate(queues):
         some = listening.take()
-        heard[number] += len(some.notices) + some.missed
+        heard[number] += len(some.notices) + sum(some.missed.values())
         assert len(some.notices) <= MOST_UNREAD
 
     assert [sum(told)] * listeners == heard
+
+
+def test_a_flood_of_refusals_is_told_in_full_and_shown_in_part(tmp_path: Path) -> None:
+    queues: list[Listening] = []
+    with inside(tmp_path, listener=queues.append, clock=lambda: 1_800_000_000_000) as world:
+        for _ in range(MOST_EXCERPTS_A_SECOND + 20):
+            assert 400 == world.send(product("")).status_code
+    heard = queues[0].take()
+
+    assert MOST_EXCERPTS_A_SECOND + 20 == len(heard.notices)
+    assert 20 == sum(notice.excerpt == "" for notice in heard.notices)
 
 
 def test_who_waits_is_woken_by_a_notice_and_by_leaving() -> None:

@@ -1018,6 +1018,23 @@ def test_an_illegal_distinct_id_keeps_the_event_and_warns(shared: World, distinc
     assert str(distinct_id) == stored(shared, result["tx_id"])["distinct_id"]
 
 
+@pytest.mark.parametrize("before", [*REFUSED_IDS, " NULL ", "[Object object]", 0])
+@pytest.mark.parametrize(
+    ("event", "place"),
+    [("$identify", "$anon_distinct_id"), ("$create_alias", "alias"), ("$alias", "alias")],
+)
+def test_an_event_that_joins_a_refused_id_warns_that_it_joins_nothing(
+    shared: World, event: str, place: str, before: Any
+) -> None:
+    result = first(shared.send(product(event, properties={place: before})))
+    assert ("warning", "merge_refused") == (result["result"], result["reason"])
+
+
+def test_an_event_that_joins_two_plain_ids_has_no_warning(shared: World) -> None:
+    joins = product("$identify", properties={"$anon_distinct_id": "guest-7"})
+    assert "ok" == first(shared.send(joins))["result"]
+
+
 # Packing
 
 

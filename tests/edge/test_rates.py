@@ -532,6 +532,7 @@ ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;
 ALTER TABLE access_key DROP COLUMN scopes;
 ALTER TABLE log DROP COLUMN shard;
+ALTER TABLE project DROP COLUMN legal_hold;
 CREATE TABLE old (project_id INTEGER, month TEXT, events INTEGER, PRIMARY KEY (project_id, month));
 INSERT INTO old SELECT project_id, month, sum(events) FROM usage GROUP BY 1, 2;
 DROP TABLE usage;

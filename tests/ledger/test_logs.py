@@ -813,6 +813,7 @@ DELETE FROM project WHERE id = 0;
 ALTER TABLE project DROP COLUMN ledger_access;
 ALTER TABLE project DROP COLUMN retention_days;
 ALTER TABLE project DROP COLUMN audit_monthly_limit;
+ALTER TABLE project DROP COLUMN legal_hold;
 ALTER TABLE access_key DROP COLUMN rate;
 ALTER TABLE access_key DROP COLUMN burst;
 ALTER TABLE access_key DROP COLUMN origins;

@@ -26,6 +26,7 @@ SHOP = Project(
     ledger_access="key",
     retention_days=30,
     audit_monthly_limit=None,
+    legal_hold=True,
 )
 TRIAL = Project(2, "trial", "test", None, None, 1_700_000_000_001, "public", None, 7)
 SHOP_LOG = LogRow("shop", 1, None, None, "new")

@@ -507,6 +507,7 @@ def test_a_key_of_a_journal_from_before_scopes_has_all_that_its_role_had(
     connection = apsw.Connection(str(sqlite.folder / "journal.db"))
     connection.execute(
         "ALTER TABLE access_key DROP COLUMN scopes; ALTER TABLE log DROP COLUMN shard;"
+        " ALTER TABLE project DROP COLUMN legal_hold;"
         " PRAGMA user_version = 3"
     )
     connection.close()

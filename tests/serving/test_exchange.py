@@ -252,3 +252,35 @@ def test_where_requests_that_were_sent_ahead_had_to_be_dropped_the_connection_en
         assert (200, "close") == (answer.status, answer.headers.get("connection"))
         assert b"" == line.rest()
     assert ["/"] == asked
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_an_event_stream_ends_with_the_server_and_is_not_waited_for(*, reads: bool) -> None:
+    started = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
+    ended: list[str] = []
+
+    async def streams(scope: Any, receive: Any, send: Any) -> None:
+        await read_all(receive)
+        await send(started)
+        await send(body(b": here\n\n", goes_on=True))
+        if not reads:
+            for _ in range(200):
+                await send(body(b":" + b"x" * 65_536 + b"\n\n", goes_on=True))
+        ended.append((await receive())["type"])
+        await send(body(b": more", goes_on=True))  # nobody gets it
+
+    patience = Patience(stop_s=3600)  # a stop that waits for it does not come to its end
+    with serving(streams, patience) as url:
+        line = Line(url)
+        line.send(GET)
+        line.half_close()  # a client may do so, and read on
+        if reads:
+            assert 200 == line.read().status
+        else:
+            eventually(line.has_answer)
+    with line:
+        rest = line.rest()
+
+    if reads:
+        assert ["http.disconnect"] == ended
+        assert b"8\r\n: here\n\n\r\n0\r\n\r\n" == rest

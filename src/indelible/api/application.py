@@ -10,7 +10,18 @@ from litestar.openapi import OpenAPIConfig
 from litestar.routes import HTTPRoute
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from indelible.api import balance, docs, erasures, events, ingest, manage, schema, senders
+from indelible.api import (
+    balance,
+    docs,
+    erasures,
+    events,
+    ingest,
+    live,
+    manage,
+    persons,
+    schema,
+    senders,
+)
 from indelible.api import ledger as ledger_routes
 from indelible.api.describe import Description
 from indelible.api.errors import MAX_BODY_BYTES, answering
@@ -80,6 +91,7 @@ def _routes(
             route_handlers=[
                 *events.ROUTES,
                 *senders.ROUTES,
+                *live.ROUTES,
                 *balance.ROUTES,
                 *schema.ROUTES,
                 *ledger_routes.ROUTES,
@@ -87,10 +99,11 @@ def _routes(
             guards=[declared, parameters],
             tags=["read"],
         ),
+        Router("/", route_handlers=persons.ROUTES, guards=[declared, parameters], tags=["persons"]),
         Router("/", route_handlers=ledger_routes.OPEN_ROUTES, guards=[declared], tags=["read"]),
         Router(
             "/",
-            route_handlers=[*manage.ROUTES, *erasures.ROUTES],
+            route_handlers=[*manage.ROUTES, *erasures.ROUTES, *persons.CHANGES],
             guards=[declared, parameters, json_only],
             tags=["manage"],
         ),

@@ -4,7 +4,7 @@ Litestar describes its own routes from their signatures; here its description is
 joined by that of the hot routes. `/docs` and `/openapi.json` show the same document.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,9 +15,10 @@ from litestar.routes import HTTPRoute
 
 from indelible import __version__
 from indelible.access import OF_APPLICATIONS, ROUTES, Access, Scope
-from indelible.api import erasures, ingest, managed
+from indelible.api import erasures, ingest, managed, persons
 from indelible.api.events import NDJSON, Found
 from indelible.api.ledger import Checked, ReceiptLine
+from indelible.api.live import EVENT_STREAM, Realtime
 from indelible.api.openapi import ERROR, refusals, security_of
 from indelible.api.schema import ContractDropped
 from indelible.edge.intake import Limits
@@ -26,6 +27,7 @@ from indelible.errors import IndelibleError
 from indelible.event import Kind, Level
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.quality.contract import Contract
+from indelible.query import persons as query_persons
 from indelible.query.balance import BalanceView
 from indelible.query.events import Page
 from indelible.query.schema import ContractView, EventView, SchemaPage
@@ -37,6 +39,7 @@ JSON: Final = "application/json"
 TAGS: Final = {
     "ingest": "Send product events with the public project token, audit events with an API key.",
     "read": "Find events, with an application key of their project or an admin key.",
+    "persons": "Who the events are of: ids that belong together, their properties and events.",
     "manage": "Projects, keys and erasures, with an admin key. Each change is an `administration` "
     "or `erasure` event in the log of its project.",
     "server": "How the server is, and what it can do.",
@@ -73,6 +76,7 @@ _MOMENT: Final[Json] = {
 _PARAMETERS: Final[Mapping[str, Json]] = {
     "from": _MOMENT,
     "to": _MOMENT,
+    "last_seen_from": _MOMENT,
     "filter": {"type": "string", "format": "condition"},
 }
 """The schemas of parameters that the framework takes for plain text."""
@@ -127,6 +131,11 @@ _EVENT: Final[Json] = {
                     "stored.",
                 },
                 "stored_at": _TIME,
+                "person": {
+                    "type": "string",
+                    "description": "The person id of a product event's person, as known now. Not "
+                    "in search results.",
+                },
                 "life": {
                     "type": "array",
                     "description": "Every step with its time. Not in search results.",
@@ -139,7 +148,11 @@ _EVENT: Final[Json] = {
 _STEP: Final[Json] = {
     "type": "object",
     "required": ["step", "at"],
-    "properties": {"step": {"enum": ["received", "stored", *Level]}, "at": _TIME},
+    "properties": {
+        "step": {"enum": ["received", "stored", *Level, "resolved"]},
+        "at": {"anyOf": [_TIME, {"type": "null"}]},
+        "person": {"type": "string", "description": "Of `resolved`: whose event it is now."},
+    },
 }
 
 
@@ -159,6 +172,17 @@ _RECEIPT_LINES: Final[Json] = {
         "description": "One ReceiptLine in JSON a line.",
     }
 }
+_MESSAGES: Final[Json] = {
+    EVENT_STREAM: {
+        "schema": {
+            "type": "string",
+            "description": "Server-sent events. `data` is an object in JSON with `kind`: `event` "
+            "has `result` and `event`, a LoggedEvent (in place of its content `cut`, if it is "
+            "long); `reject` has `result`, `reason`, `count`, `path`, `uuid` and `excerpt`; "
+            "`forwarding` has `index`, `destination` and `state`; `gap` has `missed` and `reason`.",
+        }
+    }
+}
 _FILES: Final[Json] = {
     "text/plain": {"schema": {"type": "string"}},
     "application/octet-stream": {},
@@ -174,6 +198,8 @@ _EXAMPLES: Final = {
     "path": "checkpoint",
     "name": "web-shop",
     "event": "purchase_completed",
+    "person": "user_42",
+    "actor": "user_42",
     "process_id": "8d3f1c0b5a2e4f6799b0c1d2e3f4a5b6",
 }
 _BODIES: Final[dict[str, Json]] = {
@@ -188,6 +214,8 @@ _BODIES: Final[dict[str, Json]] = {
             "cart.total": {"type": "number"},
         }
     },
+    "merge_persons": {"ids": ["user_42", "user_43"]},
+    "unmerge_person": {"id": "user_42", "ids": ["user_43"]},
     "erase_events": {"distinct_id": "user_42", "reason": "request", "dry_run": True},
 }
 _STRUCTS: Final = (
@@ -202,6 +230,7 @@ _STRUCTS: Final = (
     Contract,
     ContractDropped,
     BalanceView,
+    Realtime,
     managed.Projects,
     managed.NewProject,
     managed.ProjectMade,
@@ -211,6 +240,15 @@ _STRUCTS: Final = (
     managed.KeyChange,
     managed.KeyMade,
     managed.Rotation,
+    query_persons.PersonList,
+    query_persons.PersonDetails,
+    query_persons.IdList,
+    query_persons.MergeList,
+    query_persons.History,
+    query_persons.Timeline,
+    query_persons.MergeDone,
+    persons.MergeWanted,
+    persons.UnmergeWanted,
     erasures.ErasureWanted,
     erasures.ErasureCertificate,
 )
@@ -275,10 +313,15 @@ class Description:
                 _put_straight(operation, handlers[path, method.upper()].opt, access)
         paths["/v1/export"]["get"]["responses"]["200"]["content"][NDJSON] = _LINES
         paths["/v1/receipts"]["get"]["responses"]["200"]["content"][NDJSON] = _RECEIPT_LINES
+        paths["/api/debug/stream"]["get"]["responses"]["200"]["content"] = _MESSAGES
         paths["/ledger/{log_name}/{path}"]["get"]["responses"]["200"]["content"] = _FILES
         paths["/v1/events/{tx_id}"]["get"]["responses"]["200"]["content"][JSON] = {
             "schema": ref("Event")
         }
+        for parameter in paths["/v1/persons"]["get"]["parameters"]:
+            if parameter["name"] == "filter":
+                parameter["schema"] = {"type": "string", "format": "condition-of-person"}
+                parameter["example"] = 'properties.plan = "pro"'
         return paths
 
 
@@ -324,6 +367,34 @@ def _sendable(schema: Json) -> Json:
     return straight
 
 
+# What an erasure may name, by the type of each member: these together, and none of the others.
+_NAMED_BY: Final = {
+    "tx_ids": "array",
+    "distinct_id": "string",
+    "person": "string",
+    "actors": "array",
+}
+_SELECTIONS: Final = (("tx_ids",), ("distinct_id",), ("person",), ("actors",), ("person", "actors"))
+_CONFIRMED: Final[tuple[Json, ...]] = (
+    {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
+    {"required": ["confirm"], "properties": {"confirm": {"type": "string"}}},
+)
+
+
+def _selections() -> Iterator[Json]:
+    """What one erasure may name; a person or actors in a dry run, or confirmed."""
+    for names in _SELECTIONS:
+        members: Json = {
+            name: {"type": kind if name in names else "null"} for name, kind in _NAMED_BY.items()
+        }
+        needs_confirm = "person" in names or "actors" in names
+        for more in _CONFIRMED if needs_confirm else ({"required": [], "properties": {}},):
+            yield {
+                "required": [*names, *more["required"]],
+                "properties": {**members, **more["properties"]},
+            }
+
+
 def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
     """The schemas of the framework's routes, by name, made from their structs.
 
@@ -332,7 +403,7 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
     _, schemas = msgspec.json.schema_components(
         (*_STRUCTS, health), ref_template=ref("{name}")["$ref"]
     )
-    for page in ("Page", "Found"):
+    for page in ("Page", "Found", "Timeline"):
         schemas[page]["properties"]["events"]["items"] = ref("Event")
     for change in ("ProjectChange", "KeyChange"):
         schemas[change]["minProperties"] = 1
@@ -368,14 +439,5 @@ def _schemas(health: type[msgspec.Struct]) -> dict[str, Json]:
             },
         },
     ]
-    schemas["ErasureWanted"]["oneOf"] = [
-        {
-            "required": [wanted],
-            "properties": {wanted: {"type": kind}, other: {"type": "null"}},
-        }
-        for wanted, kind, other in (
-            ("tx_ids", "array", "distinct_id"),
-            ("distinct_id", "string", "tx_ids"),
-        )
-    ]
+    schemas["ErasureWanted"]["anyOf"] = list(_selections())
     return {**schemas, "LoggedEvent": _LOGGED, "Event": _EVENT, "Step": _STEP, "Error": ERROR}

@@ -7,9 +7,17 @@ from litestar import Response, get
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
-from indelible.api.guard import READ_REFUSALS, TheEvents, TheProject, TheReading
+from indelible.access import Scope
+from indelible.api.guard import (
+    READ_REFUSALS,
+    Connection,
+    TheEvents,
+    ThePersons,
+    TheProject,
+    TheReading,
+)
 from indelible.condition import MAX_BYTES, Condition, read
-from indelible.errors import InvalidCondition, InvalidCursor
+from indelible.errors import InvalidCondition, InvalidCursor, QueryScopeMissing, Unavailable
 from indelible.event import Kind
 from indelible.journal.contract import LARGEST_INDEX
 from indelible.query.events import DEFAULT_LIMIT, MAX_LIMIT, Page
@@ -114,7 +122,7 @@ async def search_events(
         distinct_id=distinct_id,
         received_from=received_from,
         received_to=received_to,
-        filter=_condition(filter_),
+        filter=condition_of(filter_),
     )
 
     def page() -> bytes:
@@ -138,10 +146,11 @@ async def search_events(
 def read_event(
     project_of: TheProject,
     events: TheEvents,
+    people: ThePersons,
     tx_id: Annotated[str, PathParameter(description="The event's transaction id, `tx_…`.")],
 ) -> View:
     """One event as it was sent, with every step of its life and the time of each."""
-    return events.one(project_of, tx_id)
+    return people.resolved(project_of, events.one(project_of, tx_id))
 
 
 @get(
@@ -154,6 +163,7 @@ def read_event(
 def where(
     project_of: TheProject,
     events: TheEvents,
+    people: ThePersons,
     id_: Annotated[
         str,
         QueryParameter(
@@ -165,7 +175,8 @@ def where(
     ],
 ) -> Found:
     """Looks an id up in both lanes; `events` is empty when nothing is known by it."""
-    return Found(id_, events.where(project_of, id_))
+    found = events.where(project_of, id_)
+    return Found(id_, [people.resolved(project_of, event) for event in found])
 
 
 @get(
@@ -173,15 +184,35 @@ def where(
     summary="Export the log",
     media_type=NDJSON,
     response_description="The events, one a line.",
-    opt={"refusals": (*READ_REFUSALS, InvalidCondition)},
+    opt={"refusals": (*READ_REFUSALS, InvalidCondition, QueryScopeMissing, Unavailable)},
 )
 async def export(
+    request: Connection,
     project_of: TheProject,
     events: TheEvents,
+    people: ThePersons,
     reading: TheReading,
     filter_: TheFilter = None,
     received_from: ReceivedFrom = None,
     received_to: ReceivedTo = None,
+    person: Annotated[
+        str | None,
+        QueryParameter(
+            description="Only the product events of this person, by its person id or any distinct "
+            "id; takes the scope `query`.",
+            min_length=1,
+            max_length=200,
+        ),
+    ] = None,
+    actor: Annotated[
+        str | None,
+        QueryParameter(
+            description="Only the audit events with this actor; with `person`, these too. Takes "
+            "the scope `query`.",
+            min_length=1,
+            max_length=200,
+        ),
+    ] = None,
     start: Annotated[int, QueryParameter(description="First index.", gt=-1, le=LARGEST_INDEX)] = 0,
     end: Annotated[
         int,
@@ -197,13 +228,22 @@ async def export(
     silent answers, ask for ranges of indexes one by one."""
 
     search = Search(
-        received_from=received_from, received_to=received_to, filter=_condition(filter_)
+        received_from=received_from, received_to=received_to, filter=condition_of(filter_)
     )
-    lines = events.export(project_of, search, start=start, end=end)
+    only: list[int] | None = None
+    if person is not None or actor is not None:
+        request.auth.require(Scope.QUERY)
+        only = await reading.made(project_of.id, lambda: people.indexes(project_of, person, actor))
+    lines = events.export(project_of, search, start=start, end=end, only=only)
     return Stream(reading.pieces(project_of.id, lines), media_type=NDJSON)
 
 
-def _condition(given: str | None) -> Condition | None:
+def condition_of(given: str | None) -> Condition | None:
+    """Read a filter.
+
+    Raises:
+        InvalidCondition.
+    """
     return None if given is None else read(given)
 
 

@@ -16,7 +16,6 @@ from litestar.types import Guard
 from indelible.access import ROUTES, Access, Door, Scope
 from indelible.api.reading import Reading
 from indelible.edge.gate import Gate, has_bearer
-from indelible.erasure.erase import Eraser
 from indelible.errors import (
     BodyTooLarge,
     Forbidden,
@@ -33,8 +32,10 @@ from indelible.journal.contract import JournalReader
 from indelible.ledger.ledger import Ledger
 from indelible.network import Address
 from indelible.query.balance import Balance
+from indelible.query.erasures import Erasures
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.persons import PersonQueries
 from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.registry.caller import Caller
@@ -70,7 +71,8 @@ TheLedger = NamedDependency[SkipValidation[Ledger]]
 TheSenders = NamedDependency[SkipValidation[Senders]]
 TheBalance = NamedDependency[SkipValidation[Balance]]
 TheSchema = NamedDependency[SkipValidation[Schema]]
-TheEraser = NamedDependency[SkipValidation[Eraser]]
+ThePersons = NamedDependency[SkipValidation[PersonQueries]]
+TheErasures = NamedDependency[SkipValidation[Erasures]]
 NowMs = NamedDependency[int]
 
 ProjectName = Annotated[

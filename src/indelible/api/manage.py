@@ -133,12 +133,15 @@ def change_project(
     data: JSONBody[ProjectChange],
 ) -> ProjectView:
     """Changes a monthly limit, the bot policy or who may read the signed log's files, from the
-    next request on; the retention, within the hour."""
+    next request on; the retention, within the hour. On `legal_hold` nothing of the project is
+    erased from the answer on."""
     changes = {
         field: value
         for field in ProjectChange.__struct_fields__
         if (value := getattr(data, field)) is not msgspec.UNSET
     }
+    if not isinstance(changes.get("legal_hold", False), bool):
+        raise InvalidParameter("Cannot be read: legal_hold", hint="Send true or false.")
     if not changes:
         raise InvalidParameter(f"Name what to change: {', '.join(ProjectChange.__struct_fields__)}")
     return project_view(registry.projects.change(name, changes), registry, journal, now_ms)

@@ -1,7 +1,7 @@
 """Projects and keys as management shows and takes them: the JSON of its requests and answers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -27,6 +27,8 @@ Name = Annotated[
 ]
 Limit = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+# The framework would read a bool from 1 and "true" too, so the handler looks at what it is.
+Flag = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "boolean"})]
 Label = Annotated[str, msgspec.Meta(max_length=200)]
 NetworkText = Annotated[
     str,
@@ -54,7 +56,7 @@ class ProjectView(msgspec.Struct):
     """A project; `token` is the newest valid one.
 
     `events_this_month` are product events, which `monthly_limit` counts; audit events have a count
-    and a limit apart.
+    and a limit apart. On `legal_hold` nothing is erased, neither on request nor by age.
     """
 
     name: str
@@ -68,6 +70,7 @@ class ProjectView(msgspec.Struct):
     bot_policy: BotPolicy | None
     ledger_access: LedgerAccess
     retention_days: int | None
+    legal_hold: bool
     created_at: str
 
 
@@ -109,6 +112,7 @@ class ProjectChange(msgspec.Struct, forbid_unknown_fields=True):
     bot_policy: BotPolicy | msgspec.UnsetType | None = msgspec.UNSET
     ledger_access: LedgerAccess | msgspec.UnsetType = msgspec.UNSET
     retention_days: Days | msgspec.UnsetType | None = msgspec.UNSET
+    legal_hold: Flag = msgspec.UNSET
 
 
 class KeyView(msgspec.Struct):
@@ -216,6 +220,7 @@ def project_views(
             bot_policy=project.bot_policy,
             ledger_access=project.ledger_access,
             retention_days=project.retention_days,
+            legal_hold=project.legal_hold,
             created_at=rfc3339(project.created_at_ms),
         )
         for project in projects

@@ -14,21 +14,29 @@ from indelible.accounting.accounting import Accounting
 from indelible.accounting.part import accounting_part
 from indelible.api.application import make_api
 from indelible.api.deadline import Deadline, use_own_threads
+from indelible.api.paths import PathsAsSent
 from indelible.app.admitting import gate_of, limits_of
 from indelible.clock import Clock, Steadiness
 from indelible.drops import DropsOf
+from indelible.edge.notice import Notices
 from indelible.erasure.erase import Eraser
 from indelible.erasure.part import retention_part
 from indelible.erasure.retention import Retention, Rule
+from indelible.identity.identity import Identity
+from indelible.identity.part import identity_part
 from indelible.journal.contract import ErasableJournal
 from indelible.ledger.ledger import Ledger
 from indelible.ledger.part import ledger_part
+from indelible.live.live import Live
+from indelible.live.part import live_part
 from indelible.parts import Part
 from indelible.quality.learning import Learning
 from indelible.quality.part import quality_part
 from indelible.query.balance import Balance
+from indelible.query.erasures import Erasures, Turns
 from indelible.query.events import Events
 from indelible.query.health import Lookout
+from indelible.query.persons import PersonQueries
 from indelible.query.schema import Schema
 from indelible.query.senders import Senders
 from indelible.refusals import Refusals
@@ -59,6 +67,7 @@ class Following:
     Args:
         journal: closed by whoever opened it.
         store: of the registry.
+        notices: tells what the edge refuses and drops.
         steadiness: of the clock; somebody looks at it each second.
         drops_of: what edges have dropped of a project.
 
@@ -74,6 +83,7 @@ class Following:
         store: Store,
         *,
         refusals: Refusals,
+        notices: Notices,
         steadiness: Steadiness,
         drops_of: DropsOf,
         clock: Clock,
@@ -106,6 +116,10 @@ class Following:
             opened.callback(self.accounting.close)
             self.learning = Learning(settings.data_dir, journal=journal, projects=self._projects)
             opened.callback(self.learning.close)
+            self.identity = Identity(
+                settings.data_dir, journal=journal, projects=self._projects, clock=clock
+            )
+            opened.callback(self.identity.close)
             self.retention = Retention(
                 settings.data_dir,
                 journal,
@@ -115,21 +129,31 @@ class Following:
             )
             opened.callback(self.retention.close)
             self._opened = opened.pop_all()
+        self.live = Live(journal, projects=self._logs, notices=notices, clock=clock)
         self.gate = gate_of(settings, self.registry, clock)
         self.retention_part = retention_part(self.retention)
         self.ledger_part = ledger_part(self.ledger)
         self.accounting_part = accounting_part(self.accounting)
         self.quality_part = quality_part(self.learning)
+        self.live_part = live_part(self.live)
+        self.identity_part = identity_part(self.identity)
+        persons = self.identity.persons
+        events, turns = Events(journal, self.ledger), Turns(journal, persons)
         self.reading_part = Part(
             name="reading",
             gives={
                 "journal": journal,
                 "registry": self.registry,
-                "events": Events(journal, self.ledger),
                 "balance": Balance(self.accounting, drops_of),
                 "schema": Schema(self.learning),
+                "events": events,
+                "people": PersonQueries(journal, events, persons, self.registry, turns),
                 "senders": Senders(self.accounting.accounts),
-                "eraser": Eraser(journal, clock=clock),
+                "persons": persons,
+                "count_persons": persons.count,
+                "erasures": Erasures(
+                    journal, Eraser(journal, clock=clock), persons, self.registry, turns
+                ),
             },
         )
         self.api: Litestar
@@ -147,7 +171,7 @@ class Following:
             metrics_key=self.settings.metrics_key,
             clock=self.clock,
         )
-        self.answers = Deadline(self.api, self.refusals)
+        self.answers = Deadline(PathsAsSent(self.api), self.refusals)
 
     def start(self) -> Start:
         """What there is to say of this start."""
@@ -165,12 +189,17 @@ class Following:
     def _projects(self) -> list[int]:
         return [project.id for project in self.registry.snapshot.projects.values()]
 
+    def _logs(self) -> list[int]:
+        """The logs of all projects, and the server's own."""
+        server = self.registry.snapshot.server
+        return [*self._projects(), *([] if server is None else [server.id])]
+
     def _rules(self) -> list[Rule]:
         """The projects that keep their events for a time only."""
         return [
             Rule(project.id, project.retention_days)
             for project in self.registry.snapshot.projects.values()
-            if project.retention_days is not None
+            if project.retention_days is not None and not project.legal_hold
         ]
 
     def _token(self) -> str:

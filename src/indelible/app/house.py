@@ -20,11 +20,13 @@ from indelible.app.storing import Storing, compare_clock
 from indelible.clock import Clock, Steadiness, now_ms
 from indelible.edge.large import LargeBodies
 from indelible.edge.rates import Rates
+from indelible.identity.part import IdentityHealth
 from indelible.journal.part import ClockHealth, JournalHealth
 from indelible.journal.reader import open_erasable
 from indelible.journal.registry_tables import RegistryRows
 from indelible.layout import JOURNAL_FILE
 from indelible.ledger.part import LedgerHealth
+from indelible.live.part import LiveHealth
 from indelible.parts import Part
 from indelible.processes.family import Family, ProcessesHealth, processes_part, reader_part
 from indelible.processes.following import Truth
@@ -85,6 +87,7 @@ class House(_Running):
                 storing.journal,
                 storing.store,
                 refusals=self.refusals,
+                notices=self.notices,
                 steadiness=storing.steadiness,
                 drops_of=storing.dropping.of,
                 clock=clock,
@@ -120,6 +123,8 @@ class House(_Running):
             self.following.ledger_part,
             self.following.accounting_part,
             self.following.quality_part,
+            self.following.live_part,
+            self.following.identity_part,
             self.storing.clock_part(),
             self.following.reading_part,
         ]
@@ -183,6 +188,8 @@ class WritingHouse(_Running):
             self.family.part_of_reader("ledger", LedgerHealth),
             self.family.part_of_reader("accounting", AccountingHealth),
             self.family.part_of_reader("quality", QualityHealth),
+            self.family.part_of_reader("live", LiveHealth),
+            self.family.part_of_reader("identity", IdentityHealth),
             self.storing.clock_part(),
             reader_part(self.family),
         ]
@@ -226,6 +233,7 @@ class ReadingHouse(_Running):
                 journal,
                 StoreElsewhere(writer, RegistryRows(journal).events_used),
                 refusals=refusals,
+                notices=writer.notices,
                 steadiness=steadiness,
                 drops_of=writer.drops_of,
                 clock=clock,
@@ -248,6 +256,8 @@ class ReadingHouse(_Running):
             self.following.ledger_part,
             self.following.accounting_part,
             self.following.quality_part,
+            self.following.live_part,
+            self.following.identity_part,
             Part(name="clock", form=ClockHealth),
             self.following.reading_part,
         ]

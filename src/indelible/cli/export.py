@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -25,6 +26,7 @@ from indelible.cli.times import moment_ms
 
 _RANGE: Final = 200_000
 """Indexes that are searched by one request: some seconds, where nothing is found."""
+_IDS_A_PAGE: Final = 1_000
 
 
 class Format(StrEnum):
@@ -39,6 +41,7 @@ def register(app: typer.Typer) -> None:
         epilog=options.examples(
             "indelible export | gzip > events.ndjson.gz",
             "indelible export --output events.ndjson --start 1000 --end 2000",
+            "indelible export --person user_42 --output user_42.ndjson",
             "indelible export --since 7d --filter 'event = \"purchase\"' --format csv -o week.csv",
         )
     )(export)
@@ -73,13 +76,30 @@ def export(
         int | None,
         typer.Option("--end", metavar="INDEX", min=0, help="Index to stop before."),
     ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option(
+            "--person",
+            metavar="ID",
+            help="The person itself, on the first line, and its product events alone.",
+        ),
+    ] = None,
+    actor: Annotated[
+        str | None,
+        typer.Option(
+            "--actor",
+            metavar="ID",
+            help="The audit events of this actor alone; with --person, these too.",
+        ),
+    ] = None,
     project: options.Project = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
     """Write the log as NDJSON or CSV, an event a line.
 
-    In log order, each event as it was sent, up to the last one that was stored when it began. A
+    In log order, each event as it was sent, up to the last one that was stored when it began. With
+    --person the first line, of kind `person`, has the properties and all ids. A
     stream that breaks off is an error, never a shorter export. A file named by --output is replaced
     when the new one is complete and synced. Ctrl-C ends with 130 and says how far it came.
     """
@@ -91,10 +111,13 @@ def export(
         "filter": checked(filter_),
         "from": None if since is None else moment_ms("--since", since),
         "to": None if until is None else moment_ms("--until", until),
+        "person": person,
+        "actor": actor,
     }
     with reach(data) as server:
         there = server.newest_index(project) + 1
-        copy = _Copy(server, {**wanted, "project": project}, start, format_)
+        first = None if person is None else _person(server, person, project)
+        copy = _Copy(server, {**wanted, "project": project}, start, format_, first)
         try:
             if output is None:
                 _run(copy, sys.stdout.buffer, end, there)
@@ -129,11 +152,17 @@ class _Copy:
     """
 
     def __init__(
-        self, server: Server, wanted: dict[str, Parameter], start: int, format_: Format
+        self,
+        server: Server,
+        wanted: dict[str, Parameter],
+        start: int,
+        format_: Format,
+        first: bytes | None = None,
     ) -> None:
         self._server = server
         self._wanted = wanted
         self._format = format_
+        self._first = first
         self.start = self.position = start
         self.events = self.size_bytes = 0
 
@@ -148,6 +177,8 @@ class _Copy:
             from indelible.query.table import COLUMNS, encode
 
             self._write(into, encode(COLUMNS))
+        if self._first is not None:
+            self._write(into, self._formatted(self._first))
 
     def whole(self, into: IO[bytes], end: int | None, least: int) -> None:
         """Copy every event, whose indexes leave no gap, at least up to the index `least`."""
@@ -197,6 +228,17 @@ class _Copy:
     def _write(self, into: IO[bytes], line: bytes) -> None:
         into.write(line)
         self.size_bytes += len(line)
+
+
+def _person(server: Server, who: str, project: str | None) -> bytes:
+    """The line of a person: who it is, its properties, and all of its ids."""
+    import msgspec
+
+    path = f"/v1/persons/{quote(who, safe='')}"
+    person = server.get(path, project=project)
+    ids = list(server.pages(f"{path}/ids", "ids", limit=_IDS_A_PAGE, project=project))
+    shown = {**person, "kind": "person", "ids": ids}
+    return msgspec.json.encode({name: shown[name] for name in ("kind", *person)}) + b"\n"
 
 
 def _run(copy: _Copy, into: IO[bytes], end: int | None, there: int) -> None:

@@ -21,7 +21,9 @@ from indelible.cli import (
     export,
     keys,
     options,
+    persons,
     project,
+    rebuild,
     receipt,
     restore,
     resume,
@@ -61,9 +63,9 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     for module in (
-        *(serve, send, tail, where, senders, balance, schema, export),
+        *(serve, send, tail, where, senders, balance, schema, persons, export),
         *(receipt, verify, audit, attack, evidence, witness),
-        *(project, keys, erase, backup, restore, resume, spool, doctor),
+        *(project, keys, erase, backup, restore, resume, rebuild, spool, doctor),
     ):
         module.register(app)
     return app

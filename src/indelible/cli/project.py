@@ -38,6 +38,13 @@ class Access(StrEnum):
     PUBLIC = "public"
 
 
+class Hold(StrEnum):
+    """Whether nothing of the project is erased."""
+
+    ON = "on"
+    OFF = "off"
+
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The project's name.")]
 Limit = Annotated[
     str | None,
@@ -89,6 +96,7 @@ def register(app: typer.Typer) -> None:
             "indelible project set shop --monthly-limit 1000000",
             "indelible project set shop --monthly-limit none --bot-policy mark",
             "indelible project set shop --retention-days 365 --ledger public",
+            "indelible project set shop --legal-hold on",
         ),
     )(set_project)
     app.add_typer(group, name="project")
@@ -142,6 +150,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
     """List projects, with their tokens.
 
     PRODUCT and AUDIT are the events of this calendar month (UTC), of the limit if there is one.
+    Of a project on legal hold nothing is erased, whatever its retention.
     """
     with reach(data) as server:
         projects = list(server.pages("/v1/projects", "projects"))
@@ -158,7 +167,7 @@ def list_projects(data: options.Data = None, as_json: options.Json = False) -> i
                 _month(project, ""),
                 _month(project, "audit_"),
                 project["bot_policy"] or "by route",
-                _retention(project),
+                "legal hold" if project["legal_hold"] else _retention(project),
                 project["token"] or "(none)",
             )
             for project in projects
@@ -181,6 +190,14 @@ def set_project(
             help="Who may read the signed log's files at /ledger/NAME/.",
         ),
     ] = None,
+    legal_hold: Annotated[
+        Hold | None,
+        typer.Option(
+            "--legal-hold",
+            metavar="on|off",
+            help="While it is on, nothing is erased: neither on request nor by retention.",
+        ),
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> int:
@@ -192,6 +209,8 @@ def set_project(
     changes = _changes(monthly_limit, audit_monthly_limit, bot_policy, retention_days)
     if ledger is not None:
         changes["ledger_access"] = ledger.value
+    if legal_hold is not None:
+        changes["legal_hold"] = legal_hold is Hold.ON
     if not changes:
         raise called_wrongly(
             "Nothing to change was named", hint=f"indelible project set {name} --monthly-limit none"
@@ -210,6 +229,7 @@ def set_project(
             ("audit this month", f"{project['audit_events_this_month']:,}"),
             ("bot policy", project["bot_policy"] or "by route"),
             ("retention", _retention(project)),
+            ("legal hold", "on: nothing is erased" if project["legal_hold"] else "off"),
             ("ledger", "anyone" if project["ledger_access"] == "public" else "with a key"),
         ]
     )

@@ -87,7 +87,7 @@ def restore(
     if done.unread is not None:
         screen.note(
             f"Not all erasures of the journal that was replaced are known ({done.unread}): erase "
-            "again what must be gone."
+            "again what must be gone, and set its legal holds again."
         )
     if as_json:
         screen.emit(

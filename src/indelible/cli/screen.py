@@ -8,7 +8,7 @@ visible, so that an event cannot write on the terminal of whoever looks at it.
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Part = str | tuple[str, str]
 """A piece of a line: text, or (text, style)."""
+Fact = tuple[str, str | list[Part]]
+"""The name of a fact, and its value."""
 
 # A terminal obeys these instead of showing them: controls above ASCII, and marks that reverse the
 # order of letters.
@@ -42,12 +44,23 @@ def note(*parts: Part) -> None:
     _console(stderr=True).print(_text(parts))
 
 
-def facts(pairs: Iterable[tuple[str, str | list[Part]]]) -> None:
+def facts(pairs: Iterable[Fact]) -> None:
     """One fact a line: its name, aligned, and its value."""
+    for parts in _aligned(pairs):
+        line(*parts)
+
+
+def facts_on_stderr(pairs: Iterable[Fact]) -> None:
+    """The same for whoever is asked something, not part of the result."""
+    for parts in _aligned(pairs):
+        note(*parts)
+
+
+def _aligned(pairs: Iterable[Fact]) -> Iterator[list[Part]]:
     rows = list(pairs)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        line((f"{name:<{width}}  ", DIM), *([value] if isinstance(value, str) else value))
+        yield [(f"{name:<{width}}  ", DIM), *([value] if isinstance(value, str) else value)]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -171,11 +171,11 @@ class Server:
         """The decoded answer to a GET; parameters that are None are left out."""
         return self._decoded(self.answer("GET", path, parameters))
 
-    def pages(self, path: str, member: str) -> Iterator[Any]:
+    def pages(self, path: str, member: str, **parameters: Parameter) -> Iterator[Any]:
         """What all pages of a list have as `member`, one after the other."""
         cursor: str | None = None
         while True:
-            page = self.get(path, cursor=cursor)
+            page = self.get(path, cursor=cursor, **parameters)
             yield from page[member]
             cursor = page["next"]
             if cursor is None:
@@ -238,13 +238,19 @@ class Server:
         return whole
 
     @contextmanager
-    def stream(self, path: str, **parameters: Parameter) -> Iterator[Iterator[bytes]]:
+    def stream(
+        self, path: str, headers: Mapping[str, str] | None = None, /, **parameters: Parameter
+    ) -> Iterator[Iterator[bytes]]:
         """The body of a GET, piece by piece."""
         import httpx
 
         try:
             with self._client.stream(
-                "GET", path, params=_given(parameters), timeout=_STREAM_TIMEOUT_S
+                "GET",
+                path,
+                params=_given(parameters),
+                headers=headers,
+                timeout=_STREAM_TIMEOUT_S,
             ) as answer:
                 if not answer.is_success:
                     raise self._refusal(answer.status_code, self._whole(answer).content)

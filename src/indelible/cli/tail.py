@@ -1,9 +1,14 @@
-"""``indelible tail``: the last events, and those that follow."""
+"""``indelible tail``: the last events, and those that follow.
+
+It follows the log: nothing is left out, and it can begin anywhere. With ``--live`` it shows what
+happens instead, as the debug stream tells it: refusals as well, which are in no log, but no more
+than the server remembers, with a gap where that is not enough.
+"""
 
 import select
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,8 +18,9 @@ from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure, called_wrongly
 from indelible.cli.filters import Filter, checked
 from indelible.cli.invocation import how_to_send
-from indelible.cli.server import Server, reach
+from indelible.cli.server import Parameter, Server, reach
 from indelible.cli.shape import Event, name_of, short_content
+from indelible.cli.stream import followed
 from indelible.event import Kind
 from indelible.printable import plain
 
@@ -27,6 +33,17 @@ _CELLS_WITH_IDS: Final = 120  # of a terminal; else the content has no room
 _KINDS: Final = tuple(kind.word for kind in Kind)
 _KIND_STYLES: Final = {"product": "cyan", "audit": "magenta"}
 
+_LIVE_KINDS: Final = ("event", "reject", "forwarding")
+_RESULTS: Final = ("ok", "warning", "drop", "refused")
+_MOST_RECENT: Final = 1_000
+_GAPS: Final = {
+    "slow": "more came than was read",
+    "restarted": "the server was restarted",
+    "expired": "the server remembers no more",
+    "unknown_id": "the server does not know this place",
+    "notices": "refused faster than it can be told",
+}
+
 Filters = dict[str, str | None]
 
 
@@ -37,6 +54,7 @@ def register(app: typer.Typer) -> None:
             "indelible tail -n 100 --no-follow --event purchase_completed",
             "indelible tail --kind audit --json | jq .meta",
             "indelible tail --filter 'event = \"purchase\" and properties.amount >= 100'",
+            "indelible tail --live --result drop",
         )
     )(tail)
 
@@ -54,7 +72,10 @@ def tail(
     kind: Annotated[
         str | None,
         typer.Option(
-            "--kind", metavar="KIND", help="product, audit, erasure, administration or loss."
+            "--kind",
+            metavar="KIND",
+            help="product, audit, erasure, administration or loss; with --live also event, reject "
+            "or forwarding.",
         ),
     ] = None,
     event: Annotated[
@@ -80,6 +101,16 @@ def tail(
         str | None, typer.Option("--trail", metavar="KEY", help="By meta.immutable_trail.")
     ] = None,
     filter_: Filter = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show what happens, refused requests and dropped events too."),
+    ] = False,
+    result: Annotated[
+        str | None,
+        typer.Option(
+            "--result", metavar="RESULT", help="With --live: ok, warning, drop or refused."
+        ),
+    ] = None,
     project: options.Project = None,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -88,10 +119,13 @@ def tail(
 
     Oldest first. A line has the index, the time of receipt (UTC), the kind, the name, the
     transaction id (not on a terminal of less than 120 columns) and the beginning of the content.
+    With --live, what was refused has no index; in place of kind and name are its result and reason.
     Ctrl-C ends it.
     """
-    if kind is not None and kind not in _KINDS:
-        raise called_wrongly(f"--kind {kind}: no such kind", hint=f"one of {', '.join(_KINDS)}")
+    _check("--kind", kind, (*_KINDS, *_LIVE_KINDS) if live else _KINDS)
+    _check("--result", result, _RESULTS)
+    if result is not None and not live:
+        raise called_wrongly("--result needs --live", hint="The log has only what was stored.")
     filters: Filters = {
         "kind": kind,
         "event_name": event,
@@ -105,7 +139,20 @@ def tail(
         "filter": checked(filter_),
         "project": project,
     }
-    show = _Json() if as_json else _Lines()
+    show = _Json() if as_json else Lines()
+    if live:
+        _check_for_live(filters)
+        wanted: dict[str, Parameter] = {
+            "kind": kind,
+            "result": result,
+            "event": event,
+            "distinct_id": distinct_id,
+            "filter": filters["filter"],
+            "project": project,
+            "recent": min(lines, _MOST_RECENT),
+            "seconds": None if follow else 0,
+        }
+        return _live(data, wanted, show)
     try:
         with reach(data) as server:
             newest = server.newest_index(project)
@@ -118,6 +165,33 @@ def tail(
                 _follow(server, filters, newest, show)
     except KeyboardInterrupt:
         return ExitCode.FINE
+    return ExitCode.FINE
+
+
+def _check(option: str, given: str | None, known: Sequence[str]) -> None:
+    if given is not None and given not in known:
+        what = option.removeprefix("--")
+        raise called_wrongly(f"{option} {given}: no such {what}", hint=f"one of {', '.join(known)}")
+
+
+def _check_for_live(filters: Filters) -> None:
+    """Refuse what the stream cannot choose by."""
+    for name in ("type", "service", "env", "request_id", "trace_id", "immutable_trail"):
+        if filters[name] is not None:
+            raise called_wrongly(
+                f"--live does not choose by {name}", hint=f"--filter 'meta.{name} = \"…\"'"
+            )
+
+
+def _live(data: Path | None, wanted: dict[str, Parameter], show: "_Json | Lines") -> int:
+    try:
+        with reach(data) as server:
+            for message in followed(server, **wanted):
+                show.tell(message)
+                if _reader_is_gone():
+                    raise BrokenPipeError
+    except KeyboardInterrupt:
+        pass
     return ExitCode.FINE
 
 
@@ -137,7 +211,7 @@ def _last(server: Server, filters: Filters, newest: int, count: int) -> list[Eve
     return found[:count][::-1]
 
 
-def _follow(server: Server, filters: Filters, after: int, show: "_Json | _Lines") -> None:
+def _follow(server: Server, filters: Filters, after: int, show: "_Json | Lines") -> None:
     """Show what comes behind the index `after`, until nobody reads any more."""
     for page in _pages(server, filters, after):
         for event in page["events"]:
@@ -189,8 +263,11 @@ class _Json:
     def __call__(self, event: Event) -> None:
         screen.emit(event)
 
+    def tell(self, message: Event) -> None:
+        screen.emit(message)
 
-class _Lines:
+
+class Lines:
     """An event a line.
 
     On a terminal the time is short and the day stands above its events, and a narrow one has no
@@ -202,31 +279,74 @@ class _Lines:
         self._day = ""
 
     def __call__(self, event: Event) -> None:
+        kind = event["kind"]
+        content = short_content(event)
+        if isinstance(cut := event.get("cut"), dict):
+            content = f"({cut.get('bytes')} bytes) {cut.get('begins')}"
+        self._show(
+            str(event["index"]),
+            event["received_at"],
+            (kind, _KIND_STYLES.get(kind, screen.UNSURE)),
+            name_of(event),
+            content,
+            tx_id=event["tx_id"],
+        )
+
+    def tell(self, message: Event) -> None:
+        """Show a message of the stream."""
+        match message["kind"]:
+            case "event":
+                self(message["event"])
+            case "gap":
+                missed, why = message.get("missed"), str(message.get("reason"))
+                left_out = "some were" if missed is None else f"{missed:,} {_were(missed)}"
+                screen.line((f"     -  {left_out} left out ({_GAPS.get(why, why)})", screen.BAD))
+                sys.stdout.flush()
+            case "reject":
+                count, path = message.get("count"), message.get("path")
+                times = f"{count:,} times, " if isinstance(count, int) and count > 1 else ""
+                content = f"{times}{path}  {message.get('excerpt')}"
+                result = (str(message.get("result")), screen.BAD)
+                self._show("-", str(message["at"]), result, str(message.get("reason")), content)
+            case kind:
+                content = f"{message.get('destination', '')} of {message.get('index', '')}"
+                state = str(message.get("state", ""))
+                self._show("-", str(message["at"]), (kind, screen.UNSURE), state, content)
+
+    def _show(
+        self,
+        index: str,
+        at: str,
+        styled_kind: tuple[str, str],
+        name: str,
+        content: str,
+        *,
+        tx_id: str = "",
+    ) -> None:
         from rich.cells import cell_len, set_cell_size
 
-        at = event["received_at"]
         cells = screen.terminal_width()
         if self._on_terminal:
             if at[:10] != self._day:
                 self._day = at[:10]
                 screen.line((f"{self._day} UTC", screen.DIM))
             at = at[11:19]
-        kind = event["kind"]
-        head = f"{event['index']:>6}  {at}  "
+        kind, style = styled_kind
+        head = f"{index:>6}  {at}  "
         # A long kind takes its room from the name, so that what follows stays below each other.
-        name = _filled(plain(name_of(event)), 18 - max(len(kind) - 7, 0))
+        name = _filled(plain(name), 18 - max(len(kind) - 7, 0))
         head_cells = len(head) + max(len(kind), 7) + 2 + cell_len(name) + 2
         room = cells - head_cells
-        tx_id = ""
-        if cells >= _CELLS_WITH_IDS:
-            tx_id = event["tx_id"]
+        if cells < _CELLS_WITH_IDS:
+            tx_id = ""
+        if tx_id:
             room -= len(tx_id) + 2
-        content = plain(short_content(event))
+        content = plain(content)
         if cell_len(content) > room:
             content = f"{set_cell_size(content, room - 1).rstrip()}…" if room > 8 else ""
         screen.line(
             (head, screen.DIM),
-            (f"{kind:<7}", _KIND_STYLES.get(kind, screen.UNSURE)),
+            (f"{kind:<7}", style),
             "  ",
             (name, screen.STRONG),
             f"  {tx_id}" if tx_id else "",
@@ -234,6 +354,10 @@ class _Lines:
             (content, screen.DIM),
         )
         sys.stdout.flush()
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _filled(text: str, cells: int) -> str:

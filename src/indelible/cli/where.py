@@ -1,12 +1,13 @@
 """``indelible where``: the life of one event."""
 
+import shlex
 from typing import Annotated, Any
 
 import typer
 
 from indelible.cli import options, screen
 from indelible.cli.failure import ExitCode, Failure
-from indelible.cli.server import reach
+from indelible.cli.server import Server, reach
 from indelible.cli.shape import Event, client_id_of, name_of, short_content
 
 
@@ -33,8 +34,11 @@ def where(
 
     Exit code 1 when no event goes by this id.
     """
+    is_person = False
     with reach(data) as server:
         found = server.get("/v1/where", id=any_id, project=project)
+        if not found["events"] and not as_json:
+            is_person = _is_person(server, any_id, project)
     if as_json:
         screen.emit(found)
     elif found["events"]:
@@ -46,12 +50,28 @@ def where(
         return ExitCode.FINE
     if as_json:
         return ExitCode.CHECK_FAILED
-    raise unknown(any_id, project)
+    raise unknown(any_id, project, is_person=is_person)
 
 
-def unknown(any_id: str, project: str | None) -> Failure:
+def _is_person(server: Server, any_id: str, project: str | None) -> bool:
+    """Whether this is the id of a person; no, if the key may not ask."""
+    try:
+        return bool(server.get("/v1/persons", id=any_id, project=project)["persons"])
+    except Failure:
+        return False
+
+
+def unknown(any_id: str, project: str | None, *, is_person: bool = False) -> Failure:
     """Nothing goes by this id: what was looked at, and what it may mean."""
     which = f"project {project!r}" if project else "the key's project"
+    if is_person:
+        option = f" --project {project}" if project else ""
+        return Failure(
+            "not_found",
+            f"No event goes by {any_id!r} in {which}: it is the id of a person",
+            hint=f"indelible persons show {shlex.quote(any_id)}{option}",
+            exit_code=ExitCode.CHECK_FAILED,
+        )
     return Failure(
         "not_found",
         f"No event goes by {any_id!r} in {which}. Looked at: transaction ids, event ids of product "
@@ -79,7 +99,9 @@ def _show(event: Event) -> None:
         )
     if content := short_content(event):
         rows.append(("content", content))
-    rows += [(step["step"], [(step["at"], screen.GOOD)]) for step in _life(event)]
+    for step in _life(event):
+        said = step["at"] if step.get("person") is None else step["person"]
+        rows.append((step["step"], [(said, screen.GOOD)]))
     screen.facts(rows)
 
 

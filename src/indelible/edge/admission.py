@@ -15,42 +15,13 @@ from msgspec.structs import replace
 
 from indelible.edge.arrival import Arrival, Dropped, ProductEvent
 from indelible.edge.brackets import MAX_DEPTH
-from indelible.event import DropReason, WarnReason
+from indelible.event import DropReason, WarnReason, is_refused_id
 
 MAX_NAME_CHARS: Final = 200
 MAX_DISTINCT_ID_CHARS: Final = 200
 MAX_CLIENT_ID_CHARS: Final = 255
 MAX_PROPERTIES: Final = 1_000
 FUTURE_MS: Final = 23 * 60 * 60 * 1000
-
-# What broken or anonymous clients send in place of an id: such an event belongs to nobody.
-ILLEGAL_DISTINCT_IDS: Final = frozenset(
-    {
-        "",
-        "0",
-        "00000000-0000-0000-0000-000000000000",
-        "[object object]",
-        "[]",
-        "anonymous",
-        "anonymous-user",
-        "backend",
-        "distinct_id",
-        "distinctid",
-        "email",
-        "false",
-        "guest",
-        "id",
-        "nan",
-        "none",
-        "not_authenticated",
-        "null",
-        "system",
-        "true",
-        "undefined",
-        "user",
-    }
-)
-
 
 Step = Callable[[ProductEvent, Arrival], ProductEvent | DropReason]
 
@@ -94,8 +65,18 @@ def put_timestamp_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent
 
 def put_illegal_id_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:  # noqa: ARG001
     assert event.distinct_id is not None
-    illegal = event.distinct_id.strip().lower() in ILLEGAL_DISTINCT_IDS
+    illegal = is_refused_id(event.distinct_id)
     return _warn(event, WarnReason.ILLEGAL_DISTINCT_ID) if illegal else event
+
+
+def put_refused_merge_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:  # noqa: ARG001
+    """Notes that an event joins no ids, where that shows in the event alone."""
+    before = event.anonymous_id
+    if before is None:
+        return event
+    assert event.distinct_id is not None
+    refused = is_refused_id(before) or is_refused_id(event.distinct_id)
+    return _warn(event, WarnReason.MERGE_REFUSED) if refused else event
 
 
 def put_bot_warning(event: ProductEvent, arrival: Arrival) -> ProductEvent:
@@ -110,6 +91,7 @@ STEPS: Final[tuple[Step, ...]] = (
     drop_without_usable_ids,
     put_timestamp_warning,
     put_illegal_id_warning,
+    put_refused_merge_warning,
     put_bot_warning,
 )
 _FOR_CRAWLERS: Final = frozenset({drop_bot, put_bot_warning})

@@ -5,7 +5,8 @@ that did not come through, and why. A notice does: the reason, the project, and 
 what was sent. It is never stored, and if no one listens nothing is done for it.
 
 The loop that answers requests only appends to a queue of each listener (`Listening`), and calls no
-one. A listener that is slow loses the oldest notices, learns how many, and holds up nothing.
+one. A listener that is slow loses the oldest notices, learns how many of which project, and holds
+up nothing.
 
 An excerpt is shown to those who may read the project, so there is none before the project is known.
 It is at most `EXCERPT_BYTES` of JSON, masked: the project's own tokens and the key of the request
@@ -16,8 +17,8 @@ in another form there is no excerpt, since a token could not be found in it.
 import asyncio
 import re
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,6 +30,9 @@ from indelible.errors import IndelibleError
 MOST_UNREAD: Final = 256
 """How many notices are kept for one listener, each of little more than `EXCERPT_BYTES`."""
 EXCERPT_BYTES: Final = 2048
+MOST_EXCERPTS_A_SECOND: Final = 100
+"""Of an edge. Making one costs half of what a small request does, and the server's own live view
+always listens; beyond it a notice has no excerpt."""
 MASK: Final = "***"
 
 _LOOKED_AT_BYTES: Final = 64 * 1024  # of a body; the events behind have no excerpt of their own
@@ -68,11 +72,15 @@ Fate = tuple[str | None, str | None]
 """Why an event was dropped, None if it was not; and the client's own id of it."""
 
 
+Missed = Mapping[int | None, int]
+"""How many events and requests were told of in notices that are lost, by project."""
+
+
 class Heard(NamedTuple):
-    """What was told since the last look, oldest first; `missed` earlier ones are lost."""
+    """What was told since the last look, oldest first, and what earlier notices are lost."""
 
     notices: list[Notice]
-    missed: int
+    missed: Missed
 
 
 class Listening:
@@ -84,20 +92,20 @@ class Listening:
     def __init__(self, leave: "Callable[[Listening], None]") -> None:
         self._leave = leave
         self._unread: deque[Notice] = deque()
-        self._missed = 0
+        self._missed: Counter[int | None] = Counter()
         self._changed = asyncio.Event()
         self._is_over = False
 
     async def hear(self) -> Heard | None:
         """Wait for the next notices, and take them; None after `leave`."""
-        while not self._unread and not self._is_over:
+        while not self._unread and not self._missed and not self._is_over:
             self._changed.clear()
             await self._changed.wait()
-        return self.take() if self._unread else None
+        return self.take() if self._unread or self._missed else None
 
     def take(self) -> Heard:
         """All that waits, which may be nothing."""
-        missed, self._missed = self._missed, 0
+        missed, self._missed = self._missed, Counter()
         return Heard([self._unread.popleft() for _ in range(len(self._unread))], missed)
 
     def leave(self) -> None:
@@ -109,9 +117,14 @@ class Listening:
     def put(self, notice: Notice) -> None:
         """Keep one more, in place of the oldest if there are `MOST_UNREAD`."""
         if len(self._unread) == MOST_UNREAD:
-            self._unread.popleft()
-            self._missed += 1
+            lost = self._unread.popleft()
+            self._missed[lost.project_id] += max(1, lost.count)
         self._unread.append(notice)
+        self._changed.set()
+
+    def miss(self, missed: Missed) -> None:
+        """Count what was lost on its way here."""
+        self._missed.update(missed)
         self._changed.set()
 
 
@@ -121,6 +134,8 @@ class Notices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._listeners: list[Listening] = []
+        self._second = 0
+        self._excerpts = 0  # in that second
         self.on_heard: Callable[[bool], None] = lambda _: None
         """Is called when the first one begins to listen, and when the last one ends."""
 
@@ -168,18 +183,28 @@ class Notices:
     def _tell(
         self, request: Request, reason: str, count: int, place: int | None, event_id: str | None
     ) -> None:
-        shown = ""
-        if request.project_id is not None:
+        at_ms, shown = self._clock(), ""
+        if request.project_id is not None and self._may_show(at_ms // 1000):
             shown = excerpt(request.sent, place, request.secrets())
-        notice = Notice(
-            self._clock(), request.path, request.project_id, reason, count, event_id, shown
-        )
-        self.tell(notice)
+        self.tell(Notice(at_ms, request.path, request.project_id, reason, count, event_id, shown))
+
+    def _may_show(self, second: int) -> bool:
+        """Whether one more excerpt may be made; count it."""
+        if second != self._second:
+            self._second, self._excerpts = second, 0
+        self._excerpts += 1
+        return self._excerpts <= MOST_EXCERPTS_A_SECOND
 
     def tell(self, notice: Notice) -> None:
         """Tell all who listen."""
         for listening in self._listeners:
             listening.put(notice)
+
+    def miss(self, missed: Missed) -> None:
+        """Tell all who listen that notices were lost on their way."""
+        if missed:
+            for listening in self._listeners:
+                listening.miss(missed)
 
 
 def excerpt(sent: bytes, place: int | None, secrets: Sequence[str] = ()) -> str:

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from indelible.clock import Clock, monotonic_s
 from indelible.erasure.lengths import LENGTHS_FILE, Lengths
-from indelible.errors import IndelibleError
+from indelible.errors import IndelibleError, LegalHold
 from indelible.journal.contract import ErasableJournal
 from indelible.journal.erasing import ERASABLE
 from indelible.leaf import decode
@@ -58,7 +58,7 @@ class Retention:
     """Expires every project's log by its rule, at the start and then each hour, on a thread.
 
     Args:
-        rules: the projects that have one, asked for anew in each round.
+        rules: the projects that have one and are on no legal hold, asked for anew in each round.
         clock: tells how old an event is. LIMIT: if the clock runs ahead for hours, events are
             erased too early.
         in_doubt: says why the clock is not trusted at the moment, or returns None.
@@ -103,7 +103,13 @@ class Retention:
         Raises:
             JournalUnwritable: what was not erased is next time.
         """
-        return sum(self._expire(rule) for rule in self._rules())
+        return sum(map(self._expire_unheld, self._rules()))
+
+    def _expire_unheld(self, rule: Rule) -> int:
+        try:
+            return self._expire(rule)
+        except LegalHold:  # set since the rules were asked for: nothing of it is due any more
+            return 0
 
     def _expire(self, rule: Rule) -> int:
         project_id, now_ms = rule.project_id, self._clock()

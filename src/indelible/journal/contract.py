@@ -166,6 +166,16 @@ class JournalReader(Protocol):
         """The ids of all projects, ascending."""
         ...
 
+    def subkey(self, project_id: int, use: str) -> bytes:
+        """32 secret bytes of the project for one use: always the same, in every process.
+
+        Made from the project's secret, which never leaves the journal.
+
+        Raises:
+            NotFound: there is no such project.
+        """
+        ...
+
     def next_index(self, project_id: int) -> int:
         """How many entries the project's log has: the index that the next event will get."""
         ...
@@ -256,6 +266,7 @@ class ErasableJournal(JournalReader, Protocol):
         Raises:
             NotFound: the log has no such index; nothing was erased.
             NotErasable: an entry is neither product nor audit; nothing was erased.
+            LegalHold: the project is on hold; the steps before it was set stand.
             JournalUnwritable: the steps before the one that failed stand.
         """
         ...

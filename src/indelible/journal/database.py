@@ -26,7 +26,7 @@ from indelible.journal.tables import create_table, create_view, projects_of, tab
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 _CACHE_KIB: Final = 16 * 1024  # 64 MiB are no faster, for what is only added to
 _SWEEP_S: Final = 5.0
 _SWEEP_PAUSE_S: Final = 0.05
@@ -72,6 +72,9 @@ DROP TABLE usage_of_both;
     3: """
 ALTER TABLE access_key ADD COLUMN scopes TEXT NOT NULL DEFAULT '';
 ALTER TABLE log ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
+""",
+    4: """
+ALTER TABLE project ADD COLUMN legal_hold INTEGER NOT NULL DEFAULT 0;
 """,
 }
 

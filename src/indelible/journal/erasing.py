@@ -12,6 +12,7 @@ import msgspec
 
 from indelible.clock import rfc3339
 from indelible.connections import in_runs
+from indelible.errors import LegalHold
 from indelible.event import Kind
 from indelible.journal.contract import Draft
 from indelible.record import Erasure, encode_record
@@ -47,6 +48,17 @@ def erasure(project_id: int, indexes: Sequence[int], *, reason: str, at_ms: int)
         payload=msgspec.json.encode(facts, order="sorted"),
         record=_RECORD,
     )
+
+
+def refuse_held(connection: apsw.Connection, project_id: int, erased: int) -> None:
+    """
+    Raises:
+        LegalHold: the project is on hold; `erased` events lost their content before it was set.
+    """
+    row = connection.execute("SELECT name FROM project WHERE id = ? AND legal_hold", (project_id,))
+    name = row.get
+    if name is not None:
+        raise LegalHold.of(str(name), erased)
 
 
 def leaves_of(connection: apsw.Connection, table: str, row_ids: Sequence[int]) -> dict[int, bytes]:

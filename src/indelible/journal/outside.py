@@ -275,6 +275,19 @@ def erasures(before: Path) -> Iterator[tuple[int, str, dict[int, bytes]]]:
         connection.close()
 
 
+def held(before: Path) -> list[str]:
+    """The names of the projects that a journal has on legal hold; older versions have none."""
+    connection = apsw.Connection(str(before), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(project)")]
+        if "legal_hold" not in columns:
+            return []
+        rows = connection.execute("SELECT name FROM project WHERE legal_hold ORDER BY id")
+        return [str(name) for (name,) in rows]
+    finally:
+        connection.close()
+
+
 def open_logs(path: Path) -> list[tuple[str, str, str]]:
     """Project, name and origin of the logs that are signed.
 

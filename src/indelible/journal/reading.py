@@ -12,7 +12,7 @@ import apsw
 import msgspec
 
 from indelible import leaf
-from indelible.errors import LeafMalformed, Tampered
+from indelible.errors import LeafMalformed, NotFound, Tampered
 from indelible.event import Lane
 from indelible.journal.contract import Entry, Rows, Size
 from indelible.journal.keys_file import Mark
@@ -164,6 +164,14 @@ class SqliteReading:
 
     def projects(self) -> list[int]:
         return projects_of(self.connection())
+
+    def subkey(self, project_id: int, use: str) -> bytes:
+        row = self.connection().execute("SELECT secret FROM project WHERE id = ?", (project_id,))
+        secret = row.get
+        if secret is None:
+            raise NotFound(f"The journal has no project {project_id}")
+        # No lane of the unique keys begins like this, so no such key is ever a subkey.
+        return leaf.hmac_sha256(secret, b"indelible/subkey/v1\x00" + use.encode())
 
     # Behind the scenes
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import astuple, fields
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -17,7 +17,7 @@ from indelible.journal.sqlite import SqliteJournal
 from indelible.journal.standing import events_used
 from indelible.journal.tables import create_table
 from indelible.registry.snapshot import KeyRow, Snapshot
-from indelible.registry.store import PATIENCE_S, Administration
+from indelible.registry.store import PATIENCE_S, Administration, Told
 from indelible.registry.values import Key, LogRow, Project, Row
 
 _Values = tuple[str | int | float | bytes | None, ...]
@@ -36,7 +36,7 @@ class RegistryRows:
     def load(self) -> Snapshot:
         reader = self._connection()
         with reader:  # one state of all three tables
-            projects = [Project(*row) for row in reader.execute(_select("project", _PROJECT))]
+            projects = [_project(row) for row in reader.execute(_select("project", _PROJECT))]
             keys = [KeyRow(*row) for row in reader.execute(_select("access_key", _KEY))]
             logs = [LogRow(*row) for row in reader.execute(_select("log", _LOG))]
         return Snapshot.of(projects, keys, logs)
@@ -59,17 +59,17 @@ class RegistryTables(RegistryRows):
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
+    ) -> list[Told]:
         try:
             with self._database.transaction(patience_s=PATIENCE_S) as connection:
                 for row in added:
                     _add(connection, row)
                 for row in changed:
                     _change(connection, row)
-                for event in events:
-                    self._journal.log(connection, _draft(event))
+                stored = [self._journal.log(connection, _draft(event)) for event in events]
         except apsw.ConstraintError:
             raise AlreadyExists("Another caller has made the same just now") from None
+        return [Told(entry.index, entry.tx) for entry in stored]
 
 
 def _add(connection: apsw.Connection, row: Row) -> None:
@@ -104,6 +104,12 @@ def _flat(row: Row) -> tuple[str, tuple[str, ...], _Values]:
             return "access_key", _KEY, msgspec.structs.astuple(KeyRow.of(row))
         case LogRow():
             return "log", _LOG, astuple(row)
+
+
+def _project(row: Sequence[Any]) -> Project:
+    """SQLite has no booleans: what is one comes as a number."""
+    members = dict(zip(_PROJECT, row, strict=True))
+    return Project(**{**members, "legal_hold": bool(members["legal_hold"])})
 
 
 def _select(table: str, names: Sequence[str]) -> str:

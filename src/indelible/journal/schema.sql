@@ -12,7 +12,8 @@ CREATE TABLE project (
     created_at_ms INTEGER NOT NULL,
     ledger_access TEXT NOT NULL DEFAULT 'key' CHECK (ledger_access IN ('key', 'public')),
     retention_days INTEGER,  -- product and audit events are erased after so many days; NULL: never
-    audit_monthly_limit INTEGER    -- the same for audit events, which are counted apart
+    audit_monthly_limit INTEGER,   -- the same for audit events, which are counted apart
+    legal_hold    INTEGER NOT NULL DEFAULT 0  -- 1: nothing of the project is erased
 );
 
 -- The signed log of each project. A row in state `new` was ordered, with its project, and has signed

@@ -16,7 +16,7 @@ from indelible.errors import JournalUnwritable, NotErasable, NotFound
 from indelible.event import tx_text
 from indelible.journal.contract import Draft, Erased, Outcome, Stored
 from indelible.journal.database import Database
-from indelible.journal.erasing import ERASABLE, erasure, leaves_of, wipe
+from indelible.journal.erasing import ERASABLE, erasure, leaves_of, refuse_held, wipe
 from indelible.journal.group import Group
 from indelible.journal.keys_file import KEYS_FILE
 from indelible.journal.reading import SqliteReading
@@ -96,6 +96,9 @@ class SqliteJournal(SqliteReading):
         for start in range(0, len(wanted), _MOST_ERASED):
             row_ids = [id_of(project_id, index) for index in wanted[start : start + _MOST_ERASED]]
             with self.database.transaction() as connection:
+                # Here, in the transaction itself: a hold that was acknowledged is kept, whoever
+                # looked at the project before that.
+                refuse_held(connection, project_id, erased)
                 wiped = [
                     row_id & INDEX_MASK
                     for row_id in wipe(connection, table_of(project_id), row_ids)

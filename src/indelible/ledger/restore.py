@@ -4,7 +4,8 @@ A backup is older than the log that was signed from its journal. Where it has fe
 last checkpoint covers, or other ones, that log is frozen: its tiles and its last checkpoint stay as
 they are, so receipts keep their worth, and its key is put out of use. The events of the backup, and
 all that follow, go to a successor with a new origin and a new key, whose first new event names the
-log that it succeeds. Erasures that the replaced journal knows of are made again.
+log that it succeeds. Erasures that the replaced journal knows of are made again, but for those of
+projects that the backup has on legal hold; a hold of the replaced journal is kept.
 """
 
 import itertools
@@ -27,7 +28,7 @@ from indelible.errors import (
 from indelible.journal.contract import Journal
 from indelible.journal.erasing import ERASABLE
 from indelible.journal.opening import open_journal
-from indelible.journal.outside import erasures
+from indelible.journal.outside import erasures, held
 from indelible.layout import LEDGER_FOLDER, LOCK_FILE
 from indelible.ledger.format.layout import CHECKPOINT
 from indelible.ledger.format.tree import Frontier, leaf_hash
@@ -109,7 +110,10 @@ def prepare(
         done = [succeed(registry, data_dir, fit) for fit in misfits]
         erased, unread = 0, None
         if before is not None:
+            holds = _holds(before)
             erased, unread = _erase_again(journal, registry, before, clock)
+            for name in holds & registry.snapshot.projects.keys():
+                registry.projects.change(name, {"legal_hold": True})
         return Restored(tuple(done), erased, unread)
 
 
@@ -220,6 +224,17 @@ def _successor_name(data_dir: Path, name: str) -> str:
     return next(one for one in names if is_vacant(data_dir, one))
 
 
+def _holds(before: Path) -> set[str]:
+    """The names of the projects that the replaced journal has on legal hold.
+
+    Empty if it cannot be read: then its erasures cannot be either, which is told.
+    """
+    try:
+        return set(held(before))
+    except SqliteError:
+        return set()
+
+
 def _erase_again(
     journal: Journal, registry: Registry, before: Path, clock: Clock
 ) -> tuple[int, str | None]:
@@ -227,7 +242,8 @@ def _erase_again(
 
     How many events that were, and why the replaced journal could not be read to its end, if so.
     """
-    names = {project.id for project in registry.snapshot.projects.values()}
+    projects = registry.snapshot.projects.values()
+    names = {project.id for project in projects if not project.legal_hold}
     erased = 0
     try:
         for project_id, reason, leaves in erasures(before):

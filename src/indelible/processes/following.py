@@ -41,7 +41,7 @@ from indelible.processes.messages import (
 )
 from indelible.processes.notices import Passing
 from indelible.registry.registry import Registry
-from indelible.registry.store import Administration
+from indelible.registry.store import Administration, Told
 
 _LOOKED_WITHIN_S: Final = 0.4
 
@@ -167,12 +167,12 @@ class ReaderLine(ChildLine[FromReader]):
         with self._truth.registry.turn() as snapshot:
             return snapshot.encode()
 
-    def _change(self, change: Change) -> None:
+    def _change(self, change: Change) -> list[Told]:
         registry = self._truth.registry
         with registry.turn() as snapshot:
             if self.is_over:
-                return
-            registry.apply(
+                return []
+            return registry.apply(
                 added=change.added.within(snapshot),
                 changed=change.changed.within(snapshot),
                 events=[

@@ -119,9 +119,11 @@ class Left(Struct, frozen=True, array_like=True, tag=7):
 
 class Noticed(Struct, frozen=True, array_like=True, tag=10):
     """Something that an edge refused or dropped, while somebody listens; so it goes to the reader
-    in the end."""
+    in the end. `missed` is of notices before it that were lost: see `indelible.edge.notice.Missed`.
+    """
 
-    notice: Notice
+    notice: Notice | None
+    missed: list[tuple[int | None, int]]
 
 
 # To an edge.
@@ -276,7 +278,7 @@ class Done(Struct, frozen=True, array_like=True, tag=11):
     """What came of one thing that the reader asked for: a value, or an error."""
 
     number: int
-    value: bytes | bool | Erased | None
+    value: bytes | bool | Erased | list[tuple[int, bytes]] | None
     refused: Refused | None = None
 
 

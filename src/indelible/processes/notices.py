@@ -7,13 +7,14 @@ from indelible.edge.notice import Listening, Notices
 from indelible.processes.frames import Line
 from indelible.processes.messages import Noticed
 
-_MOST_UNSENT_BYTES: Final = 1024 * 1024
+MOST_UNSENT_BYTES: Final = 1024 * 1024
 
 
 class Passing:
     """Passes notices on over a line while somebody listens at its other end.
 
-    A notice is only shown, and never stored: what a slow reader has no room for is left out.
+    While the line is full they wait in their queue, where the oldest give way and are counted by
+    project: a notice is only shown, and never stored. The other end is told how many.
     """
 
     def __init__(self, notices: Notices, line: Line[Any]) -> None:
@@ -33,6 +34,11 @@ class Passing:
 
     async def _pass_on(self, listening: Listening) -> None:
         while (heard := await listening.hear()) is not None:
+            missed = list(heard.missed.items())
             for notice in heard.notices:
-                if self._line.unsent_bytes < _MOST_UNSENT_BYTES:
-                    self._line.say(Noticed(notice))
+                if self._line.unsent_bytes >= MOST_UNSENT_BYTES:
+                    await self._line.drained()
+                self._line.say(Noticed(notice, missed))
+                missed = []
+            if missed:
+                self._line.say(Noticed(None, missed))

@@ -51,7 +51,7 @@ from indelible.processes.messages import (
 )
 from indelible.pulse import Pulse
 from indelible.registry.snapshot import Rows, Snapshot
-from indelible.registry.store import Administration
+from indelible.registry.store import Administration, Told
 from indelible.registry.values import Row
 
 REPORTED_EVERY_S: Final = 0.5
@@ -78,7 +78,8 @@ class Writer:
         self.stopping = asyncio.Event()
         """Set when the writer has said that the server stops."""
         self.pulse = Pulse()
-        self._notices = notices
+        self.notices = notices
+        """Tells those in this process who listen."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._line: Line[ToReader] = Line(TO_READER, heard=self._heard, ended=self._is_gone)
@@ -97,7 +98,7 @@ class Writer:
         self.pulse.on_beat(self._look)
         self.pulse.start()
         await self._line.take(own)
-        self._notices.on_heard = lambda is_heard: self._line.say(Listen(is_heard))
+        self.notices.on_heard = lambda is_heard: self._line.say(Listen(is_heard))
 
     def serve(self, ready: Ready, *, confirm: Confirm, parts: Parts) -> None:
         """Say that this process answers requests; from now on it is asked for receipts, and for how
@@ -153,8 +154,10 @@ class Writer:
                 self._begin(self._bring(message))
             case Look(number):
                 self._begin(self._tell(number))
-            case Noticed(notice):
-                self._notices.tell(notice)
+            case Noticed(notice, missed):
+                self.notices.miss(dict(missed))
+                if notice is not None:
+                    self.notices.tell(notice)
             case Count(number):
                 self._counted = number
                 self._report()
@@ -218,7 +221,7 @@ class StoreElsewhere:
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
+    ) -> list[Told]:
         told = [
             Event(
                 event.log.project_id,
@@ -229,9 +232,10 @@ class StoreElsewhere:
             )
             for event in events
         ]
-        self._writer.ask(
+        stored: list[tuple[int, bytes]] = self._writer.ask(
             lambda number: Change(number, Rows.of(added), Rows.of(changed), told),
         )
+        return [Told(*each) for each in stored]
 
 
 class ErasingElsewhere:

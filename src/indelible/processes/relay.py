@@ -27,6 +27,7 @@ from indelible.errors import IndelibleError, Overloaded, Unavailable
 from indelible.processes.frames import FrameBroken, Line
 from indelible.refusals import Refusals
 from indelible.serving import lifespan
+from indelible.serving.exchange import is_event_stream
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +200,10 @@ class Relay:
                             return
                     case None if client.has_left:
                         return
+                    case None if has_begun and start is not None and _goes_on(start):
+                        # Its client connects again, and is told what it missed.
+                        await send({"type": "http.response.body", "body": b"", "more_body": False})
+                        return
                     case None if not has_begun:
                         raise _NoLine
                     case _:
@@ -238,6 +243,11 @@ class Relay:
 
 class _NoLine(Exception):
     pass
+
+
+def _goes_on(start: Start) -> bool:
+    """Whether an answer is an event stream, which has no end that it could miss."""
+    return any(name == b"content-type" and is_event_stream(value) for name, value in start.headers)
 
 
 class _Client:

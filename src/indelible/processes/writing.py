@@ -87,8 +87,10 @@ class EdgeLine(ChildLine[FromEdge]):
                 self._reported(counts, number)
             case Serving():
                 self.on_serves()
-            case Noticed(notice):
-                self._services.notices.tell(notice)
+            case Noticed(notice, missed):
+                self._services.notices.miss(dict(missed))
+                if notice is not None:
+                    self._services.notices.tell(notice)
             case Left(finished, cut_off):
                 self.on_left(Ending(finished, cut_off))
             case Taken(number):

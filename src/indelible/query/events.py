@@ -8,6 +8,7 @@ goes by pieces that are bounded in the same way. So memory does not depend on ho
 are, but for the largest single one.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Final
@@ -43,11 +44,15 @@ _LONGEST_STORING_MS: Final = 60_000
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class Step(msgspec.Struct):
-    """One step in the life of an event: its word, and when it was reached (RFC 3339, UTC)."""
+class Step(msgspec.Struct, omit_defaults=True):
+    """One step in the life of an event: its word, and when it was reached (RFC 3339, UTC).
+
+    `resolved` is no moment: it names the `person` whose event it is now, by the merges so far.
+    """
 
     step: str
-    at: str
+    at: str | None
+    person: str | None = None
 
 
 class Page(msgspec.Struct):
@@ -167,20 +172,43 @@ class Events:
         *,
         start: int = 0,
         end: int = LARGEST_INDEX,
+        only: Sequence[int] | None = None,
     ) -> Iterator[bytes]:
         """The matching events from `start` to `end` as NDJSON, in pieces of whole lines.
 
-        Ends with the last entry that was there when it began. A piece is made of a bounded part of
-        the log, and is empty if nothing there matches.
+        `only`: of the events at these indexes, which ascend. Ends with the last entry
+        that was there when it began. A piece is made of a bounded part of the log, and is empty if
+        nothing there matches.
 
         Raises:
             InvalidCondition, InvalidParameter: at once, before the first piece.
         """
-        return self._exported(project.id, Wish.of(search), start, end)
+        return self._exported(project.id, Wish.of(search), start, end, only)
 
-    def _exported(self, project_id: int, wish: Wish, start: int, end: int) -> Iterator[bytes]:
+    def listed(self, project: Project, indexes: Sequence[int]) -> list[View]:
+        """The events at these indexes, in this order, as a search shows them.
+
+        Fewer, but one at least, if they have more than `PAGE_BYTES`.
+        """
+        shown: list[View] = []
+        page_bytes = 0
+        for index in indexes:
+            (size,) = self._journal.sizes(project.id, index, index + 1)
+            page_bytes += size.whole
+            if shown and page_bytes > PAGE_BYTES:
+                break
+            (entry,) = self._journal.read(project.id, index, index + 1)
+            shown.append(self._with_status(entry, view(entry)))
+        return shown
+
+    def _exported(
+        self, project_id: int, wish: Wish, start: int, end: int, only: Sequence[int] | None
+    ) -> Iterator[bytes]:
         end = min(end, self._journal.next_index(project_id))
-        for first, behind in self._runs(project_id, wish.times, start):
+        runs: Iterable[tuple[int, int]] = self._runs(project_id, wish.times, start)
+        if only is not None:
+            runs = _common(runs, runs_of(only))
+        for first, behind in runs:
             bounds = first, min(behind, end)
             for piece in pieces(self._journal, project_id, *bounds, most_bytes=PIECE_BYTES):
                 run = range(*piece)
@@ -266,6 +294,17 @@ class Events:
         )
         shown["life"] = [Step(str(word), rfc3339(at)) for word, at in steps if at is not None]
         return shown
+
+
+def _common(
+    runs: Iterable[tuple[int, int]], others: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """What both have, runs that ascend."""
+    for start, end in runs:
+        at = bisect_right(others, start, key=lambda other: other[1])
+        while at < len(others) and others[at][0] < end:
+            yield max(start, others[at][0]), min(end, others[at][1])
+            at += 1
 
 
 def _stored_ms(leaf: Leaf) -> int:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from indelible.registry.registry import Registry
 
 _RULES: Final = frozenset(
-    {"monthly_limit", "audit_monthly_limit", "bot_policy", "ledger_access", "retention_days"}
+    {
+        "monthly_limit",
+        "audit_monthly_limit",
+        "bot_policy",
+        "ledger_access",
+        "retention_days",
+        "legal_hold",
+    }
 )
 
 
@@ -73,7 +80,8 @@ class Projects:
 
     def change(self, name: str, changes: Mapping[str, Any]) -> Project:
         """Set rules of the project, as `changes` names them: `monthly_limit`,
-        `audit_monthly_limit`, `bot_policy`, `ledger_access`, `retention_days`.
+        `audit_monthly_limit`, `bot_policy`, `ledger_access`, `retention_days`,
+        `legal_hold`.
 
         Raises:
             NotFound: there is no such project.

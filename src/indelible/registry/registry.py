@@ -21,7 +21,7 @@ from indelible.registry.keys import Keys
 from indelible.registry.logs import SignedLogs
 from indelible.registry.projects import Projects
 from indelible.registry.snapshot import Snapshot
-from indelible.registry.store import PATIENCE_S, Administration, Store
+from indelible.registry.store import PATIENCE_S, Administration, Store, Told
 from indelible.registry.values import Project, Row
 
 Listener = Callable[[Snapshot, Sequence[Row]], None]
@@ -69,19 +69,32 @@ class Registry:
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
+    ) -> list[Told]:
         """Make a change that was decided by `change`, here or by the registry of another process.
+
+        Returns where each of the events is.
 
         Raises:
             AlreadyExists, JournalUnwritable: as `Store.apply`; the snapshot is as it was.
         """
         with self.turn():
-            self._store.apply(added=added, changed=changed, events=events)
+            told = self._store.apply(added=added, changed=changed, events=events)
             # power lost here: the change is made, though nobody was told so
             rows = [*added, *changed]
-            self.snapshot = self.snapshot.after(rows)
-            for listener in self._listeners:
-                listener(self.snapshot, rows)
+            if rows:
+                self.snapshot = self.snapshot.after(rows)
+                for listener in self._listeners:
+                    listener(self.snapshot, rows)
+        return told
+
+    def tell(self, name: str, facts: Sequence[Mapping[str, object]], *, log: LogId) -> list[Told]:
+        """Write events `name` into a log, one for each of `facts`, that change no row.
+
+        Raises:
+            JournalUnwritable: as `Store.apply`; none was written.
+        """
+        at_ms = self.clock()
+        return self.apply(events=[Administration(log, name, each, at_ms) for each in facts])
 
     def change_untold(self, *, added: Sequence[Row] = (), changed: Sequence[Row] = ()) -> None:
         """Write rows that no log tells of; otherwise as `change`."""

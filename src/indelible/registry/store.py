@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from indelible.event import Lane, LogId
 from indelible.registry.snapshot import Snapshot
@@ -22,6 +22,13 @@ class Administration:
     at_ms: int
 
 
+class Told(NamedTuple):
+    """Where an administration event was stored: its index, and its transaction id (16 bytes)."""
+
+    at: int
+    tx: bytes
+
+
 class Store(Protocol):
     """Keeps the rows of a registry next to the journal, whose log tells of their changes.
 
@@ -38,8 +45,8 @@ class Store(Protocol):
         added: Sequence[Row] = (),
         changed: Sequence[Row] = (),
         events: Sequence[Administration] = (),
-    ) -> None:
-        """Write rows and events in one atomic and synced step.
+    ) -> list[Told]:
+        """Write rows and events in one atomic and synced step; return where each event is.
 
         An added project gets an empty log and a random secret of its own. A changed project keeps
         its kind and name, a changed key its secret and project.

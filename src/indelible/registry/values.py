@@ -51,7 +51,8 @@ class Project:
     `bot_policy` None leaves each route its own default. `monthly_limit` is for product events,
     `audit_monthly_limit` for audit events; None is no limit.
     `ledger_access` says who may read the files of its signed log: any key holder, or anyone.
-    After `retention_days` product and audit events are erased; None keeps them.
+    After `retention_days` product and audit events are erased; None keeps them. On `legal_hold`
+    nothing is erased, on request or by age.
     """
 
     id: int
@@ -63,6 +64,7 @@ class Project:
     ledger_access: LedgerAccess
     retention_days: int | None
     audit_monthly_limit: int | None
+    legal_hold: bool = False
 
     @property
     def log(self) -> LogId:

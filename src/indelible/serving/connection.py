@@ -295,6 +295,11 @@ class Connection(asyncio.Protocol):
         return self._server.is_stopping or (self._is_half_closed and not self._unread)
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the server takes no more requests."""
+        return self._server.is_stopping
+
+    @property
     def date(self) -> bytes:
         """The current Date header line."""
         return self._server.date

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 from indelible.errors import IndelibleError
 from indelible.fault import place_of
 from indelible.serving.head import Head
+from indelible.serving.patience import CloseReason
 
 if TYPE_CHECKING:
     from indelible.serving.connection import Connection
@@ -68,6 +69,7 @@ class Exchange:
         "head",
         "is_answered",
         "is_arrived",
+        "is_endless",
         "is_over",
         "task",
     )
@@ -80,6 +82,7 @@ class Exchange:
         self.is_over = False  # detached: the client is gone or was refused, sends are dropped
         self.has_begun = False  # the head of the answer has been written
         self.is_answered = False
+        self.is_endless = False  # an event stream: it ends with the server, not by itself
         self.closes = False  # the connection ends with this answer
         self._body: bytes | bytearray = b""
         self._is_taken = False  # the application has the last piece of the body
@@ -194,6 +197,18 @@ class Exchange:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def end(self) -> None:
+        """End an event stream, since the server stops; the application learns of it. A client that
+        does not read is not waited for."""
+        if not self.has_begun or self.is_answered or self.is_over:
+            return
+        if not self._connection.is_writable:
+            self._connection.abort(CloseReason.STOPPING)
+            return
+        self._connection.write(b"0\r\n\r\n" if self._is_chunked else b"")
+        self.closes = self.is_answered = True
+        self._wake()
+
     # Called by the application.
 
     async def receive(self) -> Message:
@@ -250,6 +265,8 @@ class Exchange:
         if not goes_on:
             self.is_answered = True
             self._wake()
+        elif self.is_endless and self._connection.is_stopping:
+            self.end()
         if not self._connection.is_writable:
             await self._connection.drained()
 
@@ -263,6 +280,8 @@ class Exchange:
                 declared = int(value)
             elif name == b"connection":
                 closes = closes or value.lower() == b"close"
+            elif name == b"content-type":
+                self.is_endless = is_event_stream(value)
         headers = [header for header in headers if header[0] != b"connection"]
         if declared is None and start["status"] not in _WITHOUT_BODY:
             if length is not None:
@@ -282,6 +301,11 @@ class Exchange:
         data = head_of_answer(start["status"], headers, self._connection.date)
         self.has_begun = True
         return data
+
+
+def is_event_stream(content_type: bytes) -> bool:
+    """Whether an answer of this type goes on for as long as the client wants it."""
+    return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def _tell(error: Exception) -> None:

@@ -11,8 +11,9 @@ A connection costs a descriptor, never the service:
   itself, so it cannot keep out a fast one. Small requests have a reserve that large ones cannot
   use.
 
-During shutdown new requests get 503, requests under way are finished, and only then are the socket
-and the connections closed: no client waits for an answer that never comes.
+During shutdown new requests get 503, event streams end at once, other requests under way are
+finished, and only then are the socket and the connections closed: no client waits for an answer
+that never comes.
 """
 
 import asyncio
@@ -99,6 +100,9 @@ class HttpServer:
         self.is_stopping = True  # from here on no exchange begins
         under_way = len(self._exchanges)
         await asyncio.sleep(_ARRIVING_S)
+        for exchange in list(self._exchanges):
+            if exchange.is_endless:
+                exchange.end()
         await self._until(lambda: not self._exchanges, within_s=self.patience.stop_s)
         cut_off = len(self._exchanges)
         if self._listener is not None:

@@ -24,18 +24,11 @@ from indelible.edge.dialects.vtilt_unread import (
 from indelible.edge.shallow import short_members
 from indelible.event import DropReason, is_process_id, is_sequence
 from indelible.moment import parse_time_ms
-from indelible.record import Origin, Product
+from indelible.record import JOINS, Origin, Product, joined_id, plain_id
 
 _SHORT_VALUE_BYTES: Final = 64
 
 _OF_PERSON: Final = {"$set": "set", "$set_once": "set_once", "$unset": "unset"}
-
-# Events that join two ids, and where each may have the one from before.
-_JOINS: Final[Mapping[str | None, tuple[str, ...]]] = {
-    "$identify": ("$anon_distinct_id", "anonymous_id", "anonymousId", "$device_id"),
-    "$create_alias": ("alias",),
-    "$alias": ("alias",),
-}
 
 
 class _Others(msgspec.Struct, gc=False):
@@ -183,14 +176,14 @@ def _event(
     depth: int,
 ) -> ProductEvent:
     if distinct_id is None and "distinct_id" in properties:
-        distinct_id = _plain_id(properties["distinct_id"])
+        distinct_id = plain_id(properties["distinct_id"])
     page, library = properties.get("$current_url"), properties.get("$lib")
     return ProductEvent(
         payload=payload,
         client_id=client_id,
         name=name,
         distinct_id=distinct_id,
-        anonymous_id=_joined(name, properties, distinct_id) if name in _JOINS else None,
+        anonymous_id=joined_id(name, properties.get, distinct_id) if name in JOINS else None,
         time_ms=None if timestamp is None else parse_time_ms(timestamp),
         page=page if isinstance(page, str) else None,
         library=library if isinstance(library, str) else None,
@@ -211,15 +204,6 @@ def _event(
         depth=depth,
         property_count=len(properties),
     )
-
-
-def _joined(name: str | None, properties: Mapping[str, Any], distinct_id: str | None) -> str | None:
-    """Return the id by which the person of an event that joins two ids went before."""
-    for place in _JOINS[name]:
-        found = _plain_id(properties.get(place))
-        if found and found != distinct_id:
-            return found
-    return None
 
 
 def _refusable(event: Sent, origin: Origin, *, size_bytes: int, depth: int) -> ProductEvent:
@@ -301,14 +285,6 @@ def _id(raw: msgspec.Raw | None) -> str | None:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return bytes(raw).decode()
-    return None
-
-
-def _plain_id(value: object) -> str | None:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return msgspec.json.encode(value).decode()
     return None
 
 
