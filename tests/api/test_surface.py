@@ -54,7 +54,7 @@ def test_a_route_behind_a_key_opens_for_nothing_else(
 
 def test_an_application_key_cannot_manage(shared: World) -> None:
     managing = [(m, p) for m, p, operation in operations(shared) if "manage" in operation["tags"]]
-    assert 11 == len(managing)
+    assert 13 == len(managing)
     for method, path in managing:
         answer = shared.http.request(method, path, content=b"{", headers=AS_APPLICATION)
         assert_canonical_error(answer, 403, "manage_scope_missing")
