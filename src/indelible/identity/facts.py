@@ -207,14 +207,19 @@ def change_of(record: bytes | None, payload: bytes | None) -> Change | None:
 def _marked(payloads: Sequence[bytes | None]) -> set[int]:
     """Which payloads have one of `_MARKS`; looked for in one piece, which costs a tenth.
 
+    None lies across a border that counts: properties end with a bracket, or with `null`.
+
     >>> _marked([b'{"$set":{}}', None, b"{}", b'{"$groups":{"$set":1}}'])
     {0, 3}
     """
-    whole = b"\n".join([payload or b"" for payload in payloads])
-    starts = list(accumulate((len(payload or b"") + 1 for payload in payloads), initial=0))
+    pieces = [payload or b"" for payload in payloads]
+    whole = b"".join(pieces)
     found: set[int] = set()
+    starts: list[int] = []
     for mark in _MARKS:
         at = whole.find(mark)
+        if at >= 0 and not starts:
+            starts = list(accumulate(map(len, pieces), initial=0))
         while at >= 0:
             place = bisect_right(starts, at) - 1
             found.add(place)

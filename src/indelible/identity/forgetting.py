@@ -44,6 +44,7 @@ from indelible.journal.contract import JournalReader
 
 _REMOVALS: Final = (
     "DELETE FROM id WHERE number = ?",
+    "DELETE FROM seen WHERE number = ?",
     "DELETE FROM property WHERE number = ?",
     "DELETE FROM side WHERE root = ?",
 )
@@ -172,7 +173,8 @@ def _take_edges(connection: apsw.Connection, pairs: Iterable[tuple[int, int]]) -
 def _recount(connection: apsw.Connection, number: int, gone: Sequence[int]) -> None:
     """Write first, last and number of what is left of an id."""
     row: Any = connection.execute(
-        "SELECT first, last_index, events FROM id WHERE number = ?", (number,)
+        "SELECT first, last_index, events FROM id JOIN seen USING (number) WHERE number = ?",
+        (number,),
     ).get
     first, last, events = row
     events -= len(gone)
@@ -189,14 +191,12 @@ def _recount(connection: apsw.Connection, number: int, gone: Sequence[int]) -> N
         "SELECT min(at) FROM claim WHERE other = ? AND kind = ?", (number, IDENTIFY)
     ).get
     connection.execute(
-        "UPDATE id SET first = ?, last_index = ?, events = ?, identified_at = ? WHERE number = ?",
-        (
-            min(ranks, default=None),
-            named if own_last is None else own_last,
-            events,
-            identified,
-            number,
-        ),
+        "UPDATE id SET first = ?, identified_at = ? WHERE number = ?",
+        (min(ranks, default=None), identified, number),
+    )
+    connection.execute(
+        "UPDATE seen SET last_index = ?, events = ? WHERE number = ?",
+        (named if own_last is None else own_last, events, number),
     )
 
 

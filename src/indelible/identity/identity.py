@@ -114,7 +114,7 @@ class Identity:
             rows = self._journal.rows(project_id, begin, behind)
             read(stretch, begin, rows)
             last = rows.leaves[-leaf.SIZE :]
-            held += sum(len(payload or b"") for payload in rows.payloads)
+            held += sum(map(len, filter(None, rows.payloads)))
             count += behind - begin
             if held >= TAKEN_BYTES or count >= TAKEN_ENTRIES:
                 self._take(project_id, stretch, Mark(behind, leaf.decode(last).tx))

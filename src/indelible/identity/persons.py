@@ -80,7 +80,9 @@ _WALKED_AT_ONCE: Final = 1 << 20
 _NEAR: Final = 8
 _LEAVES_AT_ONCE: Final = 256
 
-_ID: Final = "number, key, text, identified_at, first, last_index, events FROM id"
+_ID: Final = (
+    "number, key, text, identified_at, first, last_index, events FROM id JOIN seen USING (number)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +338,8 @@ class Persons:
                 Span(number, first >> 1, last)
                 for number, first, last in rows_in(
                     connection,
-                    "SELECT number, first, last_index FROM id WHERE text IS NOT NULL AND key",
+                    "SELECT number, first, last_index FROM id JOIN seen USING (number)"
+                    " WHERE text IS NOT NULL AND key",
                     keys,
                 )
             ]
@@ -385,7 +388,8 @@ class Persons:
         """How many persons, ids, ids that share a person, and events, over all projects."""
         with self._reading() as connection:
             ids, events = connection.execute(
-                "SELECT count(*), total(events) FROM id WHERE text IS NOT NULL"
+                "SELECT count(*), total(events) FROM id JOIN seen USING (number)"
+                " WHERE text IS NOT NULL"
             ).get
             several, joined = connection.execute(
                 "SELECT count(*), total(ids) FROM person WHERE ids > 0"
@@ -828,10 +832,11 @@ class Persons:
 # The last event of its id, which is the last one of its person too.
 _LAST_SEEN: Final = (
     "SELECT low, id.person FROM posting"
-    " JOIN id ON id.number = posting.subject AND id.last_index = ? + posting.low"
+    " JOIN seen ON seen.number = posting.subject AND seen.last_index = ? + posting.low"
+    " JOIN id ON id.number = posting.subject"
     " LEFT JOIN person ON person.root = id.person"
     " WHERE segment = ? AND low < ? AND project_id = ?"
-    " AND coalesce(person.last_index, id.last_index) = id.last_index ORDER BY low DESC LIMIT ?"
+    " AND coalesce(person.last_index, seen.last_index) = seen.last_index ORDER BY low DESC LIMIT ?"
 )
 _PROPERTIES_OF: Final = (
     "SELECT id.number, id.identified_at IS NOT NULL, name, kind, at, size, unset_at"

@@ -104,7 +104,7 @@ def known_ids(connection: apsw.Connection, numbers: Iterable[int]) -> list[Known
     rows = rows_in(
         connection,
         "SELECT number, person, identified_at, first, last_index, events, text IS NOT NULL"
-        " FROM id WHERE number",
+        " FROM id JOIN seen USING (number) WHERE number",
         numbers,
     )
     return [

@@ -1,6 +1,8 @@
 """The tables of `persons.db`, and the statements on them that take many rows at once.
 
     id          every id that an event names, and those that only a decision names (without text)
+    seen        the last entry of each id, and how many it has: what every stretch changes of most
+                ids that it names, in rows so short that few pages are written for it
     person      persons of several ids; an id without a row here is a person by itself
     side        what an unmerge took apart: see `indelible.identity.fold`
     claim       every `$identify` and alias; edge: the pairs that they name, both ways round
@@ -50,9 +52,10 @@ CREATE TABLE IF NOT EXISTS id (
     person        INTEGER NOT NULL,  -- the number of one id of the person
     identified_at INTEGER,           -- its first $identify
     first         INTEGER,           -- twice the first index; and 1 if only a claim names it there
-    last_index    INTEGER,
-    events        INTEGER NOT NULL,
     left_out      INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS seen (
+    number INTEGER PRIMARY KEY, last_index INTEGER, events INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS id_key ON id (key);
 CREATE INDEX IF NOT EXISTS id_person ON id (person, first) WHERE person != number;
@@ -101,6 +104,7 @@ CREATE INDEX IF NOT EXISTS unit_seen ON unit (project_id, last_index)
 TABLES: Final = (
     "mark",
     "id",
+    "seen",
     "person",
     "side",
     "claim",

@@ -183,6 +183,7 @@ class Taking:
         missing += [text for text in named if text not in numbers and text not in seen]
         fresh, bare = self._find(missing)
         added: list[object] = []
+        begun: list[int | None] = []
         more: list[int] = []
         in_persons: defaultdict[int, list[int]] = defaultdict(lambda: [0, -1])
         roots, root_of = self._numbers.roots, self._numbers.root
@@ -204,23 +205,25 @@ class Taking:
             ranks += [] if at is None else [(at << 1) + 1]
             last = own[-1] if own else at
             key = key_of(text, self._subkey)
-            added += (number, self._project_id, key, text, number, min(ranks), last, len(own))
+            added += (number, self._project_id, key, text, number, min(ranks))
+            begun += (number, last, len(own))
             self._numbers.remember(numbers, text, number, None)
             if own:
                 postings.append((number, own))
         change_rows(
             self._connection,
-            "INSERT INTO id (number, project_id, key, text, person, first, last_index, events)",
+            "INSERT INTO id (number, project_id, key, text, person, first)",
             added,
-            8,
+            6,
         )
+        change_rows(self._connection, "INSERT INTO seen (number, last_index, events)", begun, 3)
         change_rows(
             self._connection,
             "WITH more (number, last, events) AS (",
             more,
             3,
-            ") UPDATE id SET last_index = more.last, events = id.events + more.events"
-            " FROM more WHERE id.number = more.number",
+            ") UPDATE seen SET last_index = more.last, events = seen.events + more.events"
+            " FROM more WHERE seen.number = more.number",
         )
         self._add_postings(postings)
         for number, text in bare.items():
@@ -244,9 +247,9 @@ class Taking:
         ranks += [] if at is None else [(at << 1) + 1]
         last = own[-1] if own else at
         self._connection.execute(
-            "UPDATE id SET text = ?, first = ?, last_index = ? WHERE number = ?",
-            (text, min(ranks), last, number),
+            "UPDATE id SET text = ?, first = ? WHERE number = ?", (text, min(ranks), number)
         )
+        self._connection.execute("UPDATE seen SET last_index = ? WHERE number = ?", (last, number))
 
     def _find(self, texts: Sequence[str]) -> tuple[dict[str, None], dict[int, str]]:
         """Remember the ids that the file has; which it has not, and which have no text there."""
@@ -416,7 +419,8 @@ class Taking:
         alone = [root for root in roots if root not in found]
         for number, events, first, last, at in rows_in(
             self._connection,
-            "SELECT number, events, first, last_index, identified_at FROM id WHERE number",
+            "SELECT number, events, first, last_index, identified_at"
+            " FROM id JOIN seen USING (number) WHERE number",
             alone,
         ):
             known_at = NEVER if at is None else at
@@ -495,9 +499,11 @@ class Taking:
             for key in sorted(keys - known.keys()):
                 number = known[key] = self._numbers.make(ID)
                 self._connection.execute(
-                    "INSERT INTO id (number, project_id, key, person, events)"
-                    " VALUES (?, ?, ?, ?, 0)",
+                    "INSERT INTO id (number, project_id, key, person) VALUES (?, ?, ?, ?)",
                     (number, self._project_id, key, number),
+                )
+                self._connection.execute(
+                    "INSERT INTO seen (number, events) VALUES (?, 0)", (number,)
                 )
             self._connection.execute(
                 "INSERT INTO decision (project_id, at, facts) VALUES (?, ?, ?)",
