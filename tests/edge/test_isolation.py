@@ -64,7 +64,7 @@ def an_audit_event(world: World, **parameters: str) -> tuple[str, str]:
 
 
 def steps(event: dict[str, Any]) -> list[str]:
-    return [step["step"] for step in event["life"]]
+    return [step["step"] for step in event["life"] if step["at"] is not None]
 
 
 def a_key_id(world: World) -> str:

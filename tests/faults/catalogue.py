@@ -481,8 +481,8 @@ _EDGE: Final = (
     ),
     Fault(
         "src/indelible/journal/registry_tables.py",
-        "                for event in events:\n",
-        "                for event in events[1:]:\n",
+        "_draft(event)) for event in events]\n",
+        "_draft(event)) for event in events[1:]]\n",
         "a change is stored without the event that tells of it",
         ("tests/registry/test_store.py",),
     ),
@@ -678,7 +678,7 @@ _VOICE: Final = (
     ),
     Fault(
         "src/indelible/edge/notice.py",
-        "            self._missed += 1\n",
+        "            self._missed[lost.project_id] += max(1, lost.count)\n",
         "",
         "a slow listener never learns that it missed something",
         ("tests/edge/test_notice.py",),

@@ -128,11 +128,12 @@ class Handler(SimpleHandler):
         return [line for line in self.log.getvalue().splitlines() if "Error" in line]
 
     def answered(self, app: WSGIApplication) -> bytes:
-        """The answer to one request, without its date."""
+        """The answer to one request, without its date; the lines of its head end in a line feed."""
         with contextlib.suppress(BrokenPipeError):
             self.run(app)
-        lines = self.out.getvalue().split(b"\r\n")
-        return b"\n".join(line for line in lines if not line.startswith((b"Date:", b"X-Request-")))
+        head, blank, body = self.out.getvalue().partition(b"\r\n\r\n")
+        kept = [x for x in head.split(b"\r\n") if not x.startswith((b"Date:", b"X-Request-"))]
+        return b"\n".join(kept) + blank.replace(b"\r", b"") + body
 
 
 class FileHandler(Handler):

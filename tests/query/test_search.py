@@ -258,7 +258,7 @@ def test_one_event_is_shown_as_it_was_sent_with_its_life(log: Log) -> None:
         event["timestamp"],
     )
     assert {"amount": 99.99, "currency": "USD"} == event["properties"]
-    steps = [step["step"] for step in event["life"]]
+    steps = [step["step"] for step in event["life"] if step["at"] is not None]
     assert steps in (
         ["received", "stored"],
         ["received", "stored", "sealed"],

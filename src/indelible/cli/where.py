@@ -56,7 +56,7 @@ def where(
 def _is_person(server: Server, any_id: str, project: str | None) -> bool:
     """Whether this is the id of a person; no, if the key may not ask."""
     try:
-        return bool(server.get("/v1/persons", id=any_id, project=project)["persons"])
+        return bool(server.get("/v1/persons", id=any_id, project=project).get("persons"))
     except Failure:
         return False
 
