@@ -802,7 +802,7 @@ def test_where_address_and_key_are_named_that_file_has_no_say(tmp_path: Path) ->
         named = {"INDELIBLE_HOST": server.url, "INDELIBLE_API_KEY": KEY}
         call("where", "x", cwd=None, INDELIBLE_DATA_DIR=str(tmp_path), **named)
 
-    assert [True] == [f"Bearer {KEY}" in request for request in server.requests]
+    assert {True} == {f"Bearer {KEY}" in request for request in server.requests}
 
 
 def test_no_command_follows_a_redirect_with_its_key() -> None:
