@@ -44,7 +44,7 @@ test: check
 test-slow: $(VENV)/.ready-dev
 	$(PYTEST) -m slow --timeout=3600
 
-# Ten minutes of test-slow, another part for each commit: what CI runs after `make test`. What
+# Eight minutes of test-slow, another part for each commit: what CI runs after `make test`. What
 # measures time is left to a machine that does nothing else.
 test-slice: $(VENV)/.ready-dev
 	$(PYTEST) -p tests.slices -m "slow and not clocked" --timeout=900 --durations=0 --slice-of "$$(git rev-parse HEAD)"

@@ -1,4 +1,4 @@
-"""A part of the slow tests that fits into ten minutes, another one for each commit.
+"""A part of the slow tests that fits into eight minutes, another one for each commit.
 
     python -m pytest -p tests.slices -m slow --slice-of "$(git rev-parse HEAD)"
 
@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-SLICE_MINUTES: Final = 10.0
+SLICE_MINUTES: Final = 8.0
 
 
 def slice_of(minutes: Mapping[str, float], commit: str, *, limit: float) -> list[str]:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from tests.slices import SLICE_MINUTES, slice_of
 
-COSTS = st.dictionaries(st.text(min_size=1), st.floats(0.1, 9.9), min_size=1, max_size=30)
+COSTS = st.dictionaries(
+    st.text(min_size=1), st.floats(0.1, SLICE_MINUTES - 0.1), min_size=1, max_size=30
+)
 
 
 @given(COSTS, st.text())

@@ -407,6 +407,7 @@ def test_the_events_of_a_person_and_of_an_actor_are_exported_in_the_order_of_the
     assert_canonical_error(get(town, "/v1/export", person="nobody"), 404, "not_found")
 
 
+@pytest.mark.slow(minutes=2)
 def test_a_page_ends_by_the_bytes_of_its_properties_and_loses_none(tmp_path: Path) -> None:
     with started(tmp_path / "data") as world:
         large = "x" * 900_000
